@@ -1,0 +1,168 @@
+"""What a classifier's output means: logits or probabilities, and how to get either.
+
+Attacks need logits (a softmax saturates in float32 and kills the gradient), the
+calibration measures need probabilities. Users bring both kinds of model, so the
+question is answered here, once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ar_adals_tf.errors import InputError
+
+_NEEDS = (
+    "the method needs one output with a softmax over two or more classes, or the "
+    "logits of one"
+)
+
+
+def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
+    """Tell whether a model returns probabilities (True) or logits (False).
+
+    Asked in this order: `from_logits`, the activation of the model's last
+    operation, the `from_logits` of the loss that it is compiled with.
+
+    Args:
+        model: A built Keras classifier with one output of shape `(batch, Z)`.
+        from_logits: What the caller knows: True if the model returns logits.
+
+    Raises:
+        InputError: On several outputs, on a sigmoid or other activation that is no
+            softmax, on an output that is not `(batch, Z)` with Z >= 2.
+    """
+    _check_output(model)
+    if from_logits is not None:
+        return not from_logits
+    operation = _last_operation(model)
+    if operation is not None:
+        if isinstance(operation, keras.layers.Softmax):
+            return True
+        activation = getattr(operation, "activation", None)
+        name = getattr(activation, "__name__", None)
+        if name == "softmax":
+            return True
+        if name not in (None, "linear"):
+            raise InputError(
+                f"model {model.name!r} ends in the activation {name!r}; {_NEEDS}; "
+                "rebuild the head with activation='softmax' or without one"
+            )
+        if name == "linear":
+            return False
+    declared = getattr(getattr(model, "loss", None), "from_logits", None)
+    if declared is not None:
+        return not declared
+    if operation is not None:
+        return False
+    raise InputError(
+        f"cannot tell whether model {model.name!r} returns logits or probabilities; "
+        "pass from_logits=True or from_logits=False"
+    )
+
+
+def logits_fn(
+    model: keras.Model, from_logits: bool | None = None
+) -> Callable[[Any], tf.Tensor]:
+    """Return a function from inputs to float32 logits of shape `(batch, Z)`.
+
+    The model runs in inference mode. Of a softmax head the logits before the
+    softmax are taken, exactly; where the head cannot be opened (a subclassed
+    model), the logarithm of the probabilities, which is equal up to a constant
+    per example until the softmax underflows.
+
+    Args:
+        model: A built Keras classifier.
+        from_logits: See `is_softmax`.
+
+    Example:
+        >>> logits = logits_fn(model)(images)   # (batch, Z), float32
+    """
+    if not is_softmax(model, from_logits):
+        return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
+    opened = _before_softmax(model)
+    if opened is not None:
+        return lambda inputs: tf.cast(opened(inputs), tf.float32)
+
+    def log_probabilities(inputs: Any) -> tf.Tensor:
+        probabilities = tf.cast(model(inputs, training=False), tf.float32)
+        return tf.math.log(tf.maximum(probabilities, 1e-30))
+
+    return log_probabilities
+
+
+def probabilities_fn(
+    model: keras.Model, from_logits: bool | None = None
+) -> Callable[[Any], tf.Tensor]:
+    """Return a function from inputs to float32 probabilities, in inference mode."""
+    if is_softmax(model, from_logits):
+        return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
+    return lambda inputs: tf.nn.softmax(
+        tf.cast(model(inputs, training=False), tf.float32)
+    )
+
+
+def num_classes(model: keras.Model) -> int:
+    """Return Z, the number of classes that a built classifier tells apart."""
+    _check_output(model)
+    return int(model.output_shape[-1])
+
+
+def _check_output(model: keras.Model) -> None:
+    shape = getattr(model, "output_shape", None)
+    if shape is None:
+        raise InputError(
+            f"model {model.name!r} is not built, so its output is unknown; call it on "
+            "one batch or give it an Input first"
+        )
+    if not isinstance(shape, tuple) or (shape and isinstance(shape[0], tuple)):
+        raise InputError(
+            f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; wrap the "
+            "output that is to be calibrated in a keras.Model of its own"
+        )
+    if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
+        raise InputError(
+            f"model {model.name!r} has an output of shape {shape}; {_NEEDS}, of shape "
+            "(batch, classes)"
+        )
+
+
+def _last_operation(model: keras.Model) -> Any:
+    """Return the operation that makes the output, looking into nested models."""
+    try:
+        operation = model.outputs[0]._keras_history.operation
+    except (AttributeError, IndexError, TypeError):
+        return None
+    return _last_operation(operation) if _is_nested(operation) else operation
+
+
+def _is_nested(operation: Any) -> bool:
+    return isinstance(operation, keras.Model) and bool(
+        getattr(operation, "outputs", None)
+    )
+
+
+def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
+    """Return the function up to the softmax, or None if the head cannot be opened."""
+    try:
+        operation = model.outputs[0]._keras_history.operation
+        body = keras.Model(model.inputs, operation.input)
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return None
+    if _is_nested(operation):
+        head = _before_softmax(operation)
+        return None if head is None else lambda x: head(body(x, training=False))
+    if isinstance(operation, keras.layers.Dense):
+        return lambda x: _dense(operation, body(x, training=False))
+    if isinstance(operation, (keras.layers.Softmax, keras.layers.Activation)):
+        return lambda x: body(x, training=False)
+    return None
+
+
+def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
+    outputs = tf.matmul(inputs, kernel)
+    if layer.use_bias:
+        outputs += tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype)
+    return outputs
