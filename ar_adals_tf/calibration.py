@@ -1,0 +1,516 @@
+"""How well a classifier's confidence agrees with how often it is right.
+
+Pure functions of NumPy arrays, in float64 inside. Throughout, N is the number of
+images, Z of classes, M of runs. `labels` are integers of shape `(N,)` in [0, Z);
+`probabilities` have shape `(N, Z)`, lie in [0, 1] and sum to 1 for every image, which
+stored float16 and float32 values do well enough (tolerance 0.001). The *confidence* of
+an image is the probability of its predicted class, which is the first class of the
+largest probability. Whatever does not fit raises `InputError`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from ar_adals_tf.errors import InputError
+
+DEFAULT_NUM_BINS = 15
+"""Number of confidence bins of the expected calibration error."""
+
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
+"""What a probability of zero counts as in a logarithm: 1.2e-38, so -log is 87.3."""
+
+_SUM_TOLERANCE = 1e-3  # float16 rounds each probability by up to 2**-11 of itself
+
+
+class ReliabilityBins(NamedTuple):
+    """A reliability diagram in numbers; B bins over the confidence.
+
+    Attributes:
+        edges: `(B + 1,)`, from 0 to 1.
+        counts: `(B,)`, int64, images per bin.
+        accuracy: `(B,)`, in [0, 1]; 0 in an empty bin.
+        confidence: `(B,)`, mean confidence in [0, 1]; 0 in an empty bin.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    accuracy: np.ndarray
+    confidence: np.ndarray
+
+
+class LevelMeasures(NamedTuple):
+    """Measures per robustness level; each `(num_levels,)`, level 0 the least robust.
+
+    Attributes:
+        accuracy: In [0, 1]; NaN for a level without images.
+        confidence: Mean confidence in [0, 1]; NaN for a level without images.
+        ece: Expected calibration error in [0, 1]; NaN for a level without images.
+        counts: Images per level, int64.
+    """
+
+    accuracy: np.ndarray
+    confidence: np.ndarray
+    ece: np.ndarray
+    counts: np.ndarray
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the share of images whose predicted class is the label, in [0, 1]."""
+    return float(_predictions(labels, probabilities).correct.mean())
+
+
+def mean_confidence(probabilities: np.ndarray) -> float:
+    """Return the mean probability of the predicted class, in [1/Z, 1]."""
+    return float(check_probabilities(probabilities).max(axis=1).mean())
+
+
+def expected_calibration_error(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
+) -> float:
+    """Return the ECE over equal-width confidence bins, in [0, 1].
+
+    With B_k the images whose confidence lies in [k / num_bins, (k + 1) / num_bins),
+    the last bin closed, ECE = sum over k of |B_k| / N * |acc(B_k) - conf(B_k)|; an
+    empty bin adds nothing (Guo et al., On Calibration of Modern Neural Networks,
+    2017, Eq. 3). The Keras metric `ExpectedCalibrationError` has the same bins.
+
+    Args:
+        labels: `(N,)`, integers.
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins, at least 1.
+
+    Raises:
+        InputError: On arrays that do not fit (see the module's head), or no images.
+
+    Example:
+        >>> probabilities = np.array([[0.9, 0.1], [0.7, 0.3]])
+        >>> round(expected_calibration_error(np.array([0, 1]), probabilities), 6)
+        0.4
+    """
+    p = _predictions(labels, probabilities)
+    return _calibration_error(
+        p.correct, p.confidence, bin_index(p.confidence, num_bins)
+    )
+
+
+def adaptive_calibration_error(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
+) -> float:
+    """Return the ECE over bins of equally many images instead of equal width.
+
+    The images, ordered by confidence, are cut at the ranks floor(k * N / num_bins);
+    images of equal confidence share a bin, so their order does not matter (after
+    Nguyen and O'Connor, 2015). Arguments and errors as `expected_calibration_error`.
+    """
+    p = _predictions(labels, probabilities)
+    cuts = np.arange(1, bin_edges(num_bins).size - 1) * p.confidence.size // num_bins
+    edges = np.sort(p.confidence)[cuts]
+    index = np.searchsorted(edges, p.confidence, side="right")
+    return _calibration_error(p.correct, p.confidence, index)
+
+
+def classwise_calibration_error(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
+) -> float:
+    """Return the mean over classes of the ECE of each class's probability.
+
+    For class z the probability is the z-th column and the event is `label == z`
+    (Nixon et al., Measuring Calibration in Deep Learning, 2019, static calibration
+    error). Arguments and errors as `expected_calibration_error`.
+    """
+    p = _predictions(labels, probabilities)
+    errors = [
+        _calibration_error(p.labels == z, column, bin_index(column, num_bins))
+        for z, column in enumerate(p.probabilities.T)
+    ]
+    return float(np.mean(errors))
+
+
+def reliability_bins(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
+) -> ReliabilityBins:
+    """Return the bins behind `expected_calibration_error`, for a reliability diagram.
+
+    Arguments and errors as `expected_calibration_error`.
+    """
+    p = _predictions(labels, probabilities)
+    index = bin_index(p.confidence, num_bins)
+    counts = np.bincount(index, minlength=num_bins)
+    filled = np.maximum(counts, 1)
+    return ReliabilityBins(
+        edges=bin_edges(num_bins),
+        counts=counts,
+        accuracy=np.bincount(index, p.correct, num_bins) / filled,
+        confidence=np.bincount(index, p.confidence, num_bins) / filled,
+    )
+
+
+def negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean of -log(probability of the label), in nats, in [0, 87.4].
+
+    A probability below float32's smallest normal number, 1.2e-38, counts as that
+    number, so an underflown softmax costs 87.3 nats an image and never infinity.
+    """
+    return _nll(_predictions(labels, probabilities))
+
+
+def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the squared distance to the one-hot label, in [0, 2].
+
+    Summed over classes, averaged over images (Brier, 1950).
+    """
+    return _brier(_predictions(labels, probabilities))
+
+
+def summary(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
+) -> dict[str, float | int]:
+    """Return the usual measures as plain numbers, ready for JSON.
+
+    Arguments and errors as `expected_calibration_error`.
+
+    Returns:
+        A dictionary with `accuracy`, `ece`, `nll` (nats), `brier`,
+        `mean_confidence`, `num_bins` and `num_examples`.
+
+    Example:
+        >>> summary(labels, probabilities)["ece"]
+        0.0123
+    """
+    p = _predictions(labels, probabilities)
+    index = bin_index(p.confidence, num_bins)
+    return {
+        "accuracy": float(p.correct.mean()),
+        "ece": _calibration_error(p.correct, p.confidence, index),
+        "nll": _nll(p),
+        "brier": _brier(p),
+        "mean_confidence": float(p.confidence.mean()),
+        "num_bins": int(num_bins),
+        "num_examples": int(p.labels.size),
+    }
+
+
+def by_level(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    levels: np.ndarray,
+    num_levels: int,
+    num_bins: int = DEFAULT_NUM_BINS,
+) -> LevelMeasures:
+    """Return accuracy, mean confidence and ECE for each robustness level.
+
+    Args:
+        labels: `(N,)`, integers.
+        probabilities: `(N, Z)`.
+        levels: `(N,)`, integers in [0, num_levels); level 0 is the least robust.
+        num_levels: R, the number of levels.
+        num_bins: Number of confidence bins of each level's ECE.
+
+    Raises:
+        InputError: On arrays that do not fit, or a level outside [0, num_levels).
+
+    Example:
+        >>> measures = by_level(labels, probabilities, levels, num_levels=10)
+        >>> measures.confidence - measures.accuracy    # overconfidence by level
+    """
+    p = _predictions(labels, probabilities)
+    levels = _check_integers("levels", levels, p.labels.size, num_levels)
+    index = bin_index(p.confidence, num_bins)
+    counts = np.bincount(levels, minlength=num_levels)
+    gaps = np.bincount(
+        levels * num_bins + index, p.correct - p.confidence, num_levels * num_bins
+    )
+    total = np.where(counts > 0, counts, np.nan)
+    return LevelMeasures(
+        accuracy=np.bincount(levels, p.correct, num_levels) / total,
+        confidence=np.bincount(levels, p.confidence, num_levels) / total,
+        ece=np.abs(gaps).reshape(num_levels, num_bins).sum(axis=1) / total,
+        counts=counts,
+    )
+
+
+def area_under_risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the AURC, in [0, 1]: the mean error among the k most confident images.
+
+    The mean over k = 1 .. N of the error rate of the k images of highest confidence
+    (Geifman et al., 2019); lower is better, and a confidence that ranks well lowers
+    it at equal accuracy. Over images of equal confidence it is the expectation of a
+    random order.
+    """
+    answered, errors = _risk_coverage(labels, probabilities)
+    # Within a tie errors grow evenly: that is the expectation over the tie's orders.
+    k = np.arange(1, answered[-1] + 1)
+    return float(np.mean(np.interp(k, np.r_[0, answered], np.r_[0, errors]) / k))
+
+
+def coverage_at_risk(
+    labels: np.ndarray, probabilities: np.ndarray, risk: float = 0.01
+) -> float:
+    """Return the largest share of images answered with an error rate of at most `risk`.
+
+    Answered are the images at or above a confidence threshold; images of equal
+    confidence are answered together. 0 if no threshold is that safe.
+
+    Args:
+        labels: `(N,)`, integers.
+        probabilities: `(N, Z)`.
+        risk: Error rate allowed among the answered images, in [0, 1].
+
+    Raises:
+        InputError: On arrays that do not fit, or a risk outside [0, 1].
+    """
+    if not 0 <= risk <= 1:
+        raise InputError(
+            f"risk is an error rate and must lie in [0, 1]; received {risk!r}; pass "
+            "0.01 for 1 %"
+        )
+    answered, errors = _risk_coverage(labels, probabilities)
+    safe = answered[errors / answered <= risk]
+    return float(safe.max() / answered[-1]) if safe.size else 0.0
+
+
+def predictive_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Return the entropy of each prediction in nats, `(N,)`, in [0, log Z]."""
+    return special.entr(check_probabilities(probabilities)).sum(axis=1)
+
+
+def prediction_variance(probabilities_of_runs: Sequence[np.ndarray]) -> float:
+    """Return how much the predicted probabilities differ between runs, in [0, 1].
+
+    The variance over runs (ddof 0) of each class's probability, summed over classes,
+    averaged over images.
+
+    Args:
+        probabilities_of_runs: `(M, N, Z)`, or M arrays `(N, Z)`, of at least two
+            runs on the same images in the same order.
+
+    Raises:
+        InputError: On fewer than two runs or arrays that do not fit.
+
+    Example:
+        >>> prediction_variance([[[1.0, 0.0]], [[0.0, 1.0]]])
+        0.5
+    """
+    return float(prediction_variance_by_image(probabilities_of_runs).mean())
+
+
+def prediction_variance_by_image(
+    probabilities_of_runs: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return `prediction_variance` for each image, `(N,)`; average it by level."""
+    runs = _check_runs(probabilities_of_runs)
+    mean = sum(runs) / len(runs)
+    squares = sum((run - mean) ** 2 for run in runs)
+    return np.asarray(squares).sum(axis=1) / len(runs)
+
+
+def disagreement(probabilities_of_runs: Sequence[np.ndarray]) -> float:
+    """Return the share of images on which two different runs predict other classes.
+
+    Averaged over all pairs of runs; in [0, 1]. Arguments and errors as
+    `prediction_variance`.
+    """
+    runs = _check_runs(probabilities_of_runs)
+    votes = np.zeros_like(runs[0])
+    for run in runs:
+        votes[np.arange(len(votes)), run.argmax(axis=1)] += 1
+    agreeing_pairs = (votes * (votes - 1)).sum(axis=1)
+    return float(1 - agreeing_pairs.mean() / (len(runs) * (len(runs) - 1)))
+
+
+def ood_scores(in_scores: np.ndarray, out_scores: np.ndarray) -> dict[str, float]:
+    """Return how well a score tells out-of-distribution images from usual ones.
+
+    Out-of-distribution is the positive class, so its scores should be the higher
+    ones: `predictive_entropy`, or one minus the confidence. Needs scikit-learn.
+
+    Args:
+        in_scores: `(N,)`, scores of the images the model was made for.
+        out_scores: `(K,)`, scores of images of another dataset.
+
+    Returns:
+        A dictionary with `auroc`, `aupr` (average precision) and
+        `fpr_at_95_recall`, the share of usual images that is flagged when at
+        least 95 % of the others are; each in [0, 1].
+
+    Raises:
+        InputError: On empty or non-finite scores, or without scikit-learn.
+    """
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise InputError(
+            "out-of-distribution scores need scikit-learn, which is not installed; "
+            "run `pip install scikit-learn`"
+        ) from error
+    scores = {
+        "in_scores": np.asarray(in_scores, np.float64),
+        "out_scores": np.asarray(out_scores, np.float64),
+    }
+    for name, values in scores.items():
+        if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+            raise InputError(
+                f"{name} must be a non-empty list of finite numbers; received shape "
+                f"{values.shape} with {int((~np.isfinite(values)).sum())} that are not "
+                "finite; pass one score an image"
+            )
+    is_out = np.repeat([0, 1], [values.size for values in scores.values()])
+    score = np.concatenate(list(scores.values()))
+    false_positives, recall, _ = metrics.roc_curve(
+        is_out, score, drop_intermediate=False
+    )
+    return {
+        "auroc": float(metrics.roc_auc_score(is_out, score)),
+        "aupr": float(metrics.average_precision_score(is_out, score)),
+        "fpr_at_95_recall": float(false_positives[recall >= 0.95].min()),
+    }
+
+
+def bin_edges(num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
+    """Return the edges 0, 1 / B, .., 1 of B equal-width bins, `(B + 1,)`, float64.
+
+    Raises:
+        InputError: On fewer than one bin.
+    """
+    if not isinstance(num_bins, (int, np.integer)) or num_bins < 1:
+        raise InputError(
+            f"num_bins must be a whole number of at least 1; received {num_bins!r}; "
+            f"{DEFAULT_NUM_BINS} is usual"
+        )
+    # k / B is the float that a person writes: 0.6 then lies in [0.6, 0.7).
+    return np.arange(num_bins + 1) / num_bins
+
+
+def bin_index(confidence: np.ndarray, num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
+    """Return the bin of each value in [0, 1]: [k / B, (k + 1) / B), the last closed.
+
+    Args:
+        confidence: Values in [0, 1], any shape; a rounding error outside is kept in
+            the first or last bin.
+        num_bins: B, at least 1.
+
+    Returns:
+        Integers in [0, num_bins), of the shape of `confidence`.
+    """
+    inner = bin_edges(num_bins)[1:-1]
+    return np.searchsorted(inner, np.asarray(confidence, np.float64), side="right")
+
+
+def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return probabilities as float64 `(N, Z)`, or say what is wrong with them.
+
+    Raises:
+        InputError: Unless N >= 1, Z >= 2, and every row is non-negative, finite and
+            sums to 1 within 0.001.
+    """
+    try:
+        probabilities = np.asarray(probabilities, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"probabilities must be numbers of shape (images, classes): {error}; pass "
+            "one row an image"
+        ) from error
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        raise InputError(
+            "probabilities must have shape (images, classes) with two or more classes; "
+            f"received {probabilities.shape}; of one sigmoid output p pass [1 - p, p]"
+        )
+    if not probabilities.shape[0]:
+        raise InputError(
+            "no images: probabilities have shape "
+            f"{probabilities.shape}; calibration needs at least one image"
+        )
+    # `not <=` also catches NaN.
+    sums = probabilities.sum(axis=1)
+    bad = ~((np.abs(sums - 1) <= _SUM_TOLERANCE) & (probabilities.min(axis=1) >= 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            "probabilities must be non-negative and sum to 1 for every image; "
+            f"{int(bad.sum())} of {bad.size} do not, the first is image {row} with "
+            f"minimum {probabilities[row].min():.4g} and sum {sums[row]:.4g}; apply a "
+            "softmax to logits first"
+        )
+    return probabilities
+
+
+class _Predictions(NamedTuple):
+    labels: np.ndarray
+    probabilities: np.ndarray
+    confidence: np.ndarray
+    correct: np.ndarray
+
+
+def _predictions(labels: np.ndarray, probabilities: np.ndarray) -> _Predictions:
+    probabilities = check_probabilities(probabilities)
+    labels = _check_integers("labels", labels, *probabilities.shape)
+    return _Predictions(
+        labels,
+        probabilities,
+        confidence=probabilities.max(axis=1),
+        correct=probabilities.argmax(axis=1) == labels,
+    )
+
+
+def _check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
+    """Return `(size,)` integers in [0, limit) as int64, or raise."""
+    values = np.asarray(values)
+    if values.shape != (size,) or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"{name} must be integers of shape ({size},), one an image; received "
+            f"{values.dtype} of shape {values.shape}; of one-hot labels pass the "
+            "argmax over classes"
+        )
+    if values.min() < 0 or values.max() >= limit:
+        raise InputError(
+            f"{name} must lie in [0, {limit}); received values from {values.min()} to "
+            f"{values.max()}; count them from 0"
+        )
+    return values.astype(np.int64)
+
+
+def _check_runs(probabilities_of_runs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    runs = [check_probabilities(run) for run in probabilities_of_runs]
+    if len(runs) < 2:
+        raise InputError(
+            f"two or more runs are needed to compare them; received {len(runs)}; train "
+            "the same method with another --seed"
+        )
+    shapes = sorted({run.shape for run in runs})
+    if len(shapes) > 1:
+        raise InputError(
+            "runs must predict the same images and classes; received arrays of shapes "
+            f"{shapes}; compare runs on one test set"
+        )
+    return runs
+
+
+def _calibration_error(
+    correct: np.ndarray, confidence: np.ndarray, index: np.ndarray
+) -> float:
+    """Return the sum over bins of |correct - confident| / N, which is the ECE."""
+    gaps = np.bincount(index, correct - confidence)
+    return float(np.abs(gaps).sum() / confidence.size)
+
+
+def _nll(p: _Predictions) -> float:
+    of_label = p.probabilities[np.arange(p.labels.size), p.labels]
+    return float(-np.log(np.maximum(of_label, SMALLEST_PROBABILITY)).mean())
+
+
+def _brier(p: _Predictions) -> float:
+    difference = p.probabilities.copy()
+    difference[np.arange(p.labels.size), p.labels] -= 1
+    return float((difference**2).sum(axis=1).mean())
+
+
+def _risk_coverage(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images answered and errors among them, at each confidence from the top."""
+    p = _predictions(labels, probabilities)
+    _, group = np.unique(-p.confidence, return_inverse=True)
+    return np.cumsum(np.bincount(group)), np.cumsum(np.bincount(group, ~p.correct))

@@ -1,0 +1,121 @@
+"""The expected calibration error as a Keras metric."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ar_adals_tf import calibration
+from ar_adals_tf.errors import InputError
+
+
+@keras.saving.register_keras_serializable(package="ar_adals_tf")
+class ExpectedCalibrationError(keras.metrics.Metric):
+    """Streaming ECE, equal to `calibration.expected_calibration_error`.
+
+    Per bin it keeps the sum of (correct - confidence), and the sum of the weights,
+    both in float64: the result does not depend on how the data were batched or
+    spread over replicas, and counts stay exact far beyond float32's 2**24. While
+    nothing has been seen, the result is 0.
+
+    Args:
+        num_bins: Number of equal-width confidence bins: [k / num_bins,
+            (k + 1) / num_bins), the last one closed.
+        from_logits: Whether the predictions are logits rather than probabilities.
+        sparse: Whether labels are integers, `(batch,)` or `(batch, 1)`, rather than
+            one-hot or soft labels, `(batch, Z)`, whose argmax counts; None tells
+            them apart by their shape.
+        name: Name of the metric.
+        dtype: Dtype of the result; the sums are float64 in any case.
+
+    Raises:
+        InputError: On fewer than one bin, and, when it is called, on predictions that
+            are not `(batch, Z)` with Z >= 2 or labels that do not fit them.
+
+    Example:
+        >>> model.compile(
+        ...     optimizer="adam",
+        ...     loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        ...     metrics=["accuracy", ExpectedCalibrationError(from_logits=True)],
+        ... )
+    """
+
+    def __init__(
+        self,
+        num_bins: int = calibration.DEFAULT_NUM_BINS,
+        from_logits: bool = False,
+        sparse: bool | None = None,
+        name: str = "ece",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self._inner_edges = calibration.bin_edges(num_bins)[1:-1]
+        self.num_bins = int(num_bins)
+        self.from_logits = from_logits
+        self.sparse = sparse
+        self.gaps = self.add_variable((num_bins,), "zeros", "float64", name="gaps")
+        self.total = self.add_variable((), "zeros", "float64", name="total")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: Labels, `(batch,)`, `(batch, 1)` or `(batch, Z)`; see `sparse`.
+            y_pred: Probabilities or logits, `(batch, Z)`.
+            sample_weight: Weights of the images, `(batch,)` or `(batch, 1)`.
+        """
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        labels = self._class_indices(y_true, y_pred)
+        if self.from_logits:
+            if keras.backend.standardize_dtype(y_pred.dtype) != "float64":
+                y_pred = ops.cast(y_pred, "float32")
+            y_pred = ops.softmax(y_pred)
+        confidence = ops.cast(ops.max(y_pred, axis=-1), "float64")
+        correct = ops.cast(ops.equal(ops.argmax(y_pred, axis=-1), labels), "float64")
+        weight = ops.ones_like(confidence)
+        if sample_weight is not None:
+            weight *= ops.reshape(ops.cast(sample_weight, "float64"), (-1,))
+        # (batch, num_bins): comparisons and a product compile on every device.
+        above = ops.expand_dims(confidence, -1) >= self._inner_edges
+        index = ops.sum(ops.cast(above, "int32"), axis=-1)
+        bins = ops.one_hot(index, self.num_bins, dtype="float64")
+        gaps = ops.expand_dims(weight * (correct - confidence), 0) @ bins
+        self.gaps.assign_add(ops.squeeze(gaps, 0))
+        self.total.assign_add(ops.sum(weight))
+
+    def result(self) -> Any:
+        """Return the ECE of everything seen since the last reset, in [0, 1]."""
+        error = ops.sum(ops.abs(self.gaps))
+        return ops.cast(ops.divide_no_nan(error, self.total), self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the metric."""
+        config = {
+            "num_bins": self.num_bins,
+            "from_logits": self.from_logits,
+            "sparse": self.sparse,
+        }
+        return {**super().get_config(), **config}
+
+    def _class_indices(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the labels as class indices, `(batch,)`, of argmax's dtype."""
+        if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
+            raise InputError(
+                f"metric {self.name!r} needs predictions of shape (batch, classes) "
+                f"with two or more classes; received {tuple(y_pred.shape)}; of one "
+                "sigmoid output p make [1 - p, p]"
+            )
+        sparse = self.sparse
+        if sparse is None:
+            sparse = len(y_true.shape) == 1 or y_true.shape[-1] == 1
+        if sparse:
+            labels = ops.reshape(y_true, (-1,))
+        elif tuple(y_true.shape[1:]) in (tuple(y_pred.shape[1:]), (None,)):
+            labels = ops.argmax(y_true, axis=-1)
+        else:
+            raise InputError(
+                f"metric {self.name!r} cannot match labels of shape "
+                f"{tuple(y_true.shape)} to predictions of shape {tuple(y_pred.shape)}; "
+                "pass class indices, or one-hot labels of the predictions' shape"
+            )
+        return ops.cast(labels, "int32")
