@@ -94,10 +94,10 @@ class Network:
 
     def _normalised(self, inputs: Tensor, pixel_mean: Any) -> Tensor:
         """Return the images as the recipe wants them, in float32 under any policy."""
-        mean, std = (self.mean, self.std) if pixel_mean is None else (pixel_mean, 1.0)
-        if mean is None:
+        given, std = (self.mean, self.std) if pixel_mean is None else (pixel_mean, 1.0)
+        if given is None:
             return inputs
-        mean = np.asarray(mean, np.float32)
+        mean = np.asarray(given, np.float32)
         shape = inputs.shape[1:]
         if mean.shape not in (shape, shape[-1:]):
             raise InputError(
@@ -110,13 +110,10 @@ class Network:
                 "the pixel mean must lie in [0, 1], as the images do; received "
                 f"{mean.min():.3g} to {mean.max():.3g}; divide by 255 first"
             )
-        std = (
-            np.ones_like(mean) if self.std is None else np.asarray(self.std, np.float32)
-        )
         return layers.Normalization(
             axis=tuple(range(4 - mean.ndim, 4)),
             mean=mean,
-            variance=np.broadcast_to(np.square(std), mean.shape),
+            variance=np.broadcast_to(np.square(std, dtype=np.float32), mean.shape),
             dtype="float32",
             name="normalization",
         )(inputs)
