@@ -1,0 +1,402 @@
+"""What every attack shares: its result, its input checks, and the batch kept full.
+
+An attack is written for rows: `start` makes the state of a batch of rows, `advance`
+works on all of them for a while and marks those that are done. `Runner` compiles the
+two once, gives the place of every finished image to a waiting one, and pads what is
+left, so the compiled shapes never change and no image sees its batch mates.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.outputs import logits_fn, num_classes
+
+Logits = Callable[[tf.Tensor], tf.Tensor]
+Progress = Callable[[int], None]
+
+# A flip counts from this share of the largest logit on, so that it is still one when
+# the model is called with another batch size, whose convolutions round differently.
+_FLIP_MARGIN = 1e-5
+
+
+class _Triple(NamedTuple):
+    adversarial: np.ndarray | None
+    distances: np.ndarray
+    found: np.ndarray
+
+
+class AttackResult(_Triple):
+    """What an attack found, image by image; unpacks into its first three arrays.
+
+    Attributes:
+        adversarial: float32 `(N, *shape)` in [0, 1], the nearest image found that
+            the model takes for another class; the image itself where none was found.
+            None from an attack that only estimates the distance, or when it was told
+            to keep none.
+        distances: float32 `(N,)`, L2 in [0, 1] pixels; infinite where not found.
+        found: bool `(N,)`.
+        found_within_steps: bool `(N,)`, found without any step beyond those that were
+            asked for (CW-L2's `extra_steps`); the same as `found` for other attacks.
+
+    Example:
+        >>> adversarial, distances, found = ddn(model, images)
+    """
+
+    found_within_steps: np.ndarray
+
+    def __new__(
+        cls,
+        adversarial: np.ndarray | None,
+        distances: np.ndarray,
+        found: np.ndarray,
+        found_within_steps: np.ndarray | None = None,
+    ) -> "AttackResult":
+        """Make one; `found_within_steps` is `found` unless told otherwise."""
+        self = super().__new__(cls, adversarial, distances, found)
+        self.found_within_steps = (
+            found if found_within_steps is None else found_within_steps
+        )
+        return self
+
+
+class Rows(NamedTuple):
+    """What the runner reads of a state: B rows, each an image under attack.
+
+    `image` and `adversarial` are flat, `(B, D)`; `adversarial` is `(B, 0)` when none
+    is kept. `distance` is the best so far, infinite before the first.
+    """
+
+    image: tf.Tensor
+    label: tf.Tensor
+    adversarial: tf.Tensor
+    distance: tf.Tensor
+    within: tf.Tensor
+    done: tf.Tensor
+
+    def record(self, candidate: tf.Tensor, flips: tf.Tensor, within: Any) -> "Rows":
+        """Keep each candidate that flips the prediction from nearer than any before.
+
+        Args:
+            candidate: `(B, D)` images.
+            flips: bool `(B,)`; a row that is done records nothing.
+            within: bool, whether the steps that were asked for are not yet used up.
+        """
+        distance = tf.norm(candidate - self.image, axis=1)
+        better = flips & ~self.done & (distance < self.distance)
+        adversarial = self.adversarial
+        if adversarial.shape[1]:
+            adversarial = tf.where(better[:, None], candidate, adversarial)
+        return self._replace(
+            adversarial=adversarial,
+            distance=tf.where(better, distance, self.distance),
+            within=self.within | (better & within),
+        )
+
+
+class Program:
+    """An attack on a batch of rows, in tensors of fixed shapes.
+
+    A state is a nest of tensors with a `Rows` in its attribute `rows`.
+    """
+
+    compiled: ClassVar[bool] = True  # False: runs eagerly, in Python
+
+    def start(self, rows: Rows) -> Any:
+        """Return the state in which the rows have not been worked on."""
+        raise NotImplementedError
+
+    def advance(self, state: Any) -> Any:
+        """Work on all rows for a while; mark in `state.rows.done` those finished."""
+        raise NotImplementedError
+
+
+def gap_and_flip(logits: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the label's logit minus the best other one, and whether it lost.
+
+    Args:
+        logits: `(B, Z)`.
+        label: int `(B,)`.
+    """
+    own = tf.one_hot(label, logits.shape[1], dtype=logits.dtype)
+    label_logit = tf.reduce_sum(own * logits, axis=1)
+    gap = label_logit - tf.reduce_max(logits - own * logits.dtype.max, axis=1)
+    margin = _FLIP_MARGIN * tf.reduce_max(tf.abs(logits), axis=1)
+    return gap, gap < -margin
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    """What every attack can be told; each attack's own class adds its settings.
+
+    Attributes:
+        batch_size: How many images are attacked at once; None: chosen for the model
+            and the device.
+        from_logits: Whether the model returns logits; None: see
+            `ar_adals_tf.outputs.is_softmax`.
+        keep_adversarial: Whether to return the adversarial images. Without them the
+            memory holds one array less of the images' size.
+
+    Raises:
+        InputError: On a value of the wrong kind or size.
+    """
+
+    title: ClassVar[str]
+    estimates: ClassVar[bool] = False  # a distance without an adversarial image
+
+    batch_size: int | None = None
+    from_logits: bool | None = None
+    keep_adversarial: bool = True
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_setting(field.name, field.default, getattr(self, field.name))
+
+    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
+        """Return the attack on a batch, before compilation.
+
+        Args:
+            logits: From images `(B, *shape)` to logits `(B, Z)`.
+            shape: Of one image.
+        """
+        raise NotImplementedError
+
+    def passes(self, num_classes: int) -> int:
+        """Return the forward-backward passes that an image costs at most.
+
+        Steps beyond those asked for, which only images not found yet take, do not
+        count.
+        """
+        raise NotImplementedError
+
+
+class Runner:
+    """A program compiled for one model: call it on images, as often as you like.
+
+    The compiled functions read the model's variables when they run, so a call after
+    further training attacks the new weights without a new trace.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        settings: AttackSettings,
+    ) -> None:
+        self._shape = _image_shape(model)
+        self._num_classes = num_classes(model)
+        self._batch_size = settings.batch_size or default_batch_size(model)
+        self._keep = settings.keep_adversarial and not settings.estimates
+        logits = logits_fn(model, settings.from_logits)
+        program = settings.program(logits, self._shape)
+        self._predict = compiled(
+            lambda images: tf.argmax(logits(images), axis=1, output_type=tf.int32)
+        )
+
+        def refill(state: Any, fresh: tf.Tensor, image: Any, label: Any) -> Any:
+            new = program.start(self._rows(image, label))
+            return tf.nest.map_structure(
+                lambda n, o: tf.where(_like_rows(fresh, n), n, o), new, state
+            )
+
+        self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
+        self._refill = compiled(refill)
+        self._advance = (
+            compiled(program.advance) if program.compiled else program.advance
+        )
+
+    def __call__(
+        self,
+        images: Any,
+        labels: Any = None,
+        progress: Progress | None = None,
+    ) -> AttackResult:
+        """Attack images.
+
+        Args:
+            images: float `(N, *shape)` in [0, 1].
+            labels: int `(N,)`, the classes to be driven away from; the model's own
+                predictions if None. An image that the model takes for another class
+                anyway has distance 0.
+            progress: Called with the number of images finished so far.
+
+        Raises:
+            InputError: On images or labels that the model cannot be asked about.
+        """
+        images = _checked_images(images, self._shape)
+        count, size = len(images), self._batch_size
+        predicted = np.concatenate(
+            [
+                self._predict(_padded(images[i : i + size], size)).numpy()
+                for i in range(0, count, size)
+            ]
+        )[:count]
+        labels = (
+            predicted
+            if labels is None
+            else _checked_labels(labels, count, self._num_classes)
+        )
+        distances = np.where(predicted == labels, np.inf, 0).astype(np.float32)
+        within = predicted != labels
+        adversarial = images.copy() if self._keep else None
+        waiting = np.flatnonzero(predicted == labels)
+        finished = count - len(waiting)
+
+        owners = np.full(size, -1)
+        state = None
+        while True:
+            free = np.flatnonzero(owners < 0)
+            taken, waiting = waiting[: len(free)], waiting[len(free) :]
+            owners[free[: len(taken)]] = taken
+            if progress is not None:
+                progress(finished)
+            if (owners < 0).all():
+                break
+            if len(taken):
+                fresh = np.zeros(size, bool)
+                fresh[free[: len(taken)]] = True
+                state = self._place(state, fresh, images, labels, owners)
+            state = self._advance(state)
+            rows = np.flatnonzero(state.rows.done.numpy() & (owners >= 0))
+            if len(rows):
+                mine = owners[rows]
+                distances[mine] = state.rows.distance.numpy()[rows]
+                within[mine] = state.rows.within.numpy()[rows]
+                if adversarial is not None and state.rows.adversarial.shape[1]:
+                    flat = tf.gather(state.rows.adversarial, rows).numpy()
+                    adversarial[mine] = flat.reshape(-1, *self._shape)
+                owners[rows] = -1
+                finished += len(rows)
+        return AttackResult(adversarial, distances, np.isfinite(distances), within)
+
+    def _place(
+        self,
+        state: Any,
+        fresh: np.ndarray,
+        images: np.ndarray,
+        labels: np.ndarray,
+        owners: np.ndarray,
+    ) -> Any:
+        """Put the images that `owners` names into the fresh rows of a state."""
+        image = np.zeros((len(owners), math.prod(self._shape)), np.float32)
+        label = np.full(len(owners), -1, np.int32)
+        image[fresh] = images[owners[fresh]].reshape(fresh.sum(), -1)
+        label[fresh] = labels[owners[fresh]]
+        if state is None:
+            return self._start(tf.constant(image), tf.constant(label))
+        return self._refill(
+            state, tf.constant(fresh), tf.constant(image), tf.constant(label)
+        )
+
+    def _rows(self, image: tf.Tensor, label: tf.Tensor) -> Rows:
+        """Return rows not yet worked on; those of label -1 are empty and done."""
+        size = self._batch_size
+        image = tf.ensure_shape(image, (size, math.prod(self._shape)))
+        return Rows(
+            image=image,
+            label=label,
+            adversarial=image if self._keep else image[:, :0],
+            distance=tf.fill([size], math.inf),
+            within=tf.zeros([size], tf.bool),
+            done=label < 0,
+        )
+
+
+def compiled(function: Callable) -> Any:
+    """Compile for the device at hand: XLA on an accelerator, a graph on a CPU.
+
+    On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
+    slower than TensorFlow's own kernels.
+    """
+    accelerated = any(
+        device.device_type != "CPU" for device in tf.config.list_logical_devices()
+    )
+    return tf.function(
+        function, autograph=False, jit_compile=True if accelerated else None
+    )
+
+
+def default_batch_size(model: keras.Model) -> int:
+    """Choose how many images to attack at once."""
+    return 64
+
+
+def _like_rows(mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(mask, [-1] + [1] * (value.shape.rank - 1))
+
+
+def _padded(images: np.ndarray, size: int) -> tf.Tensor:
+    padding = [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1)
+    return tf.constant(np.pad(images, padding))
+
+
+def _image_shape(model: keras.Model) -> tuple[int, ...]:
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or None in shape[1:]:
+        raise InputError(
+            f"model {model.name!r} takes inputs of shape {shape}; an attack needs one "
+            "input of a fixed shape; give the model an Input of the images' size"
+        )
+    return shape[1:]
+
+
+def _check_setting(name: str, default: Any, value: Any) -> None:
+    """Refuse a value that is not of its default's kind; numbers must be positive."""
+    if default is None and value is None:
+        return
+    if name == "from_logits" or isinstance(default, bool):
+        needs, fits = "True or False", isinstance(value, (bool, np.bool_))
+    elif isinstance(default, float):
+        number = isinstance(value, (int, float, np.number)) and value is not True
+        needs, fits = "a positive number", number and 0 < value < math.inf
+    else:
+        least = 0 if name.startswith("extra_") else 1
+        number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        needs, fits = f"a whole number from {least} on", number and value >= least
+    if not fits:
+        raise InputError(f"{name} must be {needs}; received {value!r}")
+
+
+def _checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    images = np.asarray(images)
+    if images.dtype.kind != "f":
+        raise InputError(
+            f"images must be floats in [0, 1]; received {images.dtype}; divide 8-bit "
+            "images by 255 first"
+        )
+    if images.shape[1:] != shape or images.ndim == 0:
+        raise InputError(
+            f"the model takes images of shape {shape}; received an array of shape "
+            f"{images.shape}; pass one of shape {('N', *shape)}"
+        )
+    if not len(images):
+        raise InputError("there is no image to attack; received an empty array")
+    images = np.ascontiguousarray(images, np.float32)
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"images must lie in [0, 1]; received values from {low:g} to {high:g}; "
+            "rescale them and put any normalisation into the model as a layer"
+        )
+    return images
+
+
+def _checked_labels(labels: Any, count: int, classes: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels must be {count} integers, one an image; received "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(
+            f"labels must lie in 0 to {classes - 1}, the model's classes; received "
+            f"{labels.min()} to {labels.max()}"
+        )
+    return labels.astype(np.int32)

@@ -1,0 +1,208 @@
+"""The cheap distances: the model's own linear approximation, once or a few times.
+
+At an image x of class y the model is linearised; the distance to class k is then
+(Z_y(x) - Z_k(x)) / |grad Z_y(x) - grad Z_k(x)|. `margin` returns the smallest, DeepFool
+(Moosavi-Dezfooli et al., 2016, algorithm 2) goes there and linearises again.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import tensorflow as tf
+
+from ar_adals_tf.attacks.engine import (
+    AttackSettings,
+    Logits,
+    Program,
+    Rows,
+    gap_and_flip,
+)
+
+_TINY = 1e-12
+
+
+def nearest_boundary(
+    logits_of: Logits,
+    shape: tuple[int, ...],
+    image: tf.Tensor,
+    label: tf.Tensor,
+    top_k: int | None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Linearise, and find the class whose boundary is nearest.
+
+    One forward pass and one backward pass a class, one class at a time, so that the
+    memory does not grow with the number of classes.
+
+    Args:
+        logits_of: The model.
+        shape: Of one image.
+        image: `(B, D)`.
+        label: int `(B,)`.
+        top_k: Look only at so many classes, those of the largest logits; None for
+            all but the label.
+
+    Returns:
+        The logits `(B, Z)`, the distance `(B,)`, infinite where every gradient is
+        zero, and the way there, `(B, D)`, of that length.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(image)
+        logits = logits_of(tf.reshape(image, [-1, *shape]))
+    classes = logits.shape[1]
+    own = tf.one_hot(label, classes)
+    label_logit = tf.reduce_sum(own * logits, axis=1)
+    count = _rivals(top_k, classes)
+    others = tf.math.top_k(logits - own * logits.dtype.max, count)
+
+    def look(
+        k: tf.Tensor, distance: tf.Tensor, way: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        rival = tf.one_hot(others.indices[:, k], classes)
+        normal = tape.gradient(logits, image, output_gradients=rival - own)
+        steepness = tf.norm(normal, axis=1)
+        gap = tf.abs(label_logit - others.values[:, k])
+        candidate = tf.where(steepness > _TINY, gap / steepness, distance.dtype.max)
+        nearer = candidate < distance
+        step = normal * (candidate / tf.maximum(steepness, _TINY))[:, None]
+        return (
+            k + 1,
+            tf.where(nearer, candidate, distance),
+            tf.where(nearer[:, None], step, way),
+        )
+
+    far = tf.fill(tf.shape(label), image.dtype.max)
+    _, distance, way = tf.while_loop(
+        lambda k, *_: k < count, look, (0, far, tf.zeros_like(image))
+    )
+    return logits, tf.where(distance < image.dtype.max, distance, float("inf")), way
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarginSettings(AttackSettings):
+    """The smallest logit gap over the norm of its gradient: one Jacobian.
+
+    It estimates the distance and has no adversarial image.
+
+    Attributes:
+        top_k: Look only at so many rival classes, those of the largest logits; None:
+            at all.
+    """
+
+    title: ClassVar[str] = "margin over gradient norm"
+    estimates: ClassVar[bool] = True
+
+    top_k: int | None = None
+
+    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
+        """See `AttackSettings`."""
+        return Margin(self, logits, shape)
+
+    def passes(self, num_classes: int) -> int:
+        """See `AttackSettings`."""
+        return _rivals(self.top_k, num_classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFoolSettings(AttackSettings):
+    """DeepFool (Moosavi-Dezfooli et al., 2016), a few linearisations.
+
+    Attributes:
+        steps: Linearisations; each costs a backward pass a class.
+        extra_steps: Further ones for an image that is not flipped yet, each with
+            twice the overshoot.
+        overshoot: How far beyond the boundary to go, as a share of the way.
+        top_k: See `MarginSettings`.
+    """
+
+    title: ClassVar[str] = "DeepFool"
+
+    steps: int = 5
+    extra_steps: int = 10
+    overshoot: float = 0.005
+    top_k: int | None = None
+
+    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
+        """See `AttackSettings`."""
+        return DeepFool(self, logits, shape)
+
+    def passes(self, num_classes: int) -> int:
+        """See `AttackSettings`."""
+        return (self.steps + 1) * _rivals(self.top_k, num_classes)
+
+
+def _rivals(top_k: int | None, classes: int) -> int:
+    return min(top_k or classes - 1, classes - 1)
+
+
+class _MarginState(NamedTuple):
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Margin(Program):
+    """The program of the one-Jacobian estimate; it has no adversarial image."""
+
+    settings: MarginSettings
+    logits: Logits
+    shape: tuple[int, ...]
+
+    def start(self, rows: Rows) -> _MarginState:
+        """See `Program`."""
+        return _MarginState(rows)
+
+    def advance(self, state: _MarginState) -> _MarginState:
+        """See `Program`."""
+        rows = state.rows
+        _, distance, _ = nearest_boundary(
+            self.logits, self.shape, rows.image, rows.label, self.settings.top_k
+        )
+        found = tf.math.is_finite(distance)
+        done = tf.ones_like(rows.done)
+        return _MarginState(rows._replace(distance=distance, within=found, done=done))
+
+
+class _DeepFoolState(NamedTuple):
+    rows: Rows
+    delta: tf.Tensor  # (B, D), the way so far
+    step: tf.Tensor  # (B,)
+
+
+@dataclass(frozen=True)
+class DeepFool(Program):
+    """The program: one Jacobian a call, done at the first flip.
+
+    The way is overshot a little to end beyond the boundary; from `steps` on the
+    overshoot doubles with every step, so that a row does not creep up to it forever.
+    """
+
+    settings: DeepFoolSettings
+    logits: Logits
+    shape: tuple[int, ...]
+
+    def start(self, rows: Rows) -> _DeepFoolState:
+        """See `Program`."""
+        return _DeepFoolState(
+            rows, tf.zeros_like(rows.image), tf.zeros_like(rows.label)
+        )
+
+    def advance(self, state: _DeepFoolState) -> _DeepFoolState:
+        """Look where the way so far has led; go on from there if not far enough."""
+        rows, step = state.rows, state.step
+        doublings = tf.cast(tf.maximum(step - self.settings.steps, 0), tf.float32)
+        reach = 1 + self.settings.overshoot * 2**doublings
+        candidate = tf.clip_by_value(
+            rows.image + reach[:, None] * state.delta, 0.0, 1.0
+        )
+        logits, distance, way = nearest_boundary(
+            self.logits, self.shape, candidate, rows.label, self.settings.top_k
+        )
+        _, flips = gap_and_flip(logits, rows.label)
+        rows = rows.record(candidate, flips, step <= self.settings.steps)
+        stuck = tf.math.is_inf(distance) | (
+            step >= self.settings.steps + self.settings.extra_steps
+        )
+        return _DeepFoolState(
+            rows=rows._replace(done=rows.done | flips | stuck),
+            delta=state.delta + way,
+            step=step + 1,
+        )
