@@ -423,8 +423,8 @@ def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
             "no images: probabilities have shape "
             f"{probabilities.shape}; calibration needs at least one image"
         )
-    # `not <=` also catches NaN.
-    sums = probabilities.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # inf - inf; the NaN is caught below
+        sums = probabilities.sum(axis=1)
     bad = ~((np.abs(sums - 1) <= _SUM_TOLERANCE) & (probabilities.min(axis=1) >= 0))
     if bad.any():
         row = int(bad.argmax())
@@ -437,6 +437,15 @@ def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return probabilities
 
 
+def check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> np.ndarray:
+    """Return labels as int64 `(num_images,)`, or say what is wrong with them.
+
+    Raises:
+        InputError: Unless they are integers in [0, num_classes), one an image.
+    """
+    return _check_integers("labels", labels, num_images, num_classes)
+
+
 class _Predictions(NamedTuple):
     labels: np.ndarray
     probabilities: np.ndarray
@@ -446,7 +455,7 @@ class _Predictions(NamedTuple):
 
 def _predictions(labels: np.ndarray, probabilities: np.ndarray) -> _Predictions:
     probabilities = check_probabilities(probabilities)
-    labels = _check_integers("labels", labels, *probabilities.shape)
+    labels = check_labels(labels, *probabilities.shape)
     return _Predictions(
         labels,
         probabilities,
