@@ -185,7 +185,9 @@ class AdaptiveLabelSmoothing:
     def p(self, value: Any) -> None:
         value = np.asarray(value, np.float64)
         low = 1 / self.num_classes
-        if value.shape != (self.num_levels,) or not np.all((value > low) & (value <= 1)):
+        if value.shape != (self.num_levels,) or not np.all(
+            (value > low) & (value <= 1)
+        ):
             raise InputError(
                 f"p must be {self.num_levels} numbers in ({low:g}, 1], one a level; "
                 f"received {value.tolist()}"

@@ -1,0 +1,573 @@
+"""The datasets: what they are, how they are split, how their examples are read.
+
+Every example carries an id from before the first shuffle: TFDS's own
+(`cifar10-train.tfrecord-00000-of-00001__17`), or one of the same form for the
+embedded images. Small datasets are decoded once and kept in memory as uint8;
+ImageNet is streamed from its records.
+"""
+
+import hashlib
+import os
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf import augmentation
+from ar_adals_tf.errors import InputError
+
+_READ_BUFFER = 16_384
+_AUTOTUNE = tf.data.AUTOTUNE
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset before it is read.
+
+    Attributes:
+        num_classes: Z.
+        image_shape: `(height, width, channels)` that the model sees.
+        augment: The recipe's augmentation of a training batch.
+        validation_fraction: Share of `train` that becomes the validation set, or
+            None where the validation set comes from a split of its own.
+        streamed: Whether the images are too many or too large to keep in memory.
+    """
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    augment: augmentation.Augmentation = augmentation.no_augmentation
+    validation_fraction: float | None = 0.1
+    streamed: bool = False
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "fashion_mnist_small": DatasetInfo(10, (28, 28, 1), validation_fraction=None),
+    "fashion_mnist": DatasetInfo(10, (28, 28, 1)),
+    "svhn_cropped": DatasetInfo(10, (32, 32, 3)),
+    "cifar10": DatasetInfo(10, (32, 32, 3), augmentation.shift_and_flip),
+    "cifar100": DatasetInfo(100, (32, 32, 3), augmentation.pad_crop_and_flip),
+    "imagenet2012": DatasetInfo(
+        1000, (224, 224, 3), validation_fraction=None, streamed=True
+    ),
+}
+
+
+class Split(Protocol):
+    """The examples of one split, in a fixed order that files alone determine."""
+
+    dataset: str
+    name: str
+    info: DatasetInfo
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def digest(self) -> str:
+        """Return a digest of ids, labels and pixels; the order does not matter."""
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """Yield `(id, image, label)` batches in order, the last one smaller.
+
+        Ids are strings `(N,)`, images float32 `(N, H, W, C)` in [0, 1] without
+        augmentation, labels int64 `(N,)`.
+        """
+
+    def training_batches(
+        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+    ) -> tf.data.Dataset:
+        """Yield `(id, image, label)` batches, shuffled and augmented for training.
+
+        The order and the augmentation are a function of `(seed, epoch)` alone, so
+        that a restarted run sees what an uninterrupted one saw. `epoch` is read when
+        an iteration starts. The last batch may be smaller.
+        """
+
+
+def digest_examples(ids: Any, labels: Any, images: Any) -> str:
+    """Return a digest of examples that does not depend on their order.
+
+    Two builds of one dataset can give one id to different images, so an index
+    carries this digest and the join compares it.
+
+    Args:
+        ids: `(N,)` bytes or integers.
+        labels: `(N,)` integers.
+        images: `(N, ...)` uint8, or floats in [0, 1], which count rounded to 8 bits;
+            or a sequence of N bytes, each an encoded image.
+
+    Returns:
+        64 hexadecimal digits: the sum of the examples' SHA-256, modulo 2 to the 256.
+    """
+    return _sum_hex(_example_hashes(ids, labels, images))
+
+
+def _example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
+    for example_id, label, image in zip(ids, labels, images, strict=True):
+        name = example_id if isinstance(example_id, bytes) else str(example_id).encode()
+        if not isinstance(image, bytes):
+            image = np.asarray(image)
+            if image.dtype != np.uint8:
+                image = np.rint(np.asarray(image, np.float32) * 255).astype(np.uint8)
+            image = image.tobytes()
+        content = hashlib.sha256(b"%s\0%d\0" % (name, int(label)))
+        content.update(image)
+        yield int.from_bytes(content.digest())
+
+
+def _sum_hex(hashes: Iterator[int]) -> str:
+    return f"{sum(hashes) % 2**256:064x}"
+
+
+class ArraySplit:
+    """A split whose images are kept in memory.
+
+    Args:
+        dataset: Name of the dataset, for messages and metadata.
+        name: Name of the split.
+        info: What is known of the dataset.
+        ids: `(N,)` bytes.
+        images: `(N, H, W, C)` uint8.
+        labels: `(N,)` int64.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        name: str,
+        info: DatasetInfo,
+        ids: np.ndarray,
+        images: np.ndarray,
+        labels: np.ndarray,
+    ) -> None:
+        self.dataset, self.name, self.info = dataset, name, info
+        self.ids, self.images, self.labels = ids, images, labels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def digest(self) -> str:
+        """See `Split`."""
+        return digest_examples(self.ids, self.labels, self.images)
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """See `Split`."""
+        take = self._gather()
+
+        def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            stop = tf.minimum(start + batch_size, len(self))
+            ids, images, labels = take(tf.range(start, stop))
+            return ids, tf.cast(images, tf.float32) / 255, labels
+
+        starts = tf.data.Dataset.range(0, len(self), batch_size)
+        return starts.map(read, _AUTOTUNE, deterministic=True).prefetch(_AUTOTUNE)
+
+    def training_batches(
+        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+    ) -> tf.data.Dataset:
+        """See `Split`."""
+        take = self._gather()
+        transform = self.info.augment if augment else augmentation.no_augmentation
+
+        def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch.read_value()])
+            # A permutation computed index by index: nothing to store or to draw
+            # first. The default of 4 rounds leaves epochs correlated by up to 0.6.
+            key = tf.random.stateless_uniform([3], epoch_seed, None, None, tf.uint32)
+            stop = tf.minimum(start + batch_size, len(self))
+            positions = tf.random_index_shuffle(
+                tf.range(start, stop), key, max_index=len(self) - 1, rounds=8
+            )
+            ids, images, labels = take(positions)
+            batch_seed = tf.random.experimental.stateless_fold_in(epoch_seed, start)
+            images = transform(images, batch_seed) / 255
+            return ids, tf.ensure_shape(images, (None, *self.info.image_shape)), labels
+
+        starts = tf.data.Dataset.range(0, len(self), batch_size)
+        return starts.map(read, _AUTOTUNE, deterministic=True).prefetch(_AUTOTUNE)
+
+    def _gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+        with tf.device("CPU:0"):
+            arrays = [tf.constant(a) for a in (self.ids, self.images, self.labels)]
+        return lambda positions: tuple(tf.gather(a, positions) for a in arrays)
+
+
+class StreamedSplit:
+    """A split whose images stay encoded on disk: ImageNet.
+
+    Args:
+        dataset: Name of the dataset.
+        name: Name of the split.
+        info: What is known of the dataset.
+        encoded: The records in a fixed order: a dataset of dictionaries with
+            `tfds_id`, `image` (a JPEG) and `label`.
+        size: The number of examples.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        name: str,
+        info: DatasetInfo,
+        encoded: tf.data.Dataset,
+        size: int,
+    ) -> None:
+        self.dataset, self.name, self.info = dataset, name, info
+        self._encoded, self._size = encoded, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def digest(self) -> str:
+        """See `Split`."""
+
+        def hashes() -> Iterator[int]:
+            for batch in self._encoded.batch(256).as_numpy_iterator():
+                yield from _example_hashes(
+                    batch["tfds_id"], batch["label"], batch["image"]
+                )
+
+        return _sum_hex(hashes())
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """See `Split`."""
+
+        def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            image = augmentation.central_crop(example["image"]) / 255
+            return example["tfds_id"], image, example["label"]
+
+        dataset = self._encoded.map(read, _AUTOTUNE, deterministic=True)
+        return self._batched(dataset, batch_size)
+
+    def training_batches(
+        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+    ) -> tf.data.Dataset:
+        """See `Split`."""
+
+        def shuffled(_: tf.Tensor) -> tf.data.Dataset:
+            epoch_seed = tf.constant(seed * 1_000_003, tf.int64) + epoch.read_value()
+            # JPEGs, not pixels, fill the buffer: some 2 GB for 16,384 of ImageNet's.
+            order = self._encoded.shuffle(min(_READ_BUFFER, len(self)), seed=epoch_seed)
+            return order.enumerate()
+
+        def read(
+            position: tf.Tensor, example: dict[str, tf.Tensor]
+        ) -> tuple[tf.Tensor, ...]:
+            if augment:
+                own_seed = tf.random.experimental.stateless_fold_in(
+                    tf.stack([tf.constant(seed, tf.int64), epoch.read_value()]),
+                    position,
+                )
+                image = augmentation.distorted_crop(example["image"], own_seed)
+            else:
+                image = augmentation.central_crop(example["image"])
+            return example["tfds_id"], image / 255, example["label"]
+
+        dataset = tf.data.Dataset.range(1).flat_map(shuffled)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+        dataset = dataset.map(read, _AUTOTUNE, deterministic=True)
+        return self._batched(dataset, batch_size)
+
+    def _batched(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        return dataset.batch(batch_size).prefetch(_AUTOTUNE)
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    split_seed: int = 0,
+    validation_examples: int | None = None,
+    limit_examples: int | None = None,
+    splits: tuple[str, ...] = ("train", "validation", "test"),
+) -> dict[str, Split]:
+    """Read a dataset's splits.
+
+    The validation set is a random part of `train` (10 % unless said otherwise), or,
+    of ImageNet, a random half of its validation images, the other half being the
+    test set. Which example falls where depends on its id and `split_seed` alone.
+
+    Args:
+        name: A key of `DATASETS`.
+        data_dir: Where TFDS keeps its data; None is `TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`.
+        split_seed: Seed of the random split.
+        validation_examples: Size of the validation set; None is the recipe's. 0
+            leaves all of `train` for training.
+        limit_examples: At most so many examples in every split, for a quick look.
+        splits: Which splits to read.
+
+    Returns:
+        The splits by name.
+
+    Raises:
+        InputError: On an unknown dataset, one that is absent and cannot be
+            downloaded, one that lacks a split, or a validation set that leaves no
+            training images.
+
+    Example:
+        >>> splits = load("fashion_mnist_small")
+        >>> ids, images, labels = next(iter(splits["test"].batches(100)))
+    """
+    if name not in DATASETS:
+        raise InputError(
+            f"there is no dataset {name!r}; choose one of {', '.join(DATASETS)}"
+        )
+    if limit_examples is not None and limit_examples < 1:
+        raise InputError(
+            f"limit_examples must be at least 1; received {limit_examples}; leave it "
+            "out for the whole dataset"
+        )
+    if name == "fashion_mnist_small":
+        return _load_embedded(splits, validation_examples, split_seed, limit_examples)
+    builder = _prepared_builder(name, data_dir)
+    read = _stream if DATASETS[name].streamed else _decode
+    loaded: dict[str, Split] = {}
+    for source, positions in _plan(
+        builder, name, splits, validation_examples, split_seed
+    ).items():
+        cut = {split: chosen[:limit_examples] for split, chosen in positions.items()}
+        loaded |= read(name, _records(builder, source), cut)
+    return {split: loaded[split] for split in splits}
+
+
+def split_positions(
+    ids: np.ndarray, split_seed: int, num_first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide examples at random into `num_first` and the rest, by their ids.
+
+    The examples with the smallest SHA-256 of seed and id come first: the same on
+    every machine, in any order and with any version of NumPy.
+
+    Args:
+        ids: `(N,)` bytes.
+        split_seed: Another seed gives another division.
+        num_first: Size of the first part.
+
+    Returns:
+        Two ascending int64 arrays of positions into `ids`.
+    """
+    keys = [hashlib.sha256(b"%d\0%s" % (split_seed, i)).digest() for i in ids.tolist()]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+    return np.sort(order[:num_first]), np.sort(order[num_first:])
+
+
+def _load_embedded(
+    splits: tuple[str, ...],
+    validation_examples: int | None,
+    split_seed: int,
+    limit: int | None,
+) -> dict[str, Split]:
+    info = DATASETS["fashion_mnist_small"]
+    source = resources.files("ar_adals_tf") / "data" / "fashion_mnist_small.npz"
+    with resources.as_file(source) as path, np.load(path, allow_pickle=False) as file:
+        arrays = {
+            split: (file[f"{split}_images"][..., np.newaxis], file[f"{split}_labels"])
+            for split in ("train", "validation", "test")
+        }
+    ids = {
+        split: np.array([b"%s__%d" % (split.encode(), i) for i in range(len(labels))])
+        for split, (_, labels) in arrays.items()
+    }
+    if validation_examples is not None:
+        # Another size is cut anew from all 6,000 training and validation images.
+        pair = ("train", "validation")
+        images, labels = (np.concatenate([arrays[s][k] for s in pair]) for k in (0, 1))
+        joined = np.concatenate([ids[s] for s in pair])
+        _check_validation_size(validation_examples, len(joined), "fashion_mnist_small")
+        parts = split_positions(joined, split_seed, validation_examples)
+        for split, part in zip(("validation", "train"), parts, strict=True):
+            arrays[split], ids[split] = (images[part], labels[part]), joined[part]
+    return {
+        split: ArraySplit(
+            "fashion_mnist_small",
+            split,
+            info,
+            ids[split][:limit],
+            arrays[split][0][:limit],
+            arrays[split][1][:limit].astype(np.int64),
+        )
+        for split in splits
+    }
+
+
+def _check_validation_size(size: int, available: int, name: str) -> None:
+    if not 0 <= size < available:
+        raise InputError(
+            f"validation_examples must be at least 0 and below the {available} images "
+            f"that {name} has to divide; received {size}; give a smaller number"
+        )
+
+
+def _prepared_builder(name: str, data_dir: str | None) -> Any:
+    """Return TFDS's builder with its data on disk, downloading it if need be."""
+    import tensorflow_datasets as tfds
+
+    where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    builder = tfds.builder(name, data_dir=data_dir)
+    if builder.info.splits:
+        return builder
+    absent = InputError(
+        f"the dataset {name} is not in {where} and could not be downloaded; give a "
+        "folder that has it in TFDS's format with --data_dir or the environment "
+        "variable TFDS_DATA_DIR, or take the images that come with this package: "
+        "--dataset=fashion_mnist_small"
+    )
+    if not _reachable(builder):
+        raise absent
+    try:
+        builder.download_and_prepare()
+    except (OSError, AssertionError, tfds.download.DownloadError) as error:
+        raise absent from error
+    return builder
+
+
+def _reachable(builder: Any) -> bool:
+    """Tell within seconds whether a download can work; TFDS retries for minutes."""
+    if urllib.request.getproxies():
+        return True
+    for url in list(getattr(builder, "url_infos", {}))[:1]:
+        try:
+            socket.getaddrinfo(urlparse(url).hostname, None)
+        except OSError:
+            return False
+    return True
+
+
+def _plan(
+    builder: Any,
+    name: str,
+    splits: tuple[str, ...],
+    validation_examples: int | None,
+    split_seed: int,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Tell which positions of which of TFDS's splits make up each of ours."""
+    own_validation = DATASETS[name].validation_fraction is None
+    held_out = "validation" if own_validation else "test"
+    sources = {
+        "train": "train",
+        "validation": held_out if own_validation else "train",
+        "test": held_out,
+    }
+    plan: dict[str, dict[str, np.ndarray]] = {}
+    for split in splits:
+        source = sources[split]
+        if source not in builder.info.splits:
+            raise InputError(
+                f"the {name} data in {builder.data_path} has no {source} split, only "
+                f"{', '.join(builder.info.splits) or 'none'}; prepare the whole "
+                "dataset with TFDS, or give another folder with --data_dir"
+            )
+        if source not in plan:
+            size = builder.info.splits[source].num_examples
+            plan[source] = _division(
+                builder, name, source, size, validation_examples, split_seed
+            )
+    return {
+        source: {split: part for split, part in parts.items() if split in splits}
+        for source, parts in plan.items()
+    }
+
+
+def _division(
+    builder: Any,
+    name: str,
+    source: str,
+    size: int,
+    validation_examples: int | None,
+    split_seed: int,
+) -> dict[str, np.ndarray]:
+    """Divide one of TFDS's splits among ours."""
+    fraction = DATASETS[name].validation_fraction
+    if source == "validation":
+        num_validation, rest = size // 2, "test"
+    elif source == "train" and fraction is not None:
+        num_validation, rest = round(size * fraction), "train"
+        if validation_examples is not None:
+            num_validation = validation_examples
+        _check_validation_size(num_validation, size, name)
+    else:
+        return {source: np.arange(size)}
+    ids = _ids(_records(builder, source))
+    first, others = split_positions(ids, split_seed, num_validation)
+    return {"validation": first, rest: others}
+
+
+def _records(builder: Any, split: str) -> tf.data.Dataset:
+    """Return a split's records in file order, images still encoded."""
+    import tensorflow_datasets as tfds
+
+    dataset = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(add_tfds_id=True),
+    )
+    return dataset.map(
+        lambda example: {key: example[key] for key in ("tfds_id", "image", "label")}
+    )
+
+
+def _ids(records: tf.data.Dataset) -> np.ndarray:
+    ids = records.map(lambda example: example["tfds_id"]).batch(4096)
+    return np.concatenate([batch.astype("S") for batch in ids.as_numpy_iterator()])
+
+
+def _stream(
+    name: str, records: tf.data.Dataset, positions: dict[str, np.ndarray]
+) -> dict[str, Split]:
+    return {
+        split: StreamedSplit(
+            name, split, DATASETS[name], _chosen(records, wanted), len(wanted)
+        )
+        for split, wanted in positions.items()
+    }
+
+
+def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
+    """Keep the records at ascending positions."""
+    total = int(records.cardinality())
+    if len(positions) == total:
+        return records
+    mask = np.zeros(total, bool)
+    mask[positions] = True
+    wanted = tf.constant(mask)
+    dataset = records.take(int(positions[-1]) + 1 if len(positions) else 0).enumerate()
+    dataset = dataset.filter(lambda position, _: tf.gather(wanted, position))
+    dataset = dataset.map(lambda _, example: example)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(positions)))
+
+
+def _decode(
+    name: str, records: tf.data.Dataset, positions: dict[str, np.ndarray]
+) -> dict[str, Split]:
+    """Decode the chosen records into memory, in one pass over the file."""
+    info = DATASETS[name]
+
+    def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        image = tf.io.decode_image(example["image"], info.image_shape[-1])
+        image = tf.ensure_shape(image, info.image_shape)
+        return example["tfds_id"], image, example["label"]
+
+    every = np.unique(np.concatenate(list(positions.values())))
+    ids = np.zeros(len(every), object)
+    images = np.zeros((len(every), *info.image_shape), np.uint8)
+    labels = np.zeros(len(every), np.int64)
+    start = 0
+    batches = _chosen(records, every).map(read, _AUTOTUNE).batch(1024).prefetch(2)
+    for batch in batches.as_numpy_iterator():
+        stop = start + len(batch[0])
+        ids[start:stop], images[start:stop], labels[start:stop] = batch
+        start = stop
+    parts = {s: np.searchsorted(every, wanted) for s, wanted in positions.items()}
+    return {
+        split: ArraySplit(
+            name, split, info, ids[part].astype("S"), images[part], labels[part]
+        )
+        for split, part in parts.items()
+    }
