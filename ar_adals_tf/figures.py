@@ -4,8 +4,9 @@ Every function returns a `matplotlib.figure.Figure` that no pyplot state knows o
 a caller's backend, open figures and settings stay as they are; `save` writes it, and a
 notebook shows it. Shares are drawn in percent. Colours follow the method everywhere
 (`method_styles`), from the palettes of Okabe and Ito and of Paul Tol, which
-colour-blind readers can tell apart; markers and line styles say it a second time. Below each figure stands a caption
-that says what to see, `CAPTIONS` unless another is given; an empty one leaves it out.
+colour-blind readers can tell apart; markers and line styles say it a second time.
+Below each figure stands a caption that says what to see, `CAPTIONS` unless another is
+given; an empty one leaves it out.
 """
 
 import functools
@@ -459,7 +460,7 @@ def soft_labels(
     low, high = lines.min(), lines.max()
     margin = max(0.05 * (high - low), 0.005)
     axes.set(xlim=(0, epochs), ylim=(low - margin, high + margin))
-    text_at = _spread(lines[-1], (high - low + 2 * margin) / 24, high + margin)
+    text_at = _spread(lines[-1], low - margin, high + margin)
     for r in range(num_levels):
         note = {0: " least robust", num_levels - 1: " most robust"}.get(r, "")
         axes.annotate(
@@ -774,13 +775,15 @@ def _limits(
     return (0.0 if 0 <= low < 0.35 * high else low - margin), high + margin
 
 
-def _spread(values: np.ndarray, gap: float, top: float) -> np.ndarray:
-    """Return positions in the order of `values`, at least `gap` apart, below `top`."""
+def _spread(values: np.ndarray, bottom: float, top: float) -> np.ndarray:
+    """Return where to write beside `values`: in their order, without overlaps."""
+    gap = (top - bottom) / max(24, values.size)
     # Of values that look equal the later stands higher.
-    order = np.lexsort((np.arange(values.size), np.round(values / gap)))[::-1]
-    positions = np.empty_like(values)
-    limit = top
-    for r in order:
-        positions[r] = min(values[r], limit)
-        limit = positions[r] - gap
+    order = np.lexsort((np.arange(values.size), np.round(values / gap)))
+    positions = values.astype(float)
+    for r, above in zip(order[-2::-1], order[:0:-1], strict=True):
+        positions[r] = min(positions[r], positions[above] - gap)
+    positions[order[0]] = max(positions[order[0]], bottom)
+    for r, below in zip(order[1:], order[:-1], strict=True):
+        positions[r] = max(positions[r], positions[below] + gap)
     return positions
