@@ -91,8 +91,25 @@ def expected_calibration_error(
         0.4
     """
     p = _predictions(labels, probabilities)
+    return confidence_calibration_error(p.confidence, p.correct, num_bins)
+
+
+def confidence_calibration_error(
+    confidence: np.ndarray,
+    correct: np.ndarray,
+    num_bins: int = DEFAULT_NUM_BINS,
+    weights: np.ndarray | None = None,
+) -> float:
+    """Return the same ECE where only confidences and successes are at hand.
+
+    Args:
+        confidence: `(N,)`, the probability of the predicted class.
+        correct: `(N,)`, whether the prediction is right.
+        num_bins: Number of bins, at least 1.
+        weights: `(N,)`, what each image counts; None: all the same.
+    """
     return _calibration_error(
-        p.correct, p.confidence, bin_index(p.confidence, num_bins)
+        correct, confidence, bin_index(confidence, num_bins), weights
     )
 
 
@@ -498,11 +515,15 @@ def _check_runs(probabilities_of_runs: Sequence[np.ndarray]) -> list[np.ndarray]
 
 
 def _calibration_error(
-    correct: np.ndarray, confidence: np.ndarray, index: np.ndarray
+    correct: np.ndarray,
+    confidence: np.ndarray,
+    index: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> float:
     """Return the sum over bins of |correct - confident| / N, which is the ECE."""
-    gaps = np.bincount(index, correct - confidence)
-    return float(np.abs(gaps).sum() / confidence.size)
+    weights = np.ones(confidence.size) if weights is None else weights
+    gaps = np.bincount(index, weights * (correct.astype(np.float64) - confidence))
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 def _nll(p: _Predictions) -> float:

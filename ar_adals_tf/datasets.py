@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import augmentation
+from ar_adals_tf.digests import combine, digest_examples, example_hashes
 from ar_adals_tf.errors import InputError
 
 _READ_BUFFER = 16_384
@@ -87,41 +88,6 @@ class Split(Protocol):
         that a restarted run sees what an uninterrupted one saw. `epoch` is read when
         an iteration starts. The last batch may be smaller.
         """
-
-
-def digest_examples(ids: Any, labels: Any, images: Any) -> str:
-    """Return a digest of examples that does not depend on their order.
-
-    Two builds of one dataset can give one id to different images, so an index
-    carries this digest and the join compares it.
-
-    Args:
-        ids: `(N,)` bytes or integers.
-        labels: `(N,)` integers.
-        images: `(N, ...)` uint8, or floats in [0, 1], which count rounded to 8 bits;
-            or a sequence of N bytes, each an encoded image.
-
-    Returns:
-        64 hexadecimal digits: the sum of the examples' SHA-256, modulo 2 to the 256.
-    """
-    return _sum_hex(_example_hashes(ids, labels, images))
-
-
-def _example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
-    for example_id, label, image in zip(ids, labels, images, strict=True):
-        name = example_id if isinstance(example_id, bytes) else str(example_id).encode()
-        if not isinstance(image, bytes):
-            image = np.asarray(image)
-            if image.dtype != np.uint8:
-                image = np.rint(np.asarray(image, np.float32) * 255).astype(np.uint8)
-            image = image.tobytes()
-        content = hashlib.sha256(b"%s\0%d\0" % (name, int(label)))
-        content.update(image)
-        yield int.from_bytes(content.digest())
-
-
-def _sum_hex(hashes: Iterator[int]) -> str:
-    return f"{sum(hashes) % 2**256:064x}"
 
 
 class ArraySplit:
@@ -228,11 +194,11 @@ class StreamedSplit:
 
         def hashes() -> Iterator[int]:
             for batch in self._encoded.batch(256).as_numpy_iterator():
-                yield from _example_hashes(
+                yield from example_hashes(
                     batch["tfds_id"], batch["label"], batch["image"]
                 )
 
-        return _sum_hex(hashes())
+        return combine(hashes())
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""

@@ -92,8 +92,8 @@ class AlphaSchedule:
         """Read `0.005`, or `0.001,60:0.05`: 0.001, from epoch 60 on 0.05.
 
         Raises:
-            InputError: If a number is missing, not positive and finite, or the
-                epochs do not ascend.
+            InputError: If a number is missing, negative or infinite, or the epochs
+                do not ascend. 0 leaves the labels as they are.
         """
         steps = []
         try:
@@ -105,9 +105,9 @@ class AlphaSchedule:
         ascending = all(
             a[0] < b[0] for a, b in zip(steps, steps[1:], strict=False)
         ) and (bool(steps) and steps[0][0] == 0)
-        if not ascending or not all(0 < alpha < float("inf") for _, alpha in steps):
+        if not ascending or not all(0 <= alpha < float("inf") for _, alpha in steps):
             raise InputError(
-                "alpha must be a positive number such as 0.005, or a schedule with "
+                "alpha must be a number such as 0.005, or a schedule with "
                 f"ascending epochs such as 0.001,60:0.05; received {text!r}"
             )
         return cls(tuple(steps))
@@ -143,7 +143,7 @@ class AdaptiveLabelSmoothing:
 
     Example:
         >>> smoothing = AdaptiveLabelSmoothing(num_classes=10, num_levels=10)
-        >>> train = index.join(dataset, smoothing)            # (image, soft label)
+        >>> train = soft_labels(dataset, smoothing, index)    # (image, soft label)
         >>> model.fit(train, callbacks=[ARAdaLS(smoothing, validation, val_index)])
     """
 
@@ -169,12 +169,13 @@ class AdaptiveLabelSmoothing:
         self.num_levels = num_levels
         self.alpha = alpha if callable(alpha) else AlphaSchedule.parse(alpha)
         self._p = np.ones(num_levels)
-        # Read by the input pipeline, which runs on the CPU: one copy there, also
+        # Used by the input pipeline, which runs on the CPU: one copy there, also
         # under a distribution strategy.
         with tf.device("CPU:0"):
             self._epsilon = tf.Variable(
                 np.zeros(num_levels, np.float32), trainable=False, name="epsilon"
             )
+            self._passes = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     @property
     def p(self) -> np.ndarray:
@@ -212,6 +213,27 @@ class AdaptiveLabelSmoothing:
         one_hot = tf.cast(one_hot, tf.float32)
         epsilon = tf.gather(self._epsilon, levels)[..., tf.newaxis]
         return soften(one_hot, epsilon, self.num_classes)
+
+    def count_pass(self, position: Any) -> Any:
+        """Count a pass over the training data, at its first element.
+
+        A dataset that is repeated or cached after the labels were softened would
+        train on old labels and never pass here again, which `passes` makes visible.
+
+        Args:
+            position: Scalar int64 tensor, the position of an element, from 0.
+
+        Returns:
+            The operation, to be run in the input pipeline.
+        """
+        import tensorflow as tf
+
+        return self._passes.assign_add(tf.cast(tf.equal(position, 0), tf.int64))
+
+    @property
+    def passes(self) -> int:
+        """How often training data with these soft labels has been started on."""
+        return int(self._passes.numpy())
 
     def update(self, confidence: Any, accuracy: Any, epoch: int) -> None:
         """Equation 3 for every level, with this epoch's alpha.

@@ -1,0 +1,237 @@
+"""Algorithm 1 as a Keras callback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.calibration import (
+    DEFAULT_NUM_BINS,
+    SMALLEST_PROBABILITY,
+    confidence_calibration_error,
+)
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.outputs import num_classes, probabilities_fn
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.soft_labels import RobustnessLevels, as_levels, with_levels
+
+
+class ARAdaLS(keras.callbacks.Callback):
+    """Adapt the soft labels to the validation set's miscalibration after each epoch.
+
+    After every epoch the callback makes one compiled pass over the validation set,
+    moves the soft label of each robustness level against that level's
+    overconfidence (Eq. 3), and adds to the logs, and so to the `History`:
+
+    - `val_loss` (mean cross-entropy with the hard labels, without penalties),
+      `val_accuracy` and `val_ece`: `fit` needs no `validation_data` of its own;
+    - for each level r: `p/r` and `eps/r`, with which the epoch was trained, and
+      `conf/r` and `acc/r`, to which that led. A level without validation images has
+      NaN there and keeps its p.
+
+    It must stand before callbacks that read these logs, such as `EarlyStopping`,
+    `ModelCheckpoint` and `CSVLogger`, and after `BackupAndRestore`.
+
+    Args:
+        smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
+        validation_data: A finite dataset of validation examples with their hard labels:
+            batches `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries (see
+            `soft_labels`); for R = 1 without the id. Weights count in all measures.
+        validation_index: Robustness index of the validation examples; None for R = 1.
+        num_bins: Number of bins of `val_ece`.
+        from_logits: Whether the model returns logits; None finds out.
+        backup_dir: A folder in which the callback keeps p after every epoch. When `fit`
+            is started again, with `BackupAndRestore` standing before this callback
+            or with `initial_epoch`, p goes on from there.
+        id_key: Of dictionaries, the entry with the id.
+        label_key: Likewise, the label.
+        weight_key: Likewise, the sample weight, if there is one.
+
+    Raises:
+        InputError: When training begins, if the model has several outputs, a sigmoid,
+            another number of classes than `smoothing`, or a backend other than
+            TensorFlow; after an epoch, if the training data was not read anew (it is
+            repeated or cached after `soft_labels`) or never went through `soft_labels`.
+
+    Example:
+        >>> smoothing = AdaptiveLabelSmoothing(num_classes=10, num_levels=10)
+        >>> model.fit(
+        ...     soft_labels(train, smoothing, train_index),
+        ...     epochs=20,
+        ...     callbacks=[ARAdaLS(smoothing, validation, validation_index)],
+        ... )
+    """
+
+    def __init__(
+        self,
+        smoothing: AdaptiveLabelSmoothing,
+        validation_data: tf.data.Dataset,
+        validation_index: RobustnessIndex | RobustnessLevels | None = None,
+        *,
+        num_bins: int = DEFAULT_NUM_BINS,
+        from_logits: bool | None = None,
+        backup_dir: str | Path | None = None,
+        id_key: str = "tfds_id",
+        label_key: str = "label",
+        weight_key: str = "sample_weight",
+    ) -> None:
+        super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise InputError(
+                "ARAdaLS needs Keras on TensorFlow; the backend is "
+                f"{keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
+            )
+        if validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise InputError(
+                "the validation dataset repeats without end; remove .repeat()"
+            )
+        self.smoothing = smoothing
+        self.levels = as_levels(validation_index, smoothing.num_levels)
+        self._data = with_levels(
+            validation_data,
+            smoothing.num_classes,
+            self.levels,
+            id_key=id_key,
+            label_key=label_key,
+            weight_key=weight_key,
+        )
+        self._num_bins = num_bins
+        self._from_logits = from_logits
+        self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
+        self._history: dict[str, list[float]] = {}
+        self._predict: Any = None
+        self._passes = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Check that the model can be served, and restore p where there is a backup."""
+        del logs
+        classes = num_classes(self.model)
+        if classes != self.smoothing.num_classes:
+            raise InputError(
+                f"the model tells {classes} classes apart, the smoothing "
+                f"{self.smoothing.num_classes}; give both the same number"
+            )
+        probabilities = probabilities_fn(self.model, self._from_logits)
+        self._predict = tf.function(
+            lambda x, y: _judge(probabilities(x), y),
+            jit_compile=True if self.model.jit_compile is True else None,
+            reduce_retracing=True,
+        )
+        self._restore(getattr(self.model, "_initial_epoch", None) or 0)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remember how often the training data had been started on."""
+        del logs
+        self._restore(epoch)
+        self._passes = self.smoothing.passes
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Validate, publish the measures and update every level's soft label."""
+        self._check_fresh_labels()
+        measures = self.evaluate()
+        if logs is not None:
+            logs.update(measures.totals)
+            levels = {
+                "p": self.smoothing.p,
+                "eps": self.smoothing.epsilon,
+                "conf": measures.confidence,
+                "acc": measures.accuracy,
+            }
+            for r in range(self.smoothing.num_levels):
+                logs.update({f"{k}/{r}": float(v[r]) for k, v in levels.items()})
+        self.smoothing.update(measures.confidence, measures.accuracy, epoch)
+        if self._backup:
+            self._history[str(epoch)] = self.smoothing.p.tolist()
+            self._backup.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._backup, self._history)
+
+    def evaluate(self) -> "ValidationMeasures":
+        """Make one pass over the validation set with the model as it is."""
+        columns = [np.concatenate(c) for c in zip(*self._batches(), strict=True)]
+        confidence, correct, loss, level, weight = (
+            c.astype(np.float64) for c in columns
+        )
+        total = np.bincount(level.astype(int), weight, self.smoothing.num_levels)
+        with np.errstate(invalid="ignore"):
+            of_level = [
+                np.bincount(level.astype(int), weight * values, len(total)) / total
+                for values in (confidence, correct)
+            ]
+        mean = [float(np.average(v, weights=weight)) for v in (loss, correct)]
+        ece = confidence_calibration_error(confidence, correct, self._num_bins, weight)
+        names = ("val_loss", "val_accuracy", "val_ece")
+        return ValidationMeasures(
+            dict(zip(names, [*mean, ece], strict=True)), of_level[0], of_level[1]
+        )
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, ...]]:
+        strategy = self.model.distribute_strategy
+        data = self._data
+        if strategy.num_replicas_in_sync > 1:
+            data = strategy.experimental_distribute_dataset(data)
+        for x, y, level, weight in data:
+            judged = strategy.run(self._predict, (x, y))
+            columns = (*judged, level, weight)
+            if strategy.num_replicas_in_sync > 1:
+                columns = tuple(strategy.gather(c, axis=0) for c in columns)
+            yield tuple(np.asarray(c) for c in columns)
+
+    def _check_fresh_labels(self) -> None:
+        passes = self.smoothing.passes
+        if passes == 0:
+            raise InputError(
+                "the training data does not come from soft_labels(...) with this "
+                "smoothing, so its labels never change; pass fit what soft_labels "
+                "returns"
+            )
+        if passes == self._passes:
+            raise InputError(
+                "this epoch went on with old soft labels; the training data is "
+                "repeated or cached after soft_labels(...), or fit has "
+                "steps_per_epoch: put cache before it and remove the others"
+            )
+
+    def _restore(self, epoch: int) -> None:
+        """Go on with the p that the backup has for the start of `epoch`."""
+        if not self._backup or epoch == 0 or str(epoch - 1) in self._history:
+            return
+        saved = read_json(self._backup) if self._backup.exists() else {}
+        if str(epoch - 1) not in saved:
+            raise InputError(
+                f"training goes on at epoch {epoch}, but {self._backup} has no soft "
+                f"labels after epoch {epoch - 1}; start from epoch 0, or give the "
+                "backup_dir of the interrupted run"
+            )
+        self._history = {e: p for e, p in saved.items() if int(e) < epoch}
+        self.smoothing.p = self._history[str(epoch - 1)]
+
+
+class ValidationMeasures(NamedTuple):
+    """What one pass over the validation set found.
+
+    Attributes:
+        totals: `val_loss`, `val_accuracy` and `val_ece`.
+        confidence: `(R,)`, mean probability of the predicted class by level; NaN for a
+            level without images.
+        accuracy: `(R,)`, likewise.
+    """
+
+    totals: dict[str, float]
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def _judge(probabilities: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return confidence, success and cross-entropy of each example, all float32."""
+    of_label = tf.gather(probabilities, label, batch_dims=1)
+    correct = tf.equal(tf.argmax(probabilities, axis=1), label)
+    return (
+        tf.reduce_max(probabilities, axis=1),
+        tf.cast(correct, tf.float32),
+        -tf.math.log(tf.maximum(of_label, SMALLEST_PROBABILITY)),
+    )
