@@ -172,7 +172,7 @@ def _in_order(work: Any, jobs: Iterable[Any], workers: int) -> Iterator[np.ndarr
 def _corrupt(
     images: np.ndarray, ids: Sequence[Any], name: str, severity: int, seed: int
 ) -> np.ndarray:
-    entry = TABLE[name]
+    entry, severity = TABLE[name], int(severity)
     side = min(images.shape[1:3])
     if side < 85:  # nearer to 32 than to 224, in ratio
         constants, scale = entry.cifar, max(1.0, side / 32)

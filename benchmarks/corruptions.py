@@ -1,0 +1,75 @@
+"""How fast images are corrupted, type by type.
+
+    python benchmarks/corruptions.py                         # made-up images, 32 x 32
+    python benchmarks/corruptions.py --tfds=cifar10          # real ones, from TFDS
+    python benchmarks/corruptions.py --side=224 --examples=32
+
+The last line says how long 10,000 images of all types and severities would take. TFDS
+loads TensorFlow, so that with `--tfds` the threads run as they do in an evaluation.
+"""
+
+import argparse
+import os
+import platform
+import time
+
+import numpy as np
+import scipy
+from scipy import ndimage
+
+from ar_adals_tf.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--side", type=int, default=32, help="of made-up images")
+    parser.add_argument("--tfds", help="dataset whose test images are taken instead")
+    parser.add_argument("--workers", type=int, default=2, help="threads")
+    args = parser.parse_args()
+
+    images = read(args.tfds, args.examples) if args.tfds else make_up(args)
+    print(f"hardware: {processor()}, {os.cpu_count()} cores; load {os.getloadavg()[0]}")
+    print(f"python {platform.python_version()}, numpy {np.__version__}", end=", ")
+    print(f"scipy {scipy.__version__}; {args.workers} threads; images {images.shape}")
+    print(f"{'type':20} images/s, mean of 5 severities   cpu ms an image")
+    total = 0.0
+    for name in CORRUPTIONS:
+        corrupt(images[:1], name, 1)  # reads the photographs, makes the matrices
+        wall, cpu = time.perf_counter(), time.process_time()
+        for severity in SEVERITIES:
+            corrupt(images, name, severity, workers=args.workers)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        count = len(images) * len(SEVERITIES)
+        print(f"{name:20} {count / wall:12,.0f} {1000 * cpu / count:33.3f}", flush=True)
+        total += wall
+    count = len(images) * len(SEVERITIES) * len(CORRUPTIONS)
+    minutes = total / count * 10_000 * len(SEVERITIES) * len(CORRUPTIONS) / 60
+    print(f"10,000 images of all 95: {minutes:.1f} minutes ({count / total:,.0f} /s)")
+
+
+def make_up(args: argparse.Namespace) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(
+        size=(args.examples, args.side, args.side, 3)
+    )
+    smooth = ndimage.gaussian_filter(noise, (0, 2, 2, 0))
+    return np.clip(128 + 800 * smooth, 0, 255).astype(np.uint8)
+
+
+def read(name: str, examples: int) -> np.ndarray:
+    import tensorflow_datasets as tfds
+
+    data = tfds.load(name, split=f"test[:{examples}]")
+    return np.stack([example["image"] for example in tfds.as_numpy(data)])
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(ln for ln in lines if "model name" in ln).split(": ")[1].strip()
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
