@@ -396,9 +396,9 @@ def build(
 
 def _checked_shape(input_shape: Any) -> tuple[int, ...]:
     shape = tuple(input_shape)
-    if len(shape) != 3 or not all(isinstance(n, int | np.integer) for n in shape):
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise InputError(
-            "input_shape must be the height, width and channels of an image, three "
-            f"whole numbers; received {input_shape}; batches have no part in it"
+            "input_shape must be an image's height, width and channels, three positive "
+            f"whole numbers; received {input_shape}; leave the batch out"
         )
-    return tuple(int(n) for n in shape)
+    return shape
