@@ -107,6 +107,9 @@ def confidence_calibration_error(
         correct: `(N,)`, whether the prediction is right.
         num_bins: Number of bins, at least 1.
         weights: `(N,)`, what each image counts; None: all the same.
+
+    Returns:
+        The ECE, in [0, 1]. Nothing is checked: this is for inner loops.
     """
     return _calibration_error(
         correct, confidence, bin_index(confidence, num_bins), weights
@@ -521,7 +524,9 @@ def _calibration_error(
     weights: np.ndarray | None = None,
 ) -> float:
     """Return the sum over bins of |correct - confident| / N, which is the ECE."""
-    weights = np.ones(confidence.size) if weights is None else weights
+    weights = np.asarray(
+        np.ones(len(index)) if weights is None else weights, np.float64
+    )
     gaps = np.bincount(index, weights * (correct.astype(np.float64) - confidence))
     return float(np.abs(gaps).sum() / weights.sum())
 

@@ -15,10 +15,10 @@ from ar_adals_tf.calibration import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.join import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from ar_adals_tf.soft_labels import RobustnessLevels, as_levels, with_levels
 
 
 class ARAdaLS(keras.callbacks.Callback):

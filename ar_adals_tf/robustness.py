@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,13 +13,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from ar_adals_tf.attacks import attack_settings, prepare
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.digests import digest_examples, digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, read_json, write_json
+from ar_adals_tf.progress import progress_bar
 
 _FORMAT = 1
 _SHARD = 4096  # images attacked between two saves; also bounds the memory
@@ -134,12 +135,8 @@ class RobustnessIndex:
         shards = _Shards(shards_dir, metadata) if shards_dir else None
         started = time.perf_counter()
         parts: list[dict[str, np.ndarray]] = []
-        bar = tqdm(
-            total=len(source),
-            desc=f"{attack} on {source.dataset} {source.split}".rstrip(),
-            unit="image",
-            disable=not verbose,
-        )
+        name = f"{attack} on {source.dataset} {source.split}".rstrip()
+        bar = progress_bar(len(source), name, show=verbose)
         with bar:
             for number, (shard_ids, shard_images) in enumerate(source.shards(_SHARD)):
                 part = shards.load(number, shard_ids) if shards else None
@@ -398,7 +395,9 @@ class _Shards:
             if not np.array_equal(part["ids"], ids):
                 raise InputError("it is of other images")
         except InputError as error:
-            tqdm.write(f"{path} is damaged ({error}); computing it again")
+            warnings.warn(
+                f"{path} is damaged ({error}); computing it again", stacklevel=2
+            )
             return None
         return part
 

@@ -1,0 +1,75 @@
+"""Everything that training needs to go on where it was, in one file.
+
+Keras's own formats leave out the state of the random generators (Dropout) and know
+nothing of the soft labels; a run resumed without either is another run.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import atomic_write
+
+
+def save(path: str | Path, model: keras.Model, state: Mapping[str, Any]) -> None:
+    """Write the model's, its generators' and its optimizer's variables, and `state`.
+
+    Args:
+        path: Of the file, an `.npz` without pickles; written aside and renamed.
+        model: A compiled model.
+        state: What else belongs to the run, as JSON can hold it.
+    """
+    arrays = {
+        f"variable_{number}": keras.ops.convert_to_numpy(variable)
+        for number, variable in enumerate(_variables(model))
+    }
+    arrays["state"] = np.array(json.dumps(dict(state)))
+    with atomic_write(path) as aside, open(aside, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def restore(path: str | Path, model: keras.Model) -> dict[str, Any]:
+    """Put a compiled model back where it was and return the saved state.
+
+    Raises:
+        InputError: If the file is damaged or belongs to another model.
+    """
+    variables = _variables(model)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values = [file[f"variable_{number}"] for number in range(len(variables))]
+            surplus = len(file.files) - len(variables) - 1
+            state = json.loads(str(file["state"]))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+        raise InputError(
+            f"the checkpoint {path} is damaged or of another model "
+            f"({type(error).__name__}: {str(error)[:80]}); remove it to train from the "
+            "start"
+        ) from error
+    shapes = [
+        tuple(variable.shape) == value.shape
+        for variable, value in zip(variables, values, strict=True)
+    ]
+    if surplus or not all(shapes):
+        raise InputError(
+            f"the checkpoint {path} is of another model: its variables do not fit; "
+            "remove it to train from the start"
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return state
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    """Return all variables that training changes, in a fixed order."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    metrics = {id(variable) for variable in model.metrics_variables}
+    own = [v for v in model.variables if id(v) not in metrics]
+    return own + list(model.optimizer.variables)

@@ -1,0 +1,265 @@
+"""The flags of all commands, in one place, and how commands begin and end.
+
+This is the only module that reads absl's `FLAGS`. It imports TensorFlow only when a
+command starts its work, so that `--help` is there at once.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from absl import app, flags
+
+from ar_adals_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define_data_flags() -> None:
+    """Define what says which images."""
+    flags.DEFINE_enum(
+        "dataset",
+        "fashion_mnist_small",
+        [
+            "fashion_mnist_small",
+            "fashion_mnist",
+            "svhn_cropped",
+            "cifar10",
+            "cifar100",
+            "imagenet2012",
+        ],
+        "The images. fashion_mnist_small comes with the package; the others come from "
+        "TensorFlow Datasets, which downloads what is not there.",
+    )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Where TensorFlow Datasets keeps its data; the default is the environment "
+        "variable TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+    )
+    flags.DEFINE_integer(
+        "split_seed",
+        0,
+        "Seed of the random division into training and validation images. It is apart "
+        "from --seed, so that runs can share one division.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "validation_examples",
+        None,
+        "Size of the validation set. The default is the recipe's: 10 % of the training "
+        "images, for ImageNet half of its validation images.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "limit_examples",
+        None,
+        "Use at most so many images of every split, for a quick look.",
+        lower_bound=1,
+    )
+
+
+def define_training_flags() -> None:
+    """Define what says how to train."""
+    flags.DEFINE_enum(
+        "method",
+        "ar_adals",
+        ["vanilla", "ls", "adals", "ar_adals"],
+        "vanilla: hard labels. ls: label smoothing. adals: label smoothing whose "
+        "degree follows the validation set. ar_adals: likewise, for each robustness "
+        "level on its own.",
+    )
+    flags.DEFINE_string(
+        "output_dir",
+        None,
+        "The run directory; the default is runs/<dataset>-<method>-<seed>.",
+    )
+    flags.DEFINE_string(
+        "vanilla_dir",
+        None,
+        "Run directory of the vanilla model whose robustness ranks the images; the "
+        "default is <dataset>-vanilla-0 beside the run. It is trained if it is absent.",
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Initial weights, shuffling and augmentation.", lower_bound=0
+    )
+    flags.DEFINE_string("model", None, "The network; the default is the recipe's.")
+    flags.DEFINE_integer(
+        "epochs",
+        None,
+        "Number of epochs; the recipe's schedule is stretched to it.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("batch_size", None, "Global batch size.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", None, "Base learning rate.")
+    flags.DEFINE_float("dropout", None, "Share of features dropped before the head.")
+    flags.DEFINE_string(
+        "alpha",
+        None,
+        "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
+        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0).",
+    )
+    flags.DEFINE_float("label_smoothing", None, "Degree eps of --method=ls.")
+    flags.DEFINE_integer(
+        "num_levels",
+        None,
+        "Number R of robustness levels; the default is the paper's 10.",
+        lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "mixed_precision",
+        "none",
+        ["none", "float16", "bfloat16"],
+        "Number format of the layers' computations.",
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Allow only kernels that give the same bits every time, on a GPU too; slower.",
+    )
+    flags.DEFINE_bool("tensorboard", True, "Write TensorBoard logs into the run.")
+
+
+def define_attack_flags() -> None:
+    """Define what says how the robustness is found."""
+    flags.DEFINE_enum(
+        "attack",
+        "cw",
+        ["cw", "ddn", "deepfool", "margin", "cleverhans_cw_l2"],
+        "How the distance to another class is found. cw: the paper's CW-L2. The "
+        "others rank the images almost alike at a fraction of the cost: ddn (some 100 "
+        "passes), deepfool (some Jacobians), margin (one Jacobian).",
+    )
+    flags.DEFINE_integer(
+        "attack_iterations",
+        None,
+        "Iterations: of one search step of cw (500), of ddn in all (100).",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "attack_search_steps",
+        None,
+        "Binary search steps of cw; the default is 3.",
+        lower_bound=1,
+    )
+
+
+def define_measure_flags() -> None:
+    """Define what says how to measure."""
+    flags.DEFINE_integer(
+        "num_bins",
+        15,
+        "Number of equal-width confidence bins of the expected calibration error.",
+        lower_bound=1,
+    )
+
+
+def attack_settings() -> dict[str, Any]:
+    """Return the attack's settings as the flags give them.
+
+    Raises:
+        InputError: If the attack does not know a setting that was given.
+    """
+    names = {
+        "cw": {
+            "attack_iterations": "iterations",
+            "attack_search_steps": "search_steps",
+        },
+        "ddn": {"attack_iterations": "steps"},
+        "deepfool": {"attack_iterations": "steps"},
+    }
+    names["cleverhans_cw_l2"] = names["cw"]
+    known = names.get(FLAGS.attack, {})
+    settings = {}
+    for flag in ("attack_iterations", "attack_search_steps"):
+        value = FLAGS[flag].value
+        if value is None:
+            continue
+        if flag not in known:
+            raise InputError(
+                f"--{flag} means nothing to --attack={FLAGS.attack}; leave it out"
+            )
+        settings[known[flag]] = value
+    return settings
+
+
+def training_config() -> Any:
+    """Return the `Config` that the flags of `train` describe."""
+    from ar_adals_tf.config import Config
+
+    names = ["seed", "split_seed", "output_dir", "vanilla_dir", "data_dir", "model", "epochs", "batch_size", "learning_rate", "dropout", "num_levels", "alpha", "label_smoothing", "attack", "validation_examples", "limit_examples", "num_bins", "mixed_precision", "deterministic", "tensorboard"]
+    given = {name: FLAGS[name].value for name in names}
+    return Config.make(
+        FLAGS.dataset, FLAGS.method, **given, attack_settings=attack_settings()
+    )
+
+
+def load_splits(*names: str) -> Any:
+    """Read the splits that the data flags describe."""
+    from ar_adals_tf import datasets
+
+    return datasets.load(
+        FLAGS.dataset,
+        data_dir=FLAGS.data_dir,
+        split_seed=FLAGS.split_seed,
+        validation_examples=FLAGS.validation_examples,
+        limit_examples=FLAGS.limit_examples,
+        splits=names,
+    )
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command: parse flags, quieten TensorFlow's start, print errors plainly.
+
+    Exit status: 0 when all went well, 1 on unknown flags, 2 on input that cannot be
+    used or a loss that is no longer a number, 130 when interrupted.
+    """
+
+    def guarded(arguments: Sequence[str]) -> None:
+        if len(arguments) > 1:
+            sys.exit(
+                f"error: nothing is known of the argument {arguments[1]!r}; flags are "
+                "written --name=value, see --help"
+            )
+        try:
+            with _quiet_start():
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()
+                for device in tf.config.list_physical_devices("GPU"):
+                    tf.config.experimental.set_memory_growth(device, True)
+            main()
+        except (InputError, FloatingPointError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where it was", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded)
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Hold back what TensorFlow's libraries print while they load.
+
+    It comes from C++ before any log level is read, so the file descriptor itself is
+    turned aside; if loading fails, what was held back is shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,196 @@
+"""What a trained model predicts, and how well its confidence agrees with the truth."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf import calibration, figures
+from ar_adals_tf.datasets import Split
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import atomic_write, write_json
+from ar_adals_tf.outputs import probabilities_fn
+from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.robustness import RobustnessIndex
+
+_BATCH = 500
+
+
+class Predictions(NamedTuple):
+    """What a model predicts on one split.
+
+    Attributes:
+        ids: `(N,)` bytes.
+        labels: `(N,)` int64, the true classes.
+        probabilities: `(N, Z)` float32.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    def save(self, path: str | Path) -> None:
+        """Write the arrays as `.npz`, aside first and then renamed."""
+        with atomic_write(path) as aside, open(aside, "wb") as file:
+            np.savez_compressed(
+                file,
+                ids=self.ids,
+                labels=self.labels,
+                probabilities=self.probabilities,
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Predictions":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: If the file is absent or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(*(file[name] for name in cls._fields))
+        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+            raise InputError(
+                f"the predictions {path} cannot be read ({type(error).__name__}); "
+                "evaluate the run again with python -m ar_adals_tf.evaluate"
+            ) from error
+
+
+def predict(
+    model: keras.Model,
+    split: Split,
+    *,
+    from_logits: bool | None = None,
+    verbose: bool = True,
+) -> Predictions:
+    """Predict a split with one compiled function.
+
+    Args:
+        model: A built classifier of images in [0, 1].
+        split: Of `ar_adals_tf.datasets`.
+        from_logits: Whether the model returns logits; None finds out.
+        verbose: Whether to show a progress bar.
+    """
+    expected = tuple(model.input_shape[1:])
+    if expected != split.info.image_shape:
+        raise InputError(
+            f"the model takes images of shape {expected}, {split.dataset} has "
+            f"{split.info.image_shape}; choose the model's own --dataset"
+        )
+    function = tf.function(probabilities_fn(model, from_logits), reduce_retracing=True)
+    columns: tuple[list[Any], ...] = ([], [], [])
+    bar = progress_bar(
+        len(split), f"predicting {split.dataset} {split.name}", show=verbose
+    )
+    with bar:
+        for ids, images, labels in split.batches(_BATCH):
+            for column, part in zip(
+                columns, (ids, labels, function(images)), strict=True
+            ):
+                column.append(part.numpy())
+            bar.update(len(columns[0][-1]))
+    ids, labels, probabilities = (np.concatenate(column) for column in columns)
+    return Predictions(ids.astype("S"), labels, probabilities)
+
+
+def measure(
+    predictions: Predictions,
+    num_bins: int,
+    index: RobustnessIndex | None = None,
+    num_levels: int = 10,
+) -> dict[str, Any]:
+    """Return the measures of clean predictions, ready for JSON.
+
+    Args:
+        predictions: On the test set.
+        num_bins: Of every ECE.
+        index: Robustness index of the test set, for the measures by level.
+        num_levels: R; fewer if there are fewer images.
+
+    Returns:
+        `clean`, see `calibration.summary`, and with an index `by_level` with
+        `accuracy`, `confidence`, `ece` and `counts`, level 0 first.
+    """
+    _, labels, probabilities = predictions
+    metrics: dict[str, Any] = {
+        "clean": calibration.summary(labels, probabilities, num_bins)
+    }
+    if index is not None:
+        num_levels = min(num_levels, len(index))
+        levels = levels_of(predictions.ids, index, num_levels)
+        by_level = calibration.by_level(
+            labels, probabilities, levels, num_levels, num_bins
+        )
+        metrics["by_level"] = {
+            name: [None if np.isnan(v) else float(v) for v in values]
+            for name, values in by_level._asdict().items()
+        }
+        metrics["by_level"]["num_levels"] = num_levels
+    return metrics
+
+
+def levels_of(ids: np.ndarray, index: RobustnessIndex, num_levels: int) -> np.ndarray:
+    """Return the robustness level of each id, `(N,)` int64.
+
+    Raises:
+        InputError: If the index lacks an id.
+    """
+    missing = index.missing(ids)
+    if len(missing):
+        raise InputError(
+            f"{len(missing)} of {len(ids)} images are not in the robustness index, the "
+            f"first is {missing[0]!r}; compute the index of this very split"
+        )
+    order = np.argsort(index.ids)
+    positions = order[np.searchsorted(index.ids, ids, sorter=order)]
+    return index.levels(num_levels)[positions]
+
+
+def write_results(
+    folder: str | Path,
+    predictions: Predictions,
+    metrics: dict[str, Any],
+    title: str,
+    p_by_epoch: np.ndarray | None = None,
+) -> None:
+    """Write predictions, pictures and, last of all, `metrics.json` into a folder.
+
+    Args:
+        folder: The run directory.
+        predictions: On the test set.
+        metrics: From `measure`.
+        title: What the pictures are titled.
+        p_by_epoch: `(epochs, R)`, the soft labels of the correct class, if they moved.
+    """
+    folder = Path(folder)
+    predictions.save(folder / "predictions.npz")
+    pictures = folder / "figures"
+    pictures.mkdir(exist_ok=True)
+    _, labels, probabilities = predictions
+    bins = calibration.reliability_bins(
+        labels, probabilities, metrics["clean"]["num_bins"]
+    )
+    figures.save(figures.reliability_diagram(bins, title), pictures / "reliability.png")
+    if "by_level" in metrics:
+        measures = level_measures(metrics)
+        figures.save(
+            figures.levels({title: measures}, ece=True), pictures / "levels.png"
+        )
+    if p_by_epoch is not None and len(p_by_epoch) > 1:
+        figures.save(
+            figures.soft_labels(p_by_epoch, title=title), pictures / "soft_labels.png"
+        )
+    write_json(folder / "metrics.json", metrics)
+
+
+def level_measures(metrics: dict[str, Any]) -> calibration.LevelMeasures:
+    """Return `metrics["by_level"]` as arrays again."""
+    return calibration.LevelMeasures(
+        *(
+            np.array([np.nan if v is None else v for v in metrics["by_level"][name]])
+            for name in calibration.LevelMeasures._fields
+        )
+    )

@@ -1,0 +1,48 @@
+"""Train a classifier that knows how sure it is, and measure its calibration.
+
+The whole job of the paper, one method at a time:
+
+    python -m ar_adals_tf.train --dataset=cifar10 --method=ar_adals
+
+trains (or finds) the vanilla model, attacks its training, validation and test images
+to learn how easily each is flipped (or finds that index), trains AR-AdaLS with soft
+labels by robustness level, evaluates it, and writes everything into a run directory:
+
+    config.json        every setting, versions and seeds
+    model.keras        the model; it returns logits
+    history.csv        a row an epoch: losses, accuracies, each level's soft label
+    smoothing.json     the soft labels at the end
+    predictions.npz    labels and probabilities of the clean test images
+    metrics.json       accuracy, ECE, NLL, Brier, mean confidence; by level
+    figures/           reliability diagram, robustness levels, soft labels
+    tensorboard/       the history for TensorBoard
+
+Settings that are left out come from the dataset's recipe. A finished command says so
+and changes nothing; an interrupted one goes on after its last whole epoch. Try it out
+in a minute, without any download:
+
+    python -m ar_adals_tf.train --limit_examples=500 --epochs=2 --attack=margin
+
+Settings can stand in a file: --flagfile=flags/cifar10/ar_adals.cfg
+"""
+
+from absl import flags
+
+from ar_adals_tf import command_line
+
+
+def main() -> None:
+    """Train as the flags say."""
+    from ar_adals_tf.training import train
+
+    train(command_line.training_config())
+
+
+command_line.define_data_flags()
+command_line.define_training_flags()
+command_line.define_attack_flags()
+command_line.define_measure_flags()
+flags.adopt_module_key_flags(command_line)
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,47 @@
+"""What tests share: real images, and TensorFlow kept to two threads."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> str:
+    """Return a TFDS folder that has CIFAR-10, or skip."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "tfds"
+    for folder in (os.environ.get("TFDS_DATA_DIR"), str(beside)):
+        if folder and (Path(folder) / "cifar10").is_dir():
+            return folder
+    pytest.skip("needs CIFAR-10 in TFDS's format: set TFDS_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
+def cifar10_test(tfds_dir):
+    """Return the first 1,000 CIFAR-10 test images, uint8, and their labels."""
+    from ar_adals_tf import datasets
+
+    split = datasets.load(
+        "cifar10", data_dir=tfds_dir, splits=("test",), limit_examples=1000
+    )["test"]
+    return split.images, split.labels
+
+
+@pytest.fixture(scope="session")
+def fashion_small():
+    """Return the embedded Fashion-MNIST images: split -> (uint8 images, labels)."""
+    from ar_adals_tf import datasets
+
+    return {
+        name: (split.images, split.labels)
+        for name, split in datasets.load("fashion_mnist_small").items()
+    }
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a random generator that every test starts anew."""
+    return np.random.default_rng(0)
