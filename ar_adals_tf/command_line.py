@@ -190,7 +190,12 @@ def training_config() -> Any:
     """Return the `Config` that the flags of `train` describe."""
     from ar_adals_tf.config import Config
 
-    names = ["seed", "split_seed", "output_dir", "vanilla_dir", "data_dir", "model", "epochs", "batch_size", "learning_rate", "dropout", "num_levels", "alpha", "label_smoothing", "attack", "validation_examples", "limit_examples", "num_bins", "mixed_precision", "deterministic", "tensorboard"]
+    names = (
+        *("seed", "split_seed", "output_dir", "vanilla_dir", "data_dir", "model"),
+        *("epochs", "batch_size", "learning_rate", "dropout", "num_levels", "alpha"),
+        *("label_smoothing", "attack", "validation_examples", "limit_examples"),
+        *("num_bins", "mixed_precision", "deterministic", "tensorboard"),
+    )
     given = {name: FLAGS[name].value for name in names}
     return Config.make(
         FLAGS.dataset, FLAGS.method, **given, attack_settings=attack_settings()

@@ -56,7 +56,7 @@ def main() -> None:
         index = RobustnessIndex.load(FLAGS.robustness_index)
         index.verify(digest=split.digest())
     model = training.load_model(model_file)
-    predictions = evaluation.predict(model, split)
+    predictions = evaluation.Predictor(model)(split)
     metrics = evaluation.measure(predictions, FLAGS.num_bins, index, num_levels)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from ar_adals_tf import calibration, figures
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, write_json
-from ar_adals_tf.outputs import probabilities_fn
+from ar_adals_tf.outputs import logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -25,75 +26,103 @@ class Predictions(NamedTuple):
     Attributes:
         ids: `(N,)` bytes.
         labels: `(N,)` int64, the true classes.
-        probabilities: `(N, Z)` float32.
+        logits: `(N, Z)` float32, up to a constant an image.
     """
 
     ids: np.ndarray
     labels: np.ndarray
-    probabilities: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The softmax of the logits, `(N, Z)` float32."""
+        return special.softmax(self.logits, axis=1)
 
     def save(self, path: str | Path) -> None:
-        """Write the arrays as `.npz`, aside first and then renamed."""
-        with atomic_write(path) as aside, open(aside, "wb") as file:
-            np.savez_compressed(
-                file,
-                ids=self.ids,
-                labels=self.labels,
-                probabilities=self.probabilities,
-            )
+        """Write ids, labels and probabilities as `.npz`, aside and then renamed."""
+        _save_npz(
+            path,
+            ids=self.ids,
+            labels=self.labels,
+            probabilities=self.probabilities,
+        )
+
+    def save_compactly(self, path: str | Path) -> None:
+        """Write ids, labels and centred float16 logits, half the size.
+
+        Rounded probabilities would lose the NLL; logits lose next to nothing.
+        """
+        centred = self.logits - self.logits.mean(axis=1, keepdims=True)
+        _save_npz(
+            path, ids=self.ids, labels=self.labels, logits=centred.astype(np.float16)
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
-        """Read what `save` wrote.
+        """Read what `save` or `save_compactly` wrote.
 
         Raises:
             InputError: If the file is absent or damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(*(file[name] for name in cls._fields))
+                ids, labels = file["ids"], file["labels"]
+                if "logits" in file.files:
+                    return cls(ids, labels, file["logits"].astype(np.float32))
+                smallest = calibration.SMALLEST_PROBABILITY
+                probabilities = np.maximum(file["probabilities"], smallest)
         except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
             raise InputError(
                 f"the predictions {path} cannot be read ({type(error).__name__}); "
                 "evaluate the run again with python -m ar_adals_tf.evaluate"
             ) from error
+        return cls(ids, labels, np.log(probabilities))
 
 
-def predict(
-    model: keras.Model,
-    split: Split,
-    *,
-    from_logits: bool | None = None,
-    verbose: bool = True,
-) -> Predictions:
-    """Predict a split with one compiled function.
+class Predictor:
+    """A model's predictions, compiled once for many splits.
 
     Args:
         model: A built classifier of images in [0, 1].
-        split: Of `ar_adals_tf.datasets`.
-        from_logits: Whether the model returns logits; None finds out.
-        verbose: Whether to show a progress bar.
+        from_logits: Whether it returns logits; None finds out.
+
+    Example:
+        >>> predict = Predictor(model)
+        >>> predict(splits["test"]).probabilities     # (N, Z)
     """
-    expected = tuple(model.input_shape[1:])
-    if expected != split.info.image_shape:
-        raise InputError(
-            f"the model takes images of shape {expected}, {split.dataset} has "
-            f"{split.info.image_shape}; choose the model's own --dataset"
+
+    def __init__(self, model: keras.Model, from_logits: bool | None = None) -> None:
+        self._shape = tuple(model.input_shape[1:])
+        self._function = tf.function(
+            logits_fn(model, from_logits), reduce_retracing=True
         )
-    function = tf.function(probabilities_fn(model, from_logits), reduce_retracing=True)
-    columns: tuple[list[Any], ...] = ([], [], [])
-    bar = progress_bar(
-        len(split), f"predicting {split.dataset} {split.name}", show=verbose
-    )
-    with bar:
-        for ids, images, labels in split.batches(_BATCH):
-            for column, part in zip(
-                columns, (ids, labels, function(images)), strict=True
-            ):
-                column.append(part.numpy())
-            bar.update(len(columns[0][-1]))
-    ids, labels, probabilities = (np.concatenate(column) for column in columns)
-    return Predictions(ids.astype("S"), labels, probabilities)
+
+    def __call__(self, split: Split, verbose: bool = True) -> Predictions:
+        """Predict a split, in its order.
+
+        Raises:
+            InputError: If its images are not of the model's shape.
+        """
+        if self._shape != split.info.image_shape:
+            raise InputError(
+                f"the model takes images of shape {self._shape}, {split.dataset} has "
+                f"{split.info.image_shape}; choose the model's own --dataset"
+            )
+        columns: tuple[list[np.ndarray], ...] = ([], [], [])
+        title = f"predicting {split.dataset} {split.name}"
+        with progress_bar(len(split), title, show=verbose) as bar:
+            for ids, images, labels in split.batches(_BATCH):
+                batch = (ids, labels, self._function(images))
+                for column, part in zip(columns, batch, strict=True):
+                    column.append(part.numpy())
+                bar.update(len(columns[0][-1]))
+        ids, labels, logits = (np.concatenate(column) for column in columns)
+        return Predictions(ids.astype("S"), labels, logits)
+
+
+def _save_npz(path: str | Path, **arrays: Any) -> None:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def measure(
@@ -114,7 +143,7 @@ def measure(
         `clean`, see `calibration.summary`, and with an index `by_level` with
         `accuracy`, `confidence`, `ece` and `counts`, level 0 first.
     """
-    _, labels, probabilities = predictions
+    labels, probabilities = predictions.labels, predictions.probabilities
     metrics: dict[str, Any] = {
         "clean": calibration.summary(labels, probabilities, num_bins)
     }
@@ -169,7 +198,7 @@ def write_results(
     predictions.save(folder / "predictions.npz")
     pictures = folder / "figures"
     pictures.mkdir(exist_ok=True)
-    _, labels, probabilities = predictions
+    labels, probabilities = predictions.labels, predictions.probabilities
     bins = calibration.reliability_bins(
         labels, probabilities, metrics["clean"]["num_bins"]
     )

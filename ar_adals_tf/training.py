@@ -64,7 +64,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     with atomic_write(run / "model.keras") as aside:
         _without_optimizer(model).save(aside)
     write_json(run / "smoothing.json", smoothing.state() | {"alpha": config.alpha})
-    predictions = evaluation.predict(model, splits["test"], verbose=config.verbose)
+    predictions = evaluation.Predictor(model)(splits["test"], config.verbose)
     metrics = evaluation.measure(
         predictions, config.num_bins, indexes.get("test"), config.num_levels or 10
     )
