@@ -44,6 +44,22 @@ def test_ece_is_its_definition(classes, num_bins):
     assert ece == pytest.approx(ece_by_hand(labels, probabilities, num_bins), abs=1e-12)
 
 
+def test_weights_count_images():
+    labels, probabilities = predictions(200)
+    weights = np.random.default_rng(2).integers(0, 4, 200)
+    repeated = np.repeat(np.arange(200), weights)
+    weighted = calibration.confidence_calibration_error(
+        probabilities.max(axis=1),
+        probabilities.argmax(axis=1) == labels,
+        weights=weights.astype(np.float32),
+    )
+    assert weighted == pytest.approx(
+        calibration.expected_calibration_error(
+            labels[repeated], probabilities[repeated]
+        )
+    )
+
+
 def test_calibration_errors_agree_with_uncertainty_calibration():
     reference = pytest.importorskip("calibration")  # uncertainty-calibration on PyPI
     labels, probabilities = predictions(1500)
@@ -265,6 +281,8 @@ def test_ood_scores_by_counting_pairs():
         for t in foreign
     ]
     assert scores["aupr"] == pytest.approx(np.mean(precision))
+    evenly = calibration.ood_scores(np.arange(20) - 0.5, np.arange(20.0))
+    assert evenly["fpr_at_95_recall"] == 0.9  # 19 of 20 are at least 1; 18 above 1
     perfect = calibration.ood_scores(usual, usual + 100)
     assert perfect == pytest.approx(
         {"auroc": 1.0, "aupr": 1.0, "fpr_at_95_recall": 0.0}

