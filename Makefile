@@ -1,0 +1,36 @@
+# The two commands of the README, and what they are made of. Nothing but Python 3.11+ is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test test-all check format bench clean
+
+quickstart: .venv/installed
+	$(BIN)/python -m ar_adals_tf.quickstart
+
+test: .venv/installed-test check
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed-test check
+	$(BIN)/python -m pytest
+
+check: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with make PYTHON=python3.11')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
