@@ -11,6 +11,9 @@ from ar_adals_tf.methods import METHODS
 from ar_adals_tf.recipes import RECIPES
 from ar_adals_tf.smoothing import AlphaSchedule
 
+#: Number formats of the layers' computations; none is float32.
+MIXED_PRECISION = ("none", "float16", "bfloat16")
+
 #: Settings that do not change what a run computes.
 _INCIDENTAL = ("output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose")
 
@@ -146,6 +149,10 @@ class Config:
         return config
 
     def _check(self) -> None:
+        from ar_adals_tf.models import MODELS
+
+        _check_choice("model", self.model, MODELS)
+        _check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION)
         for name, least in [
             ("seed", 0),
             ("split_seed", 0),

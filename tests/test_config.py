@@ -1,0 +1,127 @@
+"""Settings: the recipes' defaults, what overrides them, what is refused. 2 seconds."""
+
+import json
+
+import pytest
+
+from ar_adals_tf.config import Config
+from ar_adals_tf.errors import InputError
+
+# dataset: model, epochs, batch, base rate, eps of ls, alpha of adals and of ar_adals
+DEFAULTS = {
+    "cifar10": ("resnet29_v2", 200, 256, 1e-3, 0.02, "0.05", "0.005"),
+    "cifar100": ("wide_resnet28_10", 200, 512, 0.1, 0.07, "0.05", "0.005"),
+    "imagenet2012": ("resnet101_v1", 90, 4096, 0.1, 0.02, "0.03", "0.001,60:0.05"),
+    "svhn_cropped": ("cnn7", 40, 256, 1e-3, 0.02, "0.05", "0.005"),
+    "fashion_mnist": ("small_cnn", 20, 128, 1e-3, 0.05, "0.1", "0.1"),
+    "fashion_mnist_small": ("small_cnn", 20, 128, 1e-3, 0.05, "0.1", "0.1"),
+}
+
+
+@pytest.mark.parametrize("dataset", DEFAULTS)
+def test_defaults_are_the_recipe(dataset):
+    model, epochs, batch, rate, eps, alpha_adals, alpha_ar = DEFAULTS[dataset]
+    by_method = {
+        "vanilla": (None, None, None, None),
+        "ls": (eps, None, None, None),
+        "adals": (None, alpha_adals, None, None),
+        "ar_adals": (None, alpha_ar, 10, "cw"),
+    }
+    for method, expected in by_method.items():
+        config = Config.make(dataset, method)
+        assert (config.model, config.epochs, config.batch_size) == (
+            *(model, epochs, batch),
+        )
+        assert config.learning_rate == rate
+        own = (config.label_smoothing, config.alpha, config.num_levels, config.attack)
+        assert own == expected, method
+        assert config.output_dir == f"runs/{dataset}-{method}-0"
+        assert (config.seed, config.split_seed, config.num_bins) == (0, 0, 15)
+        assert config.dropout == 0
+        assert (config.mixed_precision, config.deterministic) == ("none", False)
+
+
+def test_what_is_given_stands_before_the_recipe():
+    given = {
+        **{"seed": 3, "split_seed": 4, "model": "cnn7", "epochs": 5, "batch_size": 6},
+        **{"learning_rate": 0.5, "dropout": 0.3, "num_levels": 4, "alpha": "0.1,2:0.2"},
+        **{"attack": "ddn", "attack_settings": {"steps": 7}, "num_bins": 8},
+        **{"validation_examples": 9, "limit_examples": 10, "deterministic": True},
+        **{"mixed_precision": "bfloat16", "tensorboard": False, "verbose": False},
+        **{"output_dir": "out", "vanilla_dir": "van", "data_dir": "data"},
+    }
+    config = Config.make("cifar10", "ar_adals", **given)
+    assert {name: getattr(config, name) for name in given} == given
+    assert Config.make("cifar10", "ls", seed=3).output_dir == "runs/cifar10-ls-3"
+    assert Config.make("cifar10", "adals", alpha=0.5).alpha == "0.5"
+    assert Config.make("cifar10", "adals", dropout=None).dropout == 0.0
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "sentence"),
+    [
+        ("ar_adals", {"alpha": "fast"}, "alpha must be a number.*received 'fast'"),
+        ("adals", {"alpha": -1}, "alpha.*received -1"),
+        ("adals", {"alpha": "0.1,9:0.2,5:0.3"}, "ascending epochs.*9:0.2,5:0.3"),
+        ("ls", {"label_smoothing": 1.0}, "label_smoothing.*received 1.0"),
+        ("ls", {"label_smoothing": -0.1}, "label_smoothing.*received -0.1"),
+        ("vanilla", {"dropout": 1.0}, "dropout.*received 1.0"),
+        ("vanilla", {"learning_rate": -1.0}, "learning_rate.*received -1.0"),
+        ("vanilla", {"learning_rate": 0.0}, "learning_rate.*received 0.0"),
+        ("vanilla", {"learning_rate": float("nan")}, "learning_rate.*received nan"),
+        ("vanilla", {"epochs": 0}, "epochs must be at least 1; received 0"),
+        ("vanilla", {"batch_size": 0}, "batch_size must be at least 1; received 0"),
+        ("ar_adals", {"num_levels": 0}, "num_levels must be at least 1; received 0"),
+        ("vanilla", {"num_bins": 0}, "num_bins must be at least 1; received 0"),
+        ("vanilla", {"seed": -1}, "seed must be at least 0; received -1"),
+        ("vanilla", {"split_seed": -1}, "split_seed must be at least 0; received -1"),
+        ("vanilla", {"limit_examples": 0}, "limit_examples must be at least 1"),
+        ("vanilla", {"validation_examples": -1}, "validation_examples must be at"),
+        ("adals", {"validation_examples": 0}, "learns its soft labels from validation"),
+        ("ar_adals", {"validation_examples": 0}, "validation_examples=0 cannot be"),
+        ("ar_adals", {"attack": "foolbox"}, "no attack 'foolbox'.*cw.*ddn"),
+        ("ar_adals", {"attack_settings": {"speed": 1}}, "no setting 'speed'"),
+        ("ar_adals", {"attack_settings": {"iterations": 0}}, "iterations"),
+        ("vanilla", {"model": "resnet"}, "model.*resnet29_v2.*'resnet'"),
+        ("vanilla", {"mixed_precision": "int8"}, "mixed_precision.*'int8'"),
+        ("magic", {}, "method must be one of vanilla, ls.*received 'magic'"),
+    ],
+)
+def test_refuses_what_cannot_work(method, given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Config.make("cifar10", method, **given)
+
+
+def test_refuses_unknown_datasets():
+    with pytest.raises(InputError, match="dataset must be one of.*received 'mnist'"):
+        Config.make("mnist", "vanilla")
+
+
+@pytest.mark.parametrize("method", ["vanilla", "ls", "adals", "ar_adals"])
+def test_the_vanilla_model_is_one_for_all_seeds_and_methods(method):
+    """It shares images, network and schedule; seed, levels and alpha are no concern."""
+    shared = {"split_seed": 2, "epochs": 7, "dropout": 0.1, "limit_examples": 99}
+    own = {"seed": 5, "alpha": "0.3", "num_levels": 3, "label_smoothing": 0.2}
+    config = Config.make("cifar10", method, output_dir="a/b/run", **shared, **own)
+    expected = Config.make(
+        "cifar10", "vanilla", output_dir="a/b/cifar10-vanilla-0", **shared
+    )
+    assert config.vanilla() == expected
+    elsewhere = Config.make("cifar10", method, vanilla_dir="else/where", **shared)
+    assert elsewhere.vanilla().output_dir == "else/where"
+
+
+def test_differences_are_what_changes_the_result():
+    config = Config.make("cifar10", "ar_adals", attack="ddn")
+    saved = json.loads(json.dumps(config.as_dict()))
+    assert config.differences(saved) == []
+    moved = saved | {"output_dir": "x", "vanilla_dir": "y", "data_dir": "z"}
+    assert config.differences(moved | {"tensorboard": False, "verbose": False}) == []
+    other = saved | {"epochs": 5, "seed": 1, "attack_settings": {"steps": 3}}
+    del other["dropout"]
+    assert config.differences(other) == [
+        "seed is 0 here, 1 there",
+        "epochs is 200 here, 5 there",
+        "dropout is 0.0 here, None there",
+        "attack_settings is {} here, {'steps': 3} there",
+    ]
