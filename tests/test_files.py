@@ -1,0 +1,121 @@
+"""Files are whole or not there at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
+
+
+def test_content_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_text("old")
+    with atomic_write(path) as aside:
+        assert aside.parent == tmp_path
+        assert aside.suffix == ".png"
+        aside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["figure.png"]
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path, existing, folder):
+    path = tmp_path / "model.keras"
+    if existing:
+        path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as aside:
+        if folder:
+            (aside / "part").mkdir(parents=True)
+        else:
+            aside.write_text("ne")
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == (["model.keras"] if existing else [])
+    if existing:
+        assert path.read_text() == "old"
+
+
+def test_a_folder_is_renamed_as_a_whole(tmp_path):
+    with atomic_write(tmp_path / "saved") as aside:
+        aside.mkdir()
+        (aside / "part").write_text("1")
+    assert (tmp_path / "saved" / "part").read_text() == "1"
+    assert os.listdir(tmp_path) == ["saved"]
+
+
+_WRITER = """
+import itertools, sys
+from pathlib import Path
+from ar_adals_tf.files import atomic_write
+for number in itertools.count():
+    with atomic_write(sys.argv[1]) as aside:
+        with open(aside, "w") as file:
+            for line in range(2000):
+                file.write(f"{number}\\n")
+    if not number:
+        Path(sys.argv[1] + ".started").touch()
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "numbers.txt"
+    for wait in (0.0, 0.013, 0.05):
+        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)])
+        while not path.with_suffix(".txt.started").exists():
+            assert writer.poll() is None
+            time.sleep(0.01)
+        time.sleep(wait)
+        writer.send_signal(signal.SIGKILL)
+        assert writer.wait() == -signal.SIGKILL
+        lines = path.read_text().split("\n")
+        assert len(lines) == 2001
+        assert len(set(lines[:-1])) == 1
+        path.with_suffix(".txt.started").unlink()
+
+
+def test_json_survives(tmp_path):
+    content = {"p": [0.1, 1 / 3, 1e-300], "name": "é", "none": None}
+    write_json(tmp_path / "state.json", content)
+    assert read_json(tmp_path / "state.json") == content
+    assert json.loads((tmp_path / "state.json").read_text()) == content
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_what_is_no_json_is_not_written(tmp_path):
+    write_json(tmp_path / "state.json", 1)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "state.json", {"a": object()})
+    assert read_json(tmp_path / "state.json") == 1
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"p": [0.1,', b"\xff\xfe\x00", b"hello"])
+def test_damaged_json_is_named(tmp_path, content):
+    path = tmp_path / "state.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not valid JSON") as error:
+        read_json(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+    folder = writable_folder(tmp_path / "a" / "b", "--output_dir")
+    assert folder == tmp_path / "a" / "b"
+    assert os.listdir(folder) == []
+    assert writable_folder(str(folder), "--output_dir") == folder
+
+
+@pytest.mark.parametrize("path", ["file", "file/below", "/proc/nothing/here"])
+def test_a_folder_that_cannot_be_is_refused_in_one_sentence(tmp_path, path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--output_dir must be a folder") as error:
+        writable_folder(tmp_path / path, "--output_dir")
+    assert str(tmp_path / path) in str(error.value)
+    assert "\n" not in str(error.value)
