@@ -1,0 +1,138 @@
+"""What AR-AdaLS costs an epoch, against plain `model.fit` on the same pipeline.
+
+    python -m benchmarks.training_overhead [--dataset=cifar10 --limit_examples=2000]
+
+Both train the recipe's network on the same batches; the plain one has one-hot labels
+and `validation_data`, AR-AdaLS has soft labels and the callback. Epochs of the two are
+timed in turn, so that the machine's drift is shared, and compared pair by pair.
+"""
+
+import statistics
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from ar_adals_tf import (
+    AdaptiveLabelSmoothing,
+    ARAdaLS,
+    ExpectedCalibrationError,
+    RobustnessIndex,
+    datasets,
+    models,
+)
+from ar_adals_tf.datasets import Split
+from ar_adals_tf.join import soft_labels
+from ar_adals_tf.recipes import RECIPES
+from benchmarks import hardware
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
+flags.DEFINE_integer("limit_examples", None, "At most so many images of each split.")
+flags.DEFINE_integer("repeats", 9, "Pairs of epochs, after one to warm up.")
+
+
+def random_index(split: Split) -> RobustnessIndex:
+    """Return an index of random distances: the cost does not depend on them."""
+    ids = np.concatenate([ids.numpy() for ids, _, _ in split.batches(1000)])
+    distances = np.random.default_rng(0).random(len(ids), np.float32)
+    return RobustnessIndex(ids.astype("S"), distances, np.ones(len(ids), bool))
+
+
+def compiled_model(splits: Any, metrics: list[Any]) -> keras.Model:
+    info = splits["train"].info
+    model = models.build(
+        RECIPES[FLAGS.dataset].model, info.image_shape, info.num_classes
+    )
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=metrics)
+    return model
+
+
+def main(_: list[str]) -> None:
+    print(hardware.describe())
+    splits = datasets.load(
+        FLAGS.dataset, data_dir=FLAGS.data_dir, limit_examples=FLAGS.limit_examples
+    )
+    size = RECIPES[FLAGS.dataset].batch_size
+    epoch = tf.Variable(0, dtype=tf.int64)
+    batches = splits["train"].training_batches(size, epoch, seed=0)
+    validation = splits["validation"].batches(size)
+    classes = splits["train"].info.num_classes
+
+    def plain(_id: Any, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return x, tf.one_hot(y, classes)
+
+    ece = ExpectedCalibrationError(from_logits=True)
+    plain_model = compiled_model(splits, ["accuracy", ece])
+    plain_train = batches.map(plain, tf.data.AUTOTUNE)
+    plain_validation = validation.map(plain, tf.data.AUTOTUNE)
+
+    smoothing = AdaptiveLabelSmoothing(classes)
+    ours_model = compiled_model(splits, ["accuracy"])
+    ours_train = soft_labels(
+        batches, smoothing, random_index(splits["train"]), check_ids=False
+    )
+    callback = ARAdaLS(smoothing, validation, random_index(splits["validation"]))
+
+    times: dict[str, list[float]] = {"plain fit": [], "AR-AdaLS": []}
+    clock = {"plain fit": EpochClock(), "AR-AdaLS": EpochClock()}
+    total = FLAGS.repeats + 2
+
+    class Turn(keras.callbacks.Callback):
+        """Trains the plain model for an epoch after each of ours."""
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            plain_model.fit(
+                plain_train,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                validation_data=plain_validation,
+                callbacks=[clock["plain fit"]],
+                shuffle=False,
+                verbose=0,
+            )
+
+    # The clock stands last before Turn, so that it counts the callback's validation.
+    ours_model.fit(
+        ours_train,
+        epochs=total,
+        callbacks=[callback, clock["AR-AdaLS"], Turn()],
+        shuffle=False,
+        verbose=0,
+    )
+    for name, found in clock.items():
+        times[name] = found.seconds[2:]
+        print(
+            f"{name:12} {statistics.median(times[name]):.3f} s an epoch "
+            f"({min(times[name]):.3f} to {max(times[name]):.3f})"
+        )
+    ratios = [a / b for a, b in zip(times["AR-AdaLS"], times["plain fit"], strict=True)]
+    print(
+        f"ratio AR-AdaLS / plain fit: median {statistics.median(ratios):.3f} "
+        f"({min(ratios):.3f} to {max(ratios):.3f}), {len(ratios)} pairs; "
+        f"{FLAGS.dataset}, {len(splits['train']):,} training and "
+        f"{len(splits['validation']):,} validation images"
+    )
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Seconds from the beginning of each epoch to the end, validation included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seconds.append(time.perf_counter() - self._started)
+
+
+if __name__ == "__main__":
+    app.run(main)
