@@ -5,7 +5,6 @@ nothing of the soft labels; a run resumed without either is another run.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def restore(path: str | Path, model: keras.Model) -> dict[str, Any]:
             values = [file[f"variable_{number}"] for number in range(len(variables))]
             surplus = len(file.files) - len(variables) - 1
             state = json.loads(str(file["state"]))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+    except Exception as error:  # a wrong byte makes NumPy raise nearly anything
         raise InputError(
             f"the checkpoint {path} is damaged or of another model "
             f"({type(error).__name__}: {str(error)[:80]}); remove it to train from the "

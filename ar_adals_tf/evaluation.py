@@ -1,6 +1,5 @@
 """What a trained model predicts, and how well its confidence agrees with the truth."""
 
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +70,7 @@ class Predictions(NamedTuple):
                     return cls(ids, labels, file["logits"].astype(np.float32))
                 smallest = calibration.SMALLEST_PROBABILITY
                 probabilities = np.maximum(file["probabilities"], smallest)
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+        except Exception as error:  # a wrong byte makes NumPy raise nearly anything
             raise InputError(
                 f"the predictions {path} cannot be read ({type(error).__name__}); "
                 "evaluate the run again with python -m ar_adals_tf.evaluate"
