@@ -106,11 +106,11 @@ def probabilities_fn(
 def num_classes(model: keras.Model) -> int:
     """Return Z, the number of classes that a built classifier tells apart."""
     _check_output(model)
-    return int(model.output_shape[-1])
+    return int(_output_shape(model)[-1])
 
 
 def _check_output(model: keras.Model) -> None:
-    shape = getattr(model, "output_shape", None)
+    shape = _output_shape(model)
     if shape is None:
         raise InputError(
             f"model {model.name!r} is not built, so its output is unknown; call it on "
@@ -126,6 +126,21 @@ def _check_output(model: keras.Model) -> None:
             f"model {model.name!r} has an output of shape {shape}; {_NEEDS}, of shape "
             "(batch, classes)"
         )
+
+
+def _output_shape(model: keras.Model) -> Any:
+    """Return the output's shape, nested where there are several; None if unbuilt."""
+    if hasattr(model, "output_shape"):
+        return model.output_shape
+    # A subclassed model knows only the shape that it was built for.
+    built_for = (model.get_build_config() or {}).get("input_shape")
+    if built_for is None:
+        return None
+    inputs = keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:])), built_for
+    )
+    outputs = model.compute_output_spec(inputs)
+    return keras.tree.map_structure(lambda output: tuple(output.shape), outputs)
 
 
 def _last_operation(model: keras.Model) -> Any:
@@ -146,8 +161,10 @@ def _is_nested(operation: Any) -> bool:
 def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     """Return the function up to the softmax, or None if the head cannot be opened."""
     try:
-        operation = model.outputs[0]._keras_history.operation
-        body = keras.Model(model.inputs, operation.input)
+        # The node, not `operation.input`: of a nested model that is its own Input.
+        operation, node, _ = model.outputs[0]._keras_history
+        inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+        body = keras.Model(inputs, operation._inbound_nodes[node].input_tensors[0])
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
     if _is_nested(operation):
