@@ -129,7 +129,9 @@ def distorted_crop(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
     window = tf.stack([begin[0], begin[1], size[0], size[1]])
     image = _resize(tf.io.decode_and_crop_jpeg(encoded, window, channels=3))
-    return tf.image.stateless_random_flip_left_right(image, seed)
+    # A seed of its own: the crop's would mirror the wide crops and not the tall ones.
+    flip_seed = tf.random.experimental.stateless_fold_in(seed, 1)
+    return tf.image.stateless_random_flip_left_right(image, flip_seed)
 
 
 def central_crop(encoded: tf.Tensor) -> tf.Tensor:

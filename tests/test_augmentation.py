@@ -160,5 +160,7 @@ def test_training_crops_have_the_recipes_sizes_and_places():
     assert ratios.min() > 3 / 4 * 0.95
     assert ratios.max() < 4 / 3 * 1.05
     assert abs(np.mean(mirrored) - 0.5) < 4 * 0.5 / np.sqrt(200)
+    for drawn in (areas, ratios):
+        assert abs(np.corrcoef(mirrored, drawn)[0, 1]) < 4 / np.sqrt(200)
     again = crop(tf.constant(buffer.getvalue()), tf.constant([199, 1], tf.int64))
     np.testing.assert_array_equal(again, result)
