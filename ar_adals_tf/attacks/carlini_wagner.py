@@ -154,7 +154,7 @@ class CarliniWagner(Program):
         )
         keep = tf.cast(~over, tf.float32)[:, None]
         return state._replace(
-            rows=state.rows._replace(done=state.rows.done | (step >= allowed)),
+            rows=state.rows._replace(done=state.rows.done | (over & (step >= allowed))),
             offset=state.offset * keep,
             first=state.first * keep,
             second=state.second * keep,

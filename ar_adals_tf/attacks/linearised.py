@@ -116,7 +116,7 @@ class DeepFoolSettings(AttackSettings):
 
     title: ClassVar[str] = "DeepFool"
 
-    steps: int = 5
+    steps: int = 10
     extra_steps: int = 10
     overshoot: float = 0.005
     top_k: int | None = None

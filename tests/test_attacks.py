@@ -1,0 +1,408 @@
+"""Oracles: closed forms on linear models, the repaired CleverHans, the model itself."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.stats import spearmanr
+
+import ar_adals_tf
+from ar_adals_tf import attacks
+from ar_adals_tf.attacks import engine
+from ar_adals_tf.errors import InputError
+
+EXACT = ["cw", "cleverhans_cw_l2", "ddn", "deepfool"]
+
+
+def l2(images):
+    return np.sqrt(np.square(images.astype(np.float64)).reshape(len(images), -1).sum(1))
+
+
+def predict(model, images, batch_size=50):
+    return model.predict(images, batch_size=batch_size, verbose=0).argmax(1)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A linear model, images away from the box, their distances in closed form."""
+    rng = np.random.default_rng(0)
+    classes, shape = 10, (8, 8, 3)
+    weights = rng.normal(size=(np.prod(shape), classes)).astype(np.float32)
+    bias = rng.normal(size=classes).astype(np.float32)
+    model = keras.Sequential(
+        [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)]
+    )
+    model.layers[-1].set_weights([weights, bias])
+    images = rng.uniform(0.3, 0.7, (4000, *shape)).astype(np.float32)
+    logits = images.reshape(len(images), -1) @ weights + bias
+    own = logits.argmax(1)
+    gaps = logits[np.arange(len(images)), own][:, None] - logits
+    steepness = np.linalg.norm(weights[:, own].T[:, :, None] - weights, axis=1)
+    with np.errstate(invalid="ignore"):
+        distances = np.nanmin(gaps / steepness, axis=1)
+    clear = (distances > 0.05) & (distances < 0.5)
+    return model, images[clear][:200], distances[clear][:200]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small network trained on Fashion-MNIST, and 256 test images.
+
+    The pixels are squeezed into [0.1, 0.9]: in tanh space a black one hardly moves
+    within few iterations, so that CW-L2 itself would need all of its own to converge.
+    """
+
+    def pixels_of(images):
+        return np.float32(0.1) + images[..., None] / np.float32(255 / 0.8)
+
+    path = Path(ar_adals_tf.__file__).parent / "data" / "fashion_mnist_small.npz"
+    with np.load(path) as data:
+        pixels = pixels_of(data["train_images"])
+        labels = data["train_labels"].astype(np.int64)
+        test = pixels_of(data["test_images"][:256])
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Rescaling(2.5, -1.25),
+            keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
+            keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(3e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    history = model.fit(pixels, labels, batch_size=64, epochs=5, verbose=0)
+    assert history.history["accuracy"][-1] > 0.8
+    return model, test
+
+
+@pytest.fixture(scope="module")
+def cw_result(trained):
+    model, images = trained
+    return attacks.carlini_wagner_l2(model, images, iterations=100)
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_linear_model_has_the_closed_form_distances(linear, name):
+    model, images, expected = linear
+    result = attacks.prepare(name, model, batch_size=200)(images)
+    ratio = result.distances / expected
+    assert result.found.all() and result.found_within_steps.all()
+    assert np.median(ratio) <= 1.01
+    assert np.mean(np.abs(ratio - 1) < 0.05) >= 0.9
+    assert ratio.max() <= 1.25 and ratio.min() >= 0.999
+
+
+def test_cw_agrees_with_the_repaired_cleverhans(trained):
+    model, images = trained
+    settings = {"iterations": 100, "early_stopping": False}
+    ours = attacks.carlini_wagner_l2(model, images, **settings)
+    reference = attacks.cleverhans_cw_l2(model, images, batch_size=256, **settings)
+    np.testing.assert_array_equal(ours.found, reference.found)
+    found = ours.found
+    assert len(images) == 256 and found.mean() > 0.7
+    a, b = ours.distances, reference.distances
+    assert abs(np.median(a) / np.median(b) - 1) < 0.01
+    assert abs(a[found].mean() / b[found].mean() - 1) < 0.05
+    assert spearmanr(a, b)[0] >= 0.99
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_adversarial_images_are_what_the_result_says(trained, name):
+    model, images = trained
+    images = images[:60]
+    settings = {"iterations": 60} if "iterations" in _settings(name) else {}
+    adversarial, distances, found = attacks.prepare(name, model, **settings)(images)
+    assert found.mean() > 0.9 and distances.dtype == np.float32
+    assert adversarial.dtype == np.float32 and adversarial.shape == images.shape
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+    length = l2(adversarial - images)
+    np.testing.assert_allclose(length[found], distances[found], rtol=1e-5)
+    assert (length[~found] == 0).all()
+    for batch_size in (7, 60):
+        own = predict(model, images, batch_size)
+        flipped = predict(model, adversarial, batch_size) != own
+        np.testing.assert_array_equal(flipped, found)
+
+
+def test_cheap_distances_are_near_cw_and_rank_alike(trained, cw_result):
+    model, images = trained
+    _, expected, found = cw_result
+    near = attacks.ddn(model, images).distances[found]
+    assert np.median(near / expected[found]) <= 1.02
+    assert near.mean() <= 1.02 * expected[found].mean()
+    for name in ("ddn", "deepfool", "margin"):
+        distances = attacks.prepare(name, model)(images).distances
+        assert spearmanr(distances, expected)[0] > 0.98
+
+
+FEW = {
+    "cw": {"iterations": 20},
+    "cleverhans_cw_l2": {"iterations": 10, "search_steps": 2, "extra_steps": 0},
+    "ddn": {"steps": 20},
+    "deepfool": {},
+    "margin": {},
+}
+
+
+def _settings(name):
+    return vars(attacks.attack_settings(name))
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_order_position_and_remainder_change_no_bit(trained, name):
+    model, images = trained
+    images = images[:45]
+    attack = attacks.prepare(name, model, batch_size=16, **FEW[name])
+    straight = attack(images).distances
+    order = np.random.default_rng(0).permutation(len(images))
+    np.testing.assert_array_equal(attack(images[order]).distances, straight[order])
+    np.testing.assert_array_equal(attack(images[7:20]).distances, straight[7:20])
+    np.testing.assert_array_equal(attack(images[31:32]).distances, straight[31:32])
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_batch_size_changes_next_to_nothing(trained, name):
+    model, images = trained
+    images = images[:45]
+    small, large = (
+        attacks.prepare(name, model, batch_size=size, **FEW[name])(images).distances
+        for size in (7, 64)
+    )
+    both = np.isfinite(small)
+    np.testing.assert_array_equal(both, np.isfinite(large))
+    change = np.abs(small[both] - large[both]) / large[both]
+    assert np.median(change) <= 1e-5
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_softmax_head_gives_the_distances_of_its_logits(trained, name):
+    model, images = trained
+    twin = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]))
+    expected = attacks.prepare(name, model, **FEW[name])(images[:30])
+    result = attacks.prepare(name, twin, **FEW[name])(images[:30])
+    np.testing.assert_array_equal(result.distances, expected.distances)
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_constant_model_is_never_flipped(name):
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    model.layers[-1].set_weights([np.zeros((16, 3)), np.array([0.0, 1.0, 0.0])])
+    images = np.random.default_rng(0).uniform(size=(5, 4, 4, 1)).astype(np.float32)
+    result = attacks.prepare(name, model, batch_size=2, **FEW[name])(images)
+    assert not result.found.any() and not result.found_within_steps.any()
+    assert np.isposinf(result.distances).all()
+    if name != "margin":
+        np.testing.assert_array_equal(result.adversarial, images)
+
+
+@pytest.mark.parametrize("name", ["cw", "cleverhans_cw_l2"])
+def test_extra_steps_flip_what_the_search_steps_did_not(linear, name):
+    model, images, expected = linear
+    settings = {"iterations": 100, "initial_constant": 1e-7, "search_steps": 2}
+    attack = attacks.prepare(name, model, **settings, extra_steps=5)
+    distances, found = attack(images[:30])[1:]
+    assert found.all()
+    assert not attack(images[:30]).found_within_steps.any()
+    assert np.median(distances / expected[:30]) < 1.5
+    attack = attacks.prepare(name, model, **settings, extra_steps=0)
+    assert not attack(images[:30]).found.any()
+
+
+def test_extra_steps_leave_the_images_found_before_alone(linear):
+    model, images, _ = linear
+    settings = {"iterations": 50, "initial_constant": 1e-4}
+    few, more = (
+        attacks.carlini_wagner_l2(model, images, extra_steps=extra, **settings)
+        for extra in (0, 6)
+    )
+    assert 0 < few.found.sum() < len(images) and more.found.all()
+    np.testing.assert_array_equal(more.found_within_steps, few.found)
+    np.testing.assert_array_equal(more.distances[few.found], few.distances[few.found])
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_labels_override_the_prediction(trained, name):
+    model, images = trained
+    images, own = images[:20], predict(model, images[:20])
+    attack = attacks.prepare(name, model, **FEW[name])
+    np.testing.assert_array_equal(
+        attack(images, labels=own).distances, attack(images).distances
+    )
+    adversarial, distances, found = attack(images, labels=(own + 1) % 10)
+    assert found.all() and (distances == 0).all()
+    if adversarial is not None:
+        np.testing.assert_array_equal(adversarial, images)
+
+
+def test_prepared_attack_follows_the_weights_without_a_new_trace(linear):
+    _, images, _ = linear
+    images = images[:20]
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4)]
+    )
+    traces = []
+    body, opened = model.call, model
+
+    def call(inputs, *args, **kwargs):
+        if not tf.executing_eagerly():
+            traces.append(1)
+        return body(inputs, *args, **kwargs)
+
+    opened.call = call
+    attack = attacks.prepare("ddn", model, steps=20, batch_size=8)
+    first = attack(images).distances
+    compiled = len(traces)
+    assert compiled > 0
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([np.roll(kernel, 1, axis=0), bias + [0, 1, 0, 0]])
+    second = attack(images[:13]).distances
+    assert len(traces) == compiled
+    assert not np.array_equal(second, first[:13])
+    fresh = attacks.ddn(model, images[:13], steps=20, batch_size=8).distances
+    np.testing.assert_array_equal(second, fresh)
+
+
+def test_progress_counts_the_images_and_nothing_is_kept_on_request(trained):
+    model, images = trained
+    counts = []
+    attack = attacks.prepare("deepfool", model, batch_size=8, keep_adversarial=False)
+    result = attack(images[:50], progress=counts.append)
+    assert result.adversarial is None and result.found.all()
+    assert counts == sorted(counts) and counts[-1] == 50 and len(counts) > 5
+
+
+def test_margin_of_the_largest_rivals_bounds_that_of_all(trained):
+    model, images = trained
+    every = attacks.margin(model, images[:100]).distances
+    three = attacks.margin(model, images[:100], top_k=3).distances
+    nine = attacks.margin(model, images[:100], top_k=9).distances
+    np.testing.assert_array_equal(nine, every)
+    assert (three >= every).all() and np.mean(three == every) > 0.8
+
+
+def test_margin_follows_from_the_jacobian(trained):
+    model, images = trained
+    images = images[:10]
+    pixels = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        logits = model(pixels)
+    jacobian = tape.batch_jacobian(logits, pixels).numpy().reshape(10, 10, -1)
+    logits = logits.numpy()
+    for i, distance in enumerate(attacks.margin(model, images).distances):
+        y = logits[i].argmax()
+        expected = min(
+            (logits[i, y] - logits[i, k])
+            / np.linalg.norm(jacobian[i, y] - jacobian[i, k])
+            for k in range(10)
+            if k != y
+        )
+        assert distance == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_thousand_classes_and_flat_inputs():
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(1000)])
+    weights = rng.normal(size=(40, 1000))
+    model.layers[-1].set_weights([weights, np.zeros(1000)])
+    images = rng.uniform(0.4, 0.6, (6, 40)).astype(np.float32)
+    result = attacks.margin(model, images)
+    logits = images @ weights
+    for i in range(6):
+        y = logits[i].argmax()
+        rivals = np.arange(1000) != y
+        away = np.linalg.norm(weights[:, [y]] - weights[:, rivals], axis=0)
+        expected = ((logits[i, y] - logits[i, rivals]) / away).min()
+        assert result.distances[i] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cw", "ddn", "deepfool", "margin"])
+def test_compiled_for_an_accelerator_it_finds_the_same(linear, monkeypatch, name):
+    model, images, expected = linear
+
+    def with_xla(function):
+        return tf.function(function, autograph=False, jit_compile=True)
+
+    monkeypatch.setattr(engine, "compiled", with_xla)
+    settings = {"cw": {"iterations": 200}}.get(name, {})
+    result = attacks.prepare(name, model, batch_size=32, **settings)(images[:40])
+    assert np.median(result.distances / expected[:40]) == pytest.approx(1, abs=0.01)
+
+
+def test_cost_counts_passes():
+    assert attacks.cost("cw") == 1500
+    assert attacks.cost("cw", iterations=20, search_steps=2) == 40
+    assert attacks.cost("ddn", steps=7) == 7
+    assert attacks.cost("margin", num_classes=1000) == 999
+    assert attacks.cost("margin", num_classes=1000, top_k=3) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("fgsm", {}, "attacks are cw, cleverhans_cw_l2, ddn, deepfool, margin"),
+        ("ddn", {"iterations": 3}, "no setting 'iterations'; .* steps"),
+        ("cw", {"iterations": 0}, "iterations must be a whole number from 1 on"),
+        ("cw", {"extra_steps": -1}, "extra_steps must be a whole number from 0 on"),
+        ("cw", {"iterations": 2.5}, "iterations must be a whole number"),
+        ("cw", {"learning_rate": -1}, "learning_rate must be a positive number"),
+        ("cw", {"early_stopping": 3}, "early_stopping must be True or False"),
+        ("margin", {"top_k": 0}, "top_k must be a whole number"),
+        ("margin", {"batch_size": 0}, "batch_size must be a whole number"),
+        ("margin", {"from_logits": "yes"}, "from_logits must be True or False"),
+    ],
+)
+def test_unusable_settings_are_refused(linear, name, settings, message):
+    with pytest.raises(InputError, match=message):
+        attacks.prepare(name, linear[0], **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: (x * 255).astype(np.uint8), "floats in .* received uint8"),
+        (lambda x: x * 255, r"\[0, 1\]; received values from"),
+        (lambda x: np.where(x > 0.5, np.nan, x), "received values from nan"),
+        (lambda x: x[0], "received an array of shape"),
+        (lambda x: x[:, :4], "received an array of shape"),
+        (lambda x: x[:0], "no image to attack"),
+    ],
+)
+def test_unusable_images_are_refused(linear, change, message):
+    with pytest.raises(InputError, match=message):
+        attacks.margin(linear[0], change(linear[1]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros(3, int), "200 integers"),
+        (np.zeros(200), "200 integers"),
+        (np.full(200, 10), "0 to 9"),
+    ],
+)
+def test_unusable_labels_are_refused(linear, labels, message):
+    with pytest.raises(InputError, match=message):
+        attacks.margin(linear[0], linear[1], labels)
+
+
+def test_a_model_without_a_fixed_input_is_refused():
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3),
+        ]
+    )
+    with pytest.raises(InputError, match="fixed shape"):
+        attacks.margin(model, np.zeros((1, 4, 4, 3), np.float32))
