@@ -220,10 +220,14 @@ class _Layers:
 
 
 def small_cnn(make: _Layers, x: Tensor) -> Tensor:
-    """Three small convolutions, pooled after the first two: greys on a CPU."""
+    """Three small convolutions, pooled after the first two: greys on a CPU.
+
+    Batch normalisation matters to the study: without it confidence falls with an
+    image's contrast, and a corrupted image makes the network less sure, not wrong.
+    """
     for filters in (16, 32):
-        x = make.max_pool(make.conv(x, filters, activation="relu"))
-    return make.flatten(make.conv(x, 64, activation="relu"))
+        x = make.max_pool(make.relu(make.norm(make.conv(x, filters))))
+    return make.flatten(make.relu(make.norm(make.conv(x, 64))))
 
 
 def cnn7(make: _Layers, x: Tensor) -> Tensor:
@@ -314,7 +318,7 @@ def resnet18_cifar(make: _Layers, x: Tensor) -> Tensor:
 
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
-    "small_cnn": Network(small_cnn, conv_bias=True),
+    "small_cnn": Network(small_cnn),
     "cnn7": Network(cnn7, l2=1e-4, penalised=frozenset({"kernel"})),
     "resnet29_v2": Network(
         resnet29_v2,

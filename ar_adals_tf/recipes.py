@@ -49,7 +49,6 @@ _FASHION = Recipe(  # ours
     model="small_cnn",
     batch_size=128,
     epochs=20,
-    label_smoothing=0.05,
     # Twenty epochs are twenty updates: the paper's alpha would hardly move p.
     alpha={"adals": "0.1", "ar_adals": "0.1"},
     refresh_epochs=(7, 13),

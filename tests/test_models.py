@@ -59,7 +59,7 @@ def conv_parameters(channels, size=3, bias=0, norm=0):
             "small_cnn",
             (28, 28, 1),
             10,
-            conv_parameters([1, 16, 32, 64], bias=1) + 7 * 7 * 64 * 10 + 10,
+            conv_parameters([1, 16, 32, 64], norm=2) + 7 * 7 * 64 * 10 + 10,
             None,
         ),
         (
@@ -184,11 +184,13 @@ def test_small_cnn_equals_numpy():
     randomise_vectors(model)
     images = random_images((28, 28, 1))
     x = images.astype(np.float64)
-    for name in ("conv_1", "conv_2", "conv_3"):
-        kernel, bias = (v.numpy() for v in model.get_layer(name).weights)
-        x = np.einsum("nhwcij,ijco->nhwo", patches(x), kernel) + bias
-        x = np.maximum(x, 0)
-        if name != "conv_3":
+    for number in (1, 2, 3):
+        (kernel,) = (v.numpy() for v in model.get_layer(f"conv_{number}").weights)
+        norm = {v.name: v.numpy() for v in model.get_layer(f"norm_{number}").weights}
+        x = np.einsum("nhwcij,ijco->nhwo", patches(x), kernel)
+        x = (x - norm["moving_mean"]) / np.sqrt(norm["moving_variance"] + 1e-5)
+        x = np.maximum(x * norm["gamma"] + norm["beta"], 0)
+        if number < 3:
             n, height, width, channels = x.shape
             x = x.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
     kernel, bias = (v.numpy() for v in model.get_layer("logits").weights)
