@@ -77,6 +77,10 @@ CAPTIONS = {
         "The same images in the same levels for every method; lower is better. Look "
         "at the left: the images that an adversary flips most easily."
     ),
+    "level_agreement": (
+        "Each row shares out the images of one level. If both rank alike, all lie on "
+        "the diagonal; only the level matters to AR-AdaLS."
+    ),
     "soft_labels": (
         "The label of the correct class that each robustness level is trained with. "
         "It falls while the level's validation images are overconfident and settles "
@@ -609,6 +613,50 @@ def entropy_histograms(
     panels[0].set_ylabel("Images (%)")
     _legend(figure, _handles(list(in_entropy), markers=False))
     return _captioned(figure, "entropy_histograms", caption)
+
+
+@_styled
+def level_agreement(
+    table: np.ndarray, first: str, second: str, caption: str | None = None
+) -> Figure:
+    """Draw where the images of each level of one index lie in another.
+
+    Args:
+        table: `(R, R)`, images by level of the first (row) and second (column) index;
+            see `ar_adals_tf.robustness.agreement`.
+        first: What ranked the rows, such as an attack.
+        second: Likewise, the columns.
+        caption: What to see; None for `CAPTIONS["level_agreement"]`.
+
+    Raises:
+        InputError: Unless the table is square.
+    """
+    table = np.asarray(table, np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise InputError(
+            f"the table of levels must be square; received shape {table.shape}; make "
+            "it with ar_adals_tf.robustness.agreement"
+        )
+    share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure = _figure(5.6, 5.2)
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, origin="lower")
+    for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
+        value = share[row, column]
+        axes.text(
+            *(column, row, f"{value:.0f}"),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value > 60 else "#222222",
+        )
+    ticks = range(len(table))
+    axes.set(xticks=ticks, yticks=ticks, aspect="equal")
+    axes.set(xlabel=f"Level by {second}", ylabel=f"Level by {first}")
+    axes.grid(False)
+    axes.set_title(f"Robustness levels by {first} and by {second}")
+    figure.colorbar(image, ax=axes, label=f"Share of the level by {first} (%)")
+    return _captioned(figure, "level_agreement", caption)
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 160) -> None:

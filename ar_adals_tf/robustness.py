@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from scipy import stats
 
 from ar_adals_tf.attacks import attack_settings, prepare
 from ar_adals_tf.datasets import Split
@@ -260,6 +261,61 @@ class RobustnessIndex:
                 f"; {len(self) - len(found)} never flipped, ranked as the most robust"
             )
         return text
+
+
+class Agreement(NamedTuple):
+    """How alike two indexes rank the same images.
+
+    Attributes:
+        spearman: Rank correlation of the distances, in [-1, 1].
+        same_level: Share of images in the same level of both.
+        within_one: Share of images at most one level apart.
+        table: `(R, R)` int64: how many images of each level of the first index (row)
+            lie in each level of the second (column).
+    """
+
+    spearman: float
+    same_level: float
+    within_one: float
+    table: np.ndarray
+
+
+def agreement(
+    first: RobustnessIndex, second: RobustnessIndex, num_levels: int = 10
+) -> Agreement:
+    """Compare two indexes of the same images.
+
+    Args:
+        first: An index.
+        second: Another one with the same ids, in any order.
+        num_levels: R.
+
+    Raises:
+        InputError: If the ids differ, or there are fewer images than levels.
+
+    Example:
+        >>> agreement(cw, margin).spearman
+        0.987
+    """
+    order, other = np.argsort(first.ids), np.argsort(second.ids)
+    if not np.array_equal(first.ids[order], second.ids[other]):
+        raise InputError(
+            "only indexes of the same images can be compared; "
+            f"{len(first.missing(second.ids))} of {len(second)} ids of the second are "
+            "not in the first; compute both on one split"
+        )
+    rows = first.levels(num_levels)[order]
+    columns = second.levels(num_levels)[other]
+    table = np.zeros((num_levels, num_levels), np.int64)
+    np.add.at(table, (rows, columns), 1)
+    distances = [first.distances[order], second.distances[other]]
+    apart = np.abs(rows - columns)
+    return Agreement(
+        float(stats.spearmanr(*distances).statistic),
+        float((apart == 0).mean()),
+        float((apart <= 1).mean()),
+        table,
+    )
 
 
 def versions() -> dict[str, str]:

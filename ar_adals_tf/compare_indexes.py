@@ -1,0 +1,51 @@
+"""See whether a cheap distance ranks the images as an expensive one does.
+
+    python -m ar_adals_tf.compare_indexes --indexes=cw.npz,margin.npz
+
+prints the rank correlation of two robustness indexes of the same images, how many
+images fall into the same level and within one level, and what each index cost. With
+--output_file=agreement.png the disagreement is drawn: where the images of each level
+of the first index lie in the second.
+"""
+
+from absl import flags
+
+from ar_adals_tf import command_line
+from ar_adals_tf.errors import InputError
+
+FLAGS = command_line.FLAGS
+
+
+def main() -> None:
+    """Compare the two indexes that the flags name."""
+    from ar_adals_tf import figures
+    from ar_adals_tf.robustness import RobustnessIndex, agreement
+
+    if len(FLAGS.indexes or []) != 2:
+        raise InputError(
+            "--indexes needs two index files, separated by a comma; received "
+            f"{FLAGS.indexes}"
+        )
+    first, second = (RobustnessIndex.load(path) for path in FLAGS.indexes)
+    found = agreement(first, second, FLAGS.num_levels)
+    for index in (first, second):
+        seconds = index.metadata.get("seconds")
+        print(f"{index}" + (f"; took {seconds:,.1f} s" if seconds else ""))
+    print(
+        f"Spearman {found.spearman:.4f}; of {FLAGS.num_levels} levels the same one "
+        f"{found.same_level:.1%}, within one {found.within_one:.1%}"
+    )
+    if FLAGS.output_file:
+        names = [str(i.metadata.get("attack", "index")) for i in (first, second)]
+        figures.save(
+            figures.level_agreement(found.table, names[0], names[1]), FLAGS.output_file
+        )
+        print(f"drawn into {FLAGS.output_file}")
+
+
+flags.DEFINE_list("indexes", None, "Two index files, separated by a comma.")
+flags.DEFINE_integer("num_levels", 10, "Number R of robustness levels.", lower_bound=1)
+flags.DEFINE_string("output_file", None, "A picture to draw, .png, .pdf or .svg.")
+
+if __name__ == "__main__":
+    command_line.run(main)
