@@ -217,6 +217,8 @@ class StreamedSplit:
 
         def shuffled(_: tf.Tensor) -> tf.data.Dataset:
             epoch_seed = tf.constant(seed * 1_000_003, tf.int64) + epoch.read_value()
+            # Else tf.random.set_seed, which anyone may have called, had a say too.
+            tf.compat.v1.get_default_graph().seed = None
             # JPEGs, not pixels, fill the buffer: some 2 GB for 16,384 of ImageNet's.
             order = self._encoded.shuffle(min(_READ_BUFFER, len(self)), seed=epoch_seed)
             return order.enumerate()
@@ -264,7 +266,7 @@ def load(
             `~/tensorflow_datasets`.
         split_seed: Seed of the random split.
         validation_examples: Size of the validation set; None is the recipe's. 0
-            leaves all of `train` for training.
+            leaves all of `train` for training, or all of ImageNet's for testing.
         limit_examples: At most so many examples in every split, for a quick look.
         splits: Which splits to read.
 
@@ -273,8 +275,8 @@ def load(
 
     Raises:
         InputError: On an unknown dataset, one that is absent and cannot be
-            downloaded, one that lacks a split, or a validation set that leaves no
-            training images.
+            downloaded, one that lacks a split, or a validation set that leaves
+            nothing.
 
     Example:
         >>> splits = load("fashion_mnist_small")
@@ -454,11 +456,11 @@ def _division(
         num_validation, rest = size // 2, "test"
     elif source == "train" and fraction is not None:
         num_validation, rest = round(size * fraction), "train"
-        if validation_examples is not None:
-            num_validation = validation_examples
-        _check_validation_size(num_validation, size, name)
     else:
         return {source: np.arange(size)}
+    if validation_examples is not None:
+        num_validation = validation_examples
+        _check_validation_size(num_validation, size, name)
     ids = _ids(_records(builder, source))
     first, others = split_positions(ids, split_seed, num_validation)
     return {"validation": first, rest: others}
