@@ -4,7 +4,6 @@ import hashlib
 import json
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +18,7 @@ from ar_adals_tf.attacks import attack_settings, prepare
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.digests import digest_examples, digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, read_json, write_json
+from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
 from ar_adals_tf.progress import progress_bar
 
 _FORMAT = 1
@@ -64,6 +63,11 @@ class RobustnessIndex:
             raise InputError(
                 f"ids must be bytes or integers; received {self.ids.dtype}; encode "
                 "text with np.char.encode"
+            )
+        if self.distances.dtype.kind != "f" or self.found.dtype != bool:
+            raise InputError(
+                "distances must be floats and found booleans; received "
+                f"{self.distances.dtype} and {self.found.dtype}; convert them"
             )
         if len(np.unique(self.ids)) != count:
             raise InputError(
@@ -239,9 +243,11 @@ class RobustnessIndex:
         arrays = _read_npz(path, ("ids", "distances", "found", "metadata"))
         try:
             metadata = json.loads(str(arrays.pop("metadata")))
-        except json.JSONDecodeError as error:
+            if not isinstance(metadata, dict):
+                raise TypeError("its metadata are no JSON object")
+            return cls(**arrays, metadata=metadata)
+        except (TypeError, ValueError) as error:
             raise _not_an_index(path, error) from error
-        return cls(**arrays, metadata=metadata)
 
     def __str__(self) -> str:
         found = self.distances[self.found]
@@ -425,16 +431,15 @@ class _Shards:
     """Intermediate results of one computation in a folder, each with a digest."""
 
     def __init__(self, folder: str | Path, plan: Mapping[str, Any]) -> None:
-        self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder = writable_folder(folder, "shards_dir")
         path = self._folder / "plan.json"
-        plan = {**plan, "shard_size": _SHARD}
-        if path.exists() and read_json(path) != json.loads(json.dumps(plan)):
+        self._plan = json.dumps({**plan, "shard_size": _SHARD}, sort_keys=True)
+        if path.exists() and read_json(path) != json.loads(self._plan):
             raise InputError(
                 f"{self._folder} holds the shards of another computation; remove it "
                 "or give another folder"
             )
-        write_json(path, plan)
+        write_json(path, json.loads(self._plan))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"shard-{number:05d}.npz"
@@ -446,7 +451,7 @@ class _Shards:
             return None
         try:
             part = _read_npz(path, ("ids", "distances", "found", "within", "digest"))
-            if str(part.pop("digest")) != _shard_digest(part):
+            if str(part.pop("digest")) != self._digest(part):
                 raise InputError("its digest differs")
             if not np.array_equal(part["ids"], ids):
                 raise InputError("it is of other images")
@@ -460,15 +465,15 @@ class _Shards:
     def save(self, number: int, part: dict[str, np.ndarray]) -> None:
         """Write a shard with its digest."""
         with atomic_write(self._path(number)) as aside, open(aside, "wb") as file:
-            arrays: dict[str, Any] = {**part, "digest": np.array(_shard_digest(part))}
+            arrays: dict[str, Any] = {**part, "digest": np.array(self._digest(part))}
             np.savez(file, **arrays)
 
-
-def _shard_digest(part: Mapping[str, np.ndarray]) -> str:
-    content = hashlib.sha256()
-    for name in ("ids", "distances", "found", "within"):
-        content.update(np.ascontiguousarray(part[name]).tobytes())
-    return content.hexdigest()
+    def _digest(self, part: Mapping[str, np.ndarray]) -> str:
+        """Return the digest of a shard of this very plan."""
+        content = hashlib.sha256(self._plan.encode())
+        for name in ("ids", "distances", "found", "within"):
+            content.update(np.ascontiguousarray(part[name]).tobytes())
+        return content.hexdigest()
 
 
 def _read_npz(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -480,15 +485,7 @@ def _read_npz(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        EOFError,
-        OSError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # a damaged byte can lead zipfile and NumPy anywhere
         raise _not_an_index(path, error) from error
 
 
