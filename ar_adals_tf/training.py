@@ -68,16 +68,12 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     metrics = evaluation.measure(
         predictions, config.num_bins, indexes.get("test"), config.num_levels or 10
     )
-    p_by_epoch = np.array(
-        [[row[f"p/{r}"] for r in range(smoothing.num_levels)] for row in history]
-    )
-    evaluation.write_results(
-        run,
-        predictions,
-        metrics,
-        title(config),
-        p_by_epoch if METHODS[config.method].adaptive else None,
-    )
+    p_by_epoch = None
+    if METHODS[config.method].adaptive:
+        p_by_epoch = np.array(
+            [[row[f"p/{r}"] for r in range(smoothing.num_levels)] for row in history]
+        )
+    evaluation.write_results(run, predictions, metrics, title(config), p_by_epoch)
     (run / "checkpoint.npz").unlink(missing_ok=True)
     say(f"{title(config)}: {describe(metrics['clean'])}")
     return run
@@ -105,8 +101,9 @@ def is_finished(config: Config, run: Path) -> bool:
     """
     if not (run / "config.json").exists():
         return False
-    differences = config.differences(read_json(run / "config.json"))
-    if differences:
+    differences = config.differences(saved_config(run).as_dict())
+    begun = any((run / name).exists() for name in ("checkpoint.npz", "metrics.json"))
+    if differences and begun:
         raise InputError(
             f"{run} holds a run with other settings ({'; '.join(differences)}); give "
             "another --output_dir, or the settings of that run"
@@ -127,13 +124,14 @@ def saved_config(run: Path) -> Config:
             "of python -m ar_adals_tf.train"
         )
     saved = read_json(path)
-    names = {field.name for field in dataclasses.fields(Config)}
-    try:
-        return Config(**{name: saved[name] for name in names})
-    except KeyError as error:
+    names = [field.name for field in dataclasses.fields(Config)]
+    missing = [n for n in names if not isinstance(saved, dict) or n not in saved]
+    if missing:
         raise InputError(
-            f"{path} lacks the setting {error}; it is damaged or of another version"
-        ) from error
+            f"{path} lacks the setting {missing[0]}; it is damaged or of another "
+            "version: give another folder"
+        )
+    return Config(**{name: saved[name] for name in names})
 
 
 def title(config: Config) -> str:
@@ -184,7 +182,7 @@ def vanilla_indexes(config: Config, splits: Splits) -> dict[str, RobustnessIndex
         path = index_path(folder, config.attack or "", config.attack_settings, name)
         if path.exists():
             index = RobustnessIndex.load(path)
-            index.verify(model, digest=split.digest(), split=name)
+            index.verify(model, digest=split.digest(), split=name, attack=config.attack)
             say(f"found {path}: {index}")
         else:
             say(f"computing {path}")
@@ -332,7 +330,7 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
 
 def _without_optimizer(model: keras.Model) -> keras.Model:
     """Return the model as others should load it: weights and layers, no training."""
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def _drop_id(example_id: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> Any:
@@ -348,12 +346,13 @@ def _remove_shards(folder: Path) -> None:
 
 def _check_same_data(vanilla: Config, folder: Path) -> None:
     """Refuse a vanilla model, named by hand, that was trained on other images."""
-    saved = read_json(folder / "config.json")
+    saved = saved_config(folder)
     for name in ("dataset", "split_seed", "validation_examples", "limit_examples"):
-        if saved.get(name) != getattr(vanilla, name):
+        there, here = getattr(saved, name), getattr(vanilla, name)
+        if there != here:
             raise InputError(
-                f"--vanilla_dir {folder} was trained with {name} {saved.get(name)}, "
-                f"this run has {getattr(vanilla, name)}; give one of the same images"
+                f"--vanilla_dir {folder} was trained with {name} {there}, this run has "
+                f"{here}; give one of the same images"
             )
 
 
@@ -379,6 +378,7 @@ class _RunKeeper(keras.callbacks.Callback):
         state = checkpoint.restore(path, self.model)
         self._smoothing.restore(state["smoothing"])
         self.history = state["history"]
+        self._write_history()  # the process may have ended between the two files
         return len(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -388,14 +388,14 @@ class _RunKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = float(self.model.optimizer.learning_rate)
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"the training loss became {logs['loss']} in epoch {epoch + 1} at "
-                f"learning rate {rate:g}, so training stops; "
-                "the last good epoch is kept in "
-                f"{self._run}: start again in another --output_dir with a lower "
-                "--learning_rate"
-            )
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs.get(name, 0)):
+                raise FloatingPointError(
+                    f"{name} became {logs[name]} in epoch {epoch + 1} at learning rate "
+                    f"{rate:g}, so training stops; the epochs before it are kept in "
+                    f"{self._run}: start again in another --output_dir with a lower "
+                    "--learning_rate"
+                )
         self.history.append({"epoch": epoch, "learning_rate": rate, **logs})
         checkpoint.save(
             self._run / "checkpoint.npz",
