@@ -31,6 +31,7 @@ class RobustnessLevels:
     def __init__(self, index: RobustnessIndex, num_levels: int) -> None:
         self.index = index
         self.num_levels = num_levels
+        self._ids = index.ids  # in the order of the table; `update` may bring another
         self._text = index.ids.dtype.kind == "S"
         # The pipeline runs on the CPU, whatever strategy or device trains.
         with tf.device("CPU:0"):
@@ -42,7 +43,17 @@ class RobustnessLevels:
             self._levels = tf.Variable(index.levels(num_levels), trainable=False)
 
     def lookup(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the level of each id, int64 of the same shape; -1 where unknown."""
+        """Return the level of each id, int64 of the same shape; -1 where unknown.
+
+        Raises:
+            InputError: If the ids are text and the index's integers, or vice versa.
+        """
+        if (ids.dtype == tf.string) != self._text:
+            raise InputError(
+                f"the dataset's ids are {ids.dtype.name}, the robustness index's "
+                f"{'string' if self._text else 'int64'}; compute the index with the "
+                "ids of this very dataset: RobustnessIndex.compute(..., ids=...)"
+            )
         if not self._text:
             ids = tf.cast(ids, tf.int64)
         positions = self._table.lookup(ids)
@@ -55,17 +66,21 @@ class RobustnessLevels:
         Raises:
             InputError: If the ids are not the same.
         """
-        order, own = np.argsort(index.ids), np.argsort(self.index.ids)
-        if not np.array_equal(index.ids[order], self.index.ids[own]):
+        order, own = np.argsort(index.ids), np.argsort(self._ids)
+        if not np.array_equal(index.ids[order], self._ids[own]):
             raise InputError(
                 "the new robustness index must have the ids of the old one; received "
-                f"{len(index)} ids, {len(index.missing(self.index.ids))} of the old "
+                f"{len(index)} ids, {len(index.missing(self._ids))} of the old "
                 "ones are missing; attack the same images again"
             )
         levels = np.empty(len(index), np.int64)
         levels[own] = index.levels(self.num_levels)[order]
         self._levels.assign(levels)
         self.index = index
+
+
+# AutoGraph has nothing to convert here, and would wrap an InputError into its own.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 def soft_labels(
@@ -87,7 +102,7 @@ def soft_labels(
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
             as TFDS makes them with `ReadConfig(add_tfds_id=True)`; batched or not.
             `x` may be any structure; `y` is integer classes or one-hot. Without an
-            index the id is left out: `(x, y)`.
+            index there is no id: `(x, y)` or `(x, y, sample_weight)`.
         smoothing: The state that `ARAdaLS` updates.
         index: Robustness index of the training examples; None for AdaLS (R = 1).
         id_key: Of a dictionary, the entry with the id.
@@ -119,21 +134,18 @@ def soft_labels(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None and check_ids:
-        _check_ids(dataset.map(lambda *element: parts.of(element)[0]), levels)
+        _check_ids(dataset.map(parts.id_of), levels)
 
-    def soften(position: tf.Tensor, *element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = parts.of(element)
-        y = one_hot(y, smoothing.num_classes, parts.batched(example_id, y))
+    @_as_written
+    def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
+        example_id, x, y, weight = parts.of(_as_tuple(element))
+        y = one_hot(y, smoothing.num_classes, _is_batch(example_id, x, y))
         with tf.control_dependencies([smoothing.count_pass(position)]):
             level = _level(levels, example_id, y)
             labels = smoothing.soften(y, level)
         return (x, labels) if weight is None else (x, labels, weight)
 
-    return dataset.enumerate().map(
-        lambda position, element: soften(position, *_as_tuple(element)),
-        tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    return dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
 
 
 def with_levels(
@@ -163,11 +175,12 @@ def with_levels(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_ids(dataset.map(lambda *element: parts.of(element)[0]), levels)
+        _check_ids(dataset.map(parts.id_of), levels)
 
+    @_as_written
     def read(*element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = parts.of(element)
-        y = one_hot(y, num_classes, parts.batched(example_id, y))
+        y = one_hot(y, num_classes, _is_batch(example_id, x, y))
         label = tf.argmax(y, axis=-1)
         if weight is None:
             weight = tf.ones_like(label, tf.float32)
@@ -179,12 +192,12 @@ def with_levels(
 def as_levels(
     index: RobustnessIndex | RobustnessLevels | None, num_levels: int
 ) -> RobustnessLevels | None:
-    """Return levels to look up, or None where there is one level only.
+    """Return levels to look up, or None where one level needs no index.
 
     Raises:
         InputError: On several levels without an index, or an index cut otherwise.
     """
-    if num_levels == 1:
+    if index is None and num_levels == 1:
         return None
     if index is None:
         raise InputError(
@@ -215,7 +228,7 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
     """
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
     if batched is None:
-        batched = rank == 2 or (rank == 1 and last != [num_classes])
+        batched = rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
     if rank == int(batched) + 1 and last == [num_classes]:
         return tf.cast(labels, tf.float32)
     if rank == int(batched) + 1 and last == [1]:
@@ -226,7 +239,13 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
             f"received a tensor of shape {labels.shape}; several outputs or masks "
             "cannot be softened"
         )
-    return tf.one_hot(tf.cast(labels, tf.int64), num_classes)
+    labels = tf.cast(labels, tf.int64)
+    known = tf.debugging.Assert(
+        tf.reduce_all((labels >= 0) & (labels < num_classes)),
+        [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
+    )
+    with tf.control_dependencies([] if known is None else [known]):
+        return tf.one_hot(labels, num_classes)
 
 
 class _Parts:
@@ -270,9 +289,22 @@ class _Parts:
         )
         return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
 
-    def batched(self, example_id: Any, y: Any) -> bool | None:
-        """Tell whether elements are batches; None where it cannot be known."""
-        return None if example_id is None else example_id.shape.rank == 1
+    @_as_written
+    def id_of(self, *element: Any) -> Any:
+        """Return the id alone."""
+        return self.of(element)[0]
+
+
+def _is_batch(example_id: Any, x: Any, y: tf.Tensor) -> bool | None:
+    """Tell whether an element is a batch; None where it cannot be known."""
+    if example_id is not None:
+        return example_id.shape.rank == 1
+    if y.shape.rank != 1 or y.shape[0] is None:
+        return None
+    # A vector of known length: a batch has as many inputs, each with an axis more.
+    inputs = [part.shape for part in tf.nest.flatten(x)]
+    as_many = all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs)
+    return True if as_many and y.dtype.is_integer else None
 
 
 def _as_tuple(element: Any) -> tuple[Any, ...]:
