@@ -57,9 +57,14 @@ def main() -> None:
     path = Path(FLAGS.output_file)
     writable_folder(path.parent, "the folder of --output_file")
     shards = path.with_suffix(".shards")
-    index = RobustnessIndex.compute(
-        model, **source, attack=FLAGS.attack, shards_dir=shards, **settings
-    )
+    try:
+        index = RobustnessIndex.compute(
+            model, **source, attack=FLAGS.attack, shards_dir=shards, **settings
+        )
+    except InputError:
+        if not list(shards.glob("shard-*")):
+            shutil.rmtree(shards, ignore_errors=True)
+        raise
     index.save(path)
     shutil.rmtree(shards)
     print(f"{index}\nwritten to {path}")
@@ -72,16 +77,22 @@ def _source() -> dict[str, Any]:
     try:
         with np.load(FLAGS.arrays, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a wrong byte makes NumPy raise nearly anything
         raise InputError(
-            f"--arrays={FLAGS.arrays} cannot be read ({error}); give an .npz file made "
-            "with np.savez(file, images=..., labels=..., ids=...)"
+            f"--arrays={FLAGS.arrays} cannot be read ({type(error).__name__}: "
+            f"{str(error)[:80]}); give an .npz file made with "
+            "np.savez(file, images=..., labels=..., ids=...)"
         ) from error
     if "images" not in arrays:
         raise InputError(
             f"--arrays={FLAGS.arrays} has no `images`, only "
             f"{', '.join(arrays) or 'nothing'}; make it with "
             "np.savez(file, images=..., labels=..., ids=...)"
+        )
+    if len(np.unique(ids := arrays.get("ids", []))) < len(ids):
+        raise InputError(
+            f"the ids in --arrays={FLAGS.arrays} must be unique; {len(np.unique(ids))} "
+            f"of {len(ids)} are different; give every image an id of its own"
         )
     known = {k: arrays[k] for k in ("images", "labels", "ids") if k in arrays}
     return known | {"dataset": Path(FLAGS.arrays).name, "split": ""}

@@ -14,6 +14,7 @@ Either writes predictions.npz, metrics.json and figures/ into the folder. With
 each robustness level as well; a run's own index is found by itself.
 """
 
+import dataclasses
 from pathlib import Path
 
 from absl import flags
@@ -28,6 +29,7 @@ def main() -> None:
     """Evaluate what the flags name."""
     from ar_adals_tf import evaluation, training
     from ar_adals_tf.files import read_json, writable_folder
+    from ar_adals_tf.outputs import num_classes
     from ar_adals_tf.robustness import RobustnessIndex
 
     if bool(FLAGS.run_dir) == bool(FLAGS.model_file):
@@ -35,11 +37,15 @@ def main() -> None:
             "evaluate needs either --run_dir=RUN or --model_file=FILE.keras; received "
             + ("both" if FLAGS.run_dir else "neither")
         )
-    num_levels = 10
+    num_levels, num_bins = 10, FLAGS.num_bins
     if FLAGS.run_dir:
         folder = Path(FLAGS.run_dir)
         config = training.saved_config(folder)
+        if FLAGS.data_dir:
+            config = dataclasses.replace(config, data_dir=FLAGS.data_dir)
         num_levels = config.num_levels or num_levels
+        if not FLAGS["num_bins"].present:
+            num_bins = config.num_bins
         split = training.load_splits(config, ("test",))["test"]
         model_file, title = folder / "model.keras", training.title(config)
         index = training.find_test_index(config)
@@ -56,8 +62,13 @@ def main() -> None:
         index = RobustnessIndex.load(FLAGS.robustness_index)
         index.verify(digest=split.digest())
     model = training.load_model(model_file)
+    if (classes := num_classes(model)) != split.info.num_classes:
+        raise InputError(
+            f"{model_file} tells {classes} classes apart, {split.dataset} has "
+            f"{split.info.num_classes}; choose the model's own --dataset"
+        )
     predictions = evaluation.Predictor(model)(split)
-    metrics = evaluation.measure(predictions, FLAGS.num_bins, index, num_levels)
+    metrics = evaluation.measure(predictions, num_bins, index, num_levels)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
     evaluation.write_results(folder, predictions, metrics, title)
