@@ -144,7 +144,7 @@ def test_cheap_distances_are_near_cw_and_rank_alike(trained, cw_result):
 
 
 FEW = {
-    "cw": {"iterations": 20},
+    "cw": {"iterations": 60},
     "cleverhans_cw_l2": {"iterations": 10, "search_steps": 2, "extra_steps": 0},
     "ddn": {"steps": 20},
     "deepfool": {},

@@ -121,7 +121,9 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
             flips = tf.argmax(preds + self.confidence * y, axis=1) != label  # repair 6
             flips &= active
             success |= flips
-            rows = rows.record(tf.reshape(x_new, tf.shape(rows.image)), flips, within)
+            candidate = tf.reshape(x_new, tf.shape(rows.image))
+            distance = tf.norm(candidate - rows.image, axis=1)
+            rows = rows.record(candidate, distance, flips, within)
         return rows, success
 
     def _loss_per_image(

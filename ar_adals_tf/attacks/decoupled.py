@@ -49,8 +49,8 @@ class DDNSettings(AttackSettings):
 
 class _State(NamedTuple):
     rows: Rows
-    delta: tf.Tensor  # (B, D), the perturbation
-    norm: tf.Tensor  # (B,), its length
+    candidate: tf.Tensor  # (B, D)
+    norm: tf.Tensor  # (B,), how far it may be
     spent: tf.Tensor  # (B,), rounds of `steps` steps
 
 
@@ -66,7 +66,7 @@ class DecoupledDirectionNorm(Program):
         """See `Program`."""
         return _State(
             rows=rows,
-            delta=tf.zeros_like(rows.image),
+            candidate=rows.image,
             norm=tf.zeros_like(rows.distance) + self.settings.initial_norm,
             spent=tf.zeros_like(rows.label),
         )
@@ -84,8 +84,7 @@ class DecoupledDirectionNorm(Program):
 
     def _iterate(self, i: tf.Tensor, state: _State) -> _State:
         """Step along the gradient, then onto the sphere, smaller if it flipped."""
-        rows = state.rows
-        candidate = rows.image + state.delta
+        rows, candidate = state.rows, state.candidate
         with tf.GradientTape() as tape:
             tape.watch(candidate)
             logits = self.logits(tf.reshape(candidate, [-1, *self.shape]))
@@ -98,16 +97,17 @@ class DecoupledDirectionNorm(Program):
         # The step length falls from 1 to 0.01 along a cosine.
         turn = math.pi * tf.cast(i, tf.float32) / self.settings.steps
         length = 0.01 + 0.99 * (1 + tf.cos(turn)) / 2
-        delta = state.delta + length * _unit(gradient)
+        delta = candidate - rows.image
+        rows = rows.record(candidate, tf.norm(delta, axis=1), flips, state.spent == 0)
+        delta += length * _unit(gradient)
         norm = state.norm * tf.where(
             flips, 1 - self.settings.gamma, 1 + self.settings.gamma
         )
         farthest = tf.norm(tf.maximum(rows.image, 1 - rows.image), axis=1)
         norm = tf.minimum(norm, farthest)
-        delta = norm[:, None] * _unit(delta)
-        delta = tf.clip_by_value(rows.image + delta, 0.0, 1.0) - rows.image
-        rows = rows.record(candidate, flips, state.spent == 0)
-        return state._replace(rows=rows, delta=delta, norm=norm)
+        candidate = rows.image + norm[:, None] * _unit(delta)
+        candidate = tf.clip_by_value(candidate, 0.0, 1.0)
+        return state._replace(rows=rows, candidate=candidate, norm=norm)
 
 
 def _unit(rows: tf.Tensor) -> tf.Tensor:

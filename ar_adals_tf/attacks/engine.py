@@ -70,8 +70,8 @@ class AttackResult(_Triple):
 class Rows(NamedTuple):
     """What the runner reads of a state: B rows, each an image under attack.
 
-    `image` and `adversarial` are flat, `(B, D)`; `adversarial` is `(B, 0)` when none
-    is kept. `distance` is the best so far, infinite before the first.
+    `image` and `adversarial` are flat, `(B, D)`; `distance` is the best so far,
+    infinite before the first.
     """
 
     image: tf.Tensor
@@ -81,21 +81,20 @@ class Rows(NamedTuple):
     within: tf.Tensor
     done: tf.Tensor
 
-    def record(self, candidate: tf.Tensor, flips: tf.Tensor, within: Any) -> "Rows":
+    def record(
+        self, candidate: tf.Tensor, distance: tf.Tensor, flips: tf.Tensor, within: Any
+    ) -> "Rows":
         """Keep each candidate that flips the prediction from nearer than any before.
 
         Args:
             candidate: `(B, D)` images.
+            distance: `(B,)`, theirs from the images.
             flips: bool `(B,)`; a row that is done records nothing.
             within: bool, whether the steps that were asked for are not yet used up.
         """
-        distance = tf.norm(candidate - self.image, axis=1)
         better = flips & ~self.done & (distance < self.distance)
-        adversarial = self.adversarial
-        if adversarial.shape[1]:
-            adversarial = tf.where(better[:, None], candidate, adversarial)
         return self._replace(
-            adversarial=adversarial,
+            adversarial=tf.where(better[:, None], candidate, self.adversarial),
             distance=tf.where(better, distance, self.distance),
             within=self.within | (better & within),
         )
@@ -268,7 +267,7 @@ class Runner:
                 mine = owners[rows]
                 distances[mine] = state.rows.distance.numpy()[rows]
                 within[mine] = state.rows.within.numpy()[rows]
-                if adversarial is not None and state.rows.adversarial.shape[1]:
+                if adversarial is not None:
                     flat = tf.gather(state.rows.adversarial, rows).numpy()
                     adversarial[mine] = flat.reshape(-1, *self._shape)
                 owners[rows] = -1
@@ -301,7 +300,7 @@ class Runner:
         return Rows(
             image=image,
             label=label,
-            adversarial=image if self._keep else image[:, :0],
+            adversarial=image,
             distance=tf.fill([size], math.inf),
             within=tf.zeros([size], tf.bool),
             done=label < 0,

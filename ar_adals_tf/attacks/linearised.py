@@ -197,7 +197,12 @@ class DeepFool(Program):
             self.logits, self.shape, candidate, rows.label, self.settings.top_k
         )
         _, flips = gap_and_flip(logits, rows.label)
-        rows = rows.record(candidate, flips, step <= self.settings.steps)
+        rows = rows.record(
+            candidate,
+            tf.norm(candidate - rows.image, axis=1),
+            flips,
+            step <= self.settings.steps,
+        )
         stuck = tf.math.is_inf(distance) | (
             step >= self.settings.steps + self.settings.extra_steps
         )

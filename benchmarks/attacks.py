@@ -1,0 +1,330 @@
+"""What the attacks cost, and how well the cheap ones rank.
+
+    python -m benchmarks.attacks                                     # the whole table
+    python -m benchmarks.attacks --images=64 --repeats=1 --peers=    # a first look
+    python -m benchmarks.attacks --images=64 --peers=cleverhans,foolbox,art,foolbox_ddn
+
+All attack the same CIFAR-10 test images and the same ResNet-20, which is trained at the
+first call (some minutes) and kept in `--model`. Every repeat runs all the rows in turn,
+so that the machine's drift is shared; the table holds medians. A layer in the model
+counts the passes, the same way for everybody. Beside the seconds on the clock stands
+the processor time, which other programs on the machine disturb less. The distances are
+held against our CW-L2 without early stopping: ratio of the medians, rank correlation,
+share of images in the same tenth and at most one tenth off.
+
+The peers are no dependencies of the package: `pip install foolbox
+adversarial-robustness-toolbox`. What is not installed is left out with a note. ART
+descends with a line search of up to ten passes instead of Adam, so that its iterations
+are not the others'; it is given `--art_iterations`.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import app, flags
+from scipy.stats import rankdata, spearmanr
+
+from ar_adals_tf import attacks, models
+from ar_adals_tf.outputs import logits_fn
+from benchmarks import hardware
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
+flags.DEFINE_string("model", "resnet20.keras", "Trained network; made if absent.")
+flags.DEFINE_integer("epochs", 10, "Epochs of its training.")
+flags.DEFINE_integer("images", 256, "Test images to attack.")
+flags.DEFINE_integer("batch_size", 64, "For everybody alike.")
+flags.DEFINE_integer("iterations", 500, "Of CW-L2 in each of its search steps.")
+flags.DEFINE_integer("search_steps", 3, "Of CW-L2.")
+flags.DEFINE_float("learning_rate", 0.005, "Of CW-L2.")
+flags.DEFINE_integer("art_iterations", 25, "Of ART's CW-L2 in each search step.")
+flags.DEFINE_integer("repeats", 3, "Times that everything is run.")
+flags.DEFINE_list(
+    "peers", ["cleverhans", "foolbox", "art", "foolbox_ddn"], "Which to run."
+)
+
+Distances = Callable[[np.ndarray], np.ndarray]
+_REFERENCE = "CW-L2"
+
+
+class Run(NamedTuple):
+    """One row's measurements."""
+
+    seconds: float
+    processor: float
+    passes: float
+
+
+@keras.saving.register_keras_serializable("benchmarks")
+class PassCounter(keras.layers.Layer):
+    """Hands its input on and counts the images that went through."""
+
+    def build(self, input_shape: Any) -> None:
+        self.count = self.add_weight(
+            shape=(), initializer="zeros", dtype="float64", trainable=False
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        rows = tf.cast(tf.shape(inputs)[0], tf.float64)
+        self.count.value.assign_add(rows)
+        return inputs
+
+
+def resnet20(make: Any, x: Any) -> Any:
+    """He et al.'s CIFAR-10 network of depth 20, with projections."""
+    x = make.relu(make.norm(make.conv(x, 16)))
+    for stage, filters in enumerate((16, 32, 64)):
+        for block in range(3):
+            strides = 2 if stage and not block else 1
+            y = make.relu(make.norm(make.conv(x, filters, strides=strides)))
+            y = make.norm(make.conv(y, filters))
+            if strides > 1:
+                x = make.conv(x, filters, 1, strides)
+            x = make.relu(make.add(x, y))
+    return make.mean(x)
+
+
+def trained_network(path: Path) -> keras.Model:
+    """Read the network, or train it on CIFAR-10 with shifts and flips."""
+    if path.exists():
+        return keras.models.load_model(path)
+    print(f"training {path} for {FLAGS.epochs} epochs", flush=True)
+    network = models.Network(resnet20)
+    model = network((32, 32, 3), 10, l2=0.0, seed=0, pixel_mean=0.5, dropout=0.0)
+    train = tfds.load(
+        "cifar10", split="train", data_dir=FLAGS.data_dir, as_supervised=True
+    )
+
+    def augment(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.pad(tf.cast(image, tf.float32) / 255, [[3, 3], [3, 3], [0, 0]])
+        image = tf.image.random_crop(image, [32, 32, 3])
+        return tf.image.random_flip_left_right(image), label
+
+    batches = train.cache().shuffle(50_000).map(augment, tf.data.AUTOTUNE).batch(128)
+    steps = 391 * FLAGS.epochs
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(batches.prefetch(2), epochs=FLAGS.epochs, verbose=2)
+    model.save(path)
+    return model
+
+
+def ours(name: str, model: keras.Model, **settings: Any) -> Distances:
+    attack = attacks.prepare(name, model, batch_size=FLAGS.batch_size, **settings)
+    return lambda images: attack(images).distances
+
+
+def in_batches(attack: Callable[[np.ndarray], np.ndarray]) -> Distances:
+    """Make distances of an attack that returns a batch's adversarial images."""
+
+    def distances(images: np.ndarray) -> np.ndarray:
+        size = FLAGS.batch_size
+        near = np.concatenate(
+            [attack(images[i : i + size]) for i in range(0, len(images), size)]
+        )
+        return np.linalg.norm((near - images).reshape(len(images), -1), axis=1)
+
+    return distances
+
+
+def foolbox_attack(name: str, model: keras.Model, **settings: Any) -> Distances:
+    import foolbox
+
+    logits = logits_fn(model)
+    wrapped = foolbox.models.TensorFlowModel(logits, bounds=(0, 1))
+    attack = getattr(foolbox.attacks, name)(**settings)
+
+    def batch(images: np.ndarray) -> np.ndarray:
+        pixels = tf.constant(images)
+        labels = tf.argmax(logits(pixels), axis=1)
+        return attack.run(wrapped, pixels, labels).numpy()
+
+    return in_batches(batch)
+
+
+def art_attack(model: keras.Model) -> Distances:
+    from art.attacks.evasion import CarliniL2Method
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    classifier = TensorFlowV2Classifier(
+        model, nb_classes=10, input_shape=(32, 32, 3), clip_values=(0.0, 1.0)
+    )
+    attack = CarliniL2Method(
+        classifier,
+        learning_rate=0.01,
+        binary_search_steps=FLAGS.search_steps,
+        max_iter=FLAGS.art_iterations,
+        batch_size=FLAGS.batch_size,
+        verbose=False,
+    )
+    return in_batches(lambda images: attack.generate(images))
+
+
+def bare_loop(model: keras.Model, iterations: int) -> Distances:
+    """Nothing but the input gradient of the largest logit, in a compiled loop."""
+    logits = logits_fn(model)
+
+    @attacks.engine.compiled
+    def run(images: tf.Tensor) -> tf.Tensor:
+        def step(i: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(pixels)
+                top = tf.reduce_max(logits(pixels), axis=1)
+            return i + 1, pixels + 1e-6 * tape.gradient(top, pixels)
+
+        return tf.while_loop(lambda i, _: i < iterations, step, (0, images))[1]
+
+    return in_batches(lambda images: run(tf.constant(images)).numpy())
+
+
+def rows(model: keras.Model) -> dict[str, Callable[[], Distances]]:
+    """Return each row of the table: its name, and how to make it ready."""
+    search: dict[str, Any] = {
+        "iterations": FLAGS.iterations,
+        "search_steps": FLAGS.search_steps,
+        "learning_rate": FLAGS.learning_rate,
+    }
+    foolbox_cw = {
+        "steps": FLAGS.iterations,
+        "binary_search_steps": FLAGS.search_steps,
+        "stepsize": FLAGS.learning_rate,
+        "initial_const": 0.01,
+    }
+    table: dict[str, Callable[[], Distances]] = {
+        "gradient alone": lambda: bare_loop(model, 100),
+        _REFERENCE: lambda: ours("cw", model, early_stopping=False, **search),
+        "CW-L2, early stopping": lambda: ours("cw", model, **search),
+        "DDN": lambda: ours("ddn", model),
+        "DeepFool": lambda: ours("deepfool", model),
+        "margin": lambda: ours("margin", model),
+        "margin, 3 rivals": lambda: ours("margin", model, top_k=3),
+    }
+    peers: dict[str, tuple[str, Callable[[], Distances]]] = {
+        "cleverhans": (
+            "CleverHans CW-L2, repaired",
+            lambda: ours("cleverhans_cw_l2", model, **search),
+        ),
+        "foolbox": (
+            "Foolbox CW-L2",
+            lambda: foolbox_attack("L2CarliniWagnerAttack", model, **foolbox_cw),
+        ),
+        "art": (f"ART CW-L2, {FLAGS.art_iterations}", lambda: art_attack(model)),
+        "foolbox_ddn": (
+            "Foolbox DDN",
+            lambda: foolbox_attack("DDNAttack", model),
+        ),
+    }
+    for peer in filter(None, FLAGS.peers):
+        name, make = peers[peer]
+        table[name] = make
+    return table
+
+
+def measure(
+    attack: Distances, images: np.ndarray, counter: PassCounter
+) -> tuple[Run, np.ndarray]:
+    before = float(counter.count.numpy())
+    seconds, processor = time.perf_counter(), time.process_time()
+    distances = attack(images)
+    return (
+        Run(
+            time.perf_counter() - seconds,
+            time.process_time() - processor,
+            float(counter.count.numpy()) - before,
+        ),
+        distances,
+    )
+
+
+def levels(distances: np.ndarray) -> np.ndarray:
+    return (rankdata(distances, "ordinal") - 1) * 10 // len(distances)
+
+
+def fidelity(distances: np.ndarray, reference: np.ndarray) -> str:
+    off = np.abs(levels(distances) - levels(reference))
+    return (
+        f"{np.median(distances):8.4f}"
+        f"{np.median(distances) / np.median(reference):8.4f}"
+        f"{spearmanr(distances, reference)[0]:8.4f}"
+        f"{np.mean(off == 0):7.2f}{np.mean(off <= 1):7.2f}"
+    )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    body = trained_network(Path(FLAGS.model))
+    counter = PassCounter()
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, body(counter(inputs)))
+    split = f"test[:{FLAGS.images}]"
+    test = tfds.load("cifar10", split=split, data_dir=FLAGS.data_dir, batch_size=-1)
+    images = test["image"].numpy().astype(np.float32) / 255
+    labels = test["label"].numpy()
+    accuracy = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
+    print(hardware.describe())
+    print(
+        f"{len(images)} images of CIFAR-10, ResNet-20 with accuracy {accuracy:.3f} on "
+        f"them, batches of {FLAGS.batch_size}; CW-L2: {FLAGS.search_steps} x "
+        f"{FLAGS.iterations}, learning rate {FLAGS.learning_rate}; "
+        f"{FLAGS.repeats} repeats",
+        flush=True,
+    )
+
+    ready: dict[str, Distances] = {}
+    for name, make in rows(model).items():
+        try:
+            ready[name] = make()
+            ready[name](images[:2])  # compiles
+        except ImportError as error:
+            print(f"left out: {name} ({error})", flush=True)
+            ready.pop(name, None)
+    runs: dict[str, list[Run]] = {name: [] for name in ready}
+    distances: dict[str, np.ndarray] = {}
+    for _ in range(FLAGS.repeats):
+        for name, attack in ready.items():
+            run, distances[name] = measure(attack, images, counter)
+            runs[name].append(run)
+            print(f"  {name}: {run.seconds:.1f} s", flush=True)
+
+    def median(name: str, field: str) -> float:
+        return statistics.median(getattr(run, field) for run in runs[name])
+
+    print(
+        f"\n{'':27}{'seconds':>9}{'cpu s':>8}{'passes':>8}{'pass/s':>8}{'/cpu s':>8}"
+        f"{'median':>8}{'ratio':>8}{'Spearm.':>8}{'level':>7}{'+-1':>7}"
+    )
+    for name in ready:
+        seconds, processor = median(name, "seconds"), median(name, "processor")
+        passes = median(name, "passes")
+        line = (
+            f"{name:27}{seconds:9.1f}{processor:8.1f}{passes / len(images):8.0f}"
+            f"{passes / seconds:8.0f}{passes / processor:8.0f}"
+        )
+        if name != "gradient alone":
+            line += fidelity(distances[name], distances[_REFERENCE])
+        print(line)
+
+    fast = "CW-L2, early stopping"
+    print(f"\n{fast} against")
+    for name in ready:
+        if "CW-L2" in name and name != fast:
+            print(
+                f"  {name:27}{median(name, 'seconds') / median(fast, 'seconds'):5.1f} "
+                "times as fast on the clock, "
+                f"{median(name, 'processor') / median(fast, 'processor'):5.1f} in "
+                "processor time"
+            )
+
+
+if __name__ == "__main__":
+    app.run(main)
