@@ -6,16 +6,20 @@ import pytest
 
 from ar_adals_tf.config import Config
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.recipes import RECIPES
 
-# dataset: model, epochs, batch, base rate, eps of ls, alpha of adals and of ar_adals
+# The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
 DEFAULTS = {
     "cifar10": ("resnet29_v2", 200, 256, 1e-3, 0.02, "0.05", "0.005"),
     "cifar100": ("wide_resnet28_10", 200, 512, 0.1, 0.07, "0.05", "0.005"),
     "imagenet2012": ("resnet101_v1", 90, 4096, 0.1, 0.02, "0.03", "0.001,60:0.05"),
-    "svhn_cropped": ("cnn7", 40, 256, 1e-3, 0.02, "0.05", "0.005"),
-    "fashion_mnist": ("small_cnn", 20, 128, 1e-3, 0.05, "0.1", "0.1"),
-    "fashion_mnist_small": ("small_cnn", 20, 128, 1e-3, 0.05, "0.1", "0.1"),
 }
+for name in ("svhn_cropped", "fashion_mnist", "fashion_mnist_small"):  # ours
+    ours = RECIPES[name]
+    DEFAULTS[name] = (
+        *(ours.model, ours.epochs, ours.batch_size, ours.learning_rate),
+        *(ours.label_smoothing, ours.alpha["adals"], ours.alpha["ar_adals"]),
+    )
 
 
 @pytest.mark.parametrize("dataset", DEFAULTS)

@@ -19,6 +19,7 @@ from ar_adals_tf.training import build_model, load_model, load_splits, train
 SETTINGS = {
     **{"epochs": 5, "limit_examples": 600, "batch_size": 50, "alpha": "0.3,3:0.2"},
     **{"attack": "margin", "tensorboard": False, "verbose": False, "num_levels": 5},
+    "label_smoothing": 0.05,
 }
 
 
