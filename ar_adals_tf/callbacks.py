@@ -35,28 +35,33 @@ class ARAdaLS(keras.callbacks.Callback):
       NaN there and keeps its p.
 
     It must stand before callbacks that read these logs, such as `EarlyStopping`,
-    `ModelCheckpoint` and `CSVLogger`, and after `BackupAndRestore`.
+    `ModelCheckpoint` and `CSVLogger`, and before `BackupAndRestore`: were the model
+    kept first, a run killed in between would have no p to go on from.
 
     Args:
         smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
         validation_data: A finite dataset of validation examples with their hard labels:
             batches `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries (see
-            `soft_labels`); for R = 1 without the id. Weights count in all measures.
-        validation_index: Robustness index of the validation examples; None for R = 1.
+            `soft_labels`); without an index, `(x, y)` or `(x, y, sample_weight)`.
+            Weights count in all measures.
+        validation_index: Robustness index of the validation examples; needed unless
+            R = 1.
         num_bins: Number of bins of `val_ece`.
         from_logits: Whether the model returns logits; None finds out.
         backup_dir: A folder in which the callback keeps p after every epoch. When `fit`
-            is started again, with `BackupAndRestore` standing before this callback
-            or with `initial_epoch`, p goes on from there.
+            is started again, with `BackupAndRestore` or with `initial_epoch`, p goes
+            on from there.
         id_key: Of dictionaries, the entry with the id.
         label_key: Likewise, the label.
         weight_key: Likewise, the sample weight, if there is one.
 
     Raises:
-        InputError: When training begins, if the model has several outputs, a sigmoid,
-            another number of classes than `smoothing`, or a backend other than
-            TensorFlow; after an epoch, if the training data was not read anew (it is
-            repeated or cached after `soft_labels`) or never went through `soft_labels`.
+        InputError: On validation data that is repeated without end or not in batches,
+            on ids that the index lacks, on a backend other than TensorFlow; when
+            training begins, if the model has several outputs, a sigmoid, or another
+            number of classes than `smoothing`; after an epoch, if the training data
+            was not read anew, once (it is repeated or cached after `soft_labels`), or
+            never went through `soft_labels`.
 
     Example:
         >>> smoothing = AdaptiveLabelSmoothing(num_classes=10, num_levels=10)
@@ -100,16 +105,28 @@ class ARAdaLS(keras.callbacks.Callback):
             label_key=label_key,
             weight_key=weight_key,
         )
+        if self._data.element_spec[1].shape.rank != 1:
+            raise InputError(
+                "the validation dataset must yield batches; received single examples; "
+                "add .batch(256)"
+            )
         self._num_bins = num_bins
         self._from_logits = from_logits
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
         self._predict: Any = None
-        self._passes = 0
+        self._passes: int | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Check that the model can be served, and restore p where there is a backup."""
+        """Check that the model can be served."""
         del logs
+        first = next(iter(self._data), None)
+        if first is None:
+            raise InputError(
+                "the validation dataset is empty; give one that has examples"
+            )
+        if not self.model.built:
+            self.model(first[0])  # a subclassed model knows its output from then on
         classes = num_classes(self.model)
         if classes != self.smoothing.num_classes:
             raise InputError(
@@ -122,17 +139,19 @@ class ARAdaLS(keras.callbacks.Callback):
             jit_compile=True if self.model.jit_compile is True else None,
             reduce_retracing=True,
         )
-        self._restore(getattr(self.model, "_initial_epoch", None) or 0)
+        self._history = {}
+        self._passes = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remember how often the training data had been started on."""
+        """Restore p where training goes on, and count the passes before this epoch."""
         del logs
         self._restore(epoch)
-        self._passes = self.smoothing.passes
+        if self._passes is None:
+            self._passes = self.smoothing.passes
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate, publish the measures and update every level's soft label."""
-        self._check_fresh_labels()
+        self._check_fresh_labels(epoch)
         measures = self.evaluate()
         if logs is not None:
             logs.update(measures.totals)
@@ -181,7 +200,8 @@ class ARAdaLS(keras.callbacks.Callback):
                 columns = tuple(strategy.gather(c, axis=0) for c in columns)
             yield tuple(np.asarray(c) for c in columns)
 
-    def _check_fresh_labels(self) -> None:
+    def _check_fresh_labels(self, epoch: int) -> None:
+        """Make sure that the data was started on once since the last epoch's end."""
         passes = self.smoothing.passes
         if passes == 0:
             raise InputError(
@@ -189,12 +209,17 @@ class ARAdaLS(keras.callbacks.Callback):
                 "smoothing, so its labels never change; pass fit what soft_labels "
                 "returns"
             )
-        if passes == self._passes:
+        started = passes - (self._passes or 0)
+        # Replicas start on data that they drop again, so there it may be more.
+        several = self.model.distribute_strategy.num_replicas_in_sync > 1
+        if started == 0 or (started > 1 and not several):
             raise InputError(
-                "this epoch went on with old soft labels; the training data is "
-                "repeated or cached after soft_labels(...), or fit has "
-                "steps_per_epoch: put cache before it and remove the others"
+                f"the training data was started on {started} times in epoch {epoch} "
+                "instead of once, so it had old soft labels; it is repeated or cached "
+                "after soft_labels(...), or fit has steps_per_epoch: put cache before "
+                "it and remove the others"
             )
+        self._passes = passes
 
     def _restore(self, epoch: int) -> None:
         """Go on with the p that the backup has for the start of `epoch`."""

@@ -184,7 +184,8 @@ def with_levels(
         label = tf.argmax(y, axis=-1)
         if weight is None:
             weight = tf.ones_like(label, tf.float32)
-        return x, label, _level(levels, example_id, y), tf.cast(weight, tf.float32)
+        weight = tf.reshape(tf.cast(weight, tf.float32), tf.shape(label))
+        return x, label, _level(levels, example_id, y), weight
 
     return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
