@@ -118,8 +118,9 @@ def test_cw_agrees_with_the_repaired_cleverhans(trained):
 def test_adversarial_images_are_what_the_result_says(trained, name):
     model, images = trained
     images = images[:60]
-    settings = {"iterations": 60} if "iterations" in _settings(name) else {}
-    adversarial, distances, found = attacks.prepare(name, model, **settings)(images)
+    settings = {"cw": {"iterations": 60}, "cleverhans_cw_l2": {"iterations": 30}}
+    attack = attacks.prepare(name, model, **settings.get(name, {}))
+    adversarial, distances, found = attack(images)
     assert found.mean() > 0.9 and distances.dtype == np.float32
     assert adversarial.dtype == np.float32 and adversarial.shape == images.shape
     assert adversarial.min() >= 0 and adversarial.max() <= 1
@@ -150,10 +151,6 @@ FEW = {
     "deepfool": {},
     "margin": {},
 }
-
-
-def _settings(name):
-    return vars(attacks.attack_settings(name))
 
 
 @pytest.mark.parametrize("name", attacks.ATTACKS)
@@ -272,6 +269,45 @@ def test_prepared_attack_follows_the_weights_without_a_new_trace(linear):
     np.testing.assert_array_equal(second, fresh)
 
 
+def test_too_little_memory_halves_the_batch(linear, monkeypatch):
+    model, images, _ = linear
+
+    def fail(state):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    attack = attacks.prepare("ddn", model, batch_size=16)
+    monkeypatch.setattr(attack, "_advance", fail)
+    result = attack(images[:20])
+    assert attack.batch_size == 8
+    expected = attacks.ddn(model, images[:20], batch_size=8).distances
+    np.testing.assert_array_equal(result.distances, expected)
+
+    attack = attacks.prepare("ddn", model, batch_size=1)
+    monkeypatch.setattr(attack, "_advance", fail)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        attack(images[:2])
+
+
+def test_batch_size_follows_memory_and_images(linear, monkeypatch):
+    model, images, _ = linear
+    assert attacks.prepare("ddn", model).batch_size == 32
+    huge = keras.Sequential(
+        [
+            keras.Input((512, 512, 3)),
+            keras.layers.Conv2D(64, 3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+    )
+    monkeypatch.setattr(engine, "_accelerated", lambda: True)
+    monkeypatch.setattr(engine, "_accelerator_memory", lambda: 2**34)
+    small = engine.default_batch_size(huge)
+    # Two float32 copies of the convolution's output must fit into half the memory.
+    assert 1 <= small < 512 and 2 * 4 * 64 * 510 * 510 * small <= 2**33
+    monkeypatch.setattr(engine, "_accelerator_memory", lambda: 2**38)
+    assert small < engine.default_batch_size(huge) <= 512
+
+
 def test_progress_counts_the_images_and_nothing_is_kept_on_request(trained):
     model, images = trained
     counts = []
@@ -337,6 +373,18 @@ def test_compiled_for_an_accelerator_it_finds_the_same(linear, monkeypatch, name
     settings = {"cw": {"iterations": 200}}.get(name, {})
     result = attacks.prepare(name, model, batch_size=32, **settings)(images[:40])
     assert np.median(result.distances / expected[:40]) == pytest.approx(1, abs=0.01)
+
+
+def test_early_stopping_changes_little(trained):
+    model, images = trained
+    images = images[:96]
+    settings = {"iterations": 200, "keep_adversarial": False}
+    full = attacks.carlini_wagner_l2(model, images, early_stopping=False, **settings)
+    fast = attacks.carlini_wagner_l2(model, images, **settings)
+    np.testing.assert_array_equal(fast.found_within_steps, full.found_within_steps)
+    ratio = fast.distances / full.distances
+    assert abs(ratio.mean() - 1) <= 0.005 and ratio.max() < 1.1
+    assert spearmanr(fast.distances, full.distances)[0] >= 0.99
 
 
 def test_cost_counts_passes():

@@ -8,6 +8,8 @@ left, so the compiled shapes never change and no image sees its batch mates.
 
 import dataclasses
 import math
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -177,26 +179,23 @@ class AttackSettings:
 
 
 class Runner:
-    """A program compiled for one model: call it on images, as often as you like.
+    """An attack on one model, ready for as many calls as you like.
 
-    The compiled functions read the model's variables when they run, so a call after
-    further training attacks the new weights without a new trace.
+    It is compiled at the first call. The compiled functions read the model's variables
+    when they run, so that a call after further training attacks the new weights.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        settings: AttackSettings,
-    ) -> None:
+    def __init__(self, model: keras.Model, settings: AttackSettings) -> None:
         self._shape = _image_shape(model)
         self._num_classes = num_classes(model)
-        self._batch_size = settings.batch_size or default_batch_size(model)
         self._keep = settings.keep_adversarial and not settings.estimates
-        logits = logits_fn(model, settings.from_logits)
-        program = settings.program(logits, self._shape)
-        self._predict = compiled(
-            lambda images: tf.argmax(logits(images), axis=1, output_type=tf.int32)
-        )
+        self._logits = logits_fn(model, settings.from_logits)
+        self._program = settings.program(self._logits, self._shape)
+        self._compile(settings.batch_size or default_batch_size(model))
+
+    def _compile(self, size: int) -> None:
+        """Make the functions for batches of `size` rows; tracing waits for a call."""
+        program, self.batch_size = self._program, size
 
         def refill(state: Any, fresh: tf.Tensor, image: Any, label: Any) -> Any:
             new = program.start(self._rows(image, label))
@@ -204,11 +203,19 @@ class Runner:
                 lambda n, o: tf.where(_like_rows(fresh, n), n, o), new, state
             )
 
+        self._predict = compiled(
+            lambda images: tf.argmax(self._logits(images), 1, output_type=tf.int32)
+        )
         self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
         self._refill = compiled(refill)
         self._advance = (
             compiled(program.advance) if program.compiled else program.advance
         )
+
+    def limit_batch_size(self, count: int) -> None:
+        """Use a smaller batch where there are fewer images than rows."""
+        enough = 2 ** math.ceil(math.log2(max(count, 1)))
+        self._compile(min(self.batch_size, enough))
 
     def __call__(
         self,
@@ -217,6 +224,9 @@ class Runner:
         progress: Progress | None = None,
     ) -> AttackResult:
         """Attack images.
+
+        Where the device has too little memory for the batch, the batch is halved and
+        the call starts again.
 
         Args:
             images: float `(N, *shape)` in [0, 1].
@@ -229,38 +239,44 @@ class Runner:
             InputError: On images or labels that the model cannot be asked about.
         """
         images = _checked_images(images, self._shape)
-        count, size = len(images), self._batch_size
+        if labels is not None:
+            labels = _checked_labels(labels, len(images), self._num_classes)
+        while True:
+            try:
+                return self._attack(images, labels, progress)
+            except tf.errors.ResourceExhaustedError:
+                if self.batch_size == 1:
+                    raise
+                self._compile(self.batch_size // 2)
+
+    def _attack(
+        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+    ) -> AttackResult:
+        count, size = len(images), self.batch_size
         predicted = np.concatenate(
             [
                 self._predict(_padded(images[i : i + size], size)).numpy()
                 for i in range(0, count, size)
             ]
         )[:count]
-        labels = (
-            predicted
-            if labels is None
-            else _checked_labels(labels, count, self._num_classes)
-        )
+        labels = predicted if labels is None else labels
         distances = np.where(predicted == labels, np.inf, 0).astype(np.float32)
         within = predicted != labels
         adversarial = images.copy() if self._keep else None
         waiting = np.flatnonzero(predicted == labels)
         finished = count - len(waiting)
 
-        owners = np.full(size, -1)
+        owners = np.full(size, -1)  # which image is in which row
         state = None
         while True:
-            free = np.flatnonzero(owners < 0)
-            taken, waiting = waiting[: len(free)], waiting[len(free) :]
-            owners[free[: len(taken)]] = taken
+            free = np.flatnonzero(owners < 0)[: len(waiting)]
+            owners[free], waiting = waiting[: len(free)], waiting[len(free) :]
             if progress is not None:
                 progress(finished)
             if (owners < 0).all():
                 break
-            if len(taken):
-                fresh = np.zeros(size, bool)
-                fresh[free[: len(taken)]] = True
-                state = self._place(state, fresh, images, labels, owners)
+            if len(free):
+                state = self._place(state, free, images, labels, owners[free])
             state = self._advance(state)
             rows = np.flatnonzero(state.rows.done.numpy() & (owners >= 0))
             if len(rows):
@@ -277,32 +293,31 @@ class Runner:
     def _place(
         self,
         state: Any,
-        fresh: np.ndarray,
+        rows: np.ndarray,
         images: np.ndarray,
         labels: np.ndarray,
         owners: np.ndarray,
     ) -> Any:
-        """Put the images that `owners` names into the fresh rows of a state."""
-        image = np.zeros((len(owners), math.prod(self._shape)), np.float32)
-        label = np.full(len(owners), -1, np.int32)
-        image[fresh] = images[owners[fresh]].reshape(fresh.sum(), -1)
-        label[fresh] = labels[owners[fresh]]
+        """Put the images that `owners` names into the given rows of a state."""
+        image = np.zeros((self.batch_size, math.prod(self._shape)), np.float32)
+        label = np.full(self.batch_size, -1, np.int32)
+        image[rows] = images[owners].reshape(len(rows), -1)
+        label[rows] = labels[owners]
         if state is None:
             return self._start(tf.constant(image), tf.constant(label))
         return self._refill(
-            state, tf.constant(fresh), tf.constant(image), tf.constant(label)
+            state, tf.constant(label >= 0), tf.constant(image), tf.constant(label)
         )
 
     def _rows(self, image: tf.Tensor, label: tf.Tensor) -> Rows:
         """Return rows not yet worked on; those of label -1 are empty and done."""
-        size = self._batch_size
-        image = tf.ensure_shape(image, (size, math.prod(self._shape)))
+        image = tf.ensure_shape(image, (self.batch_size, math.prod(self._shape)))
         return Rows(
             image=image,
             label=label,
             adversarial=image,
-            distance=tf.fill([size], math.inf),
-            within=tf.zeros([size], tf.bool),
+            distance=tf.fill([self.batch_size], math.inf),
+            within=tf.zeros([self.batch_size], tf.bool),
             done=label < 0,
         )
 
@@ -313,17 +328,52 @@ def compiled(function: Callable) -> Any:
     On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
     slower than TensorFlow's own kernels.
     """
-    accelerated = any(
-        device.device_type != "CPU" for device in tf.config.list_logical_devices()
-    )
     return tf.function(
-        function, autograph=False, jit_compile=True if accelerated else None
+        function, autograph=False, jit_compile=True if _accelerated() else None
     )
 
 
 def default_batch_size(model: keras.Model) -> int:
-    """Choose how many images to attack at once."""
-    return 64
+    """Choose how many images to attack at once, a power of two, from the memory.
+
+    At most 32 on a CPU and 512 on an accelerator: more gains little, and leaves more
+    rows idle when the last images are under way.
+    """
+    if _accelerated():
+        most, memory = 512, _accelerator_memory() // 2
+    else:
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        most, memory = 32, max(pages * 4096, 2**32) // 8
+    layers = model._flatten_layers(include_self=False)
+    activations = sum(_activations(layer) for layer in layers)
+    pixels = math.prod(_image_shape(model))
+    fit = memory // (4 * (2 * activations + 30 * pixels))  # of float32
+    return max(1, min(most, 2 ** int(math.log2(max(fit, 1)))))
+
+
+def _accelerated() -> bool:
+    return any(
+        device.device_type != "CPU" for device in tf.config.list_logical_devices()
+    )
+
+
+def _accelerator_memory() -> int:
+    """Return the bytes of the smallest GPU; of 16 GiB where they cannot be asked."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, check=True, text=True)
+        return min(int(line) for line in answer.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 2**34
+
+
+def _activations(layer: keras.Layer) -> int:
+    """Return the number of values an image has in a layer's output, if known."""
+    try:
+        shape = layer.output.shape
+    except (AttributeError, ValueError):  # never called symbolically; several outputs
+        return 0
+    return math.prod(n or 1 for n in shape[1:])
 
 
 def _like_rows(mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
 from ar_adals_tf.attacks.carlini_wagner import CarliniWagnerSettings
 from ar_adals_tf.attacks.cleverhans_reference import CleverHansSettings
@@ -87,6 +88,16 @@ def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
     return attack_settings(name, **settings).passes(num_classes)
 
 
+def _attack(
+    name: str, model: keras.Model, images: Any, labels: Any, settings: dict[str, Any]
+) -> AttackResult:
+    """Attack once, in batches no larger than the images are many."""
+    runner = prepare(name, model, **settings)
+    if settings.get("batch_size") is None:
+        runner.limit_batch_size(len(np.atleast_1d(images)))
+    return runner(images, labels)
+
+
 def carlini_wagner_l2(
     model: keras.Model, images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
@@ -105,7 +116,7 @@ def carlini_wagner_l2(
     Example:
         >>> adversarial, distances, found = carlini_wagner_l2(model, images)
     """
-    return prepare("cw", model, **settings)(images, labels)
+    return _attack("cw", model, images, labels, settings)
 
 
 def cleverhans_cw_l2(
@@ -116,7 +127,7 @@ def cleverhans_cw_l2(
     Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
     `CleverHansSettings`.
     """
-    return prepare("cleverhans_cw_l2", model, **settings)(images, labels)
+    return _attack("cleverhans_cw_l2", model, images, labels, settings)
 
 
 def ddn(
@@ -127,7 +138,7 @@ def ddn(
     Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
     `DDNSettings`.
     """
-    return prepare("ddn", model, **settings)(images, labels)
+    return _attack("ddn", model, images, labels, settings)
 
 
 def deepfool(
@@ -138,7 +149,7 @@ def deepfool(
     Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
     `DeepFoolSettings`.
     """
-    return prepare("deepfool", model, **settings)(images, labels)
+    return _attack("deepfool", model, images, labels, settings)
 
 
 def margin(
@@ -149,4 +160,4 @@ def margin(
     Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
     `MarginSettings`.
     """
-    return prepare("margin", model, **settings)(images, labels)
+    return _attack("margin", model, images, labels, settings)
