@@ -251,7 +251,7 @@ def _fit(
     model = build_model(config, splits["train"])
     epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
     batches = splits["train"].training_batches(config.batch_size, epoch, config.seed)
-    if smoothing.num_levels > 1:
+    if indexes:
         levels = RobustnessLevels(indexes["train"], smoothing.num_levels)
         training = soft_labels(batches, smoothing, levels, check_ids=False)
         validation = splits["validation"].batches(config.batch_size)

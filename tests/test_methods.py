@@ -17,9 +17,9 @@ from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import build_model, load_model, load_splits, train
 
 SETTINGS = {
-    **{"epochs": 5, "limit_examples": 600, "batch_size": 50, "alpha": "0.3,3:0.2"},
+    **{"epochs": 8, "limit_examples": 300, "batch_size": 20, "alpha": "0.3,3:0.2"},
     **{"attack": "margin", "tensorboard": False, "verbose": False, "num_levels": 5},
-    "label_smoothing": 0.05,
+    "label_smoothing": 0.1,
 }
 
 
@@ -64,7 +64,7 @@ def plainly_trained(config, loss):
 @pytest.mark.parametrize("method", ["vanilla", "ls"])
 def test_vanilla_and_label_smoothing_are_kerass_own(method, tmp_path):
     """Keras's cross-entropy, with `label_smoothing` for ls, gives the same weights."""
-    settings = SETTINGS | {"epochs": 2, "label_smoothing": 0.1, "dropout": 0.2}
+    settings = SETTINGS | {"epochs": 2, "seed": 3, "dropout": 0.2}
     config = Config.make(
         "fashion_mnist_small", method, output_dir=str(tmp_path / "run"), **settings
     )
@@ -116,12 +116,12 @@ def test_history_follows_algorithm_1(method, runs):
     columns = history(runs[method])
     p, confidence, accuracy = (by_level(columns, n) for n in ("p", "conf", "acc"))
     if method in ("vanilla", "ls"):
-        np.testing.assert_array_equal(p, np.full((5, 1), p[0, 0]))
-        assert p[0, 0] == (1 if method == "vanilla" else 1 - 0.05 + 0.05 / 10)
-        alpha = np.zeros(5)
+        np.testing.assert_array_equal(p, np.full((8, 1), p[0, 0]))
+        assert p[0, 0] == (1 if method == "vanilla" else 1 - 0.1 + 0.1 / 10)
+        alpha = np.zeros(8)
     else:
-        assert p.shape == (5, 5 if method == "ar_adals" else 1)
-        alpha = np.array([0.3, 0.3, 0.3, 0.2, 0.2])
+        assert p.shape == (8, 5 if method == "ar_adals" else 1)
+        alpha = np.array([0.3] * 3 + [0.2] * 5)
         assert np.all(p[0] == 1) and np.any(p[-1] < 1)
     moved = np.clip(p - alpha[:, None] * (confidence - accuracy), 0.1 + 1e-6, 1)
     np.testing.assert_allclose(p[1:], moved[:-1], rtol=1e-12)
@@ -148,11 +148,11 @@ def test_history_ends_at_what_the_saved_model_does(method, runs):
         path = Path(config.vanilla().output_dir) / "robustness/margin/validation.npz"
         index = RobustnessIndex.load(path)
         distance = dict(zip(index.ids, index.distances, strict=True))
-        ordered = sorted(range(600), key=lambda i: distance[split.ids[i]])
-        level[ordered] = np.arange(600) * 5 // 600
+        ordered = sorted(range(300), key=lambda i: distance[split.ids[i]])
+        level[ordered] = np.arange(300) * 5 // 300
     columns = {name: values[-1] for name, values in history(run).items()}
     assert columns["val_accuracy"] == pytest.approx(correct.mean(), abs=1e-9)
-    nll = -np.log(probabilities[np.arange(600), split.labels]).mean()
+    nll = -np.log(probabilities[np.arange(300), split.labels]).mean()
     assert columns["val_loss"] == pytest.approx(nll, rel=1e-5)
     for r in range(level.max() + 1):
         assert columns[f"acc/{r}"] == pytest.approx(correct[level == r].mean())
@@ -163,7 +163,7 @@ def test_history_ends_at_what_the_saved_model_does(method, runs):
 
 def test_the_least_robust_images_get_the_softest_labels(runs):
     p = by_level(history(runs["ar_adals"]), "p")[-1]
-    assert p[:2].mean() < p[2:].mean()
+    assert p[0] < p[1:].min()
 
 
 def test_softer_labels_make_a_less_confident_model(runs):
