@@ -565,16 +565,13 @@ def figure_7(of: Study) -> Picture:
 
 def figure_8(of: Study) -> list[Picture]:
     """Draw ECE and accuracy of everything under shift."""
-    keys = [group.key for group in of.groups]
-    wanted = [*keys, *(k for k in _ENSEMBLES if k not in keys)]
+    wanted = _every_method(of)
     return [_boxes(of, "figure_8", wanted, m) for m in ("ece", "accuracy")]
 
 
 def figure_9(of: Study) -> Picture:
     """Draw the reliability of everything."""
-    keys = [group.key for group in of.groups]
-    wanted = [*keys, *(k for k in _ENSEMBLES if k not in keys)]
-    return _reliability(of, "figure_9", wanted)
+    return _reliability(of, "figure_9", _every_method(of))
 
 
 def figure_10(of: Study) -> Picture:
@@ -801,6 +798,12 @@ _ENSEMBLES = (
 )
 
 
+def _every_method(of: Study) -> list[str]:
+    """Return each method once, in its usual settings, and the paper's ensembles."""
+    keys = [group.key for group in of.groups if group.key == group.method]
+    return [*keys, *(key for key in _ENSEMBLES if key not in keys)]
+
+
 def _flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
     return [item for items in lists for item in items]
 
@@ -944,11 +947,16 @@ def _seed_words(groups: Sequence[Group]) -> str:
 
 
 def _shift_gaps(of: Study) -> tuple[Gap, ...]:
-    lacking = [run for run in of.runs if "shift" not in run.metrics]
+    lacking = [
+        run
+        for run in of.runs
+        if "shift" not in run.metrics
+        or (run.temperature and "temperature_scaled" not in run.metrics["shift"])
+    ]
     if not lacking:
         return ()
     commands = tuple(study.evaluate_command(run, "--shift") for run in lacking)
-    what = f"{len(lacking)} of {len(of.runs)} runs are not evaluated under shift"
+    what = f"{len(lacking)} of {len(of.runs)} runs are not wholly measured under shift"
     return (Gap(f"{of.title}: {what}", commands),)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -158,6 +160,27 @@ def test_predictions_of_cifar10_c_stay_small(rng, tmp_path):
     found = Predictions(np.array(ids), rng.integers(0, 10, 10_000), logits)
     found.save_compactly(tmp_path / "a.npz")
     assert 95 * (tmp_path / "a.npz").stat().st_size < 25e6
+
+
+def test_the_command_measures_and_keeps(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    out = tmp_path / "out"
+    command = [
+        *(sys.executable, "-m", "ar_adals_tf.evaluate", f"--output_dir={out}"),
+        *(f"--model_file={tmp_path}/model.keras", "--limit_examples=40", "--shift"),
+        *("--shift_types=contrast,fog", "--severities=2,5"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shifted = json.loads((out / "metrics.json").read_text())["shift"]
+    assert (shifted["types"], shifted["severities"]) == (["contrast", "fog"], [2, 5])
+    assert len(list((out / "shift").glob("*.npz"))) == 4
+    values = [
+        shifted["by_type"][t][s]["ece"] for t in ("contrast", "fog") for s in "25"
+    ]
+    assert shifted["overall"]["all"]["ece"] == pytest.approx(np.mean(values))
+    assert f"ECE {np.mean(values):.2%}".replace("%", " %") in done.stdout
+    assert "contrast, fog" in done.stdout
 
 
 def test_wrong_requests_are_refused(split):
