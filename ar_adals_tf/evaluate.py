@@ -84,9 +84,7 @@ def main() -> None:
     metrics = evaluation.measure(predictions, num_bins, index, num_levels)
     temperature = run_files.temperature(folder) if FLAGS.run_dir else None
     if temperature is not None:
-        metrics["more"]["temperature_scaled"] = _scaled(
-            predictions, temperature, num_bins
-        )
+        metrics["temperature_scaled_more"] = _scaled(predictions, temperature, num_bins)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
     evaluation.write_results(folder, predictions, metrics, title)
@@ -107,10 +105,7 @@ def _scaled(predictions: Any, temperature: float, num_bins: int) -> dict[str, An
     from ar_adals_tf.temperature import apply_temperature
 
     scaled = apply_temperature(predictions.logits, temperature)
-    return {
-        "temperature": temperature,
-        **calibration.more_measures(predictions.labels, scaled, num_bins),
-    }
+    return calibration.more_measures(predictions.labels, scaled, num_bins)
 
 
 def _shift(

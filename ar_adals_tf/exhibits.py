@@ -388,7 +388,11 @@ def figure_1(studies: Sequence[Study]) -> Picture:
                 Gap(
                     f"{of.title}: the variance needs two or more vanilla runs (the "
                     "paper has five)",
-                    (study.train_command(of.dataset, "vanilla", group.runs[0], 1),),
+                    (
+                        study.seed_command(
+                            group.runs[0], 1 + group.runs[0].config["seed"]
+                        ),
+                    ),
                 )
             )
     figure = None
@@ -855,7 +859,7 @@ def _stable(group: Group, values: Sequence[float], words: str = ": variance") ->
 
 
 def _missing(of: Study, *keys: str) -> Gap:
-    names = [method_styles([key])[key].label for key in keys]
+    names = [study.method_label(key) for key in keys]
     return Gap(
         f"{of.title}: no run of {_and(names)}",
         tuple(study.train_command(of.dataset, key, of.runs[0]) for key in keys),
@@ -887,7 +891,7 @@ def _rows(
         rows.append(Row(group.label, tuple(cells(group, theirs)), kind=_kind(group)))
     for key, figures_ in printed.items():
         if key not in seen:
-            label = method_styles([key])[key].label
+            label = study.method_label(key)
             kind = "ensemble" if "ensemble" in key else "single"
             cells_ = tuple(Cell(paper=p) for p in _padded(figures_, count))
             rows.append(Row(label, cells_, _missing(of, key), kind))
@@ -969,10 +973,7 @@ def _seed_gaps(of: Study) -> tuple[Gap, ...]:
     if not alone:
         return ()
     commands = tuple(
-        study.train_command(
-            of.dataset, g.method, g.runs[0], 1 + g.runs[0].config["seed"]
-        )
-        for g in alone
+        study.seed_command(g.runs[0], 1 + g.runs[0].config["seed"]) for g in alone
     )
     names = _and([group.label for group in alone])
     what = f"the variance needs two or more seeds (the paper has five); one of {names}"

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import calibration, datasets
-from ar_adals_tf.datasets import DatasetInfo, Split
+from ar_adals_tf.datasets import DatasetInfo, Split, StreamedSplit
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictions
 from ar_adals_tf.files import read_json, write_json
@@ -88,15 +88,13 @@ def fitted(split: Split, info: DatasetInfo) -> Split:
     return split if split.info.image_shape == shape else _Fitted(split, shape)
 
 
-class _Fitted:
+class _Fitted(StreamedSplit):
     """A split's images, scaled, and repeated or averaged over channels."""
 
     def __init__(self, split: Split, shape: tuple[int, int, int]) -> None:
         self.dataset, self.name, self._split = split.dataset, split.name, split
         self.info = DatasetInfo(split.info.num_classes, shape)
-
-    def __len__(self) -> int:
-        return len(self._split)
+        self._size = len(split)
 
     def digest(self) -> str:
         """See `Split`."""
@@ -115,12 +113,6 @@ class _Fitted:
             return ids, tf.clip_by_value(images, 0, 1), labels
 
         return self._split.batches(batch_size).map(read, tf.data.AUTOTUNE)
-
-    def training_batches(
-        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
-    ) -> tf.data.Dataset:
-        """Nothing is trained on foreign images."""
-        raise NotImplementedError
 
 
 def _scores(

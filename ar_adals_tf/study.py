@@ -7,7 +7,7 @@ stored predictions. Runs that differ in nothing but their seed are one `Group`.
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -335,6 +335,21 @@ def load_studies(folders: Sequence[str | Path]) -> list[Study]:
     return studies
 
 
+def method_label(method: str) -> str:
+    """Return what people call a method, `ensemble_of_<method>` included."""
+    base = method.removeprefix("ensemble_of_")
+    if base in METHODS and base not in METHOD_STYLES:
+        prefix = "Ensemble of " if base != method else ""
+        return prefix + METHODS[base].title
+    return method_styles([method])[method].label
+
+
+def seed_command(run: Run, seed: int) -> str:
+    """Return the command that makes a run once more with another seed."""
+    folder = run.folder.with_name(f"{run.folder.name.removesuffix('-0')}-{seed}")
+    return made_by(replace(run, folder=folder, config={**run.config, "seed": seed}))
+
+
 def train_command(dataset: str, key: str, like: Run, seed: int = 0, **more: Any) -> str:
     """Return the command that makes a run which is missing.
 
@@ -357,6 +372,8 @@ def train_command(dataset: str, key: str, like: Run, seed: int = 0, **more: Any)
     for name in ("split_seed", "epochs", "batch_size", "model", "limit_examples"):
         if like.config.get(name) != usual[name]:
             flags[name] = str(like.config.get(name))
+    if like.config.get("vanilla_dir") and "ar_adals" in key:
+        flags["vanilla_dir"] = like.config["vanilla_dir"]
     if seed:
         flags["seed"] = str(seed)
     flags |= {name: str(value) for name, value in more.items()}
@@ -384,9 +401,12 @@ def made_by(run: Run) -> str:
             continue
         if isinstance(value, (list, tuple)):
             value = ",".join(map(str, value))
-        flags[name] = str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, dict):
+            flags |= {key: str(one) for key, one in value.items()}
+        else:
+            flags[name] = str(value).lower() if isinstance(value, bool) else str(value)
     names = {"iterations": "attack_iterations", "steps": "attack_iterations"}
-    names["search_steps"] = "attack_search_steps"
+    names |= {"search_steps": "attack_search_steps", "top_k": "attack_top_k"}
     settings = config.get("attack_settings") or {}
     flags |= {names[k]: str(v) for k, v in settings.items() if k in names}
     text = _command("train", **flags, output_dir=run.folder)
@@ -459,7 +479,7 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     groups = []
     for method in sorted(by_method, key=_method_order):
         variants = sorted(by_method[method], key=_unusual)
-        label = method_styles([method])[method].label
+        label = method_label(method)
         for i, same in enumerate(variants):
             different = _differences(same[0], variants) if len(variants) > 1 else ""
             full = f"{label} ({different})" if different else label
