@@ -38,12 +38,12 @@ def test_images_take_the_models_shape(own):
 
 
 def test_a_shrunk_image_keeps_its_mean(rng):
+    """Shrinking by 4 averages; picking pixels would leave the noise (spread 0.29)."""
     images = rng.integers(0, 256, (1, 32, 32, 1), np.uint8)
-    info = DatasetInfo(10, (16, 16, 1))
+    info = DatasetInfo(10, (8, 8, 1))
     image = first_image(fitted(split_of(images), info))
     assert image.mean() == pytest.approx(images.mean() / 255, rel=0.02)
-    blocks = images.reshape(16, 2, 16, 2).mean(axis=(1, 3)) / 255
-    assert np.corrcoef(image.ravel(), blocks.ravel())[0, 1] > 0.9
+    assert image.std() < 0.1
 
 
 @pytest.fixture(scope="module")
