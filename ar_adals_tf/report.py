@@ -1,7 +1,6 @@
 """Make a report of finished runs: the paper's tables and figures on one page.
 
-    python -m ar_adals_tf.report --runs=runs/cifar10-vanilla-0,runs/cifar10-ar_adals-0 \
-        --output_dir=report
+    python -m ar_adals_tf.report --runs=runs/cifar10-vanilla-0,runs/cifar10-ls-0
 
 writes `report/index.html`, which holds everything and needs nothing beside it, the
 figures as PNG and PDF, the tables as CSV, and all of it as report.md. Everything comes

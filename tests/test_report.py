@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from ar_adals_tf import calibration, evaluation, exhibits, page, shift, study
+from ar_adals_tf import calibration, evaluation, exhibits, figures, page, shift, study
 from ar_adals_tf.config import Config
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictions
@@ -367,6 +367,31 @@ def test_a_cell_and_its_best():
     (head, first, *_) = csv.reader(io.StringIO(table.csv()))
     assert head == ["Method", "x", "x, std", "x, seeds", "x, paper"]
     assert first == ["a", "3.0", "", "", ""]
+
+
+def test_single_and_ensemble_draw_what_is_given():
+    """Accuracies as squares, confidences as circles, single left of ensemble."""
+    single = {"vanilla": (0.9, 0.95), "ls": (0.91, 0.90)}
+    ensemble = {"vanilla": (0.92, 0.91), "ls": (0.93, 0.85)}
+    axes = figures.single_and_ensemble(single, ensemble).axes[0]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]
+    drawn = [y for _, y in sorted(points, key=lambda point: point[0])]
+    assert drawn == pytest.approx([90, 95, 92, 91, 91, 90, 93, 85])
+    with pytest.raises(InputError, match="the same methods"):
+        figures.single_and_ensemble(single, {"vanilla": (0.9, 0.9)})
+
+
+def test_more_measures_are_in_the_metrics(runs):
+    """Oracle: AURC and coverage by sorting, in plain NumPy."""
+    labels, p = stored(runs[0])
+    more = json.loads((runs[0] / "metrics.json").read_text())["more"]
+    order = np.argsort(-p.max(axis=1))
+    risk = np.cumsum((p.argmax(axis=1) != labels)[order]) / np.arange(1, N + 1)
+    assert more["aurc"] == pytest.approx(risk.mean(), abs=1e-6)
+    safe = np.flatnonzero(risk <= 0.01)
+    coverage = (safe[-1] + 1) / N if len(safe) else 0
+    assert more["coverage_at_1_percent_risk"] == pytest.approx(coverage)
+    assert set(more) >= {"adaptive_ece", "classwise_ece"}
 
 
 def test_the_command(runs, tmp_path):
