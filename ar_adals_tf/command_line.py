@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from ar_adals_tf.errors import InputError
 
@@ -236,6 +236,10 @@ def run(main: Callable[[], None]) -> None:
                 tf.config.list_physical_devices()
                 for device in tf.config.list_physical_devices("GPU"):
                     tf.config.experimental.set_memory_growth(device, True)
+            if not FLAGS["verbosity"].present:
+                # Else every library that Python's logging knows tells of its work.
+                logging.set_verbosity(logging.ERROR)
+                tf.get_logger().setLevel("ERROR")
             main()
         except (InputError, FloatingPointError) as error:
             print(f"error: {error}", file=sys.stderr)

@@ -293,14 +293,14 @@ def load(
         )
     if name == "fashion_mnist_small":
         return _load_embedded(splits, validation_examples, split_seed, limit_examples)
-    builder = _prepared_builder(name, data_dir)
-    read = _stream if DATASETS[name].streamed else _decode
+    builder = prepared_builder(name, data_dir)
+    read = _stream if DATASETS[name].streamed else decode_records
     loaded: dict[str, Split] = {}
     for source, positions in _plan(
         builder, name, splits, validation_examples, split_seed
     ).items():
         cut = {split: chosen[:limit_examples] for split, chosen in positions.items()}
-        loaded |= read(name, _records(builder, source), cut)
+        loaded |= read(name, read_records(builder, source), cut)
     return {split: loaded[split] for split in splits}
 
 
@@ -372,7 +372,7 @@ def _check_validation_size(size: int, available: int, name: str) -> None:
         )
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> Any:
+def prepared_builder(name: str, data_dir: str | None) -> Any:
     """Return TFDS's builder with its data on disk, downloading it if need be."""
     import tensorflow_datasets as tfds
 
@@ -461,13 +461,21 @@ def _division(
     if validation_examples is not None:
         num_validation = validation_examples
         _check_validation_size(num_validation, size, name)
-    ids = _ids(_records(builder, source))
+    ids = _ids(read_records(builder, source))
     first, others = split_positions(ids, split_seed, num_validation)
     return {"validation": first, rest: others}
 
 
-def _records(builder: Any, split: str) -> tf.data.Dataset:
-    """Return a split's records in file order, images still encoded."""
+def read_records(
+    builder: Any, split: str, keys: tuple[str, ...] = ("tfds_id", "image", "label")
+) -> tf.data.Dataset:
+    """Return a split's records in file order, images still encoded.
+
+    Args:
+        builder: Of TFDS, with its data on disk.
+        split: One of TFDS's splits.
+        keys: What of each record is wanted.
+    """
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
@@ -476,9 +484,7 @@ def _records(builder: Any, split: str) -> tf.data.Dataset:
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True),
     )
-    return dataset.map(
-        lambda example: {key: example[key] for key in ("tfds_id", "image", "label")}
-    )
+    return dataset.map(lambda example: {key: example[key] for key in keys})
 
 
 def _ids(records: tf.data.Dataset) -> np.ndarray:
@@ -511,7 +517,7 @@ def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(len(positions)))
 
 
-def _decode(
+def decode_records(
     name: str, records: tf.data.Dataset, positions: dict[str, np.ndarray]
 ) -> dict[str, Split]:
     """Decode the chosen records into memory, in one pass over the file."""

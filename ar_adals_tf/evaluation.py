@@ -139,12 +139,14 @@ def measure(
         num_levels: R; fewer if there are fewer images.
 
     Returns:
-        `clean`, see `calibration.summary`, and with an index `by_level` with
+        `clean`, see `calibration.summary`, `more`, see `calibration.more_measures`,
+        and with an index `by_level` with
         `accuracy`, `confidence`, `ece` and `counts`, level 0 first.
     """
     labels, probabilities = predictions.labels, predictions.probabilities
     metrics: dict[str, Any] = {
-        "clean": calibration.summary(labels, probabilities, num_bins)
+        "clean": calibration.summary(labels, probabilities, num_bins),
+        "more": calibration.more_measures(labels, probabilities, num_bins),
     }
     if index is not None:
         num_levels = min(num_levels, len(index))
