@@ -27,7 +27,7 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Evaluate what the flags name."""
-    from ar_adals_tf import evaluation, training
+    from ar_adals_tf import evaluation, runs, training
     from ar_adals_tf.files import read_json, writable_folder
     from ar_adals_tf.outputs import num_classes
     from ar_adals_tf.robustness import RobustnessIndex
@@ -48,6 +48,8 @@ def main() -> None:
             num_bins = config.num_bins
         split = training.load_splits(config, ("test",))["test"]
         model_file, title = folder / "model.keras", training.title(config)
+        models = runs.load_models(folder)
+        temperature = evaluation.saved_temperature(folder)
         index = training.find_test_index(config)
     else:
         if not FLAGS.output_dir:
@@ -57,18 +59,18 @@ def main() -> None:
         folder = writable_folder(FLAGS.output_dir, "--output_dir")
         split = command_line.load_splits("test")["test"]
         model_file, title = Path(FLAGS.model_file), Path(FLAGS.model_file).stem
-        index = None
+        models = [training.load_model(model_file)]
+        index, temperature = None, None
     if FLAGS.robustness_index:
         index = RobustnessIndex.load(FLAGS.robustness_index)
         index.verify(digest=split.digest())
-    model = training.load_model(model_file)
-    if (classes := num_classes(model)) != split.info.num_classes:
+    if (classes := num_classes(models[0])) != split.info.num_classes:
         raise InputError(
             f"{model_file} tells {classes} classes apart, {split.dataset} has "
             f"{split.info.num_classes}; choose the model's own --dataset"
         )
-    predictions = evaluation.Predictor(model)(split)
-    metrics = evaluation.measure(predictions, num_bins, index, num_levels)
+    predictions = evaluation.Predictor(models)(split)
+    metrics = evaluation.measure(predictions, num_bins, index, num_levels, temperature)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
     evaluation.write_results(folder, predictions, metrics, title)
