@@ -75,7 +75,7 @@ def mixup(
         alpha: Above 0; the smaller, the less is mixed.
     """
     # float64: a small alpha draws numbers that float32 does not hold.
-    gammas = tf.random.stateless_gamma([2], seed, tf.constant(alpha, tf.float64))
+    gammas = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
     total = tf.reduce_sum(gammas)
     weight = tf.cast(tf.where(total > 0, gammas[0] / total, 1.0), tf.float32)
     order = tf.random.experimental.stateless_shuffle(
