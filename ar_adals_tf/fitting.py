@@ -22,6 +22,7 @@ from ar_adals_tf.methods import METHODS, make_smoothing, own_names
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.recipes import RECIPES
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.runs import compute_index
 from ar_adals_tf.schedules import RecipeSchedule
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -255,6 +256,7 @@ class _RunKeeper(keras.callbacks.Callback):
         state = checkpoint.restore(path, self._models)
         self._smoothing.restore(state["smoothing"])
         self.history = state["history"]
+        self._write_history()  # the process may have ended between the two files
         return len(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -264,14 +266,14 @@ class _RunKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = float(self.model.optimizer.learning_rate)
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"the training loss became {logs['loss']} in epoch {epoch + 1} at "
-                f"learning rate {rate:g}, so training stops; "
-                "the last good epoch is kept in "
-                f"{self._run}: start again in another --output_dir with a lower "
-                "--learning_rate"
-            )
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs.get(name, 0)):
+                raise FloatingPointError(
+                    f"{name} became {logs[name]} in epoch {epoch + 1} at learning rate "
+                    f"{rate:g}, so training stops; the epochs before it are kept in "
+                    f"{self._run}: start again in another --output_dir with a lower "
+                    "--learning_rate"
+                )
         self.history.append({"epoch": epoch, "learning_rate": rate, **logs})
         checkpoint.save(
             self._run / "checkpoint.npz",
@@ -285,7 +287,10 @@ class _RunKeeper(keras.callbacks.Callback):
         writer = csv.DictWriter(table, list(self.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
-        with atomic_write(self._run / "history.csv") as aside:
+        path = self._run / "history.csv"
+        if path.exists() and path.read_text() == table.getvalue():
+            return
+        with atomic_write(path) as aside:
             aside.write_text(table.getvalue())
 
 
@@ -329,7 +334,6 @@ class _Refresh(keras.callbacks.Callback):
             index = RobustnessIndex.load(path)
             if index.metadata.get("model_digest") == digest:
                 return index
-        path.parent.mkdir(parents=True, exist_ok=True)
         if self._attack is None:  # compiled once for all refreshes
             self._attack = prepare(
                 str(self._config.attack),
@@ -337,16 +341,8 @@ class _Refresh(keras.callbacks.Callback):
                 keep_adversarial=False,
                 **self._config.attack_settings,
             )
-        index = RobustnessIndex.compute(
-            self.model,
-            self._splits[name],
-            attack=str(self._config.attack),
-            runner=self._attack,
-            verbose=self._config.verbose,
-            **self._config.attack_settings,
-        )
-        index.save(path)
-        return index
+        split = self._splits[name]
+        return compute_index(self._config, path, self.model, split, self._attack)
 
 
 class _EpochScalars(keras.callbacks.Callback):

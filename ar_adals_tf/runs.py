@@ -1,13 +1,16 @@
 """What lies where in a run directory."""
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from ar_adals_tf.attacks.engine import Runner
 from ar_adals_tf.config import Config
+from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_json
 from ar_adals_tf.robustness import RobustnessIndex
@@ -21,8 +24,11 @@ def is_finished(config: Config, run: Path) -> bool:
     """
     if not (run / "config.json").exists():
         return False
-    differences = config.differences(read_json(run / "config.json"))
-    if differences:
+    differences = config.differences(saved_config(run).as_dict())
+    begun = any(
+        (run / name).exists() for name in ("checkpoint.npz", "metrics.json", "member_0")
+    )
+    if differences and begun:
         raise InputError(
             f"{run} holds a run with other settings ({'; '.join(differences)}); give "
             "another --output_dir, or the settings of that run"
@@ -43,13 +49,14 @@ def saved_config(run: str | Path) -> Config:
             "of python -m ar_adals_tf.train"
         )
     saved = read_json(path)
-    names = {field.name for field in dataclasses.fields(Config)}
-    try:
-        return Config(**{name: saved[name] for name in names})
-    except KeyError as error:
+    names = [field.name for field in dataclasses.fields(Config)]
+    missing = [n for n in names if not isinstance(saved, dict) or n not in saved]
+    if missing:
         raise InputError(
-            f"{path} lacks the setting {error}; it is damaged or of another version"
-        ) from error
+            f"{path} lacks the setting {missing[0]}; it is damaged or of another "
+            "version: give another folder"
+        )
+    return Config(**{name: saved[name] for name in names})
 
 
 def member_folders(config: Config, run: str | Path) -> list[Path]:
@@ -108,6 +115,38 @@ def index_path(
     """
     parts = [attack, *(f"{name}={settings[name]}" for name in sorted(settings))]
     return Path(vanilla_dir) / "robustness" / ",".join(parts) / f"{split}.npz"
+
+
+def compute_index(
+    config: Config,
+    path: Path,
+    model: keras.Model,
+    split: Split,
+    runner: Runner | None = None,
+) -> RobustnessIndex:
+    """Compute the index of a split by the run's attack, resumably, and save it.
+
+    Args:
+        config: The settings.
+        path: Of the index.
+        model: The model to attack.
+        split: The images.
+        runner: See `RobustnessIndex.compute`.
+    """
+    shards = path.with_suffix(".shards")
+    shards.mkdir(parents=True, exist_ok=True)
+    index = RobustnessIndex.compute(
+        model,
+        split,
+        attack=str(config.attack),
+        shards_dir=shards,
+        runner=runner,
+        verbose=config.verbose,
+        **config.attack_settings,
+    )
+    index.save(path)
+    shutil.rmtree(shards)
+    return index
 
 
 def find_test_index(config: Config) -> RobustnessIndex | None:

@@ -18,6 +18,7 @@ from ar_adals_tf.methods import METHODS
 from ar_adals_tf.robustness import RobustnessIndex, versions
 from ar_adals_tf.runs import (
     check_members,
+    compute_index,
     find_test_index,
     index_path,
     is_finished,
@@ -171,17 +172,7 @@ def vanilla_indexes(config: Config, splits: Splits) -> dict[str, RobustnessIndex
             say(f"found {path}: {index}")
         else:
             say(f"computing {path}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            index = RobustnessIndex.compute(
-                model,
-                split,
-                attack=config.attack or "",
-                shards_dir=path.with_suffix(".shards"),
-                verbose=config.verbose,
-                **config.attack_settings,
-            )
-            index.save(path)
-            _remove_shards(path.with_suffix(".shards"))
+            index = compute_index(config, path, model, split)
             say(str(index))
         indexes[name] = index
     return indexes
@@ -268,12 +259,6 @@ def _measure_and_write(
 def _without_optimizer(model: keras.Model) -> keras.Model:
     """Return the model as others should load it: weights and layers, no training."""
     return keras.Model(model.input, model.output, name=model.name)
-
-
-def _remove_shards(folder: Path) -> None:
-    for path in folder.glob("*"):
-        path.unlink()
-    folder.rmdir()
 
 
 def _check_same_data(vanilla: Config, folder: Path) -> None:
