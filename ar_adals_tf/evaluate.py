@@ -74,7 +74,7 @@ def main() -> None:
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
     evaluation.write_results(folder, predictions, metrics, title)
-    print(f"{title}: {training.describe(metrics['clean'])}")
+    print(training.describe_all(title, metrics))
     print(f"written to {folder}")
 
 

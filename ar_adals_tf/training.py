@@ -30,6 +30,7 @@ from ar_adals_tf.runs import (
 __all__ = [
     "build_model",
     "describe",
+    "describe_all",
     "find_test_index",
     "index_path",
     "is_finished",
@@ -67,6 +68,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     say = print if config.verbose else _silent
     if is_finished(config, run):
         check_members(config, run)
+        (run / "checkpoint.npz").unlink(missing_ok=True)
         say(f"{run} is finished already; nothing to do.")
         return run
     if config.deterministic:
@@ -88,11 +90,18 @@ def train(config: Config, splits: Splits | None = None) -> Path:
         _save_models(config, run, fitted)
     metrics = _measure_and_write(config, run, splits, indexes.get("test"), fitted)
     (run / "checkpoint.npz").unlink(missing_ok=True)
-    say(f"{title(config)}: {describe(metrics['clean'])}")
+    say(describe_all(title(config), metrics))
+    return run
+
+
+def describe_all(title: str, metrics: Mapping[str, Any]) -> str:
+    """Return a line of clean measures, and one of those with the temperature."""
+    lines = [f"{title}: {describe(metrics['clean'])}"]
     if "temperature_scaled" in metrics:
         scaled = metrics["temperature_scaled"]
-        say(f"  with temperature {scaled['temperature']:.3f}: {describe(scaled)}")
-    return run
+        with_temperature = f"{title} + temperature {scaled['temperature']:.3f}"
+        lines.append(f"{with_temperature}: {describe(scaled)}")
+    return "\n".join(lines)
 
 
 def describe(clean: Mapping[str, Any]) -> str:
