@@ -1,14 +1,43 @@
 """Sweeps choose by validation images, and say what they chose. About 20 seconds."""
 
 import csv
+import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
+from absl import flags
 from absl.testing import flagsaver
 
-from ar_adals_tf import command_line, sweep
+from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.methods import METHODS
+
+
+def forget_flags():
+    """Forget what commands define: a process has the flags of one command."""
+    for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
+        if module.startswith("ar_adals_tf"):
+            for flag in list(defined):
+                if flag.name in flags.FLAGS and flags.FLAGS[flag.name] is flag:
+                    delattr(flags.FLAGS, flag.name)
+
+
+@pytest.fixture
+def sweep():
+    """Return the command's module, with no flags about but its own."""
+    forget_flags()
+    sys.modules.pop("ar_adals_tf.sweep", None)
+    yield importlib.import_module("ar_adals_tf.sweep")
+    forget_flags()
+
+
+def test_every_method_can_be_chosen(sweep):
+    """Flags name the methods and their settings, which are in tables elsewhere."""
+    assert command_line.FLAGS["method"].parser.enum_values == list(METHODS)
+    settings = [name for method in METHODS.values() for name in method.settings]
+    assert settings == list(command_line.METHOD_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +50,12 @@ from ar_adals_tf.errors import InputError
         ("cifar100", "ls", "label_smoothing", np.arange(11) / 100),
     ],
 )
-def test_the_papers_values(dataset, method, param, values):
+def test_the_papers_values(dataset, method, param, values, sweep):
     texts = sweep.paper_values(dataset, method, param)
     np.testing.assert_array_equal([sweep.parse(param, t) for t in texts], values)
 
 
-def test_parameters_are_the_methods_own():
+def test_parameters_are_the_methods_own(sweep):
     methods = ("ls", "adals", "ar_adals")
     found = [sweep.default_param(method) for method in methods]
     assert found == ["label_smoothing", "alpha", "alpha"]
@@ -36,7 +65,7 @@ def test_parameters_are_the_methods_own():
         sweep.parse("num_levels", "many")
 
 
-def run_sweep(folder, *more):
+def run_sweep(sweep, folder, *more):
     """Run the command in this process."""
     with flagsaver.flagsaver():
         command_line.FLAGS(
@@ -57,9 +86,9 @@ def parsed(flagfile):
 
 
 @pytest.mark.parametrize("held_out", [0, 60])
-def test_the_lowest_validation_ece_is_chosen(held_out, tmp_path, capsys):
+def test_the_lowest_validation_ece_is_chosen(held_out, sweep, tmp_path, capsys):
     more = [f"--selection_examples={held_out}"] if held_out else []
-    run_sweep(tmp_path, *more)
+    run_sweep(sweep, tmp_path, *more)
     runs = {
         value: tmp_path / f"label_smoothing={value}" for value in ("0.3", "0", "0.6")
     }
@@ -90,7 +119,7 @@ def test_the_lowest_validation_ece_is_chosen(held_out, tmp_path, capsys):
         return
     changed = [(run / "metrics.json").stat().st_mtime_ns for run in runs.values()]
     (tmp_path / "chosen.cfg").unlink()
-    run_sweep(tmp_path)
+    run_sweep(sweep, tmp_path)
     assert changed == [(r / "metrics.json").stat().st_mtime_ns for r in runs.values()]
     assert parsed(tmp_path / "chosen.cfg") == config
 
@@ -110,8 +139,8 @@ def test_the_selection_images_are_apart(tmp_path):
     np.testing.assert_array_equal(np.concatenate(ids), rest.ids)
 
 
-def test_a_setting_that_means_nothing_is_refused(tmp_path):
+def test_a_setting_that_means_nothing_is_refused(sweep, tmp_path):
     with pytest.raises(InputError, match="--param=alpha means nothing to --method=ls"):
-        run_sweep(tmp_path, "--param=alpha", "--values=0.1")
+        run_sweep(sweep, tmp_path, "--param=alpha", "--values=0.1")
     with pytest.raises(InputError, match="chooses by validation images"):
-        run_sweep(tmp_path, "--validation_examples=0")
+        run_sweep(sweep, tmp_path, "--validation_examples=0")
