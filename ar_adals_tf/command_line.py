@@ -199,7 +199,7 @@ def define_attack_flags() -> None:
         "attack_top_k",
         None,
         "Of deepfool and margin: look only at so many rival classes, those of the "
-        "largest logits; the default is all.",
+        "largest logits after the predicted one's; the default is all.",
         lower_bound=1,
     )
 
