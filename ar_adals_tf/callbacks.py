@@ -217,14 +217,15 @@ class ARAdaLS(keras.callbacks.Callback):
                 "returns"
             )
         started = passes - (self._passes or 0)
+        members = len(self._ensemble) or 1  # each starts on data of its own
         # Replicas start on data that they drop again, so there it may be more.
         several = self.model.distribute_strategy.num_replicas_in_sync > 1
-        if started == 0 or (started > 1 and not several):
+        if started < members or (started > members and not several):
             raise InputError(
                 f"the training data was started on {started} times in epoch {epoch} "
-                "instead of once, so it had old soft labels; it is repeated or cached "
-                "after soft_labels(...), or fit has steps_per_epoch: put cache before "
-                "it and remove the others"
+                f"instead of {'once' if members == 1 else members}, so it had old soft "
+                "labels; it is repeated or cached after soft_labels(...), or fit has "
+                "steps_per_epoch: put cache before it and remove the others"
             )
         self._passes = passes
 

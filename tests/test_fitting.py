@@ -5,6 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ar_adals_tf import fitting
 from ar_adals_tf.config import Config
@@ -179,10 +180,17 @@ def lockstep(data, tmp_path_factory):
 
     def spy(model, batches, **settings):
         labels = {}
-        for x, y in batches.as_numpy_iterator():
-            labels |= {a.tobytes(): b for a, b in zip(x, y, strict=True)}
         seen.append(labels)
-        return fit_one(model, batches, **settings)
+
+        def watched():
+            for x, y in batches.as_numpy_iterator():
+                labels.update((a.tobytes(), b) for a, b in zip(x, y, strict=True))
+                yield x, y
+
+        data = tf.data.Dataset.from_generator(
+            watched, output_signature=batches.element_spec
+        ).apply(tf.data.experimental.assert_cardinality(batches.cardinality()))
+        return fit_one(model, data, **settings)
 
     run = tmp_path_factory.mktemp("lockstep")
     with pytest.MonkeyPatch.context() as patch:
