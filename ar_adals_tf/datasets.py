@@ -72,6 +72,9 @@ class Split(Protocol):
     def digest(self) -> str:
         """Return a digest of ids, labels and pixels; the order does not matter."""
 
+    def divided(self, size: int) -> "tuple[Split, Split]":
+        """Return the first `size` examples, called `selection`, and the others."""
+
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """Yield `(id, image, label)` batches in order, the last one smaller.
 
@@ -113,13 +116,31 @@ class ArraySplit:
     ) -> None:
         self.dataset, self.name, self.info = dataset, name, info
         self.ids, self.images, self.labels = ids, images, labels
+        self._digest: str | None = None
+        self._tensors: list[tf.Tensor] = []
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def divided(self, size: int) -> tuple["ArraySplit", "ArraySplit"]:
+        """See `Split`."""
+        first, rest = (
+            ArraySplit(
+                *(self.dataset, name, self.info),
+                *(a[part] for a in (self.ids, self.images, self.labels)),
+            )
+            for name, part in (
+                ("selection", slice(None, size)),
+                (self.name, slice(size, None)),
+            )
+        )
+        return first, rest
+
     def digest(self) -> str:
         """See `Split`."""
-        return digest_examples(self.ids, self.labels, self.images)
+        if self._digest is None:
+            self._digest = digest_examples(self.ids, self.labels, self.images)
+        return self._digest
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
@@ -158,9 +179,12 @@ class ArraySplit:
         return starts.map(read, _AUTOTUNE, deterministic=True).prefetch(_AUTOTUNE)
 
     def _gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        with tf.device("CPU:0"):
-            arrays = [tf.constant(a) for a in (self.ids, self.images, self.labels)]
-        return lambda positions: tuple(tf.gather(a, positions) for a in arrays)
+        if not self._tensors:  # one copy for all pipelines, an ensemble has many
+            with tf.device("CPU:0"):
+                arrays = (self.ids, self.images, self.labels)
+                self._tensors = [tf.constant(array) for array in arrays]
+        tensors = self._tensors
+        return lambda positions: tuple(tf.gather(a, positions) for a in tensors)
 
 
 class StreamedSplit:
@@ -188,6 +212,18 @@ class StreamedSplit:
 
     def __len__(self) -> int:
         return self._size
+
+    def divided(self, size: int) -> tuple["StreamedSplit", "StreamedSplit"]:
+        """See `Split`."""
+        return (
+            StreamedSplit(
+                *(self.dataset, "selection", self.info, self._encoded.take(size), size)
+            ),
+            StreamedSplit(
+                *(self.dataset, self.name, self.info, self._encoded.skip(size)),
+                self._size - size,
+            ),
+        )
 
     def digest(self) -> str:
         """See `Split`."""

@@ -34,7 +34,7 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Evaluate what the flags name."""
-    from ar_adals_tf import evaluation, run_files, training
+    from ar_adals_tf import evaluation, runs, training
     from ar_adals_tf.files import read_json, writable_folder
     from ar_adals_tf.outputs import num_classes
     from ar_adals_tf.robustness import RobustnessIndex
@@ -58,9 +58,10 @@ def main() -> None:
         data_dir = config.data_dir
         division = (config.split_seed, config.validation_examples)
         split = training.load_splits(config, ("test",))["test"]
-        title = training.title(config)
+        model_file, title = folder, training.title(config)
+        models = runs.load_models(folder)
+        temperature = evaluation.saved_temperature(folder)
         index = training.find_test_index(config)
-        predict = run_files.predictor(folder)
     else:
         if not FLAGS.output_dir:
             raise InputError(
@@ -68,44 +69,30 @@ def main() -> None:
             )
         folder = writable_folder(FLAGS.output_dir, "--output_dir")
         split = command_line.load_splits("test")["test"]
-        title = Path(FLAGS.model_file).stem
-        index = None
-        model = training.load_model(FLAGS.model_file)
-        if (classes := num_classes(model)) != split.info.num_classes:
-            raise InputError(
-                f"{FLAGS.model_file} tells {classes} classes apart, {split.dataset} "
-                f"has {split.info.num_classes}; choose the model's own --dataset"
-            )
-        predict = evaluation.Predictor(model)
+        model_file, title = Path(FLAGS.model_file), Path(FLAGS.model_file).stem
+        models = [training.load_model(model_file)]
+        index, temperature = None, None
     if FLAGS.robustness_index:
         index = RobustnessIndex.load(FLAGS.robustness_index)
         index.verify(digest=split.digest())
+    if (classes := num_classes(models[0])) != split.info.num_classes:
+        raise InputError(
+            f"{model_file} tells {classes} classes apart, {split.dataset} has "
+            f"{split.info.num_classes}; choose the model's own --dataset"
+        )
+    predict = evaluation.Predictor(models)
     predictions = predict(split)
-    metrics = evaluation.measure(predictions, num_bins, index, num_levels)
-    temperature = run_files.temperature(folder) if FLAGS.run_dir else None
-    if temperature is not None:
-        metrics["temperature_scaled_more"] = _scaled(predictions, temperature, num_bins)
+    metrics = evaluation.measure(predictions, num_bins, index, num_levels, temperature)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
     evaluation.write_results(folder, predictions, metrics, title)
-    print(f"{title}: {training.describe(metrics['clean'])}")
-    common = {
-        "identity": run_files.digest(Path(FLAGS.model_file or folder)),
-        "temperature": temperature,
-    }
+    print(training.describe_all(title, metrics))
+    common = {"identity": runs.digest(model_file), "temperature": temperature}
     if FLAGS.shift:
         _shift(predict, split, folder, num_bins, data_dir, division, common)
     if FLAGS.ood:
         _ood(predict, predictions, split, folder, data_dir, common)
     print(f"written to {folder}")
-
-
-def _scaled(predictions: Any, temperature: float, num_bins: int) -> dict[str, Any]:
-    from ar_adals_tf import calibration
-    from ar_adals_tf.temperature import apply_temperature
-
-    scaled = apply_temperature(predictions.logits, temperature)
-    return calibration.more_measures(predictions.labels, scaled, num_bins)
 
 
 def _shift(

@@ -86,6 +86,10 @@ CAPTIONS = {
         "It falls while the level's validation images are overconfident and settles "
         "when they are not."
     ),
+    "over_setting": (
+        "One training a value. A flat stretch means that the choice hardly matters; a "
+        "jagged line, that the differences are noise."
+    ),
     "boxes_by_severity": (
         "Boxes: quartiles over the types of corruption, the line in them the median; "
         'whiskers: the least and the greatest. At "test", the clean test set.'
@@ -498,6 +502,66 @@ def soft_labels(
     axes.set(xlabel="Epoch", ylabel="Soft label of the correct class, p[r]")
     axes.set_title(title)
     return _captioned(figure, "soft_labels", caption)
+
+
+@_styled
+def over_setting(
+    values: Sequence[float],
+    measures: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str = "ECE (%)",
+    scale: float = 100.0,
+    chosen: float | None = None,
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Draw measures over the values of a setting, such as ECE over alpha.
+
+    Args:
+        values: The setting's, in any order; drawn evenly spaced.
+        measures: By name, one number a value.
+        xlabel: The setting.
+        ylabel: The measure and its unit.
+        scale: What the measures are multiplied by, 100 for percent.
+        chosen: One of `values`, to be marked.
+        title: Such as the method and the images.
+        caption: What to see; None for `CAPTIONS["over_setting"]`.
+
+    Raises:
+        InputError: If a measure has not one number a value.
+    """
+    _need_some("measures", measures)
+    for name, numbers in measures.items():
+        if len(numbers) != len(values):
+            raise InputError(
+                f"every value needs one number; received {len(values)} values and "
+                f"{len(numbers)} of {name!r}"
+            )
+    order = np.argsort(values)
+    figure = _figure(5.4, 4.0)
+    axes = figure.subplots()
+    for name, style in method_styles(list(measures)).items():
+        _line(
+            axes,
+            np.arange(len(order)),
+            scale * np.asarray(measures[name])[order],
+            style,
+        )
+    axes.set_xticks(np.arange(len(order)), [f"{values[i]:g}" for i in order])
+    if chosen is not None:
+        at = int(np.flatnonzero(np.asarray(values)[order] == chosen)[0])
+        axes.axvline(at, color=_GREY, linestyle=":", linewidth=1)
+        axes.text(
+            *(at, 0.02, " chosen"),
+            color=_GREY,
+            fontsize=8,
+            transform=axes.get_xaxis_transform(),
+        )
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if len(measures) > 1:
+        _legend(figure, _handles(list(measures)))
+    return _captioned(figure, "over_setting", caption)
 
 
 @_styled

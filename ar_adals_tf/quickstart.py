@@ -65,7 +65,7 @@ def main() -> None:
     _report(folder)
     print(
         f"\nDone in {time.perf_counter() - started:.0f} s. One seed, small images and "
-        "20 epochs: see README.md for what a full CIFAR-10 run gives."
+        "20 epochs: baselines/ has three seeds, and the commands of the paper's runs."
     )
 
 
@@ -74,7 +74,7 @@ def _fidelity(vanilla: Path, split: Any) -> str:
     import numpy as np
     from scipy.stats import spearmanr
 
-    from ar_adals_tf import training
+    from ar_adals_tf import runs
     from ar_adals_tf.attacks import prepare
     from ar_adals_tf.files import read_json, write_json
     from ar_adals_tf.robustness import RobustnessIndex
@@ -82,11 +82,11 @@ def _fidelity(vanilla: Path, split: Any) -> str:
     path = vanilla / "robustness" / "fidelity.json"
     if not path.exists():
         index = RobustnessIndex.load(
-            training.index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
+            runs.index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
         )
         images = split.images[:_CHECKED].astype(np.float32) / np.float32(255)
         full = prepare(
-            "cw", training.load_model(vanilla / "model.keras"), keep_adversarial=False
+            "cw", runs.load_model(vanilla / "model.keras"), keep_adversarial=False
         )(images)
         reduced = index.distances[: len(images)]
         write_json(
@@ -108,26 +108,29 @@ def _fidelity(vanilla: Path, split: Any) -> str:
 
 def _measure(run: Path, split: Any) -> dict[str, Any]:
     """Complete a run's metrics by robustness level and under shift."""
-    from ar_adals_tf import evaluation, run_files, training
+    from ar_adals_tf import evaluation, runs
     from ar_adals_tf.files import read_json, write_json
     from ar_adals_tf.shift import evaluate_shift
 
     metrics = read_json(run / "metrics.json")
     if "shift" in metrics:
         return metrics
-    config = training.saved_config(run)
-    index = training.find_test_index(config)
+    config = runs.saved_config(run)
+    temperature = evaluation.saved_temperature(run)
     metrics |= evaluation.measure(
-        evaluation.Predictions.load(run / "predictions.npz"), config.num_bins, index
+        evaluation.Predictions.load(run / "predictions.npz"),
+        config.num_bins,
+        runs.find_test_index(config),
+        temperature=temperature,
     )
     metrics["shift"] = evaluate_shift(
-        run_files.predictor(run),
+        evaluation.run_predictor(run),
         split,
         run / "shift",
         CORRUPTIONS,
         num_bins=config.num_bins,
-        temperature=run_files.temperature(run),
-        identity=run_files.digest(run),
+        temperature=temperature,
+        identity=runs.digest(run),
     )
     write_json(run / "metrics.json", metrics)
     return metrics
