@@ -18,7 +18,9 @@ from ar_adals_tf.training import build_model, load_model, load_splits, train
 
 FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {
-    **{"epochs": 5, "limit_examples": 600, "batch_size": 50, "alpha": "0.3,3:0.2"},
+    # A high rate: overconfident soon, so that labels move within five epochs.
+    **{"epochs": 5, "limit_examples": 600, "batch_size": 25, "alpha": "0.3,3:0.2"},
+    **{"learning_rate": 0.004},
     **{"attack": "margin", "tensorboard": False, "verbose": False, "num_levels": 5},
     "label_smoothing": 0.05,
 }
