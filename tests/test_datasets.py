@@ -196,6 +196,20 @@ def test_training_batches_are_augmented_as_the_seed_says(cifar10):
     assert not any(same)
 
 
+def test_every_batch_has_draws_of_its_own(cifar10):
+    image = cifar10["train"].images[:1]
+    split = ArraySplit(
+        "cifar10",
+        "train",
+        DATASETS["cifar10"],
+        np.array([b"%d" % i for i in range(40)]),
+        np.repeat(image, 40, axis=0),
+        np.zeros(40, int),
+    )
+    _, images, _ = collect(split.training_batches(10, epoch_variable(), seed=0))
+    assert len({augmented.tobytes() for augmented in images}) == 40
+
+
 # The order of training
 
 

@@ -119,6 +119,7 @@ def test_the_state_starts_with_hard_labels_and_follows_its_schedule():
 def test_p_cannot_be_changed_from_outside_by_accident():
     smoothing = AdaptiveLabelSmoothing(10, 2)
     smoothing.p[0] = 0.5
+    np.testing.assert_array_equal(smoothing.p, [1, 1])
     values = np.array([0.7, 0.8])
     smoothing.p = values
     values[:] = 0.3
