@@ -8,10 +8,10 @@ quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
 
 test: .venv/installed-test check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: .venv/installed-test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .
@@ -21,6 +21,13 @@ check: .venv/installed-test
 format: .venv/installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Peers and CIFAR-10 make it complete: see benchmarks/README.md.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.training_overhead
+	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.corruptions
 
 clean:
 	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

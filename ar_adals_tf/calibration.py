@@ -213,6 +213,29 @@ def summary(
     }
 
 
+def more_measures(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
+) -> dict[str, float]:
+    """Return what `summary` leaves out, as plain numbers, ready for JSON.
+
+    Arguments and errors as `expected_calibration_error`.
+
+    Returns:
+        A dictionary with `adaptive_ece`, `classwise_ece`, `aurc` and
+        `coverage_at_1_percent_risk`. Label smoothing is known to worsen the last two.
+
+    Example:
+        >>> more_measures(labels, probabilities)["aurc"]
+        0.0123
+    """
+    return {
+        "adaptive_ece": adaptive_calibration_error(labels, probabilities, num_bins),
+        "classwise_ece": classwise_calibration_error(labels, probabilities, num_bins),
+        "aurc": area_under_risk_coverage(labels, probabilities),
+        "coverage_at_1_percent_risk": coverage_at_risk(labels, probabilities, 0.01),
+    }
+
+
 def by_level(
     labels: np.ndarray,
     probabilities: np.ndarray,

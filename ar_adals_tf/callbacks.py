@@ -1,6 +1,6 @@
 """Algorithm 1 as a Keras callback."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class ARAdaLS(keras.callbacks.Callback):
         id_key: Of dictionaries, the entry with the id.
         label_key: Likewise, the label.
         weight_key: Likewise, the sample weight, if there is one.
+        ensemble: Models whose averaged probabilities are validated instead of those
+            of the model in training: AR-AdaLS of Ensemble.
 
     Raises:
         InputError: On validation data that is repeated without end or not in batches,
@@ -84,6 +86,7 @@ class ARAdaLS(keras.callbacks.Callback):
         id_key: str = "tfds_id",
         label_key: str = "label",
         weight_key: str = "sample_weight",
+        ensemble: Sequence[keras.Model] = (),
     ) -> None:
         super().__init__()
         if keras.backend.backend() != "tensorflow":
@@ -112,6 +115,7 @@ class ARAdaLS(keras.callbacks.Callback):
             )
         self._num_bins = num_bins
         self._from_logits = from_logits
+        self._ensemble = list(ensemble)
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
         self._predict: Any = None
@@ -125,17 +129,20 @@ class ARAdaLS(keras.callbacks.Callback):
             raise InputError(
                 "the validation dataset is empty; give one that has examples"
             )
-        if not self.model.built:
-            self.model(first[0])  # a subclassed model knows its output from then on
-        classes = num_classes(self.model)
+        models = self._ensemble or [self.model]
+        if not models[0].built:
+            models[0](first[0])  # a subclassed model knows its output from then on
+        classes = num_classes(models[0])
         if classes != self.smoothing.num_classes:
             raise InputError(
                 f"the model tells {classes} classes apart, the smoothing "
                 f"{self.smoothing.num_classes}; give both the same number"
             )
-        probabilities = probabilities_fn(self.model, self._from_logits)
+        members = [probabilities_fn(model, self._from_logits) for model in models]
         self._predict = tf.function(
-            lambda x, y: _judge(probabilities(x), y),
+            lambda x, y: _judge(
+                tf.add_n([member(x) for member in members]) / len(members), y
+            ),
             jit_compile=True if self.model.jit_compile is True else None,
             reduce_retracing=True,
         )
@@ -210,14 +217,15 @@ class ARAdaLS(keras.callbacks.Callback):
                 "returns"
             )
         started = passes - (self._passes or 0)
+        members = len(self._ensemble) or 1  # each starts on data of its own
         # Replicas start on data that they drop again, so there it may be more.
         several = self.model.distribute_strategy.num_replicas_in_sync > 1
-        if started == 0 or (started > 1 and not several):
+        if started < members or (started > members and not several):
             raise InputError(
                 f"the training data was started on {started} times in epoch {epoch} "
-                "instead of once, so it had old soft labels; it is repeated or cached "
-                "after soft_labels(...), or fit has steps_per_epoch: put cache before "
-                "it and remove the others"
+                f"instead of {'once' if members == 1 else members}, so it had old soft "
+                "labels; it is repeated or cached after soft_labels(...), or fit has "
+                "steps_per_epoch: put cache before it and remove the others"
             )
         self._passes = passes
 

@@ -5,7 +5,7 @@ nothing of the soft labels; a run resumed without either is another run.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write
 
 
-def save(path: str | Path, model: keras.Model, state: Mapping[str, Any]) -> None:
+def save(
+    path: str | Path,
+    model: keras.Model | Sequence[keras.Model],
+    state: Mapping[str, Any],
+) -> None:
     """Write the model's, its generators' and its optimizer's variables, and `state`.
 
     Args:
         path: Of the file, an `.npz` without pickles; written aside and renamed.
-        model: A compiled model.
+        model: A compiled model, or several that are trained together.
         state: What else belongs to the run, as JSON can hold it.
     """
     arrays = {
@@ -33,8 +37,10 @@ def save(path: str | Path, model: keras.Model, state: Mapping[str, Any]) -> None
         np.savez(file, **arrays)
 
 
-def restore(path: str | Path, model: keras.Model) -> dict[str, Any]:
-    """Put a compiled model back where it was and return the saved state.
+def restore(
+    path: str | Path, model: keras.Model | Sequence[keras.Model]
+) -> dict[str, Any]:
+    """Put a compiled model, or several, back where it was and return the saved state.
 
     Raises:
         InputError: If the file is damaged or belongs to another model.
@@ -65,8 +71,10 @@ def restore(path: str | Path, model: keras.Model) -> dict[str, Any]:
     return state
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def _variables(model: keras.Model | Sequence[keras.Model]) -> list[Any]:
     """Return all variables that training changes, in a fixed order."""
+    if not isinstance(model, keras.Model):
+        return [variable for member in model for variable in _variables(member)]
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     metrics = {id(variable) for variable in model.metrics_variables}

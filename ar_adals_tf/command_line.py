@@ -11,11 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from ar_adals_tf.errors import InputError
 
 FLAGS = flags.FLAGS
+
+#: Flags of single methods, and what they say.
+METHOD_SETTINGS = {
+    "focal_gamma": "Exponent of --method=focal; the default is 3.",
+    "mbls_margin": "Margin of --method=mbls; the default is 10.",
+    "mbls_weight": "Weight of its penalty; the default is 0.1.",
+    "mixup_alpha": "Of --method=mixup: weights come from Beta(alpha, alpha); the "
+    "default is 0.2.",
+}
 
 
 def define_data_flags() -> None:
@@ -67,10 +76,18 @@ def define_training_flags() -> None:
     flags.DEFINE_enum(
         "method",
         "ar_adals",
-        ["vanilla", "ls", "adals", "ar_adals"],
+        [
+            *("vanilla", "ls", "adals", "ar_adals", "ar_adals_of_ensemble"),
+            *("focal", "flsd", "mbls", "mixup"),
+        ],
         "vanilla: hard labels. ls: label smoothing. adals: label smoothing whose "
         "degree follows the validation set. ar_adals: likewise, for each robustness "
-        "level on its own.",
+        "level on its own. ar_adals_of_ensemble: five models (--ensemble_size) trained "
+        "in lockstep, an epoch each in turn, whose soft labels follow their averaged "
+        "validation probabilities; all weights and optimizer states are in memory, "
+        "activations of one model at a time. focal, flsd: focal loss, also with gamma "
+        "by sample. mbls: margin-based label smoothing. mixup: mixed images and "
+        "labels.",
     )
     flags.DEFINE_string(
         "output_dir",
@@ -110,6 +127,39 @@ def define_training_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_enum(
+        "levels_from",
+        "robustness",
+        ["robustness", "confidence", "loss", "random"],
+        "What the levels are cut from. The others are controls: confidence and loss of "
+        "the vanilla model, or chance.",
+    )
+    flags.DEFINE_string(
+        "refresh_epochs",
+        None,
+        "On-the-fly AR-AdaLS: epochs such as 65,130, counted from 0, before which the "
+        "training and validation images are attacked anew with the model in training; "
+        "recipe: the dataset's. Before the first the vanilla model's levels hold.",
+    )
+    flags.DEFINE_integer(
+        "refresh_every", None, "Likewise, every so many epochs.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "ensemble_size",
+        None,
+        "Train so many members, with seeds from --seed upwards, into member_0, "
+        "member_1, ... of the run directory, and average their probabilities.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "selection_examples",
+        0,
+        "Hold so many images out of the validation set, and measure them at the end: "
+        "settings chosen by them are not chosen by images that moved the soft labels.",
+        lower_bound=0,
+    )
+    for name, of in METHOD_SETTINGS.items():
+        flags.DEFINE_float(name, None, of)
+    flags.DEFINE_enum(
         "mixed_precision",
         "none",
         ["none", "float16", "bfloat16"],
@@ -145,6 +195,13 @@ def define_attack_flags() -> None:
         "Binary search steps of cw; the default is 3.",
         lower_bound=1,
     )
+    flags.DEFINE_integer(
+        "attack_top_k",
+        None,
+        "Of deepfool and margin: look only at so many rival classes, those of the "
+        "largest logits after the predicted one's; the default is all.",
+        lower_bound=1,
+    )
 
 
 def define_measure_flags() -> None:
@@ -169,12 +226,13 @@ def attack_settings() -> dict[str, Any]:
             "attack_search_steps": "search_steps",
         },
         "ddn": {"attack_iterations": "steps"},
-        "deepfool": {"attack_iterations": "steps"},
+        "deepfool": {"attack_iterations": "steps", "attack_top_k": "top_k"},
+        "margin": {"attack_top_k": "top_k"},
     }
     names["cleverhans_cw_l2"] = names["cw"]
     known = names.get(FLAGS.attack, {})
     settings = {}
-    for flag in ("attack_iterations", "attack_search_steps"):
+    for flag in ("attack_iterations", "attack_search_steps", "attack_top_k"):
         value = FLAGS[flag].value
         if value is None:
             continue
@@ -186,8 +244,12 @@ def attack_settings() -> dict[str, Any]:
     return settings
 
 
-def training_config() -> Any:
-    """Return the `Config` that the flags of `train` describe."""
+def training_config(**other: Any) -> Any:
+    """Return the `Config` that the flags of `train` describe.
+
+    Args:
+        **other: What stands instead of a flag.
+    """
     from ar_adals_tf.config import Config
 
     names = (
@@ -195,11 +257,13 @@ def training_config() -> Any:
         *("epochs", "batch_size", "learning_rate", "dropout", "num_levels", "alpha"),
         *("label_smoothing", "attack", "validation_examples", "limit_examples"),
         *("num_bins", "mixed_precision", "deterministic", "tensorboard"),
+        *("levels_from", "refresh_epochs", "refresh_every", "ensemble_size"),
+        *("selection_examples",),
     )
     given = {name: FLAGS[name].value for name in names}
-    return Config.make(
-        FLAGS.dataset, FLAGS.method, **given, attack_settings=attack_settings()
-    )
+    given["attack_settings"] = attack_settings()
+    given["method_settings"] = {name: FLAGS[name].value for name in METHOD_SETTINGS}
+    return Config.make(FLAGS.dataset, FLAGS.method, **given | other)
 
 
 def load_splits(*names: str) -> Any:
@@ -236,6 +300,10 @@ def run(main: Callable[[], None]) -> None:
                 tf.config.list_physical_devices()
                 for device in tf.config.list_physical_devices("GPU"):
                     tf.config.experimental.set_memory_growth(device, True)
+            if not FLAGS["verbosity"].present:
+                # Else every library that Python's logging knows tells of its work.
+                logging.set_verbosity(logging.ERROR)
+                tf.get_logger().setLevel("ERROR")
             main()
         except (InputError, FloatingPointError) as error:
             print(f"error: {error}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Any
 from ar_adals_tf.calibration import DEFAULT_NUM_BINS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.methods import METHODS
-from ar_adals_tf.recipes import RECIPES
+from ar_adals_tf.recipes import RECIPES, Recipe
 from ar_adals_tf.smoothing import AlphaSchedule
 
 #: Number formats of the layers' computations; none is float32.
@@ -26,7 +26,15 @@ _OF_METHOD = (
     "num_levels",
     "attack",
     "attack_settings",
+    "refresh_epochs",
+    "levels_from",
+    "ensemble_size",
+    "selection_examples",
+    "method_settings",
 )
+
+#: What the levels can be cut from; the last three are controls.
+LEVELS_FROM = ("robustness", "confidence", "loss", "random")
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,15 @@ class Config:
         label_smoothing: Degree eps; None where labels do not start softened.
         attack: A key of `ar_adals_tf.attacks.ATTACKS`; None where nothing is attacked.
         attack_settings: Its settings, where they are not the defaults.
+        refresh_epochs: Epochs, counted from 0, before which the training and validation
+            images are attacked anew with the model in training; empty: never.
+        levels_from: What the levels are cut from, of `LEVELS_FROM`; None where the
+            method has none.
+        method_settings: Of the method's loss or batch transform.
+        ensemble_size: Number of models whose probabilities are averaged.
         validation_examples: Size of the validation set; None is the recipe's.
+        selection_examples: So many of the validation images are held out of it, to
+            choose between runs by images that moved no soft label.
         limit_examples: At most so many examples in every split.
         num_bins: Of the ECE.
         mixed_precision: `none`, `float16` or `bfloat16`.
@@ -79,7 +95,12 @@ class Config:
     label_smoothing: float | None
     attack: str | None
     attack_settings: dict[str, Any]
+    refresh_epochs: list[int]
+    levels_from: str | None
+    method_settings: dict[str, float]
+    ensemble_size: int
     validation_examples: int | None
+    selection_examples: int
     limit_examples: int | None
     num_bins: int
     mixed_precision: str
@@ -95,6 +116,9 @@ class Config:
             dataset: Name of the dataset.
             method: Name of the method.
             **given: Any attribute; None and what is left out is filled in.
+                `refresh_epochs` may be text too, `"65,130"` or `"recipe"`; instead of
+                it `refresh_every=N` means N, 2 N, ... Of `method_settings` entries of
+                None are filled in.
 
         Raises:
             InputError: On unknown names and on values that cannot work.
@@ -108,12 +132,11 @@ class Config:
         _check_choice("dataset", dataset, RECIPES)
         _check_choice("method", method, METHODS)
         recipe, kind = RECIPES[dataset], METHODS[method]
-        seed = given.get("seed") or 0
-        folder = given.get("output_dir") or f"runs/{dataset}-{method}-{seed}"
+        refresh_every = given.pop("refresh_every", None)
         defaults: dict[str, Any] = {
             "seed": 0,
             "split_seed": 0,
-            "output_dir": folder,
+            "output_dir": "",
             "vanilla_dir": None,
             "data_dir": None,
             "model": recipe.model,
@@ -122,11 +145,16 @@ class Config:
             "learning_rate": recipe.learning_rate,
             "dropout": 0.0,
             "num_levels": 10,
-            "alpha": recipe.alpha.get(method),
+            "alpha": recipe.alpha.get("ar_adals" if kind.joint else method),
             "label_smoothing": recipe.label_smoothing,
             "attack": "cw",
             "attack_settings": {},
+            "refresh_epochs": [],
+            "levels_from": LEVELS_FROM[0],
+            "method_settings": {},
+            "ensemble_size": 5 if kind.joint else 1,
             "validation_examples": None,
+            "selection_examples": 0,
             "limit_examples": None,
             "num_bins": DEFAULT_NUM_BINS,
             "mixed_precision": "none",
@@ -137,8 +165,16 @@ class Config:
         values = defaults | {k: v for k, v in given.items() if v is not None}
         if not kind.by_robustness:
             values |= {"num_levels": None, "attack": None, "attack_settings": {}}
+            values["levels_from"] = None
         else:
+            _check_choice("levels_from", values["levels_from"], LEVELS_FROM)
             attack_settings(values["attack"], **values["attack_settings"])
+            if values["levels_from"] != LEVELS_FROM[0]:
+                values |= {"attack": None, "attack_settings": {}}
+        values["refresh_epochs"] = _refresh_epochs(
+            values["refresh_epochs"], refresh_every, recipe, values["epochs"]
+        )
+        values["method_settings"] = _method_settings(method, values["method_settings"])
         values["alpha"] = (
             str(AlphaSchedule.parse(values["alpha"])) if kind.adaptive else None
         )
@@ -146,7 +182,41 @@ class Config:
             values["label_smoothing"] = None
         config = cls(dataset=dataset, method=method, **values)
         config._check()
-        return config
+        folder = config.output_dir or f"runs/{config.name}"
+        return dataclasses.replace(config, output_dir=folder)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the members of an ensemble are trained in lockstep, in one run."""
+        return METHODS[self.method].joint
+
+    @property
+    def name(self) -> str:
+        """What the run is called on disk, such as `cifar10-ar_adals-0`."""
+        parts = [self.dataset, self.method]
+        if self.levels_from not in (None, LEVELS_FROM[0]):
+            parts.append(f"by_{self.levels_from}")
+        if self.refresh_epochs:
+            parts.append("on_the_fly")
+        if self.ensemble_size > 1 and not self.is_joint:
+            parts.append(f"ensemble{self.ensemble_size}")
+        return "-".join([*parts, str(self.seed)])
+
+    @property
+    def title(self) -> str:
+        """What people call the run."""
+        title = METHODS[self.method].title
+        if self.levels_from not in (None, LEVELS_FROM[0]):
+            title += {
+                "confidence": " by confidence",
+                "loss": " by loss",
+                "random": " with random levels",
+            }[str(self.levels_from)]
+        if self.refresh_epochs:
+            title += " on-the-fly"
+        if self.ensemble_size > 1 and not self.is_joint:
+            title = f"Ensemble of {title}"
+        return title
 
     def _check(self) -> None:
         from ar_adals_tf.models import MODELS
@@ -162,6 +232,8 @@ class Config:
             ("num_bins", 1),
             ("limit_examples", 1),
             ("validation_examples", 0),
+            ("selection_examples", 0),
+            ("ensemble_size", 2 if self.is_joint else 1),
         ]:
             value = getattr(self, name)
             if value is not None and value < least:
@@ -184,6 +256,43 @@ class Config:
                 f"--method={self.method} learns its soft labels from validation "
                 "images, so --validation_examples=0 cannot be; leave it out"
             )
+
+        if self.refresh_epochs:
+            self._check_refresh()
+
+    def _check_refresh(self) -> None:
+        if not METHODS[self.method].by_robustness or self.is_joint:
+            raise InputError(
+                f"--refresh_epochs attacks the one model that is trained by its own "
+                f"robustness levels; --method={self.method} has none such: leave it out"
+            )
+        if self.levels_from != LEVELS_FROM[0]:
+            raise InputError(
+                "--refresh_epochs means --levels_from=robustness; received "
+                f"{self.levels_from!r}; leave one of them out"
+            )
+        if not 1 <= self.refresh_epochs[0] <= self.refresh_epochs[-1] < self.epochs:
+            raise InputError(
+                f"--refresh_epochs must lie between 1 and {self.epochs - 1}, the last "
+                f"epoch counted from 0; received {self.refresh_epochs}"
+            )
+
+    def members(self) -> list["Config"]:
+        """Return the settings of each member of an ensemble.
+
+        They share the vanilla model; seeds count up from this run's. A member lies in
+        `member_<number>` of the run directory.
+        """
+        return [
+            dataclasses.replace(
+                self,
+                ensemble_size=1,
+                seed=self.seed + number,
+                output_dir=str(Path(self.output_dir) / f"member_{number}"),
+                vanilla_dir=self.vanilla().output_dir,
+            )
+            for number in range(self.ensemble_size)
+        ]
 
     def vanilla(self) -> "Config":
         """Return the settings of the vanilla model that this run attacks.
@@ -215,6 +324,45 @@ class Config:
             for name, value in self.as_dict().items()
             if name not in _INCIDENTAL and saved.get(name) != value
         ]
+
+
+def _refresh_epochs(
+    given: Any, every: int | None, recipe: Recipe, epochs: int
+) -> list[int]:
+    """Return the epochs of a list, of text, or of every so many, ascending."""
+    if every is not None:
+        if given:
+            raise InputError(
+                "give either --refresh_epochs or --refresh_every; received both"
+            )
+        if every < 1:
+            raise InputError(f"--refresh_every must be at least 1; received {every}")
+        return list(range(every, epochs, every))
+    if given == "recipe":
+        return [
+            max(1, round(e * epochs / recipe.epochs)) for e in recipe.refresh_epochs
+        ]
+    try:
+        parts = given.split(",") if isinstance(given, str) else given
+        return sorted({int(part) for part in parts})
+    except ValueError:
+        raise InputError(
+            "--refresh_epochs must be epochs such as 65,130, or recipe; received "
+            f"{given!r}"
+        ) from None
+
+
+def _method_settings(method: str, given: dict[str, Any]) -> dict[str, float]:
+    """Complete the settings of a method's loss or transform."""
+    known = METHODS[method].settings
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if name not in known:
+            raise InputError(f"--{name} means nothing to --method={method}")
+        if not 0 <= value < float("inf") or (value == 0 and method == "mixup"):
+            least = "above" if method == "mixup" else "at least"
+            raise InputError(f"--{name} must be {least} 0; received {value}")
+    return dict(known) | {name: float(value) for name, value in given.items()}
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

@@ -72,6 +72,9 @@ class Split(Protocol):
     def digest(self) -> str:
         """Return a digest of ids, labels and pixels; the order does not matter."""
 
+    def divided(self, size: int) -> "tuple[Split, Split]":
+        """Return the first `size` examples, called `selection`, and the others."""
+
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """Yield `(id, image, label)` batches in order, the last one smaller.
 
@@ -113,13 +116,31 @@ class ArraySplit:
     ) -> None:
         self.dataset, self.name, self.info = dataset, name, info
         self.ids, self.images, self.labels = ids, images, labels
+        self._digest: str | None = None
+        self._tensors: list[tf.Tensor] = []
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def divided(self, size: int) -> tuple["ArraySplit", "ArraySplit"]:
+        """See `Split`."""
+        first, rest = (
+            ArraySplit(
+                *(self.dataset, name, self.info),
+                *(a[part] for a in (self.ids, self.images, self.labels)),
+            )
+            for name, part in (
+                ("selection", slice(None, size)),
+                (self.name, slice(size, None)),
+            )
+        )
+        return first, rest
+
     def digest(self) -> str:
         """See `Split`."""
-        return digest_examples(self.ids, self.labels, self.images)
+        if self._digest is None:
+            self._digest = digest_examples(self.ids, self.labels, self.images)
+        return self._digest
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
@@ -158,9 +179,12 @@ class ArraySplit:
         return starts.map(read, _AUTOTUNE, deterministic=True).prefetch(_AUTOTUNE)
 
     def _gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        with tf.device("CPU:0"):
-            arrays = [tf.constant(a) for a in (self.ids, self.images, self.labels)]
-        return lambda positions: tuple(tf.gather(a, positions) for a in arrays)
+        if not self._tensors:  # one copy for all pipelines, an ensemble has many
+            with tf.device("CPU:0"):
+                arrays = (self.ids, self.images, self.labels)
+                self._tensors = [tf.constant(array) for array in arrays]
+        tensors = self._tensors
+        return lambda positions: tuple(tf.gather(a, positions) for a in tensors)
 
 
 class StreamedSplit:
@@ -188,6 +212,18 @@ class StreamedSplit:
 
     def __len__(self) -> int:
         return self._size
+
+    def divided(self, size: int) -> tuple["StreamedSplit", "StreamedSplit"]:
+        """See `Split`."""
+        return (
+            StreamedSplit(
+                *(self.dataset, "selection", self.info, self._encoded.take(size), size)
+            ),
+            StreamedSplit(
+                *(self.dataset, self.name, self.info, self._encoded.skip(size)),
+                self._size - size,
+            ),
+        )
 
     def digest(self) -> str:
         """See `Split`."""
@@ -293,14 +329,14 @@ def load(
         )
     if name == "fashion_mnist_small":
         return _load_embedded(splits, validation_examples, split_seed, limit_examples)
-    builder = _prepared_builder(name, data_dir)
-    read = _stream if DATASETS[name].streamed else _decode
+    builder = prepared_builder(name, data_dir)
+    read = _stream if DATASETS[name].streamed else decode_records
     loaded: dict[str, Split] = {}
     for source, positions in _plan(
         builder, name, splits, validation_examples, split_seed
     ).items():
         cut = {split: chosen[:limit_examples] for split, chosen in positions.items()}
-        loaded |= read(name, _records(builder, source), cut)
+        loaded |= read(name, read_records(builder, source), cut)
     return {split: loaded[split] for split in splits}
 
 
@@ -372,7 +408,7 @@ def _check_validation_size(size: int, available: int, name: str) -> None:
         )
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> Any:
+def prepared_builder(name: str, data_dir: str | None) -> Any:
     """Return TFDS's builder with its data on disk, downloading it if need be."""
     import tensorflow_datasets as tfds
 
@@ -461,13 +497,21 @@ def _division(
     if validation_examples is not None:
         num_validation = validation_examples
         _check_validation_size(num_validation, size, name)
-    ids = _ids(_records(builder, source))
+    ids = _ids(read_records(builder, source))
     first, others = split_positions(ids, split_seed, num_validation)
     return {"validation": first, rest: others}
 
 
-def _records(builder: Any, split: str) -> tf.data.Dataset:
-    """Return a split's records in file order, images still encoded."""
+def read_records(
+    builder: Any, split: str, keys: tuple[str, ...] = ("tfds_id", "image", "label")
+) -> tf.data.Dataset:
+    """Return a split's records in file order, images still encoded.
+
+    Args:
+        builder: Of TFDS, with its data on disk.
+        split: One of TFDS's splits.
+        keys: What of each record is wanted.
+    """
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
@@ -476,9 +520,7 @@ def _records(builder: Any, split: str) -> tf.data.Dataset:
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True),
     )
-    return dataset.map(
-        lambda example: {key: example[key] for key in ("tfds_id", "image", "label")}
-    )
+    return dataset.map(lambda example: {key: example[key] for key in keys})
 
 
 def _ids(records: tf.data.Dataset) -> np.ndarray:
@@ -511,7 +553,7 @@ def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(len(positions)))
 
 
-def _decode(
+def decode_records(
     name: str, records: tf.data.Dataset, positions: dict[str, np.ndarray]
 ) -> dict[str, Split]:
     """Decode the chosen records into memory, in one pass over the file."""

@@ -12,10 +12,17 @@ or of anyone's Keras model of images in [0, 1], on a dataset's test images:
 Either writes predictions.npz, metrics.json and figures/ into the folder. With
 --robustness_index=FILE.npz, an index of the test images, everything is measured for
 each robustness level as well; a run's own index is found by itself.
+
+--shift adds the corrupted test images (CIFAR-10-C, CIFAR-100-C, ImageNet-C, or the
+same corruptions made here), --ood=cifar100,svhn_cropped foreign ones. Predictions are
+kept in the folder's shift/ and ood/, and what is there already is not computed again.
+With --limit_examples both are a quick look at so many images, kept apart in
+shift-first-N/ and ood-first-N/.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -27,7 +34,7 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Evaluate what the flags name."""
-    from ar_adals_tf import evaluation, training
+    from ar_adals_tf import evaluation, runs, training
     from ar_adals_tf.files import read_json, writable_folder
     from ar_adals_tf.outputs import num_classes
     from ar_adals_tf.robustness import RobustnessIndex
@@ -38,6 +45,8 @@ def main() -> None:
             + ("both" if FLAGS.run_dir else "neither")
         )
     num_levels, num_bins = 10, FLAGS.num_bins
+    data_dir = FLAGS.data_dir
+    division = (FLAGS.split_seed, FLAGS.validation_examples)
     if FLAGS.run_dir:
         folder = Path(FLAGS.run_dir)
         config = training.saved_config(folder)
@@ -46,8 +55,12 @@ def main() -> None:
         num_levels = config.num_levels or num_levels
         if not FLAGS["num_bins"].present:
             num_bins = config.num_bins
+        data_dir = config.data_dir
+        division = (config.split_seed, config.validation_examples)
         split = training.load_splits(config, ("test",))["test"]
-        model_file, title = folder / "model.keras", training.title(config)
+        model_file, title = folder, training.title(config)
+        models = runs.load_models(folder)
+        temperature = evaluation.saved_temperature(folder)
         index = training.find_test_index(config)
     else:
         if not FLAGS.output_dir:
@@ -57,23 +70,129 @@ def main() -> None:
         folder = writable_folder(FLAGS.output_dir, "--output_dir")
         split = command_line.load_splits("test")["test"]
         model_file, title = Path(FLAGS.model_file), Path(FLAGS.model_file).stem
-        index = None
+        models = [training.load_model(model_file)]
+        index, temperature = None, None
     if FLAGS.robustness_index:
         index = RobustnessIndex.load(FLAGS.robustness_index)
         index.verify(digest=split.digest())
-    model = training.load_model(model_file)
-    if (classes := num_classes(model)) != split.info.num_classes:
+    if (classes := num_classes(models[0])) != split.info.num_classes:
         raise InputError(
             f"{model_file} tells {classes} classes apart, {split.dataset} has "
             f"{split.info.num_classes}; choose the model's own --dataset"
         )
-    predictions = evaluation.Predictor(model)(split)
-    metrics = evaluation.measure(predictions, num_bins, index, num_levels)
+    predict = evaluation.Predictor(models)
+    predictions = predict(split)
+    metrics = evaluation.measure(predictions, num_bins, index, num_levels, temperature)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
     evaluation.write_results(folder, predictions, metrics, title)
-    print(f"{title}: {training.describe(metrics['clean'])}")
+    print(training.describe_all(title, metrics))
+    common = {"identity": runs.digest(model_file), "temperature": temperature}
+    if FLAGS.shift:
+        _shift(predict, split, folder, num_bins, data_dir, division, common)
+    if FLAGS.ood:
+        _ood(predict, predictions, split, folder, data_dir, common)
     print(f"written to {folder}")
+
+
+def _shift(
+    predict: Any,
+    split: Any,
+    folder: Path,
+    num_bins: int,
+    data_dir: str | None,
+    division: tuple[int, int | None],
+    common: dict[str, Any],
+) -> None:
+    from ar_adals_tf.shift import evaluate_shift
+    from ar_adals_tf.shifted_data import find_source, types_of
+
+    types = FLAGS.shift_types or list(types_of(split.dataset))
+    severities = [int(s) for s in FLAGS.severities]
+    name = "shift"
+    if FLAGS.run_dir and FLAGS.limit_examples:
+        name = f"shift-first-{FLAGS.limit_examples}"
+        split = _first(split, FLAGS.limit_examples)
+    source = find_source(
+        split,
+        FLAGS.shift_source,
+        types,
+        severities,
+        data_dir=data_dir,
+        split_seed=division[0],
+        validation_examples=division[1],
+    )
+    found = evaluate_shift(
+        predict,
+        split,
+        folder / name,
+        types,
+        severities,
+        source=source,
+        num_bins=num_bins,
+        **common,
+    )
+    _keep(folder, name, found)
+    print(f"corrupted images: {source.name}, {len(types)} types: {', '.join(types)}")
+    for key, values in found["overall"].items():
+        print(
+            f"  mean over {len(values['types'])} types ({key}) and severities "
+            f"{', '.join(map(str, severities))}: accuracy {values['accuracy']:.1%}, "
+            f"ECE {values['ece']:.2%}, NLL {values['nll']:.3f}, Brier "
+            f"{values['brier']:.3f}".replace("%", " %")
+        )
+
+
+def _ood(
+    predict: Any,
+    predictions: Any,
+    split: Any,
+    folder: Path,
+    data_dir: str | None,
+    common: dict[str, Any],
+) -> None:
+    from ar_adals_tf.files import read_json
+    from ar_adals_tf.ood import evaluate_ood
+
+    limit = FLAGS.limit_examples
+    name = f"ood-first-{limit}" if FLAGS.run_dir and limit else "ood"
+    found = evaluate_ood(
+        predict,
+        predictions,
+        split,
+        FLAGS.ood,
+        folder / name,
+        data_dir=data_dir,
+        limit_examples=limit,
+        **common,
+    )
+    before = read_json(folder / "metrics.json").get(name, {})
+    _keep(folder, name, before | found)
+    for other, scores in found.items():
+        print(
+            f"{other}: AUROC {scores['auroc']:.3f}, AUPR {scores['aupr']:.3f}, FPR at "
+            f"95 % recall {scores['fpr_at_95_recall']:.3f} "
+            f"({scores['num_examples']} images, by entropy)"
+        )
+
+
+def _keep(folder: Path, name: str, found: dict[str, Any]) -> None:
+    from ar_adals_tf.files import read_json, write_json
+
+    path = folder / "metrics.json"
+    write_json(path, read_json(path) | {name: found})
+
+
+def _first(split: Any, limit: int) -> Any:
+    from ar_adals_tf.datasets import ArraySplit
+
+    if not isinstance(split, ArraySplit):
+        raise InputError(
+            "--limit_examples with --run_dir does not work on streamed images; train "
+            "with --limit_examples instead"
+        )
+    arrays = (split.ids[:limit], split.images[:limit], split.labels[:limit])
+    return ArraySplit(split.dataset, split.name, split.info, *arrays)
 
 
 command_line.define_data_flags()
@@ -83,6 +202,25 @@ flags.DEFINE_string("model_file", None, "Anyone's .keras file.")
 flags.DEFINE_string("output_dir", None, "Where --model_file's results go.")
 flags.DEFINE_string(
     "robustness_index", None, "Index of the test images, for measures by level."
+)
+flags.DEFINE_bool("shift", False, "Evaluate on corrupted test images as well.")
+flags.DEFINE_list(
+    "shift_types",
+    None,
+    "Types of corruption, such as fog,contrast; the default is the paper's list for "
+    "the dataset, for other datasets all of them.",
+)
+flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities, 1 to 5.")
+flags.DEFINE_enum(
+    "shift_source",
+    "auto",
+    ["auto", "tfds", "published", "generated"],
+    "Where corrupted images come from. tfds: TensorFlow Datasets, downloaded if need "
+    "be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. generated: "
+    "made here. auto: one of the first two if all of it is on disk, else made here.",
+)
+flags.DEFINE_list(
+    "ood", None, "Foreign datasets, whose test images are predicted: cifar100,..."
 )
 flags.adopt_module_key_flags(command_line)
 

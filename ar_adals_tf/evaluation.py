@@ -1,5 +1,6 @@
 """What a trained model predicts, and how well its confidence agrees with the truth."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from ar_adals_tf import calibration, figures
+from ar_adals_tf import calibration, figures, runs
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, write_json
+from ar_adals_tf.files import atomic_write, read_json, write_json
 from ar_adals_tf.outputs import logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.temperature import apply_temperature, fit_temperature
 
 _BATCH = 500
 
@@ -79,10 +81,13 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """A model's predictions, compiled once for many splits.
+    """A model's predictions, or an ensemble's, compiled once for many splits.
+
+    The logits of an ensemble are the logarithm of its averaged probabilities.
 
     Args:
-        model: A built classifier of images in [0, 1].
+        model: A built classifier of images in [0, 1], or several of one shape, whose
+            probabilities are averaged.
         from_logits: Whether it returns logits; None finds out.
 
     Example:
@@ -90,10 +95,21 @@ class Predictor:
         >>> predict(splits["test"]).probabilities     # (N, Z)
     """
 
-    def __init__(self, model: keras.Model, from_logits: bool | None = None) -> None:
-        self._shape = tuple(model.input_shape[1:])
+    def __init__(
+        self,
+        model: keras.Model | Sequence[keras.Model],
+        from_logits: bool | None = None,
+    ) -> None:
+        models = [model] if isinstance(model, keras.Model) else list(model)
+        self._shape = tuple(models[0].input_shape[1:])
+        members = [logits_fn(member, from_logits) for member in models]
+
+        def averaged(images: tf.Tensor) -> tf.Tensor:
+            logs = tf.stack([tf.nn.log_softmax(member(images)) for member in members])
+            return tf.reduce_logsumexp(logs, axis=0) - np.log(len(members))
+
         self._function = tf.function(
-            logits_fn(model, from_logits), reduce_retracing=True
+            members[0] if len(members) == 1 else averaged, reduce_retracing=True
         )
 
     def __call__(self, split: Split, verbose: bool = True) -> Predictions:
@@ -119,6 +135,58 @@ class Predictor:
         return Predictions(ids.astype("S"), labels, logits)
 
 
+def run_predictor(run_dir: str | Path) -> Predictor:
+    """Return the predictor of a run, a single model or an ensemble.
+
+    Raises:
+        InputError: If it is no run, or a model is missing or damaged.
+
+    Example:
+        >>> predict = run_predictor("runs/cifar10-vanilla-ensemble5-0")
+        >>> predict(splits["test"]).probabilities     # the members' mean
+    """
+    return Predictor(runs.load_models(run_dir))
+
+
+def scaled(predictions: Predictions, temperature: float) -> Predictions:
+    """Return the predictions with their logits divided by a temperature.
+
+    Example:
+        >>> scaled(predictions, saved_temperature("runs/cifar10-vanilla-0"))
+    """
+    return predictions._replace(
+        logits=(predictions.logits / temperature).astype(np.float32)
+    )
+
+
+def fit_and_save_temperature(folder: str | Path, validation: Predictions) -> float:
+    """Fit the temperature on validation predictions and keep it in the run.
+
+    Returns:
+        T, also in `temperature.json` beside the validation NLL before and after.
+    """
+    labels, logits = validation.labels, validation.logits
+    value = fit_temperature(labels, logits)
+    before, after = (
+        calibration.negative_log_likelihood(labels, apply_temperature(logits, t))
+        for t in (1.0, value)
+    )
+    content = {
+        "temperature": value,
+        "validation_examples": len(labels),
+        "nll_before": float(before),
+        "nll_after": float(after),
+    }
+    write_json(Path(folder) / "temperature.json", content)
+    return value
+
+
+def saved_temperature(run_dir: str | Path) -> float | None:
+    """Return a run's temperature; None if there were no validation images to fit it."""
+    path = Path(run_dir) / "temperature.json"
+    return read_json(path)["temperature"] if path.exists() else None
+
+
 def _save_npz(path: str | Path, **arrays: Any) -> None:
     with atomic_write(path) as aside, open(aside, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -129,6 +197,7 @@ def measure(
     num_bins: int,
     index: RobustnessIndex | None = None,
     num_levels: int = 10,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """Return the measures of clean predictions, ready for JSON.
 
@@ -137,14 +206,25 @@ def measure(
         num_bins: Of every ECE.
         index: Robustness index of the test set, for the measures by level.
         num_levels: R; fewer if there are fewer images.
+        temperature: T of the run, for the same measures with it.
 
     Returns:
-        `clean`, see `calibration.summary`, and with an index `by_level` with
-        `accuracy`, `confidence`, `ece` and `counts`, level 0 first.
+        `clean`, see `calibration.summary`, `more`, see `calibration.more_measures`,
+        and with an index `by_level` with `accuracy`, `confidence`, `ece` and `counts`,
+        level 0 first. With a temperature also `temperature_scaled`, which has
+        `temperature` besides, `temperature_scaled_more` and
+        `temperature_scaled_by_level`.
     """
+    if temperature is not None:
+        unscaled = measure(predictions, num_bins, index, num_levels)
+        other = measure(scaled(predictions, temperature), num_bins, index, num_levels)
+        clean = other.pop("clean") | {"temperature": temperature}
+        renamed = {f"temperature_scaled_{name}": found for name, found in other.items()}
+        return unscaled | {"temperature_scaled": clean} | renamed
     labels, probabilities = predictions.labels, predictions.probabilities
     metrics: dict[str, Any] = {
-        "clean": calibration.summary(labels, probabilities, num_bins)
+        "clean": calibration.summary(labels, probabilities, num_bins),
+        "more": calibration.more_measures(labels, probabilities, num_bins),
     }
     if index is not None:
         num_levels = min(num_levels, len(index))
@@ -183,6 +263,7 @@ def write_results(
     metrics: dict[str, Any],
     title: str,
     p_by_epoch: np.ndarray | None = None,
+    refresh_epochs: Sequence[int] = (),
 ) -> None:
     """Write predictions, pictures and, last of all, `metrics.json` into a folder.
 
@@ -192,6 +273,7 @@ def write_results(
         metrics: From `measure`.
         title: What the pictures are titled.
         p_by_epoch: `(epochs, R)`, the soft labels of the correct class, if they moved.
+        refresh_epochs: When the levels were cut anew.
     """
     folder = Path(folder)
     predictions.save(folder / "predictions.npz")
@@ -209,7 +291,8 @@ def write_results(
         )
     if p_by_epoch is not None and len(p_by_epoch) > 1:
         figures.save(
-            figures.soft_labels(p_by_epoch, title=title), pictures / "soft_labels.png"
+            figures.soft_labels(p_by_epoch, refresh_epochs, title),
+            pictures / "soft_labels.png",
         )
     write_json(folder / "metrics.json", metrics)
 

@@ -86,9 +86,22 @@ CAPTIONS = {
         "It falls while the level's validation images are overconfident and settles "
         "when they are not."
     ),
+    "over_setting": (
+        "One training a value. A flat stretch means that the choice hardly matters; a "
+        "jagged line, that the differences are noise."
+    ),
     "boxes_by_severity": (
         "Boxes: quartiles over the types of corruption, the line in them the median; "
         'whiskers: the least and the greatest. At "test", the clean test set.'
+    ),
+    "by_number_of_levels": (
+        "Into how many robustness levels the training images are cut; R = 1 is AdaLS. "
+        "Lower is better: look at how little is gained beyond a few levels."
+    ),
+    "single_and_ensemble": (
+        "Averaging models adds accuracy and takes away confidence. That helps where a "
+        "single model is overconfident (confidence above accuracy) and harms where it "
+        "is calibrated."
     ),
     "entropy_histograms": (
         "Left: images of the kind the model was trained for, where low entropy is "
@@ -492,6 +505,66 @@ def soft_labels(
 
 
 @_styled
+def over_setting(
+    values: Sequence[float],
+    measures: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str = "ECE (%)",
+    scale: float = 100.0,
+    chosen: float | None = None,
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Draw measures over the values of a setting, such as ECE over alpha.
+
+    Args:
+        values: The setting's, in any order; drawn evenly spaced.
+        measures: By name, one number a value.
+        xlabel: The setting.
+        ylabel: The measure and its unit.
+        scale: What the measures are multiplied by, 100 for percent.
+        chosen: One of `values`, to be marked.
+        title: Such as the method and the images.
+        caption: What to see; None for `CAPTIONS["over_setting"]`.
+
+    Raises:
+        InputError: If a measure has not one number a value.
+    """
+    _need_some("measures", measures)
+    for name, numbers in measures.items():
+        if len(numbers) != len(values):
+            raise InputError(
+                f"every value needs one number; received {len(values)} values and "
+                f"{len(numbers)} of {name!r}"
+            )
+    order = np.argsort(values)
+    figure = _figure(5.4, 4.0)
+    axes = figure.subplots()
+    for name, style in method_styles(list(measures)).items():
+        _line(
+            axes,
+            np.arange(len(order)),
+            scale * np.asarray(measures[name])[order],
+            style,
+        )
+    axes.set_xticks(np.arange(len(order)), [f"{values[i]:g}" for i in order])
+    if chosen is not None:
+        at = int(np.flatnonzero(np.asarray(values)[order] == chosen)[0])
+        axes.axvline(at, color=_GREY, linestyle=":", linewidth=1)
+        axes.text(
+            *(at, 0.02, " chosen"),
+            color=_GREY,
+            fontsize=8,
+            transform=axes.get_xaxis_transform(),
+        )
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if len(measures) > 1:
+        _legend(figure, _handles(list(measures)))
+    return _captioned(figure, "over_setting", caption)
+
+
+@_styled
 def boxes_by_severity(
     clean: Mapping[str, float],
     shifted: Mapping[str, np.ndarray],
@@ -657,6 +730,113 @@ def level_agreement(
     axes.set_title(f"Robustness levels by {first} and by {second}")
     figure.colorbar(image, ax=axes, label=f"Share of the level by {first} (%)")
     return _captioned(figure, "level_agreement", caption)
+
+
+@_styled
+def by_number_of_levels(
+    values: Mapping[str, Mapping[int, float]],
+    ylabel: str = "ECE (%)",
+    scale: float = 100.0,
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Draw a measure against the number of robustness levels, R.
+
+    Args:
+        values: By line, such as "clean test set", the measure by R.
+        ylabel: The measure and its unit.
+        scale: What the values are multiplied by, 100 for percent.
+        title: Such as the dataset.
+        caption: What to see; None for `CAPTIONS["by_number_of_levels"]`.
+    """
+    _need_some("values", values)
+    figure = _figure(5.4, 3.8)
+    axes = figure.subplots()
+    looks = (("#0072b2", "D", "-"), ("#d55e00", "s", "--"))
+    for i, (name, line) in enumerate(values.items()):
+        color, marker, linestyle = looks[i % len(looks)]
+        x = sorted(line)
+        y = [scale * line[r] for r in x]
+        axes.plot(x, y, color=color, marker=marker, linestyle=linestyle, label=name)
+    numbers = sorted({r for line in values.values() for r in line})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers, [str(r) for r in numbers])
+    axes.minorticks_off()
+    highest = max((y for line in values.values() for y in line.values()), default=0)
+    axes.set_ylim(0, 1.1 * scale * highest or 1)
+    axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
+    _legend(figure, _drawn(axes))
+    return _captioned(figure, "by_number_of_levels", caption)
+
+
+@_styled
+def single_and_ensemble(
+    single: Mapping[str, tuple[float, float]],
+    ensemble: Mapping[str, tuple[float, float]],
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Compare accuracy and confidence of single models and of their ensembles.
+
+    Args:
+        single: By method, accuracy and mean confidence of one model, in [0, 1].
+        ensemble: The same of several models averaged; the same methods.
+        title: Such as the dataset.
+        caption: What to see; None for `CAPTIONS["single_and_ensemble"]`.
+
+    Raises:
+        InputError: If the methods differ.
+    """
+    _need_some("single", single)
+    if list(single) != list(ensemble):
+        raise InputError(
+            "single and ensemble must hold the same methods; received "
+            f"{list(single)} and {list(ensemble)}; evaluate every method both ways"
+        )
+    figure = _figure(max(5.0, 1.8 + 1.35 * len(single)), 3.9)
+    axes = figure.subplots()
+    for i, name in enumerate(single):
+        for x, (accuracy, confidence) in (
+            (i - 0.17, single[name]),
+            (i + 0.17, ensemble[name]),
+        ):
+            over = confidence > accuracy
+            axes.vlines(
+                x,
+                100 * accuracy,
+                100 * confidence,
+                color=_OVER if over else _UNDER,
+                linestyle="-" if over else ":",
+                linewidth=2.4,
+            )
+            axes.plot(x, 100 * accuracy, "s", color="#222222", markersize=7)
+            hollow = "white" if x > i else "#a63603"
+            axes.plot(
+                x,
+                100 * confidence,
+                "o",
+                color="#a63603",
+                markerfacecolor=hollow,
+                markersize=7,
+            )
+    labels = [style.label for style in method_styles(list(single)).values()]
+    axes.set_xticks(range(len(single)), [textwrap.fill(one, 14) for one in labels])
+    axes.tick_params(axis="x", length=0)
+    axes.set(xlim=(-0.6, len(single) - 0.4), ylabel="Accuracy, confidence (%)")
+    axes.set_title(title)
+    square: dict[str, Any] = {"marker": "s", "color": "#222222", "linestyle": ""}
+    round_: dict[str, Any] = {"marker": "o", "color": "#a63603", "linestyle": ""}
+    handles = [
+        Line2D([], [], **square, label="accuracy"),
+        Line2D([], [], **round_, label="confidence, single (left)"),
+        Line2D([], [], **round_, markerfacecolor="white", label="confidence, ensemble"),
+        Line2D([], [], color=_OVER, linewidth=2.4, label="overconfident"),
+        Line2D(
+            [], [], color=_UNDER, linestyle=":", linewidth=2.4, label="underconfident"
+        ),
+    ]
+    _legend(figure, handles)
+    return _captioned(figure, "single_and_ensemble", caption)
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 160) -> None:

@@ -1,11 +1,15 @@
 """The training methods, all of them one algorithm with different settings.
 
 A method decides how many robustness levels there are and whether their soft labels
-move: `vanilla` and `ls` are Algorithm 1 with one level and alpha 0.
+move: `vanilla` and `ls` are Algorithm 1 with one level and alpha 0. The rivals have
+vanilla's labels and a loss, or a transform of the batch, of their own.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from ar_adals_tf import losses
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing, p_from_epsilon
 
 
@@ -19,12 +23,24 @@ class Method:
         by_robustness: Whether there is a soft label for each robustness level, which
             needs a robustness index.
         smoothed: Whether the labels start softened, by `label_smoothing`.
+        joint: Whether the members of an ensemble share soft labels, which follow
+            their averaged validation probabilities.
+        loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`;
+            None: cross-entropy.
+        transform: Of a batch's images and soft labels: a function of these, a seed
+            `(2,)` and its settings; None: none.
+        settings: The settings of loss or transform and their defaults, each a flag
+            of this name; the function's own name for it comes after the first `_`.
     """
 
     title: str
     adaptive: bool = False
     by_robustness: bool = False
     smoothed: bool = False
+    joint: bool = False
+    loss: Callable[..., Any] | None = None
+    transform: Callable[..., Any] | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 METHODS: dict[str, Method] = {
@@ -32,7 +48,28 @@ METHODS: dict[str, Method] = {
     "ls": Method("Label smoothing", smoothed=True),
     "adals": Method("AdaLS", adaptive=True),
     "ar_adals": Method("AR-AdaLS", adaptive=True, by_robustness=True),
+    "ar_adals_of_ensemble": Method(
+        "AR-AdaLS of Ensemble", adaptive=True, by_robustness=True, joint=True
+    ),
+    "focal": Method("Focal loss", loss=losses.focal, settings={"focal_gamma": 3.0}),
+    "flsd": Method("FLSD-53", loss=losses.sample_dependent_focal),
+    "mbls": Method(
+        "MbLS",
+        loss=losses.margin_smoothing,
+        settings={"mbls_margin": 10.0, "mbls_weight": 0.1},
+    ),
+    "mixup": Method("Mixup", transform=losses.mixup, settings={"mixup_alpha": 0.2}),
 }
+
+
+def own_names(settings: Mapping[str, float]) -> dict[str, float]:
+    """Return a method's settings by the names of its function's arguments.
+
+    Example:
+        >>> own_names({"mbls_margin": 10.0})
+        {'margin': 10.0}
+    """
+    return {name.partition("_")[2]: value for name, value in settings.items()}
 
 
 def make_smoothing(

@@ -4,8 +4,8 @@
 
 trains four classifiers on the 5,000 Fashion-MNIST images that come with the package,
 with hard labels, label smoothing, AdaLS and AR-AdaLS, measures their calibration on
-clean and on corrupted test images, prints the comparison and draws it into
-runs/quickstart. What is there already is not computed again.
+clean and on corrupted test images, prints the comparison and makes a report of it,
+runs/quickstart/report/index.html. What is there already is not computed again.
 """
 
 import time
@@ -25,6 +25,14 @@ CORRUPTIONS = ("gaussian_noise", "impulse_noise", "contrast", "gaussian_blur")
 
 #: A CW-L2 of 3 x 40 instead of 3 x 500 iterations, with a bolder step and start.
 REDUCED_ATTACK = {"iterations": 40, "learning_rate": 0.05, "initial_constant": 1.0}
+
+#: Pictures of the report that are worth a look first.
+PICTURES = {
+    "figure_3_fashion_mnist_small": "calibration error, clean and corrupted",
+    "figure_1": "accuracy, confidence and ECE by robustness level",
+    "figure_2c_fashion_mnist_small": "calibration error of three methods by level",
+    "soft_labels_fashion_mnist_small_ar_adals": "how the soft labels moved",
+}
 
 _CHECKED = 100  # images on which the reduced attack is held against the full one
 
@@ -54,13 +62,10 @@ def main() -> None:
     print(f"\nthe reduced CW-L2: {_fidelity(folder / 'vanilla', splits['validation'])}")
     metrics = {method: _measure(run, splits["test"]) for method, run in runs.items()}
     print("\n" + _table(metrics))
-    pictures = _draw(folder, metrics)
-    print("\nPictures to look at:")
-    for path, caption in pictures.items():
-        print(f"  {path}  {caption}")
+    _report(folder)
     print(
         f"\nDone in {time.perf_counter() - started:.0f} s. One seed, small images and "
-        "20 epochs: see README.md for what a full CIFAR-10 run gives."
+        "20 epochs: baselines/ has three seeds, and the commands of the paper's runs."
     )
 
 
@@ -69,7 +74,7 @@ def _fidelity(vanilla: Path, split: Any) -> str:
     import numpy as np
     from scipy.stats import spearmanr
 
-    from ar_adals_tf import training
+    from ar_adals_tf import runs
     from ar_adals_tf.attacks import prepare
     from ar_adals_tf.files import read_json, write_json
     from ar_adals_tf.robustness import RobustnessIndex
@@ -77,11 +82,11 @@ def _fidelity(vanilla: Path, split: Any) -> str:
     path = vanilla / "robustness" / "fidelity.json"
     if not path.exists():
         index = RobustnessIndex.load(
-            training.index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
+            runs.index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
         )
         images = split.images[:_CHECKED].astype(np.float32) / np.float32(255)
         full = prepare(
-            "cw", training.load_model(vanilla / "model.keras"), keep_adversarial=False
+            "cw", runs.load_model(vanilla / "model.keras"), keep_adversarial=False
         )(images)
         reduced = index.distances[: len(images)]
         write_json(
@@ -103,21 +108,29 @@ def _fidelity(vanilla: Path, split: Any) -> str:
 
 def _measure(run: Path, split: Any) -> dict[str, Any]:
     """Complete a run's metrics by robustness level and under shift."""
-    from ar_adals_tf import evaluation, training
+    from ar_adals_tf import evaluation, runs
     from ar_adals_tf.files import read_json, write_json
     from ar_adals_tf.shift import evaluate_shift
 
     metrics = read_json(run / "metrics.json")
     if "shift" in metrics:
         return metrics
-    config = training.saved_config(run)
-    index = training.find_test_index(config)
+    config = runs.saved_config(run)
+    temperature = evaluation.saved_temperature(run)
     metrics |= evaluation.measure(
-        evaluation.Predictions.load(run / "predictions.npz"), config.num_bins, index
+        evaluation.Predictions.load(run / "predictions.npz"),
+        config.num_bins,
+        runs.find_test_index(config),
+        temperature=temperature,
     )
-    predict = evaluation.Predictor(training.load_model(run / "model.keras"))
     metrics["shift"] = evaluate_shift(
-        predict, split, run / "shift", CORRUPTIONS, num_bins=config.num_bins
+        evaluation.run_predictor(run),
+        split,
+        run / "shift",
+        CORRUPTIONS,
+        num_bins=config.num_bins,
+        temperature=temperature,
+        identity=runs.digest(run),
     )
     write_json(run / "metrics.json", metrics)
     return metrics
@@ -148,61 +161,22 @@ def _table(metrics: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _draw(folder: Path, metrics: dict[str, dict[str, Any]]) -> dict[Path, str]:
-    """Draw the pictures of the comparison and return their captions by path."""
-    import numpy as np
+def _report(folder: Path) -> None:
+    """Write the report of the runs and say where it is."""
+    from ar_adals_tf.page import write_report
 
-    from ar_adals_tf import calibration, evaluation, figures
-
-    def shifted(found: dict[str, Any], measure: str) -> Any:
-        shift = found["shift"]
-        return np.array(
-            [
-                [shift["by_type"][t][str(s)][measure] for t in shift["types"]]
-                for s in shift["severities"]
-            ]
-        )
-
-    predictions = {
-        method: evaluation.Predictions.load(folder / method / "predictions.npz")
-        for method in metrics
-    }
-    bins = {
-        method: calibration.reliability_bins(p.labels, p.probabilities)
-        for method, p in predictions.items()
-    }
-    drawn = {
-        "ece_under_shift.png": (
-            figures.boxes_by_severity(
-                {m: found["clean"]["ece"] for m, found in metrics.items()},
-                {m: shifted(found, "ece") for m, found in metrics.items()},
-                title="Fashion-MNIST (small), clean and corrupted",
-            ),
-            "calibration error of the four methods, clean and corrupted",
-        ),
-        "robustness_levels.png": (
-            figures.levels(
-                {
-                    method: evaluation.level_measures(metrics[method])
-                    for method in ("vanilla", "ar_adals")
-                },
-                ece=True,
-            ),
-            "accuracy, confidence and ECE by robustness level (the paper's Figure 1)",
-        ),
-        "reliability.png": (
-            figures.reliability_curves(bins, "Fashion-MNIST (small), clean"),
-            "accuracy against confidence",
-        ),
-    }
-    captions = {}
-    for name, (figure, caption) in drawn.items():
-        figures.save(figure, folder / name)
-        captions[folder / name] = caption
-    own = folder / "ar_adals" / "figures" / "soft_labels.png"
-    if own.exists():
-        captions[own] = "the soft label of each robustness level over the epochs"
-    return captions
+    page = write_report(
+        [folder / method for method in METHODS],
+        folder / "report",
+        "AR-AdaLS in a few minutes",
+        f"python -m ar_adals_tf.quickstart --output_dir={folder}",
+    )
+    print(f"\nThe whole report, one page with every table and figure:\n  {page}")
+    print("Pictures of it to look at first:")
+    for name, caption in PICTURES.items():
+        path = page.parent / "figures" / f"{name}.png"
+        if path.exists():
+            print(f"  {path}  {caption}")
 
 
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from ar_adals_tf.attacks import attack_settings, prepare
+from ar_adals_tf.attacks.engine import Runner
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.digests import digest_examples, digest_model
 from ar_adals_tf.errors import InputError
@@ -95,6 +96,7 @@ class RobustnessIndex:
         dataset: str = "arrays",
         split: str = "",
         shards_dir: str | Path | None = None,
+        runner: Runner | None = None,
         verbose: bool = True,
         **settings: Any,
     ) -> "RobustnessIndex":
@@ -116,6 +118,9 @@ class RobustnessIndex:
             split: Likewise.
             shards_dir: A folder for intermediate results: a computation that was
                 killed goes on from there.
+            runner: What `attacks.prepare` made of this very model, attack and
+                settings, so that a model attacked again and again in training is
+                compiled once; None: made here.
             verbose: Whether to show a progress bar with the time left.
             **settings: Of the attack, such as `iterations=500`; see
                 `ar_adals_tf.attacks`.
@@ -125,7 +130,7 @@ class RobustnessIndex:
                 settings, or on a `shards_dir` of another computation.
         """
         source = _as_source(images, labels, ids, dataset, split)
-        runner = prepare(attack, model, keep_adversarial=False, **settings)
+        runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
         metadata: dict[str, Any] = {
             "format": _FORMAT,
             "dataset": source.dataset,
@@ -192,6 +197,23 @@ class RobustnessIndex:
         order = np.lexsort((self.ids, self.distances))
         levels[order] = np.arange(count) * num_levels // count
         return levels
+
+    def subset(self, ids: np.ndarray) -> "RobustnessIndex":
+        """Return the index of some of its examples only, without a digest.
+
+        Raises:
+            InputError: If an id is not in the index.
+        """
+        missing = self.missing(ids)
+        if len(missing):
+            raise InputError(
+                f"{len(missing)} of {len(ids)} images are not in the robustness index, "
+                f"the first is {missing[0]!r}; compute the index of this very split"
+            )
+        order = np.argsort(self.ids)
+        at = order[np.searchsorted(self.ids, ids, sorter=order)]
+        metadata = {k: v for k, v in self.metadata.items() if k != "digest"}
+        return RobustnessIndex(ids, self.distances[at], self.found[at], metadata)
 
     def missing(self, ids: np.ndarray) -> np.ndarray:
         """Return those of `ids` that the index does not have."""

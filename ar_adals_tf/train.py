@@ -13,9 +13,15 @@ labels by robustness level, evaluates it, and writes everything into a run direc
     history.csv        a row an epoch: losses, accuracies, each level's soft label
     smoothing.json     the soft labels at the end
     predictions.npz    labels and probabilities of the clean test images
-    metrics.json       accuracy, ECE, NLL, Brier, mean confidence; by level
+    temperature.json   the temperature fitted on the validation images
+    metrics.json       accuracy, ECE, NLL, Brier, mean confidence; by level; with the
+                       temperature; on the validation images
     figures/           reliability diagram, robustness levels, soft labels
     tensorboard/       the history for TensorBoard
+
+With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run's own
+predictions are their mean. With --refresh_epochs, robustness/epoch_65/ and the like
+keep the index of each refresh.
 
 Settings that are left out come from the dataset's recipe. A finished command says so
 and changes nothing; an interrupted one goes on after its last whole epoch. Try it out

@@ -1,9 +1,5 @@
 """Training one run from its settings to its results, resumable at every epoch."""
 
-import csv
-import dataclasses
-import io
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +8,40 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf import checkpoint, datasets, evaluation, models
-from ar_adals_tf.callbacks import ARAdaLS
-from ar_adals_tf.config import Config
-from ar_adals_tf.datasets import ArraySplit, Split
+from ar_adals_tf import datasets, evaluation, rankings
+from ar_adals_tf.config import LEVELS_FROM, Config
+from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
-from ar_adals_tf.join import RobustnessLevels, soft_labels
-from ar_adals_tf.methods import METHODS, make_smoothing
-from ar_adals_tf.progress import progress_bar
-from ar_adals_tf.recipes import RECIPES
+from ar_adals_tf.files import atomic_write, writable_folder, write_json
+from ar_adals_tf.fitting import Fitted, build_model, fit
+from ar_adals_tf.methods import METHODS
 from ar_adals_tf.robustness import RobustnessIndex, versions
-from ar_adals_tf.schedules import RecipeSchedule
-from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.runs import (
+    check_members,
+    compute_index,
+    find_test_index,
+    index_path,
+    is_finished,
+    load_model,
+    member_folders,
+    saved_config,
+)
+
+__all__ = [
+    "build_model",
+    "describe",
+    "describe_all",
+    "find_test_index",
+    "index_path",
+    "is_finished",
+    "level_indexes",
+    "load_model",
+    "load_splits",
+    "saved_config",
+    "title",
+    "train",
+    "vanilla_indexes",
+]
 
 Splits = Mapping[str, Split]
 
@@ -35,20 +52,23 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     The vanilla model and the robustness indexes that the method needs are looked for
     in `config.vanilla()`'s directory and made there if they are absent. A finished run
     is left as it is; an interrupted one goes on after its last whole epoch, to the
-    same result.
+    same result. The members of an ensemble are runs of their own, one after another,
+    unless the method trains them in lockstep.
 
     Args:
         config: The settings.
         splits: The data, if it is loaded already.
 
     Raises:
-        InputError: If the directory holds a run with other settings, and on whatever
-            the parts of the job refuse.
+        InputError: If the directory holds a run with other settings, if an ensemble
+            has lost a member, and on whatever the parts of the job refuse.
         FloatingPointError: If the loss is no longer a number.
     """
     run = writable_folder(config.output_dir, "--output_dir")
     say = print if config.verbose else _silent
     if is_finished(config, run):
+        check_members(config, run)
+        (run / "checkpoint.npz").unlink(missing_ok=True)
         say(f"{run} is finished already; nothing to do.")
         return run
     if config.deterministic:
@@ -56,27 +76,32 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     splits = splits or load_splits(config)
     indexes: dict[str, RobustnessIndex] = {}
     if METHODS[config.method].by_robustness:
-        indexes = vanilla_indexes(config, splits)
+        indexes = level_indexes(config, splits)
     # Written before training, so that an interrupted run knows what it is.
     write_json(run / "config.json", {**config.as_dict(), "versions": versions()})
     say(f"training {title(config)} on {config.dataset} in {run}")
-    model, history, smoothing = _fit(config, run, splits, indexes)
-    with atomic_write(run / "model.keras") as aside:
-        _without_optimizer(model).save(aside)
-    write_json(run / "smoothing.json", smoothing.state() | {"alpha": config.alpha})
-    predictions = evaluation.Predictor(model)(splits["test"], config.verbose)
-    metrics = evaluation.measure(
-        predictions, config.num_bins, indexes.get("test"), config.num_levels or 10
-    )
-    p_by_epoch = None
-    if METHODS[config.method].adaptive:
-        p_by_epoch = np.array(
-            [[row[f"p/{r}"] for r in range(smoothing.num_levels)] for row in history]
-        )
-    evaluation.write_results(run, predictions, metrics, title(config), p_by_epoch)
+    if config.ensemble_size > 1 and not config.is_joint:
+        for member in config.members():
+            train(member, splits)
+        fitted = None
+    else:
+        parts, own = _without_selection(config, splits, indexes)
+        fitted = fit(config, run, parts, own)
+        _save_models(config, run, fitted)
+    metrics = _measure_and_write(config, run, splits, indexes.get("test"), fitted)
     (run / "checkpoint.npz").unlink(missing_ok=True)
-    say(f"{title(config)}: {describe(metrics['clean'])}")
+    say(describe_all(title(config), metrics))
     return run
+
+
+def describe_all(title: str, metrics: Mapping[str, Any]) -> str:
+    """Return a line of clean measures, and one of those with the temperature."""
+    lines = [f"{title}: {describe(metrics['clean'])}"]
+    if "temperature_scaled" in metrics:
+        scaled = metrics["temperature_scaled"]
+        with_temperature = f"{title} + temperature {scaled['temperature']:.3f}"
+        lines.append(f"{with_temperature}: {describe(scaled)}")
+    return "\n".join(lines)
 
 
 def describe(clean: Mapping[str, Any]) -> str:
@@ -93,64 +118,9 @@ def describe(clean: Mapping[str, Any]) -> str:
     ).replace("%", " %")
 
 
-def is_finished(config: Config, run: Path) -> bool:
-    """Tell whether a directory holds this run, finished.
-
-    Raises:
-        InputError: If it holds a run with other settings.
-    """
-    if not (run / "config.json").exists():
-        return False
-    differences = config.differences(saved_config(run).as_dict())
-    begun = any((run / name).exists() for name in ("checkpoint.npz", "metrics.json"))
-    if differences and begun:
-        raise InputError(
-            f"{run} holds a run with other settings ({'; '.join(differences)}); give "
-            "another --output_dir, or the settings of that run"
-        )
-    return (run / "metrics.json").exists()
-
-
-def saved_config(run: Path) -> Config:
-    """Return the settings that a run directory was made with.
-
-    Raises:
-        InputError: If it is none.
-    """
-    path = run / "config.json"
-    if not path.exists():
-        raise InputError(
-            f"{run} is no run directory (it has no config.json); give the --output_dir "
-            "of python -m ar_adals_tf.train"
-        )
-    saved = read_json(path)
-    names = [field.name for field in dataclasses.fields(Config)]
-    missing = [n for n in names if not isinstance(saved, dict) or n not in saved]
-    if missing:
-        raise InputError(
-            f"{path} lacks the setting {missing[0]}; it is damaged or of another "
-            "version: give another folder"
-        )
-    return Config(**{name: saved[name] for name in names})
-
-
 def title(config: Config) -> str:
     """Return what people call a run."""
-    return METHODS[config.method].title
-
-
-def find_test_index(config: Config) -> RobustnessIndex | None:
-    """Return the vanilla model's index of the test images, if there is one.
-
-    A run that needs no index itself shares the one of the runs beside it.
-    """
-    folder = Path(config.vanilla().output_dir) / "robustness"
-    paths = sorted(folder.glob("*/test.npz"))
-    if config.attack:
-        paths = [
-            index_path(folder.parent, config.attack, config.attack_settings, "test")
-        ]
-    return RobustnessIndex.load(paths[0]) if paths and paths[0].exists() else None
+    return config.title
 
 
 def load_splits(
@@ -167,15 +137,40 @@ def load_splits(
     )
 
 
+def level_indexes(config: Config, splits: Splits) -> dict[str, RobustnessIndex]:
+    """Find or make what the levels of every split are cut from.
+
+    The levels of the test set serve the measures alone; they are always cut by
+    robustness, so that all runs are measured on the same ones, and left out where
+    there is no index of it yet and this run attacks nothing.
+    """
+    kind = config.levels_from
+    if kind == LEVELS_FROM[0]:
+        return vanilla_indexes(config, splits)
+    folder = Path(config.vanilla().output_dir)
+    settings, model = {"seed": config.seed}, None
+    if kind != "random":
+        settings, model = {}, _vanilla_model(config, splits)
+    indexes = {}
+    for name in ("train", "validation"):
+        path = index_path(folder, str(kind), settings, name)
+        if path.exists():
+            indexes[name] = RobustnessIndex.load(path)
+            indexes[name].verify(model, digest=splits[name].digest(), split=name)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            indexes[name] = rankings.ranking(
+                str(kind), splits[name], model, config.seed, config.verbose
+            )
+            indexes[name].save(path)
+    test = find_test_index(config)
+    return indexes if test is None else indexes | {"test": test}
+
+
 def vanilla_indexes(config: Config, splits: Splits) -> dict[str, RobustnessIndex]:
     """Find or make the vanilla model and its robustness index of every split."""
-    vanilla = config.vanilla()
-    folder = Path(vanilla.output_dir)
-    if config.vanilla_dir and (folder / "metrics.json").exists():
-        _check_same_data(vanilla, folder)
-    else:
-        train(vanilla, splits)
-    model = load_model(folder / "model.keras")
+    folder = Path(config.vanilla().output_dir)
+    model = _vanilla_model(config, splits)
     say = print if config.verbose else _silent
     indexes = {}
     for name, split in splits.items():
@@ -186,57 +181,60 @@ def vanilla_indexes(config: Config, splits: Splits) -> dict[str, RobustnessIndex
             say(f"found {path}: {index}")
         else:
             say(f"computing {path}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            index = RobustnessIndex.compute(
-                model,
-                split,
-                attack=config.attack or "",
-                shards_dir=path.with_suffix(".shards"),
-                verbose=config.verbose,
-                **config.attack_settings,
-            )
-            index.save(path)
-            _remove_shards(path.with_suffix(".shards"))
+            index = compute_index(config, path, model, split)
             say(str(index))
         indexes[name] = index
     return indexes
 
 
-def index_path(
-    vanilla_dir: str | Path, attack: str, settings: Mapping[str, Any], split: str
-) -> Path:
-    """Return where the index of a vanilla run lies, apart for each attack's settings.
-
-    Example:
-        >>> str(index_path("runs/cifar10-vanilla-0", "cw", {}, "train"))
-        'runs/cifar10-vanilla-0/robustness/cw/train.npz'
-    """
-    parts = [attack, *(f"{name}={settings[name]}" for name in sorted(settings))]
-    return Path(vanilla_dir) / "robustness" / ",".join(parts) / f"{split}.npz"
+def _vanilla_model(config: Config, splits: Splits) -> keras.Model:
+    vanilla = config.vanilla()
+    folder = Path(vanilla.output_dir)
+    if config.vanilla_dir and (folder / "metrics.json").exists():
+        _check_same_data(vanilla, folder)
+    else:
+        train(vanilla, splits)
+    return load_model(folder / "model.keras")
 
 
-def load_model(path: str | Path) -> keras.Model:
-    """Load a `.keras` file, whose code is not run.
-
-    Raises:
-        InputError: If it is absent, damaged or needs code that is not known here.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"there is no model file {path}; give a .keras file")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever its parts raise
+def _without_selection(
+    config: Config, splits: Splits, indexes: Mapping[str, RobustnessIndex]
+) -> tuple[dict[str, Split], dict[str, RobustnessIndex]]:
+    """Hold the images for choosing between runs out of the validation set."""
+    parts, own = dict(splits), dict(indexes)
+    if not config.selection_examples:
+        return parts, own
+    if config.selection_examples >= len(splits["validation"]):
         raise InputError(
-            f"the model file {path} cannot be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:120]}); give a whole .keras file without "
-            "custom code"
-        ) from error
+            f"--selection_examples must be below the {len(splits['validation'])} "
+            f"validation images; received {config.selection_examples}"
+        )
+    parts["selection"], parts["validation"] = splits["validation"].divided(
+        config.selection_examples
+    )
+    if "validation" in own:
+        batches = parts["validation"].batches(1000).map(lambda ids, *_: ids)
+        ids = np.concatenate(list(batches.as_numpy_iterator()))
+        own["validation"] = own["validation"].subset(ids.astype("S"))
+    return parts, own
 
 
-def _fit(
+def _save_models(config: Config, run: Path, fitted: Fitted) -> None:
+    folders = member_folders(config, run)
+    for folder, model in zip(folders, fitted.models, strict=True):
+        folder.mkdir(exist_ok=True)
+        with atomic_write(folder / "model.keras") as aside:
+            _without_optimizer(model).save(aside)
+    write_json(
+        run / "smoothing.json", fitted.smoothing.state() | {"alpha": config.alpha}
+    )
+
+
+def _measure_and_write(
     config: Config,
     run: Path,
     splits: Splits,
+<<<<<<< HEAD
     indexes: Mapping[str, RobustnessIndex],
 ) -> tuple[keras.Model, list[dict[str, float]], AdaptiveLabelSmoothing]:
     """Train, from the last checkpoint on if there is one."""
@@ -264,84 +262,42 @@ def _fit(
     if first_epoch and config.verbose:
         print(f"going on after epoch {first_epoch} of {config.epochs}")
     callbacks: list[keras.callbacks.Callback] = []
+=======
+    test_index: RobustnessIndex | None,
+    fitted: Fitted | None,
+) -> dict[str, Any]:
+    """Predict, fit the temperature, measure, and write it all down."""
+    predict = evaluation.run_predictor(run)
+    parts, _ = _without_selection(config, splits, {})
+    temperature, held_out = None, {}
+>>>>>>> merge
     if len(splits["validation"]):
-        callbacks.append(
-            ARAdaLS(
-                smoothing,
-                validation,
-                indexes.get("validation"),
-                num_bins=config.num_bins,
-            )
+        validation = predict(parts["validation"], config.verbose)
+        held_out["validation"] = validation
+        temperature = evaluation.fit_and_save_temperature(run, validation)
+    if "selection" in parts:
+        held_out["selection"] = predict(parts["selection"], config.verbose)
+    predictions = predict(splits["test"], config.verbose)
+    metrics = evaluation.measure(
+        predictions, config.num_bins, test_index, config.num_levels or 10, temperature
+    )
+    for name, found in held_out.items():
+        metrics[name] = evaluation.measure(found, config.num_bins)["clean"]
+    p_by_epoch = None
+    if fitted and METHODS[config.method].adaptive:
+        levels = range(fitted.smoothing.num_levels)
+        p_by_epoch = np.array(
+            [[row[f"p/{r}"] for r in levels] for row in fitted.history]
         )
-    callbacks.append(keeper)
-    if config.tensorboard:
-        callbacks.append(_EpochScalars(run / "tensorboard"))
-    if config.verbose:
-        callbacks.append(_Progress(config.epochs, int(batches.cardinality())))
-    if first_epoch < config.epochs:
-        model.fit(
-            training,
-            epochs=config.epochs,
-            initial_epoch=first_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
-    return model, keeper.history, smoothing
-
-
-def build_model(config: Config, train_split: Split) -> keras.Model:
-    """Build and compile the run's model."""
-    recipe = RECIPES[config.dataset]
-    policies = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    keras.mixed_precision.set_dtype_policy(
-        policies.get(config.mixed_precision, "float32")
+    evaluation.write_results(
+        run, predictions, metrics, title(config), p_by_epoch, config.refresh_epochs
     )
-    mean = None
-    if recipe.subtract_pixel_mean and isinstance(train_split, ArraySplit):
-        mean = train_split.images.mean(axis=0) / 255
-    model = models.build(
-        config.model,
-        train_split.info.image_shape,
-        train_split.info.num_classes,
-        seed=config.seed,
-        pixel_mean=mean,
-        dropout=config.dropout,
-    )
-    keras.mixed_precision.set_dtype_policy("float32")
-    schedule = RecipeSchedule(
-        recipe,
-        config.learning_rate,
-        config.epochs,
-        config.batch_size,
-        math.ceil(len(train_split) / config.batch_size),
-    )
-    if recipe.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(schedule)
-    else:
-        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
-    return model
+    return metrics
 
 
 def _without_optimizer(model: keras.Model) -> keras.Model:
     """Return the model as others should load it: weights and layers, no training."""
     return keras.Model(model.input, model.output, name=model.name)
-
-
-def _drop_id(example_id: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> Any:
-    del example_id
-    return image, label
-
-
-def _remove_shards(folder: Path) -> None:
-    for path in folder.glob("*"):
-        path.unlink()
-    folder.rmdir()
 
 
 def _check_same_data(vanilla: Config, folder: Path) -> None:
@@ -358,115 +314,3 @@ def _check_same_data(vanilla: Config, folder: Path) -> None:
 
 def _silent(*_: Any) -> None:
     """Say nothing."""
-
-
-class _RunKeeper(keras.callbacks.Callback):
-    """Keeps the run on disk after every epoch, and moves the data to the next one."""
-
-    def __init__(
-        self, run: Path, smoothing: AdaptiveLabelSmoothing, epoch: tf.Variable
-    ) -> None:
-        super().__init__()
-        self.history: list[dict[str, float]] = []
-        self._run, self._smoothing, self._epoch = run, smoothing, epoch
-
-    def restore(self) -> int:
-        """Go back to the last whole epoch, if any; return how many are done."""
-        path = self._run / "checkpoint.npz"
-        if not path.exists():
-            return 0
-        state = checkpoint.restore(path, self.model)
-        self._smoothing.restore(state["smoothing"])
-        self.history = state["history"]
-        self._write_history()  # the process may have ended between the two files
-        return len(self.history)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        del logs
-        self._epoch.assign(epoch)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        rate = float(self.model.optimizer.learning_rate)
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(logs.get(name, 0)):
-                raise FloatingPointError(
-                    f"{name} became {logs[name]} in epoch {epoch + 1} at learning rate "
-                    f"{rate:g}, so training stops; the epochs before it are kept in "
-                    f"{self._run}: start again in another --output_dir with a lower "
-                    "--learning_rate"
-                )
-        self.history.append({"epoch": epoch, "learning_rate": rate, **logs})
-        checkpoint.save(
-            self._run / "checkpoint.npz",
-            self.model,
-            {"smoothing": self._smoothing.state(), "history": self.history},
-        )
-        self._write_history()
-
-    def _write_history(self) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(self.history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history)
-        with atomic_write(self._run / "history.csv") as aside:
-            aside.write_text(table.getvalue())
-
-
-class _EpochScalars(keras.callbacks.Callback):
-    """Writes the logs of each epoch for TensorBoard.
-
-    Keras's own callback listens to every batch, which makes fit wait for the device
-    after each of them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._folder = folder
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        del logs
-        self._writer = tf.summary.create_file_writer(str(self._folder))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._writer.as_default(step=epoch):
-            for name, value in (logs or {}).items():
-                tf.summary.scalar(name, float(value))
-        self._writer.flush()
-
-
-class _Progress(keras.callbacks.Callback):
-    """One bar over the whole training, with the time left."""
-
-    async_safe = True  # it reads no logs of a batch, so fit need not wait for them
-
-    def __init__(self, epochs: int, steps: int) -> None:
-        super().__init__()
-        self._epochs, self._steps = epochs, steps
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        del logs
-        if not hasattr(self, "_bar"):
-            self._bar = progress_bar(
-                self._epochs * self._steps,
-                "training",
-                "batch",
-                initial=epoch * self._steps,
-            )
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        del batch, logs
-        self._bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
-        text = f"epoch {epoch + 1}/{self._epochs}"
-        if "val_accuracy" in logs:
-            text += f", val {logs['val_accuracy']:.1%}, ECE {logs['val_ece']:.2%}"
-        self._bar.set_postfix_str(text)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        del logs
-        self._bar.close()

@@ -27,7 +27,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import load_model
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "compute_robustness")
+COMMANDS = ("train", "evaluate", "compute_robustness", "sweep")
 FLAGS = flags.FLAGS
 app.define_help_flags()
 
@@ -126,10 +126,11 @@ FLAGFILES = sorted((ROOT / "flags").rglob("*.cfg"))
 
 
 def test_there_are_flagfiles():
-    """A base for each dataset and a file for each method."""
+    """A base for each dataset and a file for each of the paper's single models."""
     names = {str(path.relative_to(ROOT / "flags")) for path in FLAGFILES}
+    methods = ("base", "vanilla", "ls", "adals", "ar_adals")
     for dataset in datasets.DATASETS:
-        assert {f"{dataset}/{n}.cfg" for n in ("base", *METHODS)} <= names
+        assert {f"{dataset}/{n}.cfg" for n in methods} <= names
 
 
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda p: f"{p.parent.name}-{p.stem}")

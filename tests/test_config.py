@@ -129,3 +129,80 @@ def test_differences_are_what_changes_the_result():
         "dropout is 0.0 here, None there",
         "attack_settings is {} here, {'steps': 3} there",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ({"refresh_epochs": "130,65"}, [65, 130]),
+        ({"refresh_epochs": [7]}, [7]),
+        ({"refresh_every": 60}, [60, 120, 180]),
+        ({"refresh_epochs": "recipe"}, [65, 130]),
+        ({"refresh_epochs": "recipe", "epochs": 20}, [6, 13]),
+        ({}, []),
+    ],
+)
+def test_refresh_epochs(given, epochs):
+    config = Config.make("cifar10", "ar_adals", **given)
+    assert config.refresh_epochs == epochs
+    end = "-on_the_fly" if epochs else ""
+    assert config.output_dir == f"runs/cifar10-ar_adals{end}-0"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "sentence"),
+    [
+        ("ar_adals", {"refresh_epochs": "soon"}, "65,130.*received 'soon'"),
+        ("ar_adals", {"refresh_epochs": "0"}, r"between 1 and 199.*received \[0\]"),
+        ("ar_adals", {"refresh_epochs": "200"}, "between 1 and 199"),
+        ("ar_adals", {"refresh_every": 0}, "at least 1; received 0"),
+        ("ar_adals", {"refresh_every": 5, "refresh_epochs": "5"}, "received both"),
+        ("adals", {"refresh_epochs": "65"}, "--method=adals has none"),
+        ("ar_adals_of_ensemble", {"refresh_epochs": "65"}, "leave it out"),
+        (
+            "ar_adals",
+            {"refresh_epochs": "65", "levels_from": "loss"},
+            "received 'loss'; leave one of them out",
+        ),
+        ("ar_adals", {"levels_from": "size"}, "levels_from must be one of.*'size'"),
+        ("vanilla", {"ensemble_size": 0}, "ensemble_size must be at least 1"),
+        ("ar_adals_of_ensemble", {"ensemble_size": 1}, "must be at least 2"),
+        ("vanilla", {"selection_examples": -1}, "selection_examples must be"),
+        ("mixup", {"method_settings": {"mixup_alpha": 0}}, "above 0; received 0"),
+        ("focal", {"method_settings": {"focal_gamma": -1}}, "at least 0; received -1"),
+        ("ls", {"method_settings": {"focal_gamma": 1}}, "nothing to --method=ls"),
+    ],
+)
+def test_refuses_what_the_method_does_not_know(method, given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Config.make("cifar10", method, **given)
+
+
+def test_members_share_all_but_seed_and_place():
+    config = Config.make(
+        "cifar10", "ar_adals", ensemble_size=3, seed=7, output_dir="a/run"
+    )
+    assert config.title == "Ensemble of AR-AdaLS"
+    for number, member in enumerate(config.members()):
+        own = {
+            "ensemble_size": 1,
+            "seed": 7 + number,
+            "vanilla_dir": member.vanilla_dir,
+        }
+        place = {"output_dir": f"a/run/member_{number}"}
+        assert member.as_dict() == config.as_dict() | own | place
+        assert member.vanilla().output_dir == config.vanilla().output_dir
+    assert (
+        Config.make("cifar10", "ls", ensemble_size=5).name == "cifar10-ls-ensemble5-0"
+    )
+
+
+def test_what_the_new_methods_start_from():
+    joint = Config.make("imagenet2012", "ar_adals_of_ensemble")
+    assert (joint.ensemble_size, joint.alpha) == (5, "0.001,60:0.05")
+    random = Config.make("cifar10", "ar_adals", levels_from="random")
+    assert (random.attack, random.num_levels) == (None, 10)
+    assert random.name == "cifar10-ar_adals-by_random-0"
+    mbls = Config.make("cifar10", "mbls", method_settings={"mbls_margin": 6})
+    assert mbls.method_settings == {"mbls_margin": 6.0, "mbls_weight": 0.1}
+    assert (mbls.alpha, mbls.label_smoothing, mbls.num_levels) == (None, None, None)

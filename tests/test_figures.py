@@ -337,3 +337,17 @@ def test_the_methods_of_the_paper_are_told_apart(deficiency):
         )
         assert distance > 15, (one.label, other.label)  # 2.3 is just noticeable
     assert len({style.marker for style in styles}) == len(styles)
+
+
+def test_over_setting_draws_evenly_in_order_and_marks_the_choice():
+    figure = figures.over_setting(
+        [0.1, 0.005, 0.05], {"ECE": [0.03, 0.02, 0.01]}, xlabel="alpha", chosen=0.05
+    )
+    axes = figure.axes[0]
+    x, y = axes.lines[0].get_data()
+    np.testing.assert_allclose(x, [0, 1, 2])
+    np.testing.assert_allclose(y, [2, 1, 3])  # at 0.005, 0.05, 0.1, in percent
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.005", "0.05", "0.1"]
+    assert axes.lines[1].get_xdata()[0] == 1
+    with pytest.raises(InputError, match="2 values and 1 of 'ECE'"):
+        figures.over_setting([1, 2], {"ECE": [0.1]}, xlabel="R")

@@ -16,6 +16,7 @@ from ar_adals_tf.methods import METHODS, make_smoothing
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import build_model, load_model, load_splits, train
 
+FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {
     **{"epochs": 8, "limit_examples": 300, "batch_size": 20, "alpha": "0.3,3:0.2"},
     **{"attack": "margin", "tensorboard": False, "verbose": False, "num_levels": 5},
@@ -110,7 +111,7 @@ def by_level(columns, name):
     return np.stack([columns[f"{name}/{r}"] for r in range(levels)], axis=1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIRST_FOUR)
 def test_history_follows_algorithm_1(method, runs):
     """Each epoch's p is the one before, moved by alpha times the miscalibration."""
     columns = history(runs[method])
@@ -130,7 +131,7 @@ def test_history_follows_algorithm_1(method, runs):
     np.testing.assert_allclose(state["p"], moved[-1], rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIRST_FOUR)
 def test_history_ends_at_what_the_saved_model_does(method, runs):
     """The last row's measures are model.keras's on the validation images, by NumPy."""
     run = runs[method]
@@ -174,7 +175,9 @@ def test_softer_labels_make_a_less_confident_model(runs):
         ]
         for method, run in runs.items()
     }
-    assert confidence["vanilla"] > max(confidence[m] for m in METHODS if m != "vanilla")
+    assert confidence["vanilla"] > max(
+        confidence[m] for m in FIRST_FOUR if m != "vanilla"
+    )
 
 
 def test_one_level_is_adals(runs, tmp_path):

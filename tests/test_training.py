@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf import datasets, files, training
+from ar_adals_tf import datasets, files, fitting, training
 from ar_adals_tf.config import Config
 from ar_adals_tf.datasets import DATASETS, ArraySplit
 from ar_adals_tf.errors import InputError
@@ -286,7 +286,7 @@ def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
 ):
     """The checkpoint of the last epoch is there, the row in history.csv is not yet."""
 
-    write = training._RunKeeper._write_history
+    write = fitting._RunKeeper._write_history
 
     def die_or_write(keeper):
         if len(keeper.history) == 3:
@@ -294,7 +294,7 @@ def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
         write(keeper)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._RunKeeper, "_write_history", die_or_write)
+        patch.setattr(fitting._RunKeeper, "_write_history", die_or_write)
         with pytest.raises(Killed):
             train(make_config(tmp_path / "run"))
     assert_same(train(make_config(tmp_path / "run")), reference)
@@ -302,14 +302,14 @@ def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
 
 def stop_after(epochs, monkeypatch):
     """Make training end after so many more epochs, as if the process did."""
-    write = training._RunKeeper._write_history
+    write = fitting._RunKeeper._write_history
 
     def write_and_die(keeper):
         write(keeper)
         if len(keeper.history) == epochs:
             raise Killed
 
-    monkeypatch.setattr(training._RunKeeper, "_write_history", write_and_die)
+    monkeypatch.setattr(fitting._RunKeeper, "_write_history", write_and_die)
 
 
 def test_shuffling_and_augmentation_go_on(cifar10_test, tmp_path, monkeypatch):
@@ -367,12 +367,12 @@ def test_a_loss_that_is_no_number_stops_with_the_reason(
             train(make_config(tmp_path / "run", **settings))
     before = snapshot(tmp_path / "run")
 
-    class Diverging(training.RecipeSchedule):
+    class Diverging(fitting.RecipeSchedule):
         def __call__(self, step):
             return super().__call__(step) * float("nan")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "RecipeSchedule", Diverging)
+        patch.setattr(fitting, "RecipeSchedule", Diverging)
         with pytest.raises(FloatingPointError, match="loss became nan in epoch 3"):
             train(make_config(tmp_path / "run", **settings))
     after = snapshot(tmp_path / "run")
@@ -392,7 +392,7 @@ def test_the_directory_holds_what_the_command_promises(finished):
     promised = re.findall(
         r"^    (\S+[./]\S*)  ", ast.get_docstring(ast.parse(source)), re.M
     )
-    assert len(promised) == 8
+    assert len(promised) == 9
     for name in promised:
         assert (finished / name).exists(), name
     present = {path.name + "/" * path.is_dir() for path in finished.iterdir()}
