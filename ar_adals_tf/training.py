@@ -234,35 +234,6 @@ def _measure_and_write(
     config: Config,
     run: Path,
     splits: Splits,
-<<<<<<< HEAD
-    indexes: Mapping[str, RobustnessIndex],
-) -> tuple[keras.Model, list[dict[str, float]], AdaptiveLabelSmoothing]:
-    """Train, from the last checkpoint on if there is one."""
-    info = splits["train"].info
-    smoothing = make_smoothing(
-        METHODS[config.method],
-        info.num_classes,
-        config.num_levels or 1,
-        config.alpha,
-        config.label_smoothing,
-    )
-    model = build_model(config, splits["train"])
-    epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
-    batches = splits["train"].training_batches(config.batch_size, epoch, config.seed)
-    if indexes:
-        levels = RobustnessLevels(indexes["train"], smoothing.num_levels)
-        training = soft_labels(batches, smoothing, levels, check_ids=False)
-        validation = splits["validation"].batches(config.batch_size)
-    else:
-        training = soft_labels(batches.map(_drop_id), smoothing)
-        validation = splits["validation"].batches(config.batch_size).map(_drop_id)
-    keeper = _RunKeeper(run, smoothing, epoch)
-    keeper.set_model(model)
-    first_epoch = keeper.restore()
-    if first_epoch and config.verbose:
-        print(f"going on after epoch {first_epoch} of {config.epochs}")
-    callbacks: list[keras.callbacks.Callback] = []
-=======
     test_index: RobustnessIndex | None,
     fitted: Fitted | None,
 ) -> dict[str, Any]:
@@ -270,7 +241,6 @@ def _measure_and_write(
     predict = evaluation.run_predictor(run)
     parts, _ = _without_selection(config, splits, {})
     temperature, held_out = None, {}
->>>>>>> merge
     if len(splits["validation"]):
         validation = predict(parts["validation"], config.verbose)
         held_out["validation"] = validation
