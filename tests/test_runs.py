@@ -125,7 +125,7 @@ def test_without_validation_images_there_is_no_temperature(tmp_path):
     run = train(config)
     assert not (run / "temperature.json").exists()
     assert saved_temperature(run) is None
-    assert set(read(run, "metrics.json")) == {"clean"}
+    assert set(read(run, "metrics.json")) == {"clean", "more"}
 
 
 def test_random_levels_need_no_vanilla_model(tmp_path):
