@@ -426,7 +426,6 @@ document.getElementById("out").textContent = JSON.stringify(
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_in_a_browser(report, runs, tmp_path, dark):
     """Tables sort, pictures show, nothing hangs over the edge; light and dark."""
