@@ -386,7 +386,10 @@ def _padded(images: np.ndarray, size: int) -> tf.Tensor:
 
 
 def _image_shape(model: keras.Model) -> tuple[int, ...]:
-    shape = model.input_shape
+    try:
+        shape = model.input_shape
+    except AttributeError:  # a subclassed model
+        shape = None
     if not isinstance(shape, tuple) or None in shape[1:]:
         raise InputError(
             f"model {model.name!r} takes inputs of shape {shape}; an attack needs one "
