@@ -119,6 +119,7 @@ class ARAdaLS(keras.callbacks.Callback):
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
         self._predict: Any = None
+        self._parts: Any = None  # the data, dealt out to the replicas
         self._passes: int | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -197,10 +198,11 @@ class ARAdaLS(keras.callbacks.Callback):
 
     def _batches(self) -> Iterator[tuple[np.ndarray, ...]]:
         strategy = self.model.distribute_strategy
-        data = self._data
-        if strategy.num_replicas_in_sync > 1:
-            data = strategy.experimental_distribute_dataset(data)
-        for x, y, level, weight in data:
+        if self._parts is None:
+            several = strategy.num_replicas_in_sync > 1
+            distribute = strategy.experimental_distribute_dataset
+            self._parts = distribute(self._data) if several else self._data
+        for x, y, level, weight in self._parts:
             judged = strategy.run(self._predict, (x, y))
             columns = (*judged, level, weight)
             if strategy.num_replicas_in_sync > 1:

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from absl import app, flags, logging
@@ -204,6 +204,31 @@ def define_attack_flags() -> None:
     )
 
 
+def define_strategy_flags() -> None:
+    """Define what says which devices work together."""
+    flags.DEFINE_enum(
+        "strategy",
+        "none",
+        ["none", "mirrored", "multi_worker", "tpu"],
+        "Which devices share the work. none: one. mirrored: all GPUs of this machine. "
+        "multi_worker: the machines that TF_CONFIG lists; start the same command on "
+        "each, with folders that all of them see. tpu: a TPU. Results do not depend "
+        "on it: batches are global, and batch normalisation looks at all of them.",
+    )
+    flags.DEFINE_integer(
+        "cpu_replicas",
+        None,
+        "Of --strategy=mirrored on a machine without a GPU: divide its processor into "
+        "so many devices, to try it out.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "tpu",
+        "",
+        "Of --strategy=tpu: its name or address, or local on the machine that has it.",
+    )
+
+
 def define_measure_flags() -> None:
     """Define what says how to measure."""
     flags.DEFINE_integer(
@@ -304,7 +329,8 @@ def run(main: Callable[[], None]) -> None:
                 # Else every library that Python's logging knows tells of its work.
                 logging.set_verbosity(logging.ERROR)
                 tf.get_logger().setLevel("ERROR")
-            main()
+            with _strategy():
+                main()
         except (InputError, FloatingPointError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
@@ -313,6 +339,23 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(130)
 
     app.run(guarded)
+
+
+@contextmanager
+def _strategy() -> Iterator[None]:
+    """Work by the strategy of the flags; of several workers one speaks for all."""
+    from ar_adals_tf import files, strategies
+
+    if "strategy" not in FLAGS:
+        yield
+        return
+    strategies.choose(FLAGS.strategy, FLAGS.cpu_replicas, FLAGS.tpu)
+    with (
+        strategies.lost_workers_named(),
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(sys.stdout if files.writes() else nowhere),
+    ):
+        yield
 
 
 @contextmanager

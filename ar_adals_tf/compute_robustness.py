@@ -16,7 +16,6 @@ that was interrupted goes on where it was. In Python, load the result with
 `RobustnessIndex.load`.
 """
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ FLAGS = command_line.FLAGS
 def main() -> None:
     """Compute the index that the flags describe."""
     from ar_adals_tf import attacks, training
-    from ar_adals_tf.files import writable_folder
+    from ar_adals_tf.files import remove, writable_folder
     from ar_adals_tf.robustness import RobustnessIndex
 
     if not FLAGS.model_file:
@@ -63,10 +62,10 @@ def main() -> None:
         )
     except InputError:
         if not list(shards.glob("shard-*")):
-            shutil.rmtree(shards, ignore_errors=True)
+            remove(shards)
         raise
     index.save(path)
-    shutil.rmtree(shards)
+    remove(shards)
     print(f"{index}\nwritten to {path}")
 
 
@@ -131,6 +130,7 @@ def _duration(seconds: float) -> str:
 
 
 command_line.define_data_flags()
+command_line.define_strategy_flags()
 command_line.define_attack_flags()
 flags.DEFINE_string("model_file", None, "The .keras file of the model to attack.")
 flags.DEFINE_enum(

@@ -196,6 +196,7 @@ def _first(split: Any, limit: int) -> Any:
 
 
 command_line.define_data_flags()
+command_line.define_strategy_flags()
 command_line.define_measure_flags()
 flags.DEFINE_string("run_dir", None, "A finished run directory.")
 flags.DEFINE_string("model_file", None, "Anyone's .keras file.")

@@ -16,6 +16,7 @@ from ar_adals_tf.files import atomic_write, read_json, write_json
 from ar_adals_tf.outputs import logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.strategies import map_rows
 from ar_adals_tf.temperature import apply_temperature, fit_temperature
 
 _BATCH = 500
@@ -101,6 +102,7 @@ class Predictor:
         from_logits: bool | None = None,
     ) -> None:
         models = [model] if isinstance(model, keras.Model) else list(model)
+        strategy = models[0].distribute_strategy
         self._shape = tuple(models[0].input_shape[1:])
         members = [logits_fn(member, from_logits) for member in models]
 
@@ -108,8 +110,8 @@ class Predictor:
             logs = tf.stack([tf.nn.log_softmax(member(images)) for member in members])
             return tf.reduce_logsumexp(logs, axis=0) - np.log(len(members))
 
-        self._function = tf.function(
-            members[0] if len(members) == 1 else averaged, reduce_retracing=True
+        self._function = map_rows(
+            strategy, members[0] if len(members) == 1 else averaged
         )
 
     def __call__(self, split: Split, verbose: bool = True) -> Predictions:
@@ -126,11 +128,11 @@ class Predictor:
         columns: tuple[list[np.ndarray], ...] = ([], [], [])
         title = f"predicting {split.dataset} {split.name}"
         with progress_bar(len(split), title, show=verbose) as bar:
-            for ids, images, labels in split.batches(_BATCH):
+            for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
                 batch = (ids, labels, self._function(images))
                 for column, part in zip(columns, batch, strict=True):
-                    column.append(part.numpy())
-                bar.update(len(columns[0][-1]))
+                    column.append(part)
+                bar.update(len(ids))
         ids, labels, logits = (np.concatenate(column) for column in columns)
         return Predictions(ids.astype("S"), labels, logits)
 

@@ -3,13 +3,39 @@
 import json
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.errors import InputError
+
+
+class _Crew:
+    """Processes that do the same work and share one disk: one of them writes."""
+
+    writes = True
+    meet: Callable[[], None] = staticmethod(lambda: None)
+
+
+def share_disk(writes: bool, meet: Callable[[], None]) -> None:
+    """Let several processes that go through the same motions share their files.
+
+    All of them call `atomic_write` and `remove` alike, one does it. They meet before
+    and after, so that what any of them finds on disk is what all find.
+
+    Args:
+        writes: Whether this process is the one.
+        meet: Returns when all processes have called it.
+    """
+    _Crew.writes, _Crew.meet = writes, staticmethod(meet)
+
+
+def writes() -> bool:
+    """Tell whether this process is the one that writes and speaks for all."""
+    return _Crew.writes
 
 
 @contextmanager
@@ -25,16 +51,35 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         ...     model.save(aside)
     """
     path = Path(path)
+    if not _Crew.writes:
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere, path.name)
+        _Crew.meet()
+        _Crew.meet()
+        return
     aside = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield aside
         _flush_to_disk(aside)
+        _Crew.meet()
         os.replace(aside, path)
+        _Crew.meet()
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    path = Path(path)
+    _Crew.meet()
+    if _Crew.writes and path.is_dir():
+        shutil.rmtree(path)
+    elif _Crew.writes:
+        path.unlink(missing_ok=True)
+    _Crew.meet()
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -3,14 +3,14 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from ar_adals_tf import checkpoint, models
+from ar_adals_tf import checkpoint, files, models, strategies
 from ar_adals_tf.attacks import prepare
 from ar_adals_tf.callbacks import ARAdaLS
 from ar_adals_tf.config import Config
@@ -94,41 +94,21 @@ def fit(
             )
         )
     callbacks.append(keeper)
-    if config.tensorboard:
+    if config.tensorboard and files.writes():
         callbacks.append(_EpochScalars(run / "tensorboard"))
     steps = sum(int(batches.cardinality()) for batches in data)
     progress = [_Progress(config.epochs, steps)] if config.verbose else []
     if first_epoch < config.epochs:
-        train = _fit_in_lockstep if config.is_joint else _fit_alone
-        train(fitted, data, callbacks, progress, first_epoch, config.epochs)
+        _fit(fitted, data, callbacks, progress, range(first_epoch, config.epochs))
     return Fitted(fitted, keeper.history, smoothing)
 
 
-def _fit_alone(
+def _fit(
     fitted: Sequence[keras.Model],
     data: Sequence[tf.data.Dataset],
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Sequence["_Progress"],
-    first_epoch: int,
-    epochs: int,
-) -> None:
-    fitted[0].fit(
-        data[0],
-        epochs=epochs,
-        initial_epoch=first_epoch,
-        callbacks=[*callbacks, *progress],
-        shuffle=False,
-        verbose=0,
-    )
-
-
-def _fit_in_lockstep(
-    fitted: Sequence[keras.Model],
-    data: Sequence[tf.data.Dataset],
-    callbacks: Sequence[keras.callbacks.Callback],
-    progress: Sequence["_Progress"],
-    first_epoch: int,
-    epochs: int,
+    epochs: Iterable[int],
 ) -> None:
     """Give each member one epoch in turn; the callbacks see them as one model.
 
@@ -136,24 +116,66 @@ def _fit_in_lockstep(
     time. The logs are the members' means.
     """
     together = keras.callbacks.CallbackList([*callbacks, *progress], model=fitted[0])
-    of_batches = [_Ticks(bar) for bar in progress]
+    several = fitted[0].distribute_strategy.num_replicas_in_sync > 1
+    trainer = _by_own_steps if several else _by_fit
+    train = [trainer(*pair, progress) for pair in zip(fitted, data, strict=True)]
     together.on_train_begin()
-    for epoch in range(first_epoch, epochs):
+    for epoch in epochs:
         together.on_epoch_begin(epoch)
-        logs = [
-            model.fit(
-                batches,
-                epochs=epoch + 1,
-                initial_epoch=epoch,
-                callbacks=of_batches,
-                shuffle=False,
-                verbose=0,
-            ).history
-            for model, batches in zip(fitted, data, strict=True)
-        ]
-        mean = {name: sum(own[name][0] for own in logs) / len(logs) for name in logs[0]}
+        logs = [train_member(epoch) for train_member in train]
+        mean = {name: sum(own[name] for own in logs) / len(logs) for name in logs[0]}
         together.on_epoch_end(epoch, mean)
     together.on_train_end()
+
+
+def _by_fit(
+    model: keras.Model, data: tf.data.Dataset, progress: Sequence["_Progress"]
+) -> Callable[[int], dict[str, float]]:
+    """Return what trains one epoch and returns its logs."""
+    of_batches = [_Ticks(bar) for bar in progress]
+
+    def train(epoch: int) -> dict[str, float]:
+        history = model.fit(
+            data,
+            epochs=epoch + 1,
+            initial_epoch=epoch,
+            callbacks=of_batches,
+            shuffle=False,
+            verbose=0,
+        ).history
+        return {name: values[0] for name, values in history.items()}
+
+    return train
+
+
+def _by_own_steps(
+    model: keras.Model, data: tf.data.Dataset, progress: Sequence["_Progress"]
+) -> Callable[[int], dict[str, float]]:
+    """Return the same for several replicas: Keras's `fit` cannot serve several workers.
+
+    It is the model's own `train_step` all the same. Each worker reads all of the data
+    and keeps its part of every batch.
+    """
+    strategy = model.distribute_strategy
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    parts = strategy.experimental_distribute_dataset(data.with_options(options))
+    step = tf.function(
+        lambda batch: strategy.run(model.train_step, (batch,)), autograph=False
+    )
+
+    def train(epoch: int) -> dict[str, float]:
+        del epoch  # the data know it
+        model.reset_metrics()
+        for batch in parts:
+            step(batch)
+            for bar in progress:
+                bar.tick()
+        return {k: float(v) for k, v in model.get_metrics_result().items()}
+
+    return train
 
 
 def _training_data(
@@ -191,14 +213,15 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
     mean = None
     if recipe.subtract_pixel_mean and isinstance(train_split, ArraySplit):
         mean = train_split.images.mean(axis=0) / 255
-    model = models.build(
-        config.model,
-        train_split.info.image_shape,
-        train_split.info.num_classes,
-        seed=config.seed,
-        pixel_mean=mean,
-        dropout=config.dropout,
-    )
+    with strategies.scope():
+        model = models.build(
+            config.model,
+            train_split.info.image_shape,
+            train_split.info.num_classes,
+            seed=config.seed,
+            pixel_mean=mean,
+            dropout=config.dropout,
+        )
     keras.mixed_precision.set_dtype_policy("float32")
     schedule = RecipeSchedule(
         recipe,
@@ -207,24 +230,24 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
         config.batch_size,
         math.ceil(len(train_split) / config.batch_size),
     )
-    if recipe.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(schedule)
-    else:
-        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
-    model.compile(
-        optimizer,
-        _loss(config),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
+    with model.distribute_strategy.scope():
+        if recipe.optimizer == "adam":
+            optimizer = keras.optimizers.Adam(schedule)
+        else:
+            optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+        model.compile(
+            optimizer,
+            strategies.GlobalMean(_loss(config)),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
+        optimizer.build(model.trainable_variables)
     return model
 
 
-def _loss(config: Config) -> keras.losses.Loss:
-    function = METHODS[config.method].loss
-    if function is None:
-        return keras.losses.CategoricalCrossentropy(from_logits=True)
+def _loss(config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return the method's loss, a function of labels and logits, `(batch,)`."""
     settings = own_names(config.method_settings)
-    # As a function, Keras takes its mean over the batch.
+    function = METHODS[config.method].loss
     return lambda labels, logits: function(labels, logits, **settings)
 
 

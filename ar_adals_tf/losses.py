@@ -1,10 +1,20 @@
 """Training losses and batch transforms that compete with label smoothing.
 
-Each loss takes one-hot labels `(N, Z)` and logits `(N, Z)` and returns `(N,)`; Keras
-averages over the batch.
+Each loss takes one-hot labels `(N, Z)` and logits `(N, Z)` and returns `(N,)`, whose
+mean over the batch is trained.
 """
 
 import tensorflow as tf
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return `-sum over k of y_k log p_k`, for one-hot labels and soft ones.
+
+    Args:
+        labels: `(N, Z)`, each row sums to 1.
+        logits: Of the model.
+    """
+    return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
 
 def focal(labels: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:

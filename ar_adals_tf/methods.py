@@ -25,8 +25,7 @@ class Method:
         smoothed: Whether the labels start softened, by `label_smoothing`.
         joint: Whether the members of an ensemble share soft labels, which follow
             their averaged validation probabilities.
-        loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`;
-            None: cross-entropy.
+        loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`.
         transform: Of a batch's images and soft labels: a function of these, a seed
             `(2,)` and its settings; None: none.
         settings: The settings of loss or transform and their defaults, each a flag
@@ -38,7 +37,7 @@ class Method:
     by_robustness: bool = False
     smoothed: bool = False
     joint: bool = False
-    loss: Callable[..., Any] | None = None
+    loss: Callable[..., Any] = losses.cross_entropy
     transform: Callable[..., Any] | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
 

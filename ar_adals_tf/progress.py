@@ -4,6 +4,8 @@ import sys
 
 from tqdm import tqdm
 
+from ar_adals_tf import files
+
 
 def progress_bar(
     total: int, title: str, unit: str = "image", *, initial: int = 0, show: bool = True
@@ -26,7 +28,7 @@ def progress_bar(
         desc=title,
         unit=unit,
         initial=initial,
-        disable=not show,
+        disable=not (show and files.writes()),
         leave=not terminal,
         mininterval=0.1 if terminal else 30,
         maxinterval=10 if terminal else 60,

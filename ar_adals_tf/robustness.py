@@ -103,7 +103,8 @@ class RobustnessIndex:
         """Attack every image and keep the distances.
 
         Memory does not grow with the number of images: they are attacked 4,096 at a
-        time and no adversarial image is kept.
+        time and no adversarial image is kept. Under the model's distribution strategy
+        all replicas of all workers take part, and every worker gets the whole index.
 
         Args:
             model: A built Keras classifier of logits or probabilities.

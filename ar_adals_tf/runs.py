@@ -2,18 +2,18 @@
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from ar_adals_tf import strategies
 from ar_adals_tf.attacks.engine import Runner
 from ar_adals_tf.config import Config
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import read_json
+from ar_adals_tf.files import read_json, remove
 from ar_adals_tf.robustness import RobustnessIndex
 
 
@@ -146,7 +146,7 @@ def compute_index(
         **config.attack_settings,
     )
     index.save(path)
-    shutil.rmtree(shards)
+    remove(shards)
     return index
 
 
@@ -173,7 +173,8 @@ def load_model(path: str | Path) -> keras.Model:
     if not Path(path).is_file():
         raise InputError(f"there is no model file {path}; give a .keras file")
     try:
-        return keras.models.load_model(path, compile=False)
+        with strategies.scope():
+            return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise
         raise InputError(
             f"the model file {path} cannot be loaded ({type(error).__name__}: "

@@ -12,7 +12,7 @@ from ar_adals_tf import calibration
 from ar_adals_tf.corruptions import CORRUPTIONS, SEVERITIES, STANDARD
 from ar_adals_tf.datasets import ArraySplit, Split
 from ar_adals_tf.evaluation import Predictions
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.files import read_json, remove, write_json
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.shifted_data import PAPER_TYPES, ShiftSource, find_source
 from ar_adals_tf.temperature import apply_temperature
@@ -169,8 +169,8 @@ def _prepare(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     if path.exists() and read_json(path) == settings:
         return
-    for stale in folder.glob("*.npz"):
-        stale.unlink()
+    for stale in sorted(folder.glob("*.npz")):
+        remove(stale)
     write_json(path, settings)
 
 

@@ -45,6 +45,7 @@ def main() -> None:
 
 
 command_line.define_data_flags()
+command_line.define_strategy_flags()
 command_line.define_training_flags()
 command_line.define_attack_flags()
 command_line.define_measure_flags()

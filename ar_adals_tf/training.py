@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf import datasets, evaluation, rankings
+from ar_adals_tf import datasets, evaluation, rankings, strategies
 from ar_adals_tf.config import LEVELS_FROM, Config
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, writable_folder, write_json
+from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
 from ar_adals_tf.fitting import Fitted, build_model, fit
 from ar_adals_tf.methods import METHODS
 from ar_adals_tf.robustness import RobustnessIndex, versions
@@ -68,7 +68,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     say = print if config.verbose else _silent
     if is_finished(config, run):
         check_members(config, run)
-        (run / "checkpoint.npz").unlink(missing_ok=True)
+        remove(run / "checkpoint.npz")
         say(f"{run} is finished already; nothing to do.")
         return run
     if config.deterministic:
@@ -78,7 +78,8 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     if METHODS[config.method].by_robustness:
         indexes = level_indexes(config, splits)
     # Written before training, so that an interrupted run knows what it is.
-    write_json(run / "config.json", {**config.as_dict(), "versions": versions()})
+    about = {"versions": versions(), "strategy": strategies.describe()}
+    write_json(run / "config.json", config.as_dict() | about)
     say(f"training {title(config)} on {config.dataset} in {run}")
     if config.ensemble_size > 1 and not config.is_joint:
         for member in config.members():
@@ -89,7 +90,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
         fitted = fit(config, run, parts, own)
         _save_models(config, run, fitted)
     metrics = _measure_and_write(config, run, splits, indexes.get("test"), fitted)
-    (run / "checkpoint.npz").unlink(missing_ok=True)
+    remove(run / "checkpoint.npz")
     say(describe_all(title(config), metrics))
     return run
 

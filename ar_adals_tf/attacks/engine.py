@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.outputs import logits_fn, num_classes
+from ar_adals_tf.strategies import Replicas, everyones
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
 Progress = Callable[[int], None]
@@ -183,9 +184,13 @@ class Runner:
 
     It is compiled at the first call. The compiled functions read the model's variables
     when they run, so that a call after further training attacks the new weights.
+
+    Under the model's distribution strategy every worker attacks its share of the
+    images, each replica with a batch of its own, and all workers get all results.
     """
 
     def __init__(self, model: keras.Model, settings: AttackSettings) -> None:
+        self._replicas = Replicas(model.distribute_strategy)
         self._shape = _image_shape(model)
         self._num_classes = num_classes(model)
         self._keep = settings.keep_adversarial and not settings.estimates
@@ -196,6 +201,7 @@ class Runner:
     def _compile(self, size: int) -> None:
         """Make the functions for batches of `size` rows; tracing waits for a call."""
         program, self.batch_size = self._program, size
+        compiled = self._compiled
 
         def refill(state: Any, fresh: tf.Tensor, image: Any, label: Any) -> Any:
             new = program.start(self._rows(image, label))
@@ -209,8 +215,13 @@ class Runner:
         self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
         self._refill = compiled(refill)
         self._advance = (
-            compiled(program.advance) if program.compiled else program.advance
+            compiled(program.advance)
+            if program.compiled
+            else self._replicas.in_python(program.advance)
         )
+
+    def _compiled(self, function: Callable) -> Callable:
+        return self._replicas.compiled(function, jit_compile=_xla())
 
     def limit_batch_size(self, count: int) -> None:
         """Use a smaller batch where there are fewer images than rows."""
@@ -241,6 +252,24 @@ class Runner:
         images = _checked_images(images, self._shape)
         if labels is not None:
             labels = _checked_labels(labels, len(images), self._num_classes)
+        mine = self._replicas.share(len(images))
+        result = self._attack_share(
+            images[mine], None if labels is None else labels[mine], progress
+        )
+        if mine == slice(0, len(images)):
+            return result
+        return self._of_all_workers(result)
+
+    def _of_all_workers(self, own: AttackResult) -> AttackResult:
+        strategy = self._replicas.strategy
+        adversarial, *rest = (*own, own.found_within_steps)
+        if adversarial is not None:
+            adversarial = everyones(strategy, adversarial)
+        return AttackResult(adversarial, *(everyones(strategy, r) for r in rest))
+
+    def _attack_share(
+        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+    ) -> AttackResult:
         while True:
             try:
                 return self._attack(images, labels, progress)
@@ -252,10 +281,12 @@ class Runner:
     def _attack(
         self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
     ) -> AttackResult:
-        count, size = len(images), self.batch_size
+        scatter, collect = self._replicas.scatter, self._replicas.collect
+        count, size = len(images), self.batch_size * self._replicas.count
         predicted = np.concatenate(
-            [
-                self._predict(_padded(images[i : i + size], size)).numpy()
+            [np.zeros(0, np.int32)]  # a worker may have no image of a few
+            + [
+                collect(self._predict(scatter(_padded(images[i : i + size], size))))
                 for i in range(0, count, size)
             ]
         )[:count]
@@ -266,7 +297,7 @@ class Runner:
         waiting = np.flatnonzero(predicted == labels)
         finished = count - len(waiting)
 
-        owners = np.full(size, -1)  # which image is in which row
+        owners = np.full(size, -1)  # which image is in which row of all replicas
         state = None
         while True:
             free = np.flatnonzero(owners < 0)[: len(waiting)]
@@ -278,13 +309,13 @@ class Runner:
             if len(free):
                 state = self._place(state, free, images, labels, owners[free])
             state = self._advance(state)
-            rows = np.flatnonzero(state.rows.done.numpy() & (owners >= 0))
+            rows = np.flatnonzero(collect(state.rows.done) & (owners >= 0))
             if len(rows):
                 mine = owners[rows]
-                distances[mine] = state.rows.distance.numpy()[rows]
-                within[mine] = state.rows.within.numpy()[rows]
+                distances[mine] = collect(state.rows.distance)[rows]
+                within[mine] = collect(state.rows.within)[rows]
                 if adversarial is not None:
-                    flat = tf.gather(state.rows.adversarial, rows).numpy()
+                    flat = collect(state.rows.adversarial)[rows]
                     adversarial[mine] = flat.reshape(-1, *self._shape)
                 owners[rows] = -1
                 finished += len(rows)
@@ -299,15 +330,14 @@ class Runner:
         owners: np.ndarray,
     ) -> Any:
         """Put the images that `owners` names into the given rows of a state."""
-        image = np.zeros((self.batch_size, math.prod(self._shape)), np.float32)
-        label = np.full(self.batch_size, -1, np.int32)
+        size, scatter = self.batch_size * self._replicas.count, self._replicas.scatter
+        image = np.zeros((size, math.prod(self._shape)), np.float32)
+        label = np.full(size, -1, np.int32)
         image[rows] = images[owners].reshape(len(rows), -1)
         label[rows] = labels[owners]
         if state is None:
-            return self._start(tf.constant(image), tf.constant(label))
-        return self._refill(
-            state, tf.constant(label >= 0), tf.constant(image), tf.constant(label)
-        )
+            return self._start(scatter(image), scatter(label))
+        return self._refill(state, scatter(label >= 0), scatter(image), scatter(label))
 
     def _rows(self, image: tf.Tensor, label: tf.Tensor) -> Rows:
         """Return rows not yet worked on; those of label -1 are empty and done."""
@@ -322,15 +352,13 @@ class Runner:
         )
 
 
-def compiled(function: Callable) -> Any:
-    """Compile for the device at hand: XLA on an accelerator, a graph on a CPU.
+def _xla() -> bool | None:
+    """Choose how to compile: XLA on an accelerator, a graph on a CPU.
 
     On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
     slower than TensorFlow's own kernels.
     """
-    return tf.function(
-        function, autograph=False, jit_compile=True if _accelerated() else None
-    )
+    return True if _accelerated() else None
 
 
 def default_batch_size(model: keras.Model) -> int:
@@ -380,9 +408,9 @@ def _like_rows(mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     return tf.reshape(mask, [-1] + [1] * (value.shape.rank - 1))
 
 
-def _padded(images: np.ndarray, size: int) -> tf.Tensor:
+def _padded(images: np.ndarray, size: int) -> np.ndarray:
     padding = [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1)
-    return tf.constant(np.pad(images, padding))
+    return np.pad(images, padding)
 
 
 def _image_shape(model: keras.Model) -> tuple[int, ...]:

@@ -1,0 +1,380 @@
+"""Several devices and machines: which strategy, who writes, and rows spread over all.
+
+Training follows `tf.distribute`: every replica takes its part of each global batch.
+Attacks and predictions know no neighbours, so their images are dealt out: each worker
+takes its share, each of its replicas a part of that, and all workers get all results.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf import files
+from ar_adals_tf.errors import InputError
+
+#: Values of `--strategy`.
+STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
+
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+)
+
+_chosen: tf.distribute.Strategy | None = None
+
+
+def choose(
+    name: str, cpu_replicas: int | None = None, tpu: str = ""
+) -> tf.distribute.Strategy:
+    """Make the strategy of this process, before TensorFlow touches a device.
+
+    Models that this package builds or loads are then spread by it. Several workers
+    share their folders (a network disk, say); only the first of them writes.
+
+    Args:
+        name: One of `STRATEGIES`. `mirrored`: all GPUs of this machine.
+            `multi_worker`: the machines that the environment variable TF_CONFIG lists.
+            `tpu`: a TPU.
+        cpu_replicas: Of `mirrored` without a GPU: into how many devices to divide the
+            processor, to try it out.
+        tpu: Name or address of the TPU; empty where this machine has it.
+
+    Raises:
+        InputError: On another name, on a strategy that finds no devices, or a TF_CONFIG
+            that is missing or wrong.
+
+    Example:
+        >>> choose("mirrored", cpu_replicas=2).num_replicas_in_sync
+        2
+    """
+    global _chosen
+    if cpu_replicas is not None and name != "mirrored":
+        raise InputError(
+            f"--cpu_replicas is for --strategy=mirrored; received {name!r}; leave it "
+            "out"
+        )
+    makers: dict[str, Callable[[], tf.distribute.Strategy]] = {
+        "none": tf.distribute.get_strategy,
+        "mirrored": lambda: _mirrored(cpu_replicas),
+        "multi_worker": _multi_worker,
+        "tpu": lambda: _tpu(tpu),
+    }
+    if name not in makers:
+        raise InputError(
+            f"--strategy must be one of {', '.join(STRATEGIES)}; received {name!r}"
+        )
+    strategy = _chosen = makers[name]()
+    if num_workers(strategy) > 1:
+        files.share_disk(_rank(strategy) == 0, lambda: _meet(strategy))
+    return strategy
+
+
+def current() -> tf.distribute.Strategy:
+    """Return what `choose` made; without it, TensorFlow's strategy in force."""
+    return _chosen or tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def scope() -> Iterator[None]:
+    """Build and load models in here, so that every replica has their variables."""
+    if tf.distribute.has_strategy() or not _chosen or _is_default(_chosen):
+        yield
+    else:
+        with _chosen.scope():
+            yield
+
+
+def describe() -> dict[str, Any]:
+    """Return what a run's records say of the strategy in force.
+
+    Example:
+        >>> describe()
+        {'name': 'MirroredStrategy', 'replicas': 2, 'workers': 1}
+    """
+    strategy = current()
+    return {
+        "name": "none" if _is_default(strategy) else type(strategy).__name__,
+        "replicas": strategy.num_replicas_in_sync,
+        "workers": num_workers(strategy),
+    }
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Return how many processes work together; 1 unless there are several workers."""
+    return strategy.num_replicas_in_sync // _num_local(strategy)
+
+
+def everyones(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
+    """Gather the rows of all workers, in the order of the workers.
+
+    Every worker must call this at the same point; each may bring another number of
+    rows, none too.
+
+    Args:
+        strategy: Of several workers; of a single one the rows are returned as they
+            are.
+        rows: `(n, ...)`, numeric.
+
+    Returns:
+        `(sum of all n, ...)`, the same on every worker.
+    """
+    if num_workers(strategy) == 1:
+        return rows
+    # Collectives know no booleans.
+    sent = rows.astype(np.int32) if rows.dtype == bool else rows
+    gathered = strategy.gather(_scattered(strategy, sent), axis=0)
+    return np.asarray(gathered).astype(rows.dtype)
+
+
+class Replicas:
+    """The replicas of this process, as one device that works on rows.
+
+    A function of tensors runs on each of them, on equal parts of the rows; what it
+    returns stays there until `collect` brings it together.
+
+    Args:
+        strategy: The model's.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.strategy = strategy
+        self.count = _num_local(strategy)
+        self._plain = _is_default(strategy)
+
+    def compiled(self, function: Callable, jit_compile: bool | None = None) -> Callable:
+        """Return a function compiled to run on every replica.
+
+        Its arguments come from `scatter` or from another such function.
+        """
+        inner = tf.function(
+            function, autograph=False, jit_compile=jit_compile, reduce_retracing=True
+        )
+        if self._plain:
+            return inner
+        return tf.function(
+            lambda *arguments: self.strategy.run(inner, arguments), autograph=False
+        )
+
+    def in_python(self, function: Callable) -> Callable:
+        """Return a function that runs on every replica as it is, uncompiled.
+
+        Each runs in a thread and outside of the strategy, whose collective variables
+        and optimizers an attack's own would otherwise become.
+        """
+        if self._plain:
+            return function
+
+        def on_all(*arguments: Any) -> Any:
+            flat = [
+                self.strategy.experimental_local_results(a)
+                for a in tf.nest.flatten(arguments)
+            ]
+            devices = [part.device for part in flat[0]]
+
+            def on_one(replica: int) -> Any:
+                own = tf.nest.pack_sequence_as(arguments, [p[replica] for p in flat])
+                with tf.device(devices[replica]):
+                    return function(*own)
+
+            with ThreadPoolExecutor(self.count) as pool:
+                results = list(pool.map(on_one, range(self.count)))
+            return tf.nest.map_structure(
+                lambda *parts: _per_replica(self.strategy, parts), *results
+            )
+
+        return on_all
+
+    def scatter(self, rows: np.ndarray) -> Any:
+        """Put equal parts of `(count * n, ...)` rows on the replicas."""
+        return tf.constant(rows) if self._plain else _scattered(self.strategy, rows)
+
+    def collect(self, value: Any) -> np.ndarray:
+        """Bring the rows of all replicas of this process together, in order."""
+        if self._plain:
+            return np.asarray(value)
+        parts = self.strategy.experimental_local_results(value)
+        return np.concatenate([np.asarray(part) for part in parts])
+
+    def share(self, count: int) -> slice:
+        """Return which of `count` images are this worker's: a run of neighbours."""
+        workers = num_workers(self.strategy)
+        rank = _rank(self.strategy) if workers > 1 else 0
+        return slice(count * rank // workers, count * (rank + 1) // workers)
+
+
+def map_rows(
+    strategy: tf.distribute.Strategy, function: Callable[[tf.Tensor], tf.Tensor]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of rows that all replicas of all workers compute together.
+
+    Args:
+        strategy: The model's.
+        function: From `(n, ...)` to `(n, ...)`, row by row, for any n.
+
+    Example:
+        >>> probabilities = map_rows(model.distribute_strategy, model)(images)
+    """
+    replicas = Replicas(strategy)
+    on_all = replicas.compiled(function)
+
+    def mapped(rows: np.ndarray) -> np.ndarray:
+        own = rows[replicas.share(len(rows))]
+        missing = -len(own) % replicas.count or (replicas.count if not len(own) else 0)
+        padding = np.zeros((missing, *own.shape[1:]), own.dtype)
+        results = replicas.collect(on_all(replicas.scatter(np.r_[own, padding])))
+        return everyones(strategy, results[: len(own)])
+
+    return mapped
+
+
+def unsynchronised(model: keras.Model) -> list[str]:
+    """Return the batch normalisations that look at one replica's images alone.
+
+    With several replicas they make training depend on how many there are.
+    """
+    return [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized
+    ]
+
+
+class GlobalMean(keras.losses.Loss):
+    """The mean of a loss over the global batch, also where it divides unevenly.
+
+    Keras takes the mean of the replicas' means, in which the images of a smaller part
+    weigh more: the last batch of an epoch then trains as no single replica would.
+
+    Args:
+        function: From labels and outputs to a loss an example, `(n,)`.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], tf.Tensor]) -> None:
+        super().__init__(name="loss")
+        self._function = function
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return this replica's part of the mean: over all replicas they add up."""
+        del sample_weight
+        values = tf.cast(self._function(y_true, y_pred), tf.float32)
+        count = tf.cast(tf.shape(values)[0], tf.float32)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None:
+            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        return tf.reduce_sum(values) / count
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Turn the errors of a lost worker into one sentence.
+
+    Raises:
+        InputError: If another worker is gone.
+    """
+    try:
+        yield
+    except _LOST as error:
+        if num_workers(current()) == 1:
+            raise
+        raise InputError(
+            "another worker is lost, so this one stops "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:120]}); start all "
+            "workers again with the same commands: they go on after the last whole "
+            "epoch or shard"
+        ) from error
+
+
+def _mirrored(cpu_replicas: int | None) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and cpu_replicas is not None:
+        raise InputError(
+            f"--cpu_replicas is for machines without a GPU; this one has {len(gpus)}; "
+            "leave it out"
+        )
+    if gpus:
+        return tf.distribute.MirroredStrategy()
+    if cpu_replicas is None:
+        raise InputError(
+            "--strategy=mirrored finds no GPU here; leave it out, or try it on the "
+            "processor with --cpu_replicas=2"
+        )
+    processor = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        processor, [tf.config.LogicalDeviceConfiguration()] * cpu_replicas
+    )
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(cpu_replicas)])
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    example = (
+        '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
+        '"task": {"type": "worker", "index": 0}}'
+    )
+    try:
+        config = json.loads(os.environ.get("TF_CONFIG", ""))
+        workers = config["cluster"]["worker"]
+        index = config["task"]["index"]
+        known = config["task"]["type"] == "worker" and 0 <= index < len(workers)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise InputError(
+            "--strategy=multi_worker needs the environment variable TF_CONFIG, such as "
+            f"{example}, with another index on each machine; received "
+            f"{os.environ.get('TF_CONFIG', 'nothing')}"
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _tpu(address: str) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            f"--strategy=tpu finds no TPU {address!r} "
+            f"({str(error).splitlines()[0][:120]}); give its name with --tpu, or local "
+            "on the machine that has it"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _is_default(strategy: tf.distribute.Strategy) -> bool:
+    return type(strategy).__name__ == "_DefaultDistributionStrategy"
+
+
+def _num_local(strategy: tf.distribute.Strategy) -> int:
+    if _is_default(strategy):
+        return 1
+    return len(strategy.extended.worker_devices)
+
+
+def _rank(strategy: tf.distribute.Strategy) -> int:
+    return int(strategy.cluster_resolver.task_id)
+
+
+def _meet(strategy: tf.distribute.Strategy) -> None:
+    everyones(strategy, np.zeros(1, np.int32))
+
+
+def _scattered(strategy: tf.distribute.Strategy, rows: np.ndarray) -> Any:
+    parts = np.array_split(rows, _num_local(strategy))
+    return _per_replica(strategy, parts)
+
+
+def _per_replica(strategy: tf.distribute.Strategy, parts: Any) -> Any:
+    """Return one value of the parts, each on the replica of its position."""
+    left = iter(parts)  # asked for the replicas of this process, in order
+    return strategy.experimental_distribute_values_from_function(
+        lambda _: tf.convert_to_tensor(next(left))
+    )
