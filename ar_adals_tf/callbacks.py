@@ -1,5 +1,6 @@
 """Algorithm 1 as a Keras callback."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ar_adals_tf.join import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.strategies import everyones, unsynchronised
 
 
 class ARAdaLS(keras.callbacks.Callback):
@@ -139,6 +141,14 @@ class ARAdaLS(keras.callbacks.Callback):
                 f"the model tells {classes} classes apart, the smoothing "
                 f"{self.smoothing.num_classes}; give both the same number"
             )
+        several = self.model.distribute_strategy.num_replicas_in_sync > 1
+        if several and (lonely := unsynchronised(self.model)):
+            warnings.warn(
+                f"the batch normalisation {lonely[0]!r} looks at one replica's images "
+                "alone, so training depends on the number of replicas; make it with "
+                f"synchronized=True ({len(lonely)} such layers)",
+                stacklevel=2,
+            )
         members = [probabilities_fn(model, self._from_logits) for model in models]
         self._predict = tf.function(
             lambda x, y: _judge(
@@ -179,10 +189,9 @@ class ARAdaLS(keras.callbacks.Callback):
 
     def evaluate(self) -> "ValidationMeasures":
         """Make one pass over the validation set with the model as it is."""
-        columns = [np.concatenate(c) for c in zip(*self._batches(), strict=True)]
-        confidence, correct, loss, level, weight = (
-            c.astype(np.float64) for c in columns
-        )
+        rows = np.concatenate(list(self._batches()))
+        rows = everyones(self.model.distribute_strategy, rows)
+        confidence, correct, loss, level, weight = rows.T.astype(np.float64)
         total = np.bincount(level.astype(int), weight, self.smoothing.num_levels)
         with np.errstate(invalid="ignore"):
             of_level = [
@@ -196,18 +205,18 @@ class ARAdaLS(keras.callbacks.Callback):
             dict(zip(names, [*mean, ece], strict=True)), of_level[0], of_level[1]
         )
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, ...]]:
+    def _batches(self) -> Iterator[np.ndarray]:
+        """Yield this worker's part of each batch, `(n, 5)` float32."""
         strategy = self.model.distribute_strategy
         if self._parts is None:
             several = strategy.num_replicas_in_sync > 1
             distribute = strategy.experimental_distribute_dataset
             self._parts = distribute(self._data) if several else self._data
         for x, y, level, weight in self._parts:
-            judged = strategy.run(self._predict, (x, y))
-            columns = (*judged, level, weight)
-            if strategy.num_replicas_in_sync > 1:
-                columns = tuple(strategy.gather(c, axis=0) for c in columns)
-            yield tuple(np.asarray(c) for c in columns)
+            columns = (*strategy.run(self._predict, (x, y)), level, weight)
+            of_replicas = map(strategy.experimental_local_results, columns)
+            for own in zip(*of_replicas, strict=True):
+                yield np.stack([np.asarray(c, np.float32) for c in own], axis=1)
 
     def _check_fresh_labels(self, epoch: int) -> None:
         """Make sure that the data was started on once since the last epoch's end."""

@@ -1,6 +1,7 @@
 """Fitting one run's models: data, callbacks and Keras's `fit`, resumable."""
 
 import csv
+import functools
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,7 +66,11 @@ def fit(
         config.label_smoothing,
     )
     members = config.members() if config.is_joint else [config]
-    fitted = [build_model(member, splits["train"]) for member in members]
+    devices = strategies.member_devices(len(members)) if config.is_joint else [None]
+    fitted = [
+        build_model(member, splits["train"], device)
+        for member, device in zip(members, devices, strict=True)
+    ]
     epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
     levels = {
         name: RobustnessLevels(indexes[name], smoothing.num_levels)
@@ -99,21 +104,23 @@ def fit(
     steps = sum(int(batches.cardinality()) for batches in data)
     progress = [_Progress(config.epochs, steps)] if config.verbose else []
     if first_epoch < config.epochs:
-        _fit(fitted, data, callbacks, progress, range(first_epoch, config.epochs))
+        epochs = range(first_epoch, config.epochs)
+        _fit(fitted, devices, data, callbacks, progress, epochs)
     return Fitted(fitted, keeper.history, smoothing)
 
 
 def _fit(
     fitted: Sequence[keras.Model],
+    devices: Sequence[str | None],
     data: Sequence[tf.data.Dataset],
     callbacks: Sequence[keras.callbacks.Callback],
     progress: Sequence["_Progress"],
     epochs: Iterable[int],
 ) -> None:
-    """Give each member one epoch in turn; the callbacks see them as one model.
+    """Give each member one epoch; the callbacks see them as one model.
 
-    Weights and optimizer states of all members are in memory, activations of one at a
-    time. The logs are the members' means.
+    Weights and optimizer states of all members are in memory, activations of one a
+    device at a time. The logs are the members' means.
     """
     together = keras.callbacks.CallbackList([*callbacks, *progress], model=fitted[0])
     several = fitted[0].distribute_strategy.num_replicas_in_sync > 1
@@ -122,7 +129,9 @@ def _fit(
     together.on_train_begin()
     for epoch in epochs:
         together.on_epoch_begin(epoch)
-        logs = [train_member(epoch) for train_member in train]
+        logs = strategies.by_device(
+            [functools.partial(member, epoch) for member in train], devices
+        )
         mean = {name: sum(own[name] for own in logs) / len(logs) for name in logs[0]}
         together.on_epoch_end(epoch, mean)
     together.on_train_end()
@@ -203,8 +212,16 @@ def _training_data(
     return data.enumerate().map(transformed, tf.data.AUTOTUNE, deterministic=True)
 
 
-def build_model(config: Config, train_split: Split) -> keras.Model:
-    """Build and compile the run's model."""
+def build_model(
+    config: Config, train_split: Split, device: str | None = None
+) -> keras.Model:
+    """Build and compile the run's model.
+
+    Args:
+        config: The settings.
+        train_split: The images that it will be trained on.
+        device: Where it lives; None: where the strategy says.
+    """
     recipe = RECIPES[config.dataset]
     policies = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
     keras.mixed_precision.set_dtype_policy(
@@ -213,7 +230,7 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
     mean = None
     if recipe.subtract_pixel_mean and isinstance(train_split, ArraySplit):
         mean = train_split.images.mean(axis=0) / 255
-    with strategies.scope():
+    with tf.device(device) if device else strategies.scope():
         model = models.build(
             config.model,
             train_split.info.image_shape,
@@ -230,7 +247,7 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
         config.batch_size,
         math.ceil(len(train_split) / config.batch_size),
     )
-    with model.distribute_strategy.scope():
+    with tf.device(device) if device else model.distribute_strategy.scope():
         if recipe.optimizer == "adam":
             optimizer = keras.optimizers.Adam(schedule)
         else:

@@ -8,7 +8,7 @@ takes its share, each of its replicas a part of that, and all workers get all re
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -113,6 +113,59 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
     return strategy.num_replicas_in_sync // _num_local(strategy)
 
 
+def member_devices(count: int) -> list[str | None]:
+    """Return on which device each member of an ensemble trains.
+
+    Under a mirrored strategy with no more replicas than members, each member has a
+    device to itself, in turn: nothing waits for the other devices after every batch.
+    Otherwise None, which leaves it to the strategy.
+
+    Args:
+        count: The number of members.
+
+    Example:
+        >>> member_devices(5)       # two GPUs
+        ['/...GPU:0', '/...GPU:1', '/...GPU:0', '/...GPU:1', '/...GPU:0']
+    """
+    strategy = current()
+    replicas = strategy.num_replicas_in_sync
+    spread = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if not spread or replicas > count:
+        return [None] * count
+    devices = strategy.extended.worker_devices
+    return [devices[number % replicas] for number in range(count)]
+
+
+def by_device(
+    functions: Sequence[Callable[[], Any]], devices: Sequence[str | None]
+) -> list[Any]:
+    """Call functions, those of one device in turn, different devices at once.
+
+    Args:
+        functions: Without arguments.
+        devices: Of each, from `member_devices`.
+
+    Returns:
+        What each returned.
+    """
+
+    def call_those_of(device: str | None) -> dict[int, Any]:
+        with tf.device(device):
+            return {
+                i: function()
+                for i, function in enumerate(functions)
+                if devices[i] == device
+            }
+
+    different = list(dict.fromkeys(devices))
+    if len(different) == 1:
+        return list(call_those_of(different[0]).values())
+    with ThreadPoolExecutor(len(different)) as pool:
+        parts = list(pool.map(call_those_of, different))
+    results = {i: result for part in parts for i, result in part.items()}
+    return [results[i] for i in range(len(functions))]
+
+
 def everyones(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
     """Gather the rows of all workers, in the order of the workers.
 
@@ -165,28 +218,22 @@ class Replicas:
         )
 
     def in_python(self, function: Callable) -> Callable:
-        """Return a function that runs on every replica as it is, uncompiled.
+        """Return a function that runs for each replica in turn, uncompiled.
 
-        Each runs in a thread and outside of the strategy, whose collective variables
-        and optimizers an attack's own would otherwise become.
+        It runs outside of the strategy, which would otherwise mirror the variables
+        that an attack makes for itself, and sum its gradients over the replicas.
         """
         if self._plain:
             return function
+        local = self.strategy.experimental_local_results
 
         def on_all(*arguments: Any) -> Any:
-            flat = [
-                self.strategy.experimental_local_results(a)
-                for a in tf.nest.flatten(arguments)
-            ]
-            devices = [part.device for part in flat[0]]
-
-            def on_one(replica: int) -> Any:
-                own = tf.nest.pack_sequence_as(arguments, [p[replica] for p in flat])
-                with tf.device(devices[replica]):
-                    return function(*own)
-
-            with ThreadPoolExecutor(self.count) as pool:
-                results = list(pool.map(on_one, range(self.count)))
+            flat = [local(argument) for argument in tf.nest.flatten(arguments)]
+            results = []
+            for replica in range(self.count):
+                own = [parts[replica] for parts in flat]
+                with tf.device(own[0].device):
+                    results.append(function(*tf.nest.pack_sequence_as(arguments, own)))
             return tf.nest.map_structure(
                 lambda *parts: _per_replica(self.strategy, parts), *results
             )
@@ -287,9 +334,8 @@ def lost_workers_named() -> Iterator[None]:
             raise
         raise InputError(
             "another worker is lost, so this one stops "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:120]}); start all "
-            "workers again with the same commands: they go on after the last whole "
-            "epoch or shard"
+            f"({type(error).__name__}); start all workers again with the same "
+            "commands: they go on after the last whole epoch or shard"
         ) from error
 
 
