@@ -243,7 +243,8 @@ found = [
 spread = strategies.map_rows(strategy, lambda x: x @ weights + 1)
 rows = {n: spread(x[:n]).tolist() for n in (8, 7, 1)}
 devices = strategies.member_devices(3)
-members = strategies.by_device([lambda i=i: (i, tf.Variable(1.0)) for i in range(3)], devices)
+makers = [lambda i=i: (i, tf.Variable(1.0)) for i in range(3)]
+members = strategies.by_device(makers, devices)
 where = [(i, v.device[-5:]) for i, v in members]
 print(json.dumps([x.tolist(), y.tolist(), found, rows, where]))
 """
