@@ -18,9 +18,9 @@ from ar_adals_tf.datasets import ArraySplit, Split
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.files import atomic_write
 from ar_adals_tf.join import RobustnessLevels, soft_labels
-from ar_adals_tf.methods import METHODS, make_smoothing, own_names
+from ar_adals_tf.methods import METHODS, make_smoothing, own_settings
 from ar_adals_tf.progress import progress_bar
-from ar_adals_tf.recipes import RECIPES
+from ar_adals_tf.recipes import RECIPES, constant
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.runs import compute_index
 from ar_adals_tf.schedules import RecipeSchedule
@@ -164,19 +164,21 @@ def _training_data(
     levels: RobustnessLevels | None,
 ) -> tf.data.Dataset:
     """Return batches of images and soft labels, mixed where the method mixes."""
-    batches = split.training_batches(config.batch_size, epoch, config.seed)
+    batches = split.training_batches(
+        config.batch_size, epoch, config.seed, config.augmentation == "recipe"
+    )
     if levels is None:
         batches = batches.map(_drop_id)
     data = soft_labels(batches, smoothing, levels, check_ids=False)
-    transform = METHODS[config.method].transform
-    if transform is None:
+    method = METHODS[config.method]
+    if method.transform is None:
         return data
-    settings = own_names(config.method_settings)
+    settings = own_settings(method, config.method_settings)
 
     def transformed(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
         seed = tf.stack([tf.constant(config.seed, tf.int64), epoch.read_value()])
         seed = tf.random.experimental.stateless_fold_in(seed, position)
-        return transform(*batch, seed, **settings)
+        return method.transform(*batch, seed, **settings)
 
     return data.enumerate().map(transformed, tf.data.AUTOTUNE, deterministic=True)
 
@@ -200,8 +202,17 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
         dropout=config.dropout,
     )
     keras.mixed_precision.set_dtype_policy("float32")
+    if config.adversarial_training:
+        training = METHODS[config.adversarial_training]
+        model = training.adversarial(
+            model.input,
+            model.output,
+            seed=config.seed,
+            name=model.name,
+            **own_settings(training, config.method_settings),
+        )
     schedule = RecipeSchedule(
-        recipe,
+        recipe if config.schedule == "recipe" else constant(recipe),
         config.learning_rate,
         config.epochs,
         config.batch_size,
@@ -220,12 +231,12 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
 
 
 def _loss(config: Config) -> keras.losses.Loss:
-    function = METHODS[config.method].loss
-    if function is None:
+    method = METHODS[config.method]
+    if method.loss is None:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
-    settings = own_names(config.method_settings)
+    settings = own_settings(method, config.method_settings)
     # As a function, Keras takes its mean over the batch.
-    return lambda labels, logits: function(labels, logits, **settings)
+    return lambda labels, logits: method.loss(labels, logits, **settings)
 
 
 def _drop_id(example_id: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> Any:
