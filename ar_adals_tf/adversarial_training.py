@@ -118,7 +118,7 @@ def kl_divergence(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 
 
 class _AdversarialTraining(keras.Model):
-    """What the trainings share: how far, and a seed for every step."""
+    """A functional model whose training step has other images."""
 
     def __init__(
         self,
@@ -131,6 +131,16 @@ class _AdversarialTraining(keras.Model):
     ) -> None:
         super().__init__(inputs, outputs, name=name)
         self.seed, self.epsilon = seed, epsilon
+
+    def train_step(self, data: Any) -> Any:
+        """Perturb, then train as Keras does."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images = self.training_images(images, labels)
+        return super().train_step((images, labels, weights))
+
+    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return what a batch is trained on."""
+        raise NotImplementedError
 
     def step_seed(self) -> tf.Tensor:
         """Return a seed `(2,)` that no other step and no other replica has.
@@ -175,15 +185,13 @@ class FGSMTraining(_AdversarialTraining):
         super().__init__(inputs, outputs, **others)
         self.share = share
 
-    def train_step(self, data: Any) -> Any:
-        """Perturb the share of the batch, then train as Keras does."""
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the batch `(N, H, W, C)` with the share of it perturbed."""
         size = tf.cast(tf.shape(images)[0], tf.float32)
         count = tf.cast(tf.round(self.share * size), tf.int32)
         true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
         attacked = self.perturbed(images[:count], true)
-        images = tf.concat([attacked, images[count:]], axis=0)
-        return super().train_step((images, labels, weights))
+        return tf.concat([attacked, images[count:]], axis=0)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
@@ -229,7 +237,10 @@ class TRADES(_AdversarialTraining):
     2019, Eq. 5: the compiled loss of the clean images plus
     `beta * KL(p(x) || p(x'))`; beta is 1 / lambda there. `x'` is PGD's image that
     maximises this divergence, from a start with the authors' normal noise of 0.001; no
-    label takes part in it. The logged loss is this sum, the accuracy of clean images.
+    label takes part in it. Both go through the model as one batch, where the authors
+    have two: batch normalisation trains on what it will see, and replicas that share
+    its statistics meet in one order. The logged loss is the sum, the accuracy that of
+    the clean images.
 
     Args:
         inputs: As of `FGSMTraining`.
@@ -254,6 +265,16 @@ class TRADES(_AdversarialTraining):
         self.steps, self.step_size = steps, relative_step * self.epsilon
         self.beta, self.divergence = beta, _Divergence(name="divergence")
 
+    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the clean images and then the perturbed ones, `(2 N, H, W, C)`."""
+        del labels
+        logits_of = logits_fn(self)
+        noise = tf.random.stateless_normal(tf.shape(images), self.step_seed())
+        how = (self.epsilon, self.steps, self.step_size)
+        targets = tf.nn.softmax(logits_of(images))
+        attacked = pgd(logits_of, images, targets, *how, images + 0.001 * noise)
+        return tf.concat([images, attacked], axis=0)
+
     def compute_loss(
         self,
         x: Any = None,
@@ -262,20 +283,18 @@ class TRADES(_AdversarialTraining):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Add the divergence to the compiled loss, in training."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        """Add the divergence to the clean images' loss, in training."""
         if not training:
-            return loss
-        others = self(tf.stop_gradient(self.perturbed(x)), training=True)
-        return loss + self.beta * self.divergence(y_pred, others, sample_weight)
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        clean, attacked = tf.split(y_pred, 2)
+        loss = super().compute_loss(x, y, clean, sample_weight, training)
+        return loss + self.beta * self.divergence(clean, attacked, sample_weight)
 
-    def perturbed(self, images: tf.Tensor) -> tf.Tensor:
-        """Return the images, moved to where the probabilities are other ones."""
-        logits_of = logits_fn(self)
-        noise = tf.random.stateless_normal(tf.shape(images), self.step_seed())
-        how = (self.epsilon, self.steps, self.step_size)
-        targets = tf.nn.softmax(logits_of(images))
-        return pgd(logits_of, images, targets, *how, images + 0.001 * noise)
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Measure the clean images."""
+        return super().compute_metrics(x, y, y_pred[: tf.shape(y)[0]], sample_weight)
 
 
 class _Divergence(keras.losses.Loss):
