@@ -88,19 +88,18 @@ def pgd(
     )[1]
 
 
-def _ascent(
-    logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor
-) -> tf.Tensor:
+def _ascent(logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Return the sign of the cross-entropy's gradient by the images.
 
-    The gradient by the logits, `softmax - targets`, is scaled to 1 in each image: the
-    sign is the same, and that of a sure or hardly moved image does not vanish in
-    float16 layers.
+    The gradient by the logits, `softmax - targets`, sums to 0, of which rounding leaves
+    nothing where the model is sure; and it is scaled to 1 in each image, which no sign
+    knows, so that it does not vanish in float16 layers.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         logits = logits_of(images)
     by_logits = tf.nn.softmax(logits) - targets
+    by_logits -= targets * tf.reduce_sum(by_logits, axis=-1, keepdims=True)
     largest = tf.reduce_max(tf.abs(by_logits), axis=-1, keepdims=True)
     by_logits = tf.math.divide_no_nan(by_logits, largest)
     return tf.sign(tape.gradient(logits, images, by_logits))
@@ -167,7 +166,8 @@ class FGSMTraining(_AdversarialTraining):
     Args:
         inputs: As of `keras.Model`: images in [0, 1].
         outputs: As of `keras.Model`: logits.
-        share: Of the batch that is perturbed, in [0, 1]; rounded to whole images.
+        share: Of the batch that is perturbed, above 0 and at most 1; rounded to whole
+            images, at least one.
         seed: Random starts are a function of it, of the step and of the replica.
         epsilon: Largest change of a pixel.
         name: As of `keras.Model`.
@@ -188,7 +188,7 @@ class FGSMTraining(_AdversarialTraining):
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the batch `(N, H, W, C)` with the share of it perturbed."""
         size = tf.cast(tf.shape(images)[0], tf.float32)
-        count = tf.cast(tf.round(self.share * size), tf.int32)
+        count = tf.maximum(tf.cast(tf.round(self.share * size), tf.int32), 1)
         true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
         attacked = self.perturbed(images[:count], true)
         return tf.concat([attacked, images[count:]], axis=0)

@@ -170,15 +170,15 @@ def _training_data(
     if levels is None:
         batches = batches.map(_drop_id)
     data = soft_labels(batches, smoothing, levels, check_ids=False)
-    method = METHODS[config.method]
-    if method.transform is None:
+    transform = METHODS[config.method].transform
+    if transform is None:
         return data
-    settings = own_settings(method, config.method_settings)
+    settings = own_settings(METHODS[config.method], config.method_settings)
 
     def transformed(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
         seed = tf.stack([tf.constant(config.seed, tf.int64), epoch.read_value()])
         seed = tf.random.experimental.stateless_fold_in(seed, position)
-        return method.transform(*batch, seed, **settings)
+        return transform(*batch, seed, **settings)
 
     return data.enumerate().map(transformed, tf.data.AUTOTUNE, deterministic=True)
 
@@ -202,8 +202,8 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
         dropout=config.dropout,
     )
     keras.mixed_precision.set_dtype_policy("float32")
-    if config.adversarial_training:
-        training = METHODS[config.adversarial_training]
+    training = METHODS[config.adversarial_training or config.method]
+    if training.adversarial:
         model = training.adversarial(
             model.input,
             model.output,
@@ -231,12 +231,12 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
 
 
 def _loss(config: Config) -> keras.losses.Loss:
-    method = METHODS[config.method]
-    if method.loss is None:
+    function = METHODS[config.method].loss
+    if function is None:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
-    settings = own_settings(method, config.method_settings)
+    settings = own_settings(METHODS[config.method], config.method_settings)
     # As a function, Keras takes its mean over the batch.
-    return lambda labels, logits: method.loss(labels, logits, **settings)
+    return lambda labels, logits: function(labels, logits, **settings)
 
 
 def _drop_id(example_id: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> Any:

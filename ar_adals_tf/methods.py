@@ -90,7 +90,7 @@ METHODS: dict[str, Method] = {
 LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "mixup_alpha": ("above 0", lambda value: value > 0),
     "epsilon": ("between 0 and 1", lambda value: 0 <= value <= 1),
-    "adversarial_share": ("between 0 and 1", lambda value: 0 <= value <= 1),
+    "adversarial_share": ("above 0 and at most 1", lambda value: 0 < value <= 1),
     "pgd_steps": ("a whole number above 0", lambda value: value > 0 == value % 1),
     "pgd_relative_step": ("above 0", lambda value: value > 0),
 }
