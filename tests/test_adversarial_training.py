@@ -192,6 +192,25 @@ def test_trades_moves_the_probabilities_whatever_the_label(vanilla, unseen):
     assert divergence[0] > divergence[2]
 
 
+def test_starts_and_steps_are_the_papers(images):
+    """Uniform in the ball for PGD, N(0, 0.001) for TRADES; then so many steps."""
+    x, y = (tf.constant(values[:100]) for values in images)
+    inside = (x > 0.2) & (x < 0.8)
+    small, long = (
+        {"epsilon": 0.1, "steps": steps, "relative_step": step}
+        for steps, step in ((2, 1e-4), (3, 0.1))
+    )
+    drawn = as_kind(PGDTraining, share=1, **small).training_images(x, y) - x
+    quartiles = np.quantile(drawn[inside], [0, 0.25, 0.5, 0.75, 1])
+    expected = [-0.1, -0.05, 0, 0.05, 0.1]
+    np.testing.assert_allclose(quartiles, expected, atol=0.002)
+    drawn = as_kind(TRADES, **small).training_images(x, y)[100:] - x
+    assert drawn[inside].numpy().std() == pytest.approx(0.001, rel=0.03)
+    moved = as_kind(TRADES, **long).training_images(x, y)[100:] - x
+    assert 0.03 < np.abs(moved).max() < 0.03 + 6 * 0.001
+    assert (np.abs(moved[inside]) > 0.027).mean() > 0.1
+
+
 def test_random_starts_are_a_function_of_seed_and_step(images):
     x, y = (tf.constant(values[:10]) for values in images)
     made = {}
