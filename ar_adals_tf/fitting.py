@@ -201,16 +201,17 @@ def build_model(config: Config, train_split: Split) -> keras.Model:
         pixel_mean=mean,
         dropout=config.dropout,
     )
-    keras.mixed_precision.set_dtype_policy("float32")
     training = METHODS[config.adversarial_training or config.method]
     if training.adversarial:
-        model = training.adversarial(
-            model.input,
-            model.output,
-            seed=config.seed,
-            name=model.name,
-            **own_settings(training, config.method_settings),
-        )
+        with model.distribute_strategy.scope():
+            model = training.adversarial(
+                model.input,
+                model.output,
+                seed=config.seed,
+                name=model.name,
+                **own_settings(training, config.method_settings),
+            )
+    keras.mixed_precision.set_dtype_policy("float32")
     schedule = RecipeSchedule(
         recipe if config.schedule == "recipe" else constant(recipe),
         config.learning_rate,

@@ -306,6 +306,18 @@ def test_ar_adals_under_adversarial_training_moves_its_labels(data, tmp_path):
     np.testing.assert_allclose(of_clean, logged, rtol=1e-5)
 
 
+def test_adversarial_training_scales_float16_losses(data):
+    """As plain training does: else small gradients of the weights would vanish."""
+    scaled = [
+        build_model(
+            Config.make("fashion_mnist_small", method, mixed_precision="float16"),
+            data[0]["train"],
+        ).optimizer
+        for method in ("vanilla", "fgsm_at", "pgd_at", "trades")
+    ]
+    assert {type(o) for o in scaled} == {keras.optimizers.LossScaleOptimizer}
+
+
 def test_augmentation_and_schedule_of_the_recipe_can_be_left_out(cifar10_test):
     """CIFAR-10's recipe shifts and flips images, and lowers the learning rate."""
     images, labels = cifar10_test
