@@ -24,6 +24,16 @@ METHOD_SETTINGS = {
     "mbls_weight": "Weight of its penalty; the default is 0.1.",
     "mixup_alpha": "Of --method=mixup: weights come from Beta(alpha, alpha); the "
     "default is 0.2.",
+    "epsilon": "Of fgsm_at, pgd_at and trades: largest change of a pixel, images being "
+    "in [0, 1]; a number such as 8/255, the default, or 0.03.",
+    "adversarial_share": "Of fgsm_at and pgd_at: share of each batch that is attacked, "
+    "the rest staying clean; the default is 0.5.",
+    "pgd_steps": "Of pgd_at and trades: steps of the attack; the default is 7, of "
+    "trades 10.",
+    "pgd_relative_step": "Of the same: a step's length as a share of --epsilon; the "
+    "default is 0.25.",
+    "trades_beta": "Of trades: weight of the divergence between clean and attacked "
+    "images; the default is 6.",
 }
 
 
@@ -78,7 +88,7 @@ def define_training_flags() -> None:
         "ar_adals",
         [
             *("vanilla", "ls", "adals", "ar_adals", "ar_adals_of_ensemble"),
-            *("focal", "flsd", "mbls", "mixup"),
+            *("focal", "flsd", "mbls", "mixup", "fgsm_at", "pgd_at", "trades"),
         ],
         "vanilla: hard labels. ls: label smoothing. adals: label smoothing whose "
         "degree follows the validation set. ar_adals: likewise, for each robustness "
@@ -87,7 +97,15 @@ def define_training_flags() -> None:
         "validation probabilities; all weights and optimizer states are in memory, "
         "activations of one model at a time. focal, flsd: focal loss, also with gamma "
         "by sample. mbls: margin-based label smoothing. mixup: mixed images and "
-        "labels.",
+        "labels. fgsm_at, pgd_at: adversarial training on attacked and clean images; "
+        "trades: on clean images, staying constant around them.",
+    )
+    flags.DEFINE_enum(
+        "adversarial_training",
+        None,
+        ["fgsm_at", "pgd_at", "trades"],
+        "Adversarial training on top of another --method, such as ar_adals: attacked "
+        "images keep the method's soft labels. Settings: --epsilon and those after it.",
     )
     flags.DEFINE_string(
         "output_dir",
@@ -112,6 +130,18 @@ def define_training_flags() -> None:
     )
     flags.DEFINE_integer("batch_size", None, "Global batch size.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Base learning rate.")
+    flags.DEFINE_enum(
+        "schedule",
+        "recipe",
+        ["recipe", "constant"],
+        "How the learning rate moves; constant: it stays at --learning_rate.",
+    )
+    flags.DEFINE_enum(
+        "augmentation",
+        "recipe",
+        ["recipe", "none"],
+        "How training images are varied; none: they stay as they are.",
+    )
     flags.DEFINE_float("dropout", None, "Share of features dropped before the head.")
     flags.DEFINE_string(
         "alpha",
@@ -158,7 +188,7 @@ def define_training_flags() -> None:
         lower_bound=0,
     )
     for name, of in METHOD_SETTINGS.items():
-        flags.DEFINE_float(name, None, of)
+        flags.DEFINE_string(name, None, of)  # Config reads the numbers, 8/255 too
     flags.DEFINE_enum(
         "mixed_precision",
         "none",
@@ -283,7 +313,7 @@ def training_config(**other: Any) -> Any:
         *("label_smoothing", "attack", "validation_examples", "limit_examples"),
         *("num_bins", "mixed_precision", "deterministic", "tensorboard"),
         *("levels_from", "refresh_epochs", "refresh_every", "ensemble_size"),
-        *("selection_examples",),
+        *("selection_examples", "adversarial_training", "schedule", "augmentation"),
     )
     given = {name: FLAGS[name].value for name in names}
     given["attack_settings"] = attack_settings()

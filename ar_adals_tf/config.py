@@ -2,17 +2,22 @@
 
 import dataclasses
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.calibration import DEFAULT_NUM_BINS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.methods import METHODS
+from ar_adals_tf.methods import LIMITS, METHODS
 from ar_adals_tf.recipes import RECIPES, Recipe
 from ar_adals_tf.smoothing import AlphaSchedule
 
 #: Number formats of the layers' computations; none is float32.
 MIXED_PRECISION = ("none", "float16", "bfloat16")
+
+#: What the recipe of a dataset can be left out of.
+AUGMENTATIONS = ("recipe", "none")
+SCHEDULES = ("recipe", "constant")
 
 #: Settings that do not change what a run computes.
 _INCIDENTAL = ("output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose")
@@ -31,6 +36,7 @@ _OF_METHOD = (
     "ensemble_size",
     "selection_examples",
     "method_settings",
+    "adversarial_training",
 )
 
 #: What the levels can be cut from; the last three are controls.
@@ -55,6 +61,8 @@ class Config:
         epochs: Number of epochs.
         batch_size: Global batch.
         learning_rate: Base learning rate, before the recipe's schedule.
+        schedule: Of the learning rate, of `SCHEDULES`.
+        augmentation: Of the training images, of `AUGMENTATIONS`.
         dropout: Share of features dropped before the last layer, 0 in the recipes.
         num_levels: R; None where the method has no levels.
         alpha: Learning rate of the smoothing, as text; None where labels do not move.
@@ -65,7 +73,10 @@ class Config:
             images are attacked anew with the model in training; empty: never.
         levels_from: What the levels are cut from, of `LEVELS_FROM`; None where the
             method has none.
-        method_settings: Of the method's loss or batch transform.
+        method_settings: Of the method's loss or batch transform, and of adversarial
+            training.
+        adversarial_training: The method of `METHODS` that trains adversarially, in
+            addition to `method` or being it; None: none.
         ensemble_size: Number of models whose probabilities are averaged.
         validation_examples: Size of the validation set; None is the recipe's.
         selection_examples: So many of the validation images are held out of it, to
@@ -89,6 +100,8 @@ class Config:
     epochs: int
     batch_size: int
     learning_rate: float
+    schedule: str
+    augmentation: str
     dropout: float
     num_levels: int | None
     alpha: str | None
@@ -98,6 +111,7 @@ class Config:
     refresh_epochs: list[int]
     levels_from: str | None
     method_settings: dict[str, float]
+    adversarial_training: str | None
     ensemble_size: int
     validation_examples: int | None
     selection_examples: int
@@ -143,6 +157,8 @@ class Config:
             "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
             "learning_rate": recipe.learning_rate,
+            "schedule": SCHEDULES[0],
+            "augmentation": AUGMENTATIONS[0],
             "dropout": 0.0,
             "num_levels": 10,
             "alpha": recipe.alpha.get("ar_adals" if kind.joint else method),
@@ -152,6 +168,7 @@ class Config:
             "refresh_epochs": [],
             "levels_from": LEVELS_FROM[0],
             "method_settings": {},
+            "adversarial_training": method if kind.adversarial else None,
             "ensemble_size": 5 if kind.joint else 1,
             "validation_examples": None,
             "selection_examples": 0,
@@ -174,7 +191,11 @@ class Config:
         values["refresh_epochs"] = _refresh_epochs(
             values["refresh_epochs"], refresh_every, recipe, values["epochs"]
         )
-        values["method_settings"] = _method_settings(method, values["method_settings"])
+        adversarial = values["adversarial_training"]
+        _check_adversarial(method, adversarial)
+        values["method_settings"] = _method_settings(
+            method, adversarial, values["method_settings"]
+        )
         values["alpha"] = (
             str(AlphaSchedule.parse(values["alpha"])) if kind.adaptive else None
         )
@@ -196,6 +217,8 @@ class Config:
         parts = [self.dataset, self.method]
         if self.levels_from not in (None, LEVELS_FROM[0]):
             parts.append(f"by_{self.levels_from}")
+        if self.adversarial_training not in (None, self.method):
+            parts.append(str(self.adversarial_training))
         if self.refresh_epochs:
             parts.append("on_the_fly")
         if self.ensemble_size > 1 and not self.is_joint:
@@ -214,6 +237,8 @@ class Config:
             }[str(self.levels_from)]
         if self.refresh_epochs:
             title += " on-the-fly"
+        if self.adversarial_training not in (None, self.method):
+            title += f" + {METHODS[str(self.adversarial_training)].title}"
         if self.ensemble_size > 1 and not self.is_joint:
             title = f"Ensemble of {title}"
         return title
@@ -223,6 +248,8 @@ class Config:
 
         _check_choice("model", self.model, MODELS)
         _check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION)
+        _check_choice("schedule", self.schedule, SCHEDULES)
+        _check_choice("augmentation", self.augmentation, AUGMENTATIONS)
         for name, least in [
             ("seed", 0),
             ("split_seed", 0),
@@ -352,17 +379,46 @@ def _refresh_epochs(
         ) from None
 
 
-def _method_settings(method: str, given: dict[str, Any]) -> dict[str, float]:
-    """Complete the settings of a method's loss or transform."""
-    known = METHODS[method].settings
-    given = {name: value for name, value in given.items() if value is not None}
+def _check_adversarial(method: str, adversarial: str | None) -> None:
+    """Refuse what is no adversarial training, and two of them."""
+    if adversarial is None:
+        return
+    choices = [name for name, kind in METHODS.items() if kind.adversarial]
+    _check_choice("adversarial_training", adversarial, choices)
+    if method in choices and method != adversarial:
+        raise InputError(
+            f"--method={method} is adversarial training itself; received "
+            f"--adversarial_training={adversarial} as well; leave it out"
+        )
+
+
+def _method_settings(
+    method: str, adversarial: str | None, given: dict[str, Any]
+) -> dict[str, float]:
+    """Complete the settings of a method, and of the adversarial training with it."""
+    known = dict(METHODS[method].settings)
+    if adversarial:
+        known |= METHODS[adversarial].settings
     for name, value in given.items():
+        if value is None:
+            continue
         if name not in known:
-            raise InputError(f"--{name} means nothing to --method={method}")
-        if not 0 <= value < float("inf") or (value == 0 and method == "mixup"):
-            least = "above" if method == "mixup" else "at least"
-            raise InputError(f"--{name} must be {least} 0; received {value}")
-    return dict(known) | {name: float(value) for name, value in given.items()}
+            also = f" --adversarial_training={adversarial}" if adversarial else ""
+            raise InputError(f"--{name} means nothing to --method={method}{also}")
+        known[name] = type(known[name])(_number(name, value))
+    return known
+
+
+def _number(name: str, given: Any) -> float:
+    """Read a number such as 0.03 or 8/255 and check that the setting may have it."""
+    words, allows = LIMITS.get(name, ("at least 0", lambda value: value >= 0))
+    try:
+        value = float(Fraction(given))
+    except (ValueError, TypeError, ArithmeticError):  # no number, infinite, x/0
+        value = float("nan")
+    if not allows(value):
+        raise InputError(f"--{name} must be {words}; received {given}")
+    return value
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

@@ -19,9 +19,9 @@ from ar_adals_tf.datasets import ArraySplit, Split
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.files import atomic_write
 from ar_adals_tf.join import RobustnessLevels, soft_labels
-from ar_adals_tf.methods import METHODS, make_smoothing, own_names
+from ar_adals_tf.methods import METHODS, make_smoothing, own_settings
 from ar_adals_tf.progress import progress_bar
-from ar_adals_tf.recipes import RECIPES
+from ar_adals_tf.recipes import RECIPES, constant
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.runs import compute_index
 from ar_adals_tf.schedules import RecipeSchedule
@@ -195,14 +195,16 @@ def _training_data(
     levels: RobustnessLevels | None,
 ) -> tf.data.Dataset:
     """Return batches of images and soft labels, mixed where the method mixes."""
-    batches = split.training_batches(config.batch_size, epoch, config.seed)
+    batches = split.training_batches(
+        config.batch_size, epoch, config.seed, config.augmentation == "recipe"
+    )
     if levels is None:
         batches = batches.map(_drop_id)
     data = soft_labels(batches, smoothing, levels, check_ids=False)
     transform = METHODS[config.method].transform
     if transform is None:
         return data
-    settings = own_names(config.method_settings)
+    settings = own_settings(METHODS[config.method], config.method_settings)
 
     def transformed(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
         seed = tf.stack([tf.constant(config.seed, tf.int64), epoch.read_value()])
@@ -230,6 +232,7 @@ def build_model(
     mean = None
     if recipe.subtract_pixel_mean and isinstance(train_split, ArraySplit):
         mean = train_split.images.mean(axis=0) / 255
+    training = METHODS[config.adversarial_training or config.method]
     with tf.device(device) if device else strategies.scope():
         model = models.build(
             config.model,
@@ -239,9 +242,17 @@ def build_model(
             pixel_mean=mean,
             dropout=config.dropout,
         )
+        if training.adversarial:
+            model = training.adversarial(
+                model.input,
+                model.output,
+                seed=config.seed,
+                name=model.name,
+                **own_settings(training, config.method_settings),
+            )
     keras.mixed_precision.set_dtype_policy("float32")
     schedule = RecipeSchedule(
-        recipe,
+        recipe if config.schedule == "recipe" else constant(recipe),
         config.learning_rate,
         config.epochs,
         config.batch_size,
@@ -263,7 +274,7 @@ def build_model(
 
 def _loss(config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the method's loss, a function of labels and logits, `(batch,)`."""
-    settings = own_names(config.method_settings)
+    settings = own_settings(METHODS[config.method], config.method_settings)
     function = METHODS[config.method].loss
     return lambda labels, logits: function(labels, logits, **settings)
 

@@ -2,14 +2,18 @@
 
 A method decides how many robustness levels there are and whether their soft labels
 move: `vanilla` and `ls` are Algorithm 1 with one level and alpha 0. The rivals have
-vanilla's labels and a loss, or a transform of the batch, of their own.
+vanilla's labels and a loss, or a transform of the batch, of their own; adversarial
+training has another training step, which every other method can have too.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
+
 from ar_adals_tf import losses
+from ar_adals_tf.adversarial_training import TRADES, FGSMTraining, PGDTraining
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing, p_from_epsilon
 
 
@@ -28,8 +32,11 @@ class Method:
         loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`.
         transform: Of a batch's images and soft labels: a function of these, a seed
             `(2,)` and its settings; None: none.
-        settings: The settings of loss or transform and their defaults, each a flag
-            of this name; the function's own name for it comes after the first `_`.
+        adversarial: The model that trains adversarially, of inputs, outputs, `seed`,
+            `name` and its settings, see `ar_adals_tf.adversarial_training`; None:
+            `keras.Model`.
+        settings: The settings of loss, transform or adversarial model and their
+            defaults, each a flag of this name; see `own_settings`.
     """
 
     title: str
@@ -39,8 +46,11 @@ class Method:
     joint: bool = False
     loss: Callable[..., Any] = losses.cross_entropy
     transform: Callable[..., Any] | None = None
+    adversarial: type[keras.Model] | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
 
+
+_PGD = {"epsilon": 8 / 255, "pgd_steps": 7, "pgd_relative_step": 0.25}
 
 METHODS: dict[str, Method] = {
     "vanilla": Method("Vanilla"),
@@ -58,17 +68,43 @@ METHODS: dict[str, Method] = {
         settings={"mbls_margin": 10.0, "mbls_weight": 0.1},
     ),
     "mixup": Method("Mixup", transform=losses.mixup, settings={"mixup_alpha": 0.2}),
+    "fgsm_at": Method(
+        "FGSM training",
+        adversarial=FGSMTraining,
+        settings={"epsilon": 8 / 255, "adversarial_share": 0.5},
+    ),
+    "pgd_at": Method(
+        "PGD training",
+        adversarial=PGDTraining,
+        settings=_PGD | {"adversarial_share": 0.5},
+    ),
+    "trades": Method(
+        "TRADES",
+        adversarial=TRADES,
+        settings=_PGD | {"pgd_steps": 10, "trades_beta": 6.0},
+    ),
+}
+
+#: What the value of a setting may be, in words and as a test; the others: at least 0.
+LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "mixup_alpha": ("above 0", lambda value: value > 0),
+    "epsilon": ("between 0 and 1", lambda value: 0 <= value <= 1),
+    "adversarial_share": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "pgd_steps": ("a whole number above 0", lambda value: value > 0 == value % 1),
+    "pgd_relative_step": ("above 0", lambda value: value > 0),
 }
 
 
-def own_names(settings: Mapping[str, float]) -> dict[str, float]:
-    """Return a method's settings by the names of its function's arguments.
+def own_settings(method: Method, settings: Mapping[str, float]) -> dict[str, float]:
+    """Return a method's own settings by the names of its function's arguments.
+
+    They come after the first `_`, if there is one.
 
     Example:
-        >>> own_names({"mbls_margin": 10.0})
-        {'margin': 10.0}
+        >>> own_settings(METHODS["mbls"], {"mbls_margin": 10.0, "mbls_weight": 0.1})
+        {'margin': 10.0, 'weight': 0.1}
     """
-    return {name.partition("_")[2]: value for name, value in settings.items()}
+    return {name.partition("_")[2] or name: settings[name] for name in method.settings}
 
 
 def make_smoothing(

@@ -4,7 +4,7 @@ What the paper or the scripts that it points to leave open is marked `ours`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,13 @@ RECIPES: dict[str, Recipe] = {
         refresh_epochs=(30, 60),
     ),
 }
+
+
+def constant(recipe: Recipe) -> Recipe:
+    """Return the recipe with its learning rate as it is given, throughout.
+
+    Example:
+        >>> constant(RECIPES["cifar10"]).milestones
+        ()
+    """
+    return replace(recipe, per_batch=None, warmup_epochs=0, milestones=())

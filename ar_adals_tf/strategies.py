@@ -311,8 +311,9 @@ class GlobalMean(keras.losses.Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return this replica's part of the mean: over all replicas they add up."""
-        del sample_weight
         values = tf.cast(self._function(y_true, y_pred), tf.float32)
+        if sample_weight is not None:
+            values *= tf.cast(sample_weight, tf.float32)
         count = tf.cast(tf.shape(values)[0], tf.float32)
         replica = tf.distribute.get_replica_context()
         if replica is not None:

@@ -109,6 +109,9 @@ class Run:
             (self.config.get("ensemble_size") or 1) > 1
         ):
             method = f"ensemble_of_{method}"
+        adversarial = self.config.get("adversarial_training")
+        if adversarial not in (None, self.config["method"]):
+            method = f"{method}+{adversarial}"
         return method
 
     @property
@@ -150,9 +153,7 @@ class Group:
     @property
     def is_ensemble(self) -> bool:
         """Whether each run averages several models."""
-        return self.runs[0].method.startswith("ensemble_of_") or self.method == (
-            "ar_adals_of_ensemble"
-        )
+        return self.method.startswith(("ensemble_of_", "ar_adals_of_ensemble"))
 
     @property
     def method(self) -> str:
@@ -336,7 +337,10 @@ def load_studies(folders: Sequence[str | Path]) -> list[Study]:
 
 
 def method_label(method: str) -> str:
-    """Return what people call a method, `ensemble_of_<method>` included."""
+    """Return what people call a method, also `ensemble_of_<method>`, `ls+fgsm_at`."""
+    first, _, adversarial = method.partition("+")
+    if adversarial:
+        return f"{method_label(first)} + {METHODS[adversarial].title}"
     base = method.removeprefix("ensemble_of_")
     if base in METHODS and base not in METHOD_STYLES:
         prefix = "Ensemble of " if base != method else ""
@@ -369,7 +373,10 @@ def train_command(dataset: str, key: str, like: Run, seed: int = 0, **more: Any)
         epochs = ",".join(map(str, RECIPES[dataset].refresh_epochs))
         flags |= {"method": "ar_adals", "refresh_epochs": epochs}
     usual = Config.make(dataset, "vanilla").as_dict()
-    for name in ("split_seed", "epochs", "batch_size", "model", "limit_examples"):
+    for name in (
+        *("split_seed", "epochs", "batch_size", "model", "limit_examples"),
+        *("schedule", "augmentation"),
+    ):
         if like.config.get(name) != usual[name]:
             flags[name] = str(like.config.get(name))
     if like.config.get("vanilla_dir") and "ar_adals" in key:

@@ -140,10 +140,43 @@ def test_flagfiles_give_valid_settings(path, fresh_flags, monkeypatch):
     runpy.run_module("ar_adals_tf.train")
     FLAGS(["train", f"--flagfile={path.relative_to(ROOT)}"])
     config = command_line.training_config()
+    assert path.read_text().startswith("# ")
+    if path.parent.name == "adversarial_training":
+        return
     assert config.dataset == path.parent.name
     if path.stem in METHODS:
         assert config == Config.make(config.dataset, path.stem)
-        assert path.read_text().startswith("# ")
+
+
+CLEAN, FGSM, PGD, TRADES = "vanilla", "fgsm_at", "pgd_at", "trades"
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "learning_rate"),
+    [
+        *(("study_cnn", method, 1e-3) for method in (CLEAN, FGSM, PGD, TRADES)),
+        ("resnet18", CLEAN, 1e-3),
+        *(("resnet18", method, 1e-4) for method in (FGSM, PGD, TRADES)),
+    ],
+)
+def test_flagfiles_of_the_adversarial_training_study_are_its_recipe(
+    network, method, learning_rate, fresh_flags, monkeypatch
+):
+    """All training images as they are, 15 epochs, Adam at one rate, batch 128."""
+    monkeypatch.chdir(ROOT)
+    runpy.run_module("ar_adals_tf.train")
+    kind = {CLEAN: "clean", FGSM: "fgsm", PGD: "pgd", TRADES: "trades"}[method]
+    FLAGS(["train", f"--flagfile=flags/adversarial_training/{network}_{kind}.cfg"])
+    config = command_line.training_config()
+    assert (config.dataset, config.method) == ("cifar10", method)
+    assert config.model.startswith(network)
+    assert (config.epochs, config.batch_size) == (15, 128)
+    assert (config.validation_examples, config.limit_examples) == (0, None)
+    assert (config.augmentation, config.schedule) == ("none", "constant")
+    assert config.learning_rate == learning_rate
+    assert config.output_dir == f"runs/{network}/cifar10-{method}-0"
+    epsilon = None if method == CLEAN else 8 / 255
+    assert config.method_settings.get("epsilon") == epsilon
 
 
 # Failing well.
@@ -164,6 +197,13 @@ UNUSABLE = [
     ("train", ["--method=ls", "--label_smoothing=2"], "--label_smoothing must be"),
     ("train", ["--model=vgg"], "--model must be one of .*small_cnn.*received 'vgg'"),
     ("train", ["--validation_examples=0"], "--validation_examples=0 cannot be"),
+    (
+        "train",
+        ["--method=fgsm_at", "--epsilon=8"],
+        "--epsilon must be between 0 and 1; received 8",
+    ),
+    ("train", ["--epsilon=0.1"], "--epsilon means nothing to --method=ar_adals"),
+    ("train", ["--adversarial_training=ls"], "--adversarial_training=ls: value should"),
     (
         "train",
         ["--validation_examples=9999", "--output_dir={tmp}/run"],

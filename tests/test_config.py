@@ -6,6 +6,7 @@ import pytest
 
 from ar_adals_tf.config import Config
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.methods import METHODS
 from ar_adals_tf.recipes import RECIPES
 
 # The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
@@ -171,6 +172,38 @@ def test_refresh_epochs(given, epochs):
         ("mixup", {"method_settings": {"mixup_alpha": 0}}, "above 0; received 0"),
         ("focal", {"method_settings": {"focal_gamma": -1}}, "at least 0; received -1"),
         ("ls", {"method_settings": {"focal_gamma": 1}}, "nothing to --method=ls"),
+        ("ls", {"method_settings": {"epsilon": 0.1}}, "epsilon means nothing to"),
+        ("trades", {"method_settings": {"adversarial_share": 0.5}}, "means nothing"),
+        ("fgsm_at", {"method_settings": {"pgd_steps": 5}}, "means nothing to"),
+        (
+            "focal",
+            {
+                "adversarial_training": "fgsm_at",
+                "method_settings": {"trades_beta": 1},
+            },
+            "nothing to --method=focal --adversarial_training=fgsm_at",
+        ),
+        ("fgsm_at", {"method_settings": {"epsilon": "8"}}, "between 0 and 1; .* 8"),
+        ("fgsm_at", {"method_settings": {"epsilon": "8/0"}}, "epsilon must.* 8/0"),
+        ("fgsm_at", {"method_settings": {"epsilon": "big"}}, "epsilon must.* big"),
+        ("pgd_at", {"method_settings": {"epsilon": float("nan")}}, "received nan"),
+        (
+            "pgd_at",
+            {"method_settings": {"adversarial_share": 0}},
+            "adversarial_share must be above 0 and at most 1; received 0",
+        ),
+        ("pgd_at", {"method_settings": {"pgd_steps": 2.5}}, "whole number above 0"),
+        ("trades", {"method_settings": {"pgd_steps": "0"}}, "whole number above 0"),
+        ("trades", {"method_settings": {"pgd_relative_step": 0}}, "above 0; rec"),
+        ("trades", {"method_settings": {"trades_beta": "inf"}}, "at least 0; .* inf"),
+        ("ls", {"adversarial_training": "ls"}, "fgsm_at, pgd_at, trades; .*'ls'"),
+        (
+            "fgsm_at",
+            {"adversarial_training": "trades"},
+            "--method=fgsm_at is adversarial training itself.*leave it out",
+        ),
+        ("ls", {"augmentation": "mixed"}, "augmentation must be one of recipe, none"),
+        ("ls", {"schedule": "cosine"}, "schedule must be one of recipe, constant"),
     ],
 )
 def test_refuses_what_the_method_does_not_know(method, given, sentence):
@@ -206,3 +239,43 @@ def test_what_the_new_methods_start_from():
     mbls = Config.make("cifar10", "mbls", method_settings={"mbls_margin": 6})
     assert mbls.method_settings == {"mbls_margin": 6.0, "mbls_weight": 0.1}
     assert (mbls.alpha, mbls.label_smoothing, mbls.num_levels) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "settings"),
+    [
+        ("fgsm_at", {}, {"epsilon": 8 / 255, "adversarial_share": 0.5}),
+        ("fgsm_at", {"epsilon": "4/255"}, {"epsilon": 4 / 255}),
+        ("fgsm_at", {"epsilon": 0.03}, {"epsilon": 0.03}),
+        ("fgsm_at", {"epsilon": "1e-2"}, {"epsilon": 0.01}),
+        ("fgsm_at", {"epsilon": 0}, {"epsilon": 0.0}),
+        ("pgd_at", {"adversarial_share": "1"}, {"adversarial_share": 1.0}),
+        ("pgd_at", {}, {"pgd_steps": 7, "pgd_relative_step": 0.25}),
+        ("pgd_at", {"pgd_steps": "20"}, {"pgd_steps": 20}),
+        ("trades", {}, {"pgd_steps": 10, "trades_beta": 6.0, "epsilon": 8 / 255}),
+    ],
+)
+def test_settings_of_adversarial_training(method, given, settings):
+    config = Config.make("cifar10", method, method_settings=given)
+    assert config.adversarial_training == method
+    assert config.method_settings | settings == config.method_settings
+    assert config.name == f"cifar10-{method}-0"
+    assert all(type(config.method_settings[k]) is type(v) for k, v in settings.items())
+
+
+def test_adversarial_training_goes_with_other_methods():
+    """It has its own settings, name and title; the vanilla model is a plain one."""
+    at = {"adversarial_training": "pgd_at"}
+    config = Config.make("cifar10", "ar_adals", **at, output_dir="a/run")
+    assert (config.num_levels, config.attack, config.alpha) == (10, "cw", "0.005")
+    assert config.method_settings == METHODS["pgd_at"].settings
+    assert config.name == "cifar10-ar_adals-pgd_at-0"
+    assert config.title == "AR-AdaLS + PGD training"
+    plain = Config.make("cifar10", "ar_adals", output_dir="a/run")
+    assert config.vanilla() == plain.vanilla()
+    ensemble = Config.make("cifar10", "ls", **at, ensemble_size=2, schedule="constant")
+    assert ensemble.title == "Ensemble of Label smoothing + PGD training"
+    assert [m.adversarial_training for m in ensemble.members()] == ["pgd_at"] * 2
+    assert ensemble.vanilla().schedule == "constant"
+    focal = Config.make("cifar10", "focal", adversarial_training="fgsm_at")
+    assert set(focal.method_settings) == {"focal_gamma", "epsilon", "adversarial_share"}

@@ -1,4 +1,7 @@
-"""On-the-fly levels and lockstep ensembles, and their resumption. About 50 seconds."""
+"""On-the-fly levels, lockstep ensembles, adversarial training, and their resumption.
+
+About a minute.
+"""
 
 import csv
 
@@ -8,9 +11,12 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf import fitting
+from ar_adals_tf.adversarial_training import FGSMTraining
 from ar_adals_tf.config import Config
+from ar_adals_tf.datasets import DATASETS, ArraySplit
 from ar_adals_tf.fitting import build_model, fit
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import load_splits
 
 SETTINGS = {
@@ -243,3 +249,100 @@ def test_an_interrupted_lockstep_goes_on_to_the_same_bits(
         np.testing.assert_array_equal(a, b)
     with open(run / "history.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
+
+
+# Adversarial training.
+
+
+@pytest.mark.parametrize(
+    ("method", "adversarial"),
+    [("pgd_at", None), ("ar_adals", "pgd_at"), ("adals", "trades")],
+)
+def test_an_interrupted_adversarial_training_goes_on_to_the_same_bits(
+    method, adversarial, data, tmp_path, monkeypatch
+):
+    """Random starts, soft labels and dropout are what they would have been."""
+    config = Config.make(
+        "fashion_mnist_small",
+        method,
+        adversarial_training=adversarial,
+        method_settings={"pgd_steps": 2},
+        **SETTINGS | {"epochs": 3},
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    expected = fit(config, whole, *data)
+    interrupted(config, killed, data, monkeypatch, after=1)
+    got = fit(config, killed, *data)
+    assert got.history == expected.history
+    np.testing.assert_array_equal(got.smoothing.p, expected.smoothing.p)
+    for a, b in zip(weights(got.models), weights(expected.models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_ar_adals_under_adversarial_training_moves_its_labels(data, tmp_path):
+    """Each epoch's p follows the clean validation images, level by level."""
+    config = Config.make(
+        "fashion_mnist_small",
+        "ar_adals",
+        adversarial_training="fgsm_at",
+        method_settings={"epsilon": "8/255"},
+        **SETTINGS,
+    )
+    fitted = fit(config, tmp_path, *data)
+    p, confidence, accuracy = (
+        by_level(fitted.history, n) for n in ("p", "conf", "acc")
+    )
+    moved = np.clip(p - 0.5 * (confidence - accuracy), 0.1 + 1e-6, 1)
+    np.testing.assert_allclose(p[1:], moved[:-1], rtol=1e-12)
+    assert np.ptp(fitted.smoothing.p) > 0
+    assert isinstance(fitted.models[0], FGSMTraining)
+    split, last = data[0]["validation"], fitted.history[-1]
+    logged = [[last[f"{name}/{r}"] for r in range(4)] for name in ("conf", "acc")]
+    of_clean = level_means(
+        data[1]["validation"], split, predicted(fitted.models[0], split)
+    )
+    np.testing.assert_allclose(of_clean, logged, rtol=1e-5)
+
+
+def test_adversarial_training_scales_float16_losses(data):
+    """As plain training does: else small gradients of the weights would vanish."""
+    scaled = [
+        build_model(
+            Config.make("fashion_mnist_small", method, mixed_precision="float16"),
+            data[0]["train"],
+        ).optimizer
+        for method in ("vanilla", "fgsm_at", "pgd_at", "trades")
+    ]
+    assert {type(o) for o in scaled} == {keras.optimizers.LossScaleOptimizer}
+
+
+def test_augmentation_and_schedule_of_the_recipe_can_be_left_out(cifar10_test):
+    """CIFAR-10's recipe shifts and flips images, and lowers the learning rate."""
+    images, labels = cifar10_test
+    ids = np.array([b"%d" % i for i in range(40)])
+    split = ArraySplit(
+        "cifar10", "train", DATASETS["cifar10"], ids, images[:40], labels[:40]
+    )
+    smoothing = AdaptiveLabelSmoothing(10, 1)
+    epoch = tf.Variable(0, dtype=tf.int64)
+    known = {image.tobytes() for image in images[:40]}
+    rates = {}
+    for choice in ("recipe", "none"):
+        config = Config.make(
+            "cifar10",
+            "vanilla",
+            model="small_cnn",
+            augmentation=choice,
+            schedule={"recipe": "recipe", "none": "constant"}[choice],
+        )
+        data = fitting._training_data(config, split, epoch, smoothing, None)
+        seen = np.concatenate([x for x, _ in data.as_numpy_iterator()])
+        as_they_are = [np.rint(x * 255).astype(np.uint8).tobytes() for x in seen]
+        assert set(as_they_are) == known or choice == "recipe"
+        assert len(known.intersection(as_they_are)) < 10 or choice == "none"
+        optimizer = build_model(config, split).optimizer
+        optimizer.iterations.assign(190)  # a step an epoch
+        rates[choice] = float(optimizer.learning_rate)
+    assert rates == pytest.approx({"recipe": 5e-7, "none": 1e-3}, rel=1e-5)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -192,3 +193,27 @@ def test_one_level_is_adals(runs, tmp_path):
     one = train(config)
     text = (one / "history.csv").read_text()
     assert text == (runs["adals"] / "history.csv").read_text()
+
+
+def test_adversarial_training_leaves_plain_models(runs, tmp_path):
+    """An ensemble of AR-AdaLS under FGSM training: no code of ours in its files."""
+    config = Config.make(
+        "fashion_mnist_small",
+        "ar_adals",
+        adversarial_training="fgsm_at",
+        ensemble_size=2,
+        output_dir=str(tmp_path / "run"),
+        vanilla_dir=str(runs["vanilla"]),
+        **SETTINGS | {"epochs": 1},
+    )
+    run = train(config)
+    for number in range(2):
+        path = run / f"member_{number}" / "model.keras"
+        plain = type(load_model(runs["vanilla"] / "model.keras"))
+        assert type(load_model(path)) is plain
+        with zipfile.ZipFile(path) as archive:
+            assert b"ar_adals" not in archive.read("config.json")
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["adversarial_training"] == "fgsm_at"
+    assert saved["method_settings"] == {"epsilon": 8 / 255, "adversarial_share": 0.5}
+    assert json.loads((run / "metrics.json").read_text())["temperature_scaled"]
