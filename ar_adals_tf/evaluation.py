@@ -13,7 +13,7 @@ from ar_adals_tf import calibration, figures, runs
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, read_json, write_json
-from ar_adals_tf.outputs import logits_fn
+from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.temperature import apply_temperature, fit_temperature
@@ -102,14 +102,8 @@ class Predictor:
     ) -> None:
         models = [model] if isinstance(model, keras.Model) else list(model)
         self._shape = tuple(models[0].input_shape[1:])
-        members = [logits_fn(member, from_logits) for member in models]
-
-        def averaged(images: tf.Tensor) -> tf.Tensor:
-            logs = tf.stack([tf.nn.log_softmax(member(images)) for member in members])
-            return tf.reduce_logsumexp(logs, axis=0) - np.log(len(members))
-
         self._function = tf.function(
-            members[0] if len(members) == 1 else averaged, reduce_retracing=True
+            ensemble_logits_fn(models, from_logits), reduce_retracing=True
         )
 
     def __call__(self, split: Split, verbose: bool = True) -> Predictions:
