@@ -106,6 +106,15 @@ def main() -> None:
     if FLAGS.attacks:
         by_level = {"index": index, "num_levels": num_levels, "num_bins": num_bins}
         _attacks(models, predictions, split, folder, common | by_level)
+    if FLAGS.footprint:
+        if FLAGS.run_dir:
+            files = [f / "model.keras" for f in runs.member_folders(config, folder)]
+            train = training.load_splits(config, ("train",))["train"]
+        else:
+            files = [model_file]
+            train = command_line.load_splits("train")["train"]
+        measured = {"num_bins": num_bins, "temperature": temperature}
+        _footprint(models, files, predictions, split, train, folder, measured)
     print(f"written to {folder}")
 
 
@@ -198,11 +207,10 @@ def _attacks(
     from ar_adals_tf.training import describe
 
     folder_name, part = _part("attacked", split)
-    clean = type(predictions)(*(column[: len(part)] for column in predictions))
     found = attacked.evaluate_attacks(
         models,
         part,
-        clean,
+        predictions.first(len(part)),
         folder / folder_name,
         FLAGS.attacks,
         attacked.parse_epsilons(FLAGS.epsilons, FLAGS.attacks),
@@ -216,6 +224,36 @@ def _attacks(
             print(f"{title}: {describe(measures)}")
     if len(models) > 1:
         print("attacked: the averaged probabilities of the ensemble")
+
+
+def _footprint(
+    models: list[Any],
+    files: list[Path],
+    predictions: Any,
+    split: Any,
+    train: Any,
+    folder: Path,
+    measured: dict[str, Any],
+) -> None:
+    from ar_adals_tf.footprint import CALIBRATION_IMAGES, TITLES, measure_footprint
+    from ar_adals_tf.training import describe
+
+    name, part = _part("footprint", split)
+    images = next(iter(train.batches(CALIBRATION_IMAGES)))[1].numpy()
+    clean = predictions.first(len(part))
+    found = measure_footprint(
+        models, files, part, clean, images, folder / name, **measured
+    )
+    _keep(folder, name, found)
+    print(f"{found['hardware']}; batches of {found['batch_size']}")
+    for form, costs in found["forms"].items():
+        peak = costs["peak_bytes"]
+        memory = f"{peak / 1e6:.1f} MB" if peak is not None else "unknown"
+        print(
+            f"{TITLES[form]}: {1000 * costs['seconds_per_image']:.3f} ms an image, "
+            f"file {costs['file_bytes'] / 1e6:.2f} MB, memory {memory}; "
+            f"{describe(costs)}"
+        )
 
 
 def _keep(folder: Path, name: str, found: dict[str, Any]) -> None:
@@ -280,6 +318,12 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list(
     "epsilons", ["0", "4", "8", "12", "16"], "Strengths of --attacks, over 255."
+)
+flags.DEFINE_bool(
+    "footprint",
+    False,
+    "Measure inference time, file size and memory as well, as float32 and quantised to "
+    "int8, which writes footprint/int8.tflite.",
 )
 flags.adopt_module_key_flags(command_line)
 

@@ -39,6 +39,10 @@ class Predictions(NamedTuple):
         """The softmax of the logits, `(N, Z)` float32."""
         return special.softmax(self.logits, axis=1)
 
+    def first(self, count: int) -> "Predictions":
+        """Return the predictions on the first so many images."""
+        return Predictions(*(column[:count] for column in self))
+
     def save(self, path: str | Path) -> None:
         """Write ids, labels and probabilities as `.npz`, aside and then renamed."""
         _save_npz(
