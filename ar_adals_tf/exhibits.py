@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration, figures, study
-from ar_adals_tf.figures import method_styles
+from ar_adals_tf.drawing import method_styles
 from ar_adals_tf.study import Group, Study, mean_and_spread
 
 

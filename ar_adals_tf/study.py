@@ -17,9 +17,9 @@ import numpy as np
 from ar_adals_tf import calibration, evaluation
 from ar_adals_tf.calibration import LevelMeasures, ReliabilityBins
 from ar_adals_tf.config import Config
+from ar_adals_tf.drawing import METHOD_STYLES, method_styles
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictions
-from ar_adals_tf.figures import METHOD_STYLES, method_styles
 from ar_adals_tf.files import read_json
 from ar_adals_tf.methods import METHODS
 from ar_adals_tf.recipes import RECIPES
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method's name among `figures.METHOD_STYLES`, ensembles told apart."""
+        """The method's name among `drawing.METHOD_STYLES`, ensembles told apart."""
         method = self.config["method"]
         if method == "ar_adals" and (
             self.config.get("refresh_epochs") or self.config.get("refresh_every")
