@@ -102,7 +102,9 @@ def styled(function: _F) -> _F:
     return wrapped  # type: ignore[return-value]
 
 
-def method_styles(names: Sequence[str]) -> dict[str, MethodStyle]:
+def method_styles(
+    names: Sequence[str], labels: Mapping[str, str] | None = None
+) -> dict[str, MethodStyle]:
     """Return a style for each method, the known ones as in `METHOD_STYLES`.
 
     `ensemble_of_<method>` is drawn in the method's colour, dotted; `<method>_ts`,
@@ -111,6 +113,7 @@ def method_styles(names: Sequence[str]) -> dict[str, MethodStyle]:
 
     Args:
         names: Methods, each once, in the order of the legend.
+        labels: What to call them, where not as usual.
 
     Example:
         >>> method_styles(["vanilla", "ensemble_of_vanilla"])["vanilla"].color
@@ -128,6 +131,8 @@ def method_styles(names: Sequence[str]) -> dict[str, MethodStyle]:
         color, marker = left[i % len(left)]
         linestyle = ["-", "--", "-.", ":"][i // len(left) % 4]
         styles[name] = MethodStyle(name, color, marker, linestyle)
+    for name in set(names) & set(labels or {}):
+        styles[name] = styles[name]._replace(label=(labels or {})[name])
     return styles
 
 
@@ -189,7 +194,11 @@ def draw_line(axes: Axes, x: np.ndarray, y: np.ndarray, style: MethodStyle) -> N
     )
 
 
-def method_handles(names: Sequence[str], markers: bool = True) -> list[Line2D]:
+def method_handles(
+    names: Sequence[str],
+    markers: bool = True,
+    labels: Mapping[str, str] | None = None,
+) -> list[Line2D]:
     """Return the entries of a legend of methods."""
     return [
         Line2D(
@@ -201,7 +210,7 @@ def method_handles(names: Sequence[str], markers: bool = True) -> list[Line2D]:
             markerfacecolor=face(s),
             label=s.label,
         )
-        for s in method_styles(names).values()
+        for s in method_styles(names, labels).values()
     ]
 
 
