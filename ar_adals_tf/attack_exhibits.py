@@ -104,8 +104,8 @@ def study_table(of: Study) -> Table:
     )
     beside = (
         "Beside: the study's figures, for its own training. It does not say at which "
-        f"strength its columns are: {epsilon:g}/255 is ours, as are PGD's step size and "
-        "random start; the other strengths follow below. "
+        f"strength its columns are: {epsilon:g}/255 is ours, as are PGD's step size "
+        "and random start; the other strengths follow below. "
         if any(cell.paper is not None for row in rows for cell in row.cells)
         else ""
     )

@@ -252,14 +252,15 @@ def evaluate_attacks(
         for pair in product(attacks, sorted(set(map(float, epsilons)) - {0.0}))
         if _stored(folder, *pair) is None
     ]
-    logits = ensemble_logits_fn(models)
-    size = batch_size or max(1, default_batch_size(models[0]) // len(models))
-    title = f"attacking {split.dataset} {split.name}"
-    with progress_bar(len(missing) * len(split), title, show=verbose) as bar:
-        for name, epsilon in missing:
-            step = attack_step(name, logits, epsilon / 255)
-            predicted = _predict(step, logits, split, seed, size, bar.update)
-            predicted.save_compactly(set_path(folder, name, epsilon))
+    if missing:
+        logits = ensemble_logits_fn(models)
+        size = batch_size or max(1, default_batch_size(models[0]) // len(models))
+        title = f"attacking {split.dataset} {split.name}"
+        with progress_bar(len(missing) * len(split), title, show=verbose) as bar:
+            for name, epsilon in missing:
+                step = attack_step(name, logits, epsilon / 255)
+                predicted = _predict(step, logits, split, seed, size, bar.update)
+                predicted.save_compactly(set_path(folder, name, epsilon))
     sets = {(name, 0.0): clean for name in ATTACKS}
     for name in ATTACKS:
         for path in folder.glob(f"{name}_*.npz"):
