@@ -401,16 +401,21 @@ def _predict(
     progress: Callable[[int], Any],
 ) -> Predictions:
     """Attack and predict a split in batches of one size, the last one filled up."""
-    predict = tf.function(logits, autograph=False)
+
+    @tf.function(autograph=False)
+    def attacked_logits(
+        images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor
+    ) -> tf.Tensor:
+        return logits(step(images, labels, seeds))
+
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
-    for ids, images, labels in split.batches(size):
+    for ids, images, labels in split.batches(size).as_numpy_iterator():
         count = len(ids)
-        full = tf.range(size) % count  # repeats images; what they give is cut off
-        images, seeds = tf.gather(images, full), image_seeds(tf.gather(ids, full), seed)
-        attacked = step(images, tf.gather(labels, full), seeds)
-        batch = (ids, labels, predict(attacked)[:count])
-        for column, part in zip(columns, batch, strict=True):
-            column.append(part.numpy())
+        full = np.arange(size) % count  # repeats images; what they give is cut off
+        seeds = image_seeds(ids[full], seed)
+        values = attacked_logits(images[full], labels[full], seeds).numpy()
+        for column, part in zip(columns, (ids, labels, values[:count]), strict=True):
+            column.append(part)
         progress(count)
     ids, labels, values = (np.concatenate(column) for column in columns)
     return Predictions(ids.astype("S"), labels, values)
