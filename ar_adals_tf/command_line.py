@@ -6,7 +6,6 @@ command starts its work, so that `--help` is there at once.
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.quiet import quiet_libraries
 
 FLAGS = flags.FLAGS
 
@@ -349,7 +349,7 @@ def run(main: Callable[[], None]) -> None:
                 "written --name=value, see --help"
             )
         try:
-            with _quiet_start():
+            with quiet_libraries():
                 import tensorflow as tf
 
                 tf.config.list_physical_devices()
@@ -386,26 +386,3 @@ def _strategy() -> Iterator[None]:
         redirect_stdout(sys.stdout if files.writes() else nowhere),
     ):
         yield
-
-
-@contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Hold back what TensorFlow's libraries print while they load.
-
-    It comes from C++ before any log level is read, so the file descriptor itself is
-    turned aside; if loading fails, what was held back is shown.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -16,8 +16,17 @@ each robustness level as well; a run's own index is found by itself.
 --shift adds the corrupted test images (CIFAR-10-C, CIFAR-100-C, ImageNet-C, or the
 same corruptions made here), --ood=cifar100,svhn_cropped foreign ones. Predictions are
 kept in the folder's shift/ and ood/, and what is there already is not computed again.
-With --limit_examples both are a quick look at so many images, kept apart in
-shift-first-N/ and ood-first-N/.
+
+--attacks=fgsm,pgd adds the test images under CleverHans's attacks on the true label, at
+--epsilons=0,4,8,12,16 over 255, with predictions kept in attacked/. Of an ensemble the
+averaged probabilities are attacked. A robustness index of the test images under the
+run's own model, robustness/cw/test.npz in the run, adds the success of CW-L2 over L2
+budgets; python -m ar_adals_tf.compute_robustness makes it.
+
+--footprint measures inference time, size and memory, as float32 and as int8.
+
+With --limit_examples all this is a quick look at so many images, kept apart in
+shift-first-N/, ood-first-N/ and so on.
 """
 
 import dataclasses
@@ -34,7 +43,7 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Evaluate what the flags name."""
-    from ar_adals_tf import evaluation, runs, training
+    from ar_adals_tf import attacked, evaluation, runs, training
     from ar_adals_tf.files import read_json, writable_folder
     from ar_adals_tf.outputs import num_classes
     from ar_adals_tf.robustness import RobustnessIndex
@@ -44,6 +53,8 @@ def main() -> None:
             "evaluate needs either --run_dir=RUN or --model_file=FILE.keras; received "
             + ("both" if FLAGS.run_dir else "neither")
         )
+    if FLAGS.attacks:
+        attacked.parse_epsilons(FLAGS.epsilons, FLAGS.attacks)
     num_levels, num_bins = 10, FLAGS.num_bins
     data_dir = FLAGS.data_dir
     division = (FLAGS.split_seed, FLAGS.validation_examples)
@@ -92,6 +103,18 @@ def main() -> None:
         _shift(predict, split, folder, num_bins, data_dir, division, common)
     if FLAGS.ood:
         _ood(predict, predictions, split, folder, data_dir, common)
+    if FLAGS.attacks:
+        by_level = {"index": index, "num_levels": num_levels, "num_bins": num_bins}
+        _attacks(models, predictions, split, folder, common | by_level)
+    if FLAGS.footprint:
+        if FLAGS.run_dir:
+            files = [f / "model.keras" for f in runs.member_folders(config, folder)]
+            train = training.load_splits(config, ("train",))["train"]
+        else:
+            files = [model_file]
+            train = command_line.load_splits("train")["train"]
+        measured = {"num_bins": num_bins, "temperature": temperature}
+        _footprint(models, files, predictions, split, train, folder, measured)
     print(f"written to {folder}")
 
 
@@ -109,10 +132,7 @@ def _shift(
 
     types = FLAGS.shift_types or list(types_of(split.dataset))
     severities = [int(s) for s in FLAGS.severities]
-    name = "shift"
-    if FLAGS.run_dir and FLAGS.limit_examples:
-        name = f"shift-first-{FLAGS.limit_examples}"
-        split = _first(split, FLAGS.limit_examples)
+    name, split = _part("shift", split)
     source = find_source(
         split,
         FLAGS.shift_source,
@@ -176,11 +196,79 @@ def _ood(
         )
 
 
+def _attacks(
+    models: list[Any],
+    predictions: Any,
+    split: Any,
+    folder: Path,
+    common: dict[str, Any],
+) -> None:
+    from ar_adals_tf import attacked, runs
+    from ar_adals_tf.training import describe
+
+    folder_name, part = _part("attacked", split)
+    found = attacked.evaluate_attacks(
+        models,
+        part,
+        predictions.first(len(part)),
+        folder / folder_name,
+        FLAGS.attacks,
+        attacked.parse_epsilons(FLAGS.epsilons, FLAGS.attacks),
+        own_index=runs.own_test_index(folder, models[0]) if len(models) == 1 else None,
+        **common,
+    )
+    _keep(folder, _part("attacks", split)[0], found)
+    for name, by_epsilon in found["by_attack"].items():
+        for epsilon, measures in by_epsilon.items():
+            title = f"{attacked.TITLES[name]} at {epsilon}/255"
+            print(f"{title}: {describe(measures)}")
+    if len(models) > 1:
+        print("attacked: the averaged probabilities of the ensemble")
+
+
+def _footprint(
+    models: list[Any],
+    files: list[Path],
+    predictions: Any,
+    split: Any,
+    train: Any,
+    folder: Path,
+    measured: dict[str, Any],
+) -> None:
+    from ar_adals_tf.footprint import CALIBRATION_IMAGES, TITLES, measure_footprint
+    from ar_adals_tf.training import describe
+
+    name, part = _part("footprint", split)
+    images = next(iter(train.batches(CALIBRATION_IMAGES)))[1].numpy()
+    clean = predictions.first(len(part))
+    found = measure_footprint(
+        models, files, part, clean, images, folder / name, **measured
+    )
+    _keep(folder, name, found)
+    print(f"{found['hardware']}; batches of {found['batch_size']}")
+    for form, costs in found["forms"].items():
+        peak = costs["peak_bytes"]
+        memory = f"{peak / 1e6:.1f} MB" if peak is not None else "unknown"
+        print(
+            f"{TITLES[form]}: {1000 * costs['seconds_per_image']:.3f} ms an image, "
+            f"file {costs['file_bytes'] / 1e6:.2f} MB, memory {memory}; "
+            f"{describe(costs)}"
+        )
+
+
 def _keep(folder: Path, name: str, found: dict[str, Any]) -> None:
     from ar_adals_tf.files import read_json, write_json
 
     path = folder / "metrics.json"
     write_json(path, read_json(path) | {name: found})
+
+
+def _part(name: str, split: Any) -> tuple[str, Any]:
+    """Return where results go and what they are of: the split, or its beginning."""
+    if not (FLAGS.run_dir and FLAGS.limit_examples):
+        return name, split
+    limit = FLAGS.limit_examples
+    return f"{name}-first-{limit}", _first(split, limit)
 
 
 def _first(split: Any, limit: int) -> Any:
@@ -222,6 +310,21 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_list(
     "ood", None, "Foreign datasets, whose test images are predicted: cifar100,..."
+)
+flags.DEFINE_list(
+    "attacks",
+    None,
+    "Evaluate under attacks as well: fgsm, pgd (10 steps of a quarter of the strength, "
+    "random start), in the L-infinity norm, on the true label.",
+)
+flags.DEFINE_list(
+    "epsilons", ["0", "4", "8", "12", "16"], "Strengths of --attacks, over 255."
+)
+flags.DEFINE_bool(
+    "footprint",
+    False,
+    "Measure inference time, file size and memory as well, as float32 and quantised to "
+    "int8, which writes footprint/int8.tflite.",
 )
 flags.adopt_module_key_flags(command_line)
 

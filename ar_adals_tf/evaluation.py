@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from scipy import special
 
 from ar_adals_tf import calibration, figures, runs
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, read_json, write_json
-from ar_adals_tf.outputs import logits_fn
+from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.strategies import map_rows
@@ -39,6 +38,10 @@ class Predictions(NamedTuple):
     def probabilities(self) -> np.ndarray:
         """The softmax of the logits, `(N, Z)` float32."""
         return special.softmax(self.logits, axis=1)
+
+    def first(self, count: int) -> "Predictions":
+        """Return the predictions on the first so many images."""
+        return Predictions(*(column[:count] for column in self))
 
     def save(self, path: str | Path) -> None:
         """Write ids, labels and probabilities as `.npz`, aside and then renamed."""
@@ -102,16 +105,9 @@ class Predictor:
         from_logits: bool | None = None,
     ) -> None:
         models = [model] if isinstance(model, keras.Model) else list(model)
-        strategy = models[0].distribute_strategy
         self._shape = tuple(models[0].input_shape[1:])
-        members = [logits_fn(member, from_logits) for member in models]
-
-        def averaged(images: tf.Tensor) -> tf.Tensor:
-            logs = tf.stack([tf.nn.log_softmax(member(images)) for member in members])
-            return tf.reduce_logsumexp(logs, axis=0) - np.log(len(members))
-
         self._function = map_rows(
-            strategy, members[0] if len(members) == 1 else averaged
+            models[0].distribute_strategy, ensemble_logits_fn(models, from_logits)
         )
 
     def __call__(self, split: Split, verbose: bool = True) -> Predictions:

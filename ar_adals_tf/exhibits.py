@@ -6,182 +6,31 @@ left out: a `Gap` stands there and says which command fills it.
 
 import csv
 import functools
-import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration, figures, study
-from ar_adals_tf.figures import method_styles
-from ar_adals_tf.study import Group, Study, mean_and_spread
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Something that is missing, and the commands that make it."""
-
-    what: str
-    commands: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A figure: ours, over seeds, beside the paper's.
-
-    Attributes:
-        mean: Ours; None where there is none.
-        spread: Standard deviation over seeds, None of one seed.
-        seeds: How many runs `mean` is over.
-        paper: The paper's figure, where it printed one.
-        text: Words instead of a figure.
-    """
-
-    mean: float | None = None
-    spread: float | None = None
-    seeds: int = 0
-    paper: float | None = None
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's title, its decimals, and which way is better: up, down or neither."""
-
-    title: str
-    digits: int = 2
-    better: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of cells; `gap` where no run gives it. `kind` says what competes."""
-
-    label: str
-    cells: tuple[Cell, ...]
-    gap: Gap | None = None
-    kind: str = "single"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of figures."""
-
-    name: str
-    title: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    gaps: tuple[Gap, ...] = ()
-    head: str = "Method"
-
-    def best(self, column: int) -> set[tuple[str, str]]:
-        """Return `(label, kind)` of the best row of each kind in a column."""
-        better = self.columns[column].better
-        found = set()
-        for kind in {row.kind for row in self.rows}:
-            rows = [
-                row
-                for row in self.rows
-                if row.kind == kind and row.cells[column].mean is not None
-            ]
-            if better and len(rows) > 1:
-                sign = 1 if better == "up" else -1
-                best = max(rows, key=lambda row: sign * (row.cells[column].mean or 0))
-                found.add((best.label, kind))
-        return found
-
-    def csv(self) -> str:
-        """Return the table as CSV: ours, its spread, seeds and the paper's figure."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        head = [self.head]
-        for column in self.columns:
-            head += [
-                column.title,
-                *(f"{column.title}, {x}" for x in ("std", "seeds", "paper")),
-            ]
-        writer.writerow(head)
-        for row in self.rows:
-            line: list[Any] = [row.label]
-            for cell in row.cells:
-                ours = cell.text if cell.mean is None else repr(cell.mean)
-                line += [
-                    ours,
-                    _plain(cell.spread),
-                    cell.seeds or "",
-                    _plain(cell.paper),
-                ]
-            writer.writerow(line)
-        return out.getvalue()
-
-    def markdown(self) -> str:
-        """Return the table as Markdown; the best of each kind is bold."""
-        lines = [
-            "| " + " | ".join([self.head, *(c.title for c in self.columns)]) + " |",
-            "|" + "---|" * (len(self.columns) + 1),
-        ]
-        best = [self.best(i) for i in range(len(self.columns))]
-        for row in self.rows:
-            line = [row.label]
-            for i, cell in enumerate(row.cells):
-                text = shown(cell, self.columns[i].digits)
-                if (row.label, row.kind) in best[i]:
-                    text = f"**{text}**"
-                if cell.paper is not None:
-                    text += f" (paper {cell.paper:g})"
-                line.append(text)
-            lines.append("| " + " | ".join(line) + " |")
-        return "\n".join(lines) + "\n"
-
-    def all_gaps(self) -> list[Gap]:
-        """Return the gaps of the table and of its rows, the rows' as one."""
-        rows = [row for row in self.rows if row.gap]
-        if not rows:
-            return list(self.gaps)
-        commands = [c for row in rows if row.gap for c in row.gap.commands]
-        what = f"no runs of {_and([row.label for row in rows])}"
-        return [*self.gaps, Gap(what, tuple(commands))]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure, or the gap where it would stand."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure | None = None
-    gaps: tuple[Gap, ...] = ()
-
-    def all_gaps(self) -> list[Gap]:
-        """Return the gaps."""
-        return list(self.gaps)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    title: str
-    items: list[Table | Picture] = field(default_factory=list)
-
-
-def shown(cell: Cell, digits: int) -> str:
-    """Return a cell as people read it: mean, and spread over seeds.
-
-    Example:
-        >>> shown(Cell(4.518, 0.1, 3), 2)
-        '4.52 ± 0.10'
-    """
-    if cell.mean is None:
-        return cell.text or "–"
-    spread = "" if cell.spread is None else f" ± {cell.spread:.{digits}f}"
-    return f"{cell.mean:.{digits}f}{spread}"
+from ar_adals_tf.drawing import method_styles
+from ar_adals_tf.report_parts import (
+    Cell,
+    Column,
+    Gap,
+    Picture,
+    Row,
+    Section,
+    Table,
+    cell_of,
+    in_words,
+    kind_of,
+    seed_words,
+    slug,
+    with_twins,
+)
+from ar_adals_tf.study import Group, Study
 
 
 def sections(studies: Sequence[Study]) -> list[Section]:
@@ -231,27 +80,27 @@ def overview(of: Study) -> Table:
         Column("ECE under shift (%)", 2, "down"),
     )
     rows = []
-    for group in _with_twins(of.groups):
+    for group in with_twins(of.groups):
         cells = [
-            _cell([100 * one["accuracy"] for one in group.clean]),
-            _cell([100 * one["ece"] for one in group.clean]),
-            _cell([one["nll"] for one in group.clean]),
-            _cell([one["brier"] for one in group.clean]),
+            cell_of([100 * one["accuracy"] for one in group.clean]),
+            cell_of([100 * one["ece"] for one in group.clean]),
+            cell_of([one["nll"] for one in group.clean]),
+            cell_of([one["brier"] for one in group.clean]),
         ]
         for name in ("accuracy", "ece"):
             cells.append(
-                _cell([100 * v for v in group.overall(name)])
+                cell_of([100 * v for v in group.overall(name)])
                 if group.has_shift
                 else Cell()
             )
-        rows.append(Row(group.label, tuple(cells), kind=_kind(group)))
+        rows.append(Row(group.label, tuple(cells), kind=kind_of(group)))
     run = of.runs[0]
     return Table(
         f"overview_{of.dataset}",
         of.title,
         f"{len(run.predictions.labels):,} test images, ECE over {run.num_bins} bins. "
         + _shift_words(of)
-        + _seed_words(of.groups)
+        + seed_words(of.groups)
         + " Bold: the best single model and the best ensemble.",
         columns,
         tuple(rows),
@@ -276,7 +125,7 @@ def table_1(studies: Sequence[Study]) -> Table:
             model = group.runs[0].config["model"]
             values = [100 * one["accuracy"] for one in group.clean]
             named = f"{model} (paper: {network})" if network else model
-            cells = (Cell(text=named), _cell(values, printed))
+            cells = (Cell(text=named), cell_of(values, printed))
         rows.append(Row(of.title, cells, gap))
     return Table(
         "table_1",
@@ -304,7 +153,7 @@ def table_2(of: Study) -> Table:
             made.append([100 * one[name] for one in group.clean])
             shifted = group.overall(name) if group.has_shift else []
             made.append([100 * value for value in shifted])
-        return [_cell(v, p) for v, p in zip(made, theirs, strict=True)]
+        return [cell_of(v, p) for v, p in zip(made, theirs, strict=True)]
 
     return Table(
         f"table_2_{of.dataset}",
@@ -355,14 +204,14 @@ def table_4(of: Study) -> Table:
         if not group.has_shift:
             return [Cell(paper=p) for p in theirs]
         by_severity = 100 * group.shift_measure("ece").mean(axis=2)
-        return [_cell(v, p) for v, p in zip(by_severity.T, theirs, strict=True)]
+        return [cell_of(v, p) for v, p in zip(by_severity.T, theirs, strict=True)]
 
     return Table(
         f"table_4_{of.dataset}",
         f"ECE (%) by severity, {of.title}",
         "The mean over types of corruption; the columns are severities. "
         + _shift_words(of)
-        + _seed_words(of.groups)
+        + seed_words(of.groups)
         + (" Beside: the paper's Table 4." if printed else ""),
         tuple(Column(f"Severity {s}", 2, "down") for s in _severities(of)),
         _rows(of, printed, cells, count, twins=True),
@@ -475,7 +324,7 @@ def figure_4(of: Study) -> Picture:
             else study.train_command(of.dataset, "ar_adals", of.runs[0], num_levels=r)
             for r in absent
         ]
-        gaps.append(Gap(f"no runs with R = {_and(absent)}", tuple(commands)))
+        gaps.append(Gap(f"no runs with R = {in_words(absent)}", tuple(commands)))
     drawn = len(clean) > 1
     return Picture(
         f"figure_4_{of.dataset}",
@@ -645,15 +494,15 @@ def more(of: Study) -> Table:
         ("coverage_at_1_percent_risk", 100),
     )
     rows, gaps = [], []
-    for group in _with_twins(of.groups):
+    for group in with_twins(of.groups):
         temperatures = [run.temperature for run in group.runs]
         cells = [Cell(text="1")]
         if group.scaled:
-            cells = [_cell([t for t in temperatures if t is not None])]
+            cells = [cell_of([t for t in temperatures if t is not None])]
         cells += [
-            _cell([scale * one[name] for one in group.clean]) for name, scale in names
+            cell_of([scale * one[name] for one in group.clean]) for name, scale in names
         ]
-        rows.append(Row(group.label, tuple(cells), kind=_kind(group)))
+        rows.append(Row(group.label, tuple(cells), kind=kind_of(group)))
     if any(run.temperature is None for run in of.runs):
         lacking = [run for run in of.runs if run.temperature is None]
         gaps.append(
@@ -682,7 +531,7 @@ def foreign_scores(of: Study) -> Table:
     )
     rows = []
     for name in names:
-        for group in _with_twins(of.groups):
+        for group in with_twins(of.groups):
             found = []
             for run in group.runs:
                 scores = run.metrics.get("ood", {}).get(name)
@@ -692,11 +541,11 @@ def foreign_scores(of: Study) -> Table:
                     found.append(scores)
             if found:
                 cells = [
-                    _cell([100 * one[key] for one in found])
+                    cell_of([100 * one[key] for one in found])
                     for key in ("auroc", "aupr", "fpr_at_95_recall")
                 ]
                 label = f"{group.label}, {study.DATASET_TITLES.get(name, name)}"
-                kind = f"{_kind(group)} {name}"
+                kind = f"{kind_of(group)} {name}"
                 rows.append(Row(label, tuple(cells), kind=kind))
     gaps = () if rows else figure_5(of)[0].gaps
     return Table(
@@ -784,7 +633,7 @@ def soft_labels(of: Study) -> list[Picture]:
         p = np.array([[float(row[name]) for name in names] for row in history])
         pictures.append(
             Picture(
-                f"soft_labels_{of.dataset}_{_slug(group.key)}",
+                f"soft_labels_{of.dataset}_{slug(group.key)}",
                 f"{group.label}, {of.title}",
                 figures.CAPTIONS["soft_labels"],
                 figures.soft_labels(p, caption=""),
@@ -812,35 +661,6 @@ def _flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
     return [item for items in lists for item in items]
 
 
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in text).strip("_").lower()
-
-
-def _plain(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _and(values: Sequence[Any]) -> str:
-    words = [str(value) for value in values]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _cell(values: Sequence[float] | np.ndarray, printed: float | None = None) -> Cell:
-    if not len(values):
-        return Cell(paper=printed)
-    mean, spread = mean_and_spread(values)
-    return Cell(mean, spread, len(values), printed)
-
-
-def _kind(group: Group) -> str:
-    return "ensemble" if group.is_ensemble else "single"
-
-
-def _with_twins(groups: Sequence[Group]) -> list[Group]:
-    """Return groups, each followed by itself with temperature scaling, if it has."""
-    return [one for g in groups for one in (g, g.twin()) if one is not None]
-
-
 def _two(group: Group) -> tuple[float, float]:
     names = ("accuracy", "mean_confidence")
     accuracy, confidence = (
@@ -861,7 +681,7 @@ def _stable(group: Group, values: Sequence[float], words: str = ": variance") ->
 def _missing(of: Study, *keys: str) -> Gap:
     names = [study.method_label(key) for key in keys]
     return Gap(
-        f"{of.title}: no run of {_and(names)}",
+        f"{of.title}: no run of {in_words(names)}",
         tuple(study.train_command(of.dataset, key, of.runs[0]) for key in keys),
     )
 
@@ -884,11 +704,11 @@ def _rows(
     """Return a row a group, and one with a gap for each that the paper has besides."""
     rows = []
     seen = set()
-    groups = _with_twins(of.groups) if twins else list(of.groups)
+    groups = with_twins(of.groups) if twins else list(of.groups)
     for group in filter(only, groups):
         seen.add(group.key)
         theirs = _padded(printed.get(group.key), count)
-        rows.append(Row(group.label, tuple(cells(group, theirs)), kind=_kind(group)))
+        rows.append(Row(group.label, tuple(cells(group, theirs)), kind=kind_of(group)))
     for key, figures_ in printed.items():
         if key not in seen:
             label = study.method_label(key)
@@ -933,21 +753,10 @@ def _shift_words(of: Study) -> str:
             number = found.get("num_examples", len(run.predictions.labels))
             return (
                 f"Shift: {len(types)} types of corruption ({', '.join(types)}) at "
-                f"severities {_and(found['severities'])}, {number:,} images each, "
+                f"severities {in_words(found['severities'])}, {number:,} images each, "
                 f"{words.get(found.get('source', ''), 'of unknown source')}. "
             )
     return ""
-
-
-def _seed_words(groups: Sequence[Group]) -> str:
-    counts = sorted({len(group.runs) for group in groups})
-    if counts == [1]:
-        return "One seed each, so no spread is known."
-    return (
-        f"Mean ± standard deviation over {_and(counts)} seeds (one seed has no spread)."
-        if counts[0] == 1
-        else f"Mean ± standard deviation over {_and(counts)} seeds."
-    )
 
 
 def _shift_gaps(of: Study) -> tuple[Gap, ...]:
@@ -975,7 +784,7 @@ def _seed_gaps(of: Study) -> tuple[Gap, ...]:
     commands = tuple(
         study.seed_command(g.runs[0], 1 + g.runs[0].config["seed"]) for g in alone
     )
-    names = _and([group.label for group in alone])
+    names = in_words([group.label for group in alone])
     what = f"the variance needs two or more seeds (the paper has five); one of {names}"
     return (Gap(f"{of.title}: {what}", commands),)
 

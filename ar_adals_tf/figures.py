@@ -2,61 +2,44 @@
 
 Every function returns a `matplotlib.figure.Figure` that no pyplot state knows of, so
 a caller's backend, open figures and settings stay as they are; `save` writes it, and a
-notebook shows it. Shares are drawn in percent. Colours follow the method everywhere
-(`method_styles`), from the palettes of Okabe and Ito and of Paul Tol, which
-colour-blind readers can tell apart; markers and line styles say it a second time.
-Below each figure stands a caption that says what to see, `CAPTIONS` unless another is
-given; an empty one leaves it out.
+notebook shows it. Shares are drawn in percent. How methods look is decided in
+`ar_adals_tf.drawing`. Below each figure stands a caption that says what to see,
+`CAPTIONS` unless another is given; an empty one leaves it out.
 """
 
-import functools
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ar_adals_tf.calibration import LevelMeasures, ReliabilityBins
+from ar_adals_tf.drawing import (
+    GREY,
+    OVER,
+    RC,
+    UNDER,
+    MethodStyle,
+    captioned,
+    diagonal,
+    draw_line,
+    drawn,
+    face,
+    legend,
+    method_handles,
+    method_styles,
+    need_some,
+    new_figure,
+    styled,
+)
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write
-
-
-class MethodStyle(NamedTuple):
-    """How a method is drawn, everywhere.
-
-    Attributes:
-        label: Name for people.
-        color: Hexadecimal RGB.
-        marker: Matplotlib marker.
-        linestyle: Matplotlib line style: solid for one model, dashed with a
-            temperature, dotted for an ensemble.
-    """
-
-    label: str
-    color: str
-    marker: str
-    linestyle: str = "-"
-
-
-METHOD_STYLES = {
-    "vanilla": MethodStyle("Vanilla", "#4d4d4d", "o"),
-    "ls": MethodStyle("Label smoothing", "#e69f00", "s"),
-    "adals": MethodStyle("AdaLS", "#44aa99", "^"),
-    "ar_adals": MethodStyle("AR-AdaLS", "#0072b2", "D"),
-    "ar_adals_on_the_fly": MethodStyle("AR-AdaLS on-the-fly", "#88ccee", "d"),
-    "ar_adals_of_ensemble": MethodStyle("AR-AdaLS of Ensemble", "#d55e00", "P", ":"),
-    "fgsm_at": MethodStyle("FGSM training", "#cc79a7", "v"),
-    "pgd_at": MethodStyle("PGD training", "#882255", "X"),
-    "trades": MethodStyle("TRADES", "#999933", "p"),
-}
-"""Styles by method name; others are made by `method_styles`."""
 
 CAPTIONS = {
     "reliability_diagram": (
@@ -111,88 +94,8 @@ CAPTIONS = {
 }
 """What to see in each figure, for a caption here or in a report."""
 
-_RESERVE = ["#882255", "#999933", "#332288", "#cc79a7", "#117733", "#ddcc77"]
-_RESERVE_MARKERS = ["v", "X", "p", "<", ">", "h"]
-_GREY = "#6b6b6b"
-_OVER, _UNDER = "#d55e00", "#0072b2"
-_RC = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "axes.labelcolor": "#333333",
-    "axes.edgecolor": "#9a9a9a",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#9a9a9a",
-    "ytick.color": "#9a9a9a",
-    "xtick.labelcolor": "#333333",
-    "ytick.labelcolor": "#333333",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-    "hatch.linewidth": 0.7,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ar_adals_tf",
-}
 
-_F = TypeVar("_F", bound=Callable[..., Figure])
-
-
-def _styled(function: _F) -> _F:
-    """Draw under this module's settings and leave everyone else's alone."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Figure:
-        with mpl.rc_context():
-            mpl.rcdefaults()
-            mpl.rcParams.update(_RC)
-            return function(*args, **kwargs)
-
-    return wrapped  # type: ignore[return-value]
-
-
-def method_styles(names: Sequence[str]) -> dict[str, MethodStyle]:
-    """Return a style for each method, the known ones as in `METHOD_STYLES`.
-
-    `ensemble_of_<method>` is drawn in the method's colour, dotted; `<method>_ts`,
-    scaled by a temperature, dashed. Names are read as people write them too
-    ("Ensemble of AR-AdaLS"). Unknown names get what colours are left, in order.
-
-    Args:
-        names: Methods, each once, in the order of the legend.
-
-    Example:
-        >>> method_styles(["vanilla", "ensemble_of_vanilla"])["vanilla"].color
-        '#4d4d4d'
-    """
-    styles: dict[str, MethodStyle] = {}
-    taken: set[str] = set()
-    for name in names:
-        styles[name] = _known_style(name) or MethodStyle(name, "", "")
-        taken.add(styles[name].color)
-    reserve = list(zip(_RESERVE, _RESERVE_MARKERS, strict=True))
-    left = [pair for pair in reserve if pair[0] not in taken] or reserve
-    unknown = [name for name in names if not styles[name].color]
-    for i, name in enumerate(unknown):
-        color, marker = left[i % len(left)]
-        linestyle = ["-", "--", "-.", ":"][i // len(left) % 4]
-        styles[name] = MethodStyle(name, color, marker, linestyle)
-    return styles
-
-
-@_styled
+@styled
 def reliability_diagram(
     bins: ReliabilityBins, name: str = "", caption: str | None = None
 ) -> Figure:
@@ -211,7 +114,7 @@ def reliability_diagram(
     weights = bins.counts / total
     gap = bins.accuracy - bins.confidence
     ece = weights @ np.abs(gap)
-    figure = _figure(4.8, 5.8)
+    figure = new_figure(4.8, 5.8)
     top, bottom = figure.subplots(
         2, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 1]}
     )
@@ -227,7 +130,7 @@ def reliability_diagram(
         edgecolor="white",
         label="accuracy of the bin",
     )
-    for over, color in ((True, _OVER), (False, _UNDER)):
+    for over, color in ((True, OVER), (False, UNDER)):
         of_kind = (accuracy < confidence) == over
         if of_kind.any():
             top.bar(
@@ -242,7 +145,7 @@ def reliability_diagram(
                 linewidth=0.8,
                 label="gap: overconfident" if over else "gap: underconfident",
             )
-    _diagonal(top)
+    diagonal(top)
     top.set(ylabel="Accuracy (%)", ylim=(0, 100))
     top.set_title(
         f"{name + ': ' if name else ''}ECE {100 * ece:.2f} % ({len(bins.counts)} bins)"
@@ -269,11 +172,11 @@ def reliability_diagram(
     bottom.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 100))
     bottom.yaxis.set_major_formatter("{x:,.0f}")
     bottom.locator_params(axis="y", nbins=3, integer=True)
-    _legend(figure, [*_drawn(top), *_drawn(bottom)], columns=2)
+    legend(figure, [*drawn(top), *drawn(bottom)], columns=2)
     return _captioned(figure, "reliability_diagram", caption)
 
 
-@_styled
+@styled
 def reliability_curves(
     bins: Mapping[str, ReliabilityBins], title: str = "", caption: str | None = None
 ) -> Figure:
@@ -284,9 +187,9 @@ def reliability_curves(
         title: Such as the dataset.
         caption: What to see; None for `CAPTIONS["reliability_curves"]`.
     """
-    figure = _figure(5.0, 5.4)
+    figure = new_figure(5.0, 5.4)
     axes = figure.subplots()
-    _diagonal(axes)
+    diagonal(axes)
     for name, style in method_styles(list(bins)).items():
         own = bins[name]
         filled = own.counts > 0
@@ -297,18 +200,18 @@ def reliability_curves(
             x,
             y,
             12 + 160 * share,
-            facecolor=_face(style),
+            facecolor=face(style),
             edgecolor=style.color,
             marker=style.marker,
             zorder=3,
         )
     axes.set(xlim=(0, 101), ylim=(0, 101))
     axes.set(xlabel="Confidence (%)", ylabel="Accuracy (%)", title=title)
-    _legend(figure, _handles(list(bins)))
+    legend(figure, method_handles(list(bins)))
     return _captioned(figure, "reliability_curves", caption)
 
 
-@_styled
+@styled
 def levels(
     measures: Mapping[str, LevelMeasures],
     ece: bool = False,
@@ -336,9 +239,9 @@ def levels(
             f"variance must be given for the panels {sorted(measures)}; received "
             f"{sorted(variance)}; use the same titles"
         )
-    _need_some("measures", measures)
+    need_some("measures", measures)
     rows = 1 + ece + (variance is not None)
-    figure = _figure(1.5 + 3.0 * len(measures), 1.5 + 2.3 + 1.4 * (rows - 1))
+    figure = new_figure(1.5 + 3.0 * len(measures), 1.5 + 2.3 + 1.4 * (rows - 1))
     grid = figure.subplots(
         rows,
         len(measures),
@@ -357,7 +260,7 @@ def levels(
             accuracy,
             confidence,
             where=confidence >= accuracy,
-            color=mpl.colors.to_rgba(_OVER, 0.22),
+            color=mpl.colors.to_rgba(OVER, 0.22),
             **gap,
         )
         axes.fill_between(
@@ -365,8 +268,8 @@ def levels(
             accuracy,
             confidence,
             where=confidence < accuracy,
-            facecolor=mpl.colors.to_rgba(_UNDER, 0.12),
-            edgecolor=mpl.colors.to_rgba(_UNDER, 0.5),
+            facecolor=mpl.colors.to_rgba(UNDER, 0.12),
+            edgecolor=mpl.colors.to_rgba(UNDER, 0.5),
             hatch="\\\\\\\\",
             **gap,
         )
@@ -388,18 +291,18 @@ def levels(
         grid[1, 0].set_ylabel("ECE (%)")
     if variance is not None:
         grid[-1, 0].set_ylabel("Variance over runs")
-    over = Patch(color=mpl.colors.to_rgba(_OVER, 0.22), label="overconfident")
+    over = Patch(color=mpl.colors.to_rgba(OVER, 0.22), label="overconfident")
     under = Patch(
-        facecolor=mpl.colors.to_rgba(_UNDER, 0.12),
-        edgecolor=mpl.colors.to_rgba(_UNDER, 0.5),
+        facecolor=mpl.colors.to_rgba(UNDER, 0.12),
+        edgecolor=mpl.colors.to_rgba(UNDER, 0.5),
         hatch="\\\\\\\\",
         label="underconfident",
     )
-    _legend(figure, [*_drawn(grid[0, 0]), over, under])
+    legend(figure, [*drawn(grid[0, 0]), over, under])
     return _captioned(figure, "levels", caption)
 
 
-@_styled
+@styled
 def by_level(
     values: Mapping[str, np.ndarray],
     ylabel: str = "ECE (%)",
@@ -416,21 +319,21 @@ def by_level(
         title: Such as the dataset.
         caption: What to see; None for `CAPTIONS["by_level"]`.
     """
-    _need_some("values", values)
-    figure = _figure(5.4, 4.0)
+    need_some("values", values)
+    figure = new_figure(5.4, 4.0)
     axes = figure.subplots()
     for name, style in method_styles(list(values)).items():
-        _line(
+        draw_line(
             axes, np.arange(len(values[name])), scale * np.asarray(values[name]), style
         )
     axes.set_xticks(np.arange(max(len(v) for v in values.values())))
     axes.set_ylim(bottom=0)
     axes.set(xlabel="Robustness level (0: least robust)", ylabel=ylabel, title=title)
-    _legend(figure, _handles(list(values)))
+    legend(figure, method_handles(list(values)))
     return _captioned(figure, "by_level", caption)
 
 
-@_styled
+@styled
 def soft_labels(
     p: np.ndarray,
     refresh_epochs: Sequence[int] = (),
@@ -455,20 +358,20 @@ def soft_labels(
             "soft labels of the epochs"
         )
     epochs, num_levels = p.shape
-    figure = _figure(6.0, 4.2)
+    figure = new_figure(6.0, 4.2)
     axes = figure.subplots()
     # Start where training starts, at 1; viridis without its palest end.
     epoch = np.arange(epochs + 1)
     lines = np.vstack([np.ones(num_levels), p])
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.88, num_levels))
     for refresh in refresh_epochs:
-        axes.axvline(refresh, color=_GREY, linestyle=":", linewidth=1)
+        axes.axvline(refresh, color=GREY, linestyle=":", linewidth=1)
     if len(refresh_epochs):
         axes.text(
             refresh_epochs[0],
             0.02,
             " levels computed anew",
-            color=_GREY,
+            color=GREY,
             fontsize=8,
             transform=axes.get_xaxis_transform(),
         )
@@ -504,7 +407,7 @@ def soft_labels(
     return _captioned(figure, "soft_labels", caption)
 
 
-@_styled
+@styled
 def over_setting(
     values: Sequence[float],
     measures: Mapping[str, Sequence[float]],
@@ -530,7 +433,7 @@ def over_setting(
     Raises:
         InputError: If a measure has not one number a value.
     """
-    _need_some("measures", measures)
+    need_some("measures", measures)
     for name, numbers in measures.items():
         if len(numbers) != len(values):
             raise InputError(
@@ -538,10 +441,10 @@ def over_setting(
                 f"{len(numbers)} of {name!r}"
             )
     order = np.argsort(values)
-    figure = _figure(5.4, 4.0)
+    figure = new_figure(5.4, 4.0)
     axes = figure.subplots()
     for name, style in method_styles(list(measures)).items():
-        _line(
+        draw_line(
             axes,
             np.arange(len(order)),
             scale * np.asarray(measures[name])[order],
@@ -550,21 +453,21 @@ def over_setting(
     axes.set_xticks(np.arange(len(order)), [f"{values[i]:g}" for i in order])
     if chosen is not None:
         at = int(np.flatnonzero(np.asarray(values)[order] == chosen)[0])
-        axes.axvline(at, color=_GREY, linestyle=":", linewidth=1)
+        axes.axvline(at, color=GREY, linestyle=":", linewidth=1)
         axes.text(
             *(at, 0.02, " chosen"),
-            color=_GREY,
+            color=GREY,
             fontsize=8,
             transform=axes.get_xaxis_transform(),
         )
     axes.set_ylim(bottom=0)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(measures) > 1:
-        _legend(figure, _handles(list(measures)))
+        legend(figure, method_handles(list(measures)))
     return _captioned(figure, "over_setting", caption)
 
 
-@_styled
+@styled
 def boxes_by_severity(
     clean: Mapping[str, float],
     shifted: Mapping[str, np.ndarray],
@@ -592,7 +495,7 @@ def boxes_by_severity(
     Example:
         >>> boxes_by_severity({"vanilla": 0.05}, {"vanilla": np.full((5, 19), 0.2)})
     """
-    _need_some("clean", clean)
+    need_some("clean", clean)
     if list(clean) != list(shifted):
         raise InputError(
             f"clean and shifted must hold the same methods; received {list(clean)} and "
@@ -615,7 +518,7 @@ def boxes_by_severity(
     styles = method_styles(list(clean))
     count = len(clean)
     width = 0.8 / count
-    figure = _figure(max(5.4, 1.6 + (num_rows + 1) * (0.32 + 0.17 * count)), 4.3)
+    figure = new_figure(max(5.4, 1.6 + (num_rows + 1) * (0.32 + 0.17 * count)), 4.3)
     axes = figure.subplots()
     for i, (name, style) in enumerate(styles.items()):
         offset = (i - (count - 1) / 2) * width
@@ -634,11 +537,11 @@ def boxes_by_severity(
         Patch(facecolor=_pale(s), edgecolor=s.color, hatch=_hatch(s), label=s.label)
         for s in styles.values()
     ]
-    _legend(figure, patches)
+    legend(figure, patches)
     return _captioned(figure, "boxes_by_severity", caption)
 
 
-@_styled
+@styled
 def entropy_histograms(
     in_entropy: Mapping[str, np.ndarray],
     out_entropy: Mapping[str, np.ndarray],
@@ -661,13 +564,13 @@ def entropy_histograms(
     Raises:
         InputError: If the methods differ.
     """
-    _need_some("in_entropy", in_entropy)
+    need_some("in_entropy", in_entropy)
     if set(in_entropy) != set(out_entropy):
         raise InputError(
             "in_entropy and out_entropy must hold the same methods; received "
             f"{list(in_entropy)} and {list(out_entropy)}; evaluate every method on both"
         )
-    figure = _figure(7.6, 3.9)
+    figure = new_figure(7.6, 3.9)
     panels = figure.subplots(1, 2, sharex=True)
     edges = np.linspace(0, np.log(num_classes), 31)
     for axes, title, entropies in zip(
@@ -684,11 +587,11 @@ def entropy_histograms(
         axes.set(xlabel="Predictive entropy (nats)", xlim=(edges[0], edges[-1]))
         axes.set_ylim(bottom=0)
     panels[0].set_ylabel("Images (%)")
-    _legend(figure, _handles(list(in_entropy), markers=False))
+    legend(figure, method_handles(list(in_entropy), markers=False))
     return _captioned(figure, "entropy_histograms", caption)
 
 
-@_styled
+@styled
 def level_agreement(
     table: np.ndarray, first: str, second: str, caption: str | None = None
 ) -> Figure:
@@ -711,7 +614,7 @@ def level_agreement(
             "it with ar_adals_tf.robustness.agreement"
         )
     share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure = _figure(5.6, 5.2)
+    figure = new_figure(5.6, 5.2)
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, origin="lower")
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
@@ -732,7 +635,7 @@ def level_agreement(
     return _captioned(figure, "level_agreement", caption)
 
 
-@_styled
+@styled
 def by_number_of_levels(
     values: Mapping[str, Mapping[int, float]],
     ylabel: str = "ECE (%)",
@@ -749,8 +652,8 @@ def by_number_of_levels(
         title: Such as the dataset.
         caption: What to see; None for `CAPTIONS["by_number_of_levels"]`.
     """
-    _need_some("values", values)
-    figure = _figure(5.4, 3.8)
+    need_some("values", values)
+    figure = new_figure(5.4, 3.8)
     axes = figure.subplots()
     looks = (("#0072b2", "D", "-"), ("#d55e00", "s", "--"))
     for i, (name, line) in enumerate(values.items()):
@@ -765,11 +668,11 @@ def by_number_of_levels(
     highest = max((y for line in values.values() for y in line.values()), default=0)
     axes.set_ylim(0, 1.1 * scale * highest or 1)
     axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
-    _legend(figure, _drawn(axes))
+    legend(figure, drawn(axes))
     return _captioned(figure, "by_number_of_levels", caption)
 
 
-@_styled
+@styled
 def single_and_ensemble(
     single: Mapping[str, tuple[float, float]],
     ensemble: Mapping[str, tuple[float, float]],
@@ -787,13 +690,13 @@ def single_and_ensemble(
     Raises:
         InputError: If the methods differ.
     """
-    _need_some("single", single)
+    need_some("single", single)
     if list(single) != list(ensemble):
         raise InputError(
             "single and ensemble must hold the same methods; received "
             f"{list(single)} and {list(ensemble)}; evaluate every method both ways"
         )
-    figure = _figure(max(5.0, 1.8 + 1.35 * len(single)), 3.9)
+    figure = new_figure(max(5.0, 1.8 + 1.35 * len(single)), 3.9)
     axes = figure.subplots()
     for i, name in enumerate(single):
         for x, (accuracy, confidence) in (
@@ -805,7 +708,7 @@ def single_and_ensemble(
                 x,
                 100 * accuracy,
                 100 * confidence,
-                color=_OVER if over else _UNDER,
+                color=OVER if over else UNDER,
                 linestyle="-" if over else ":",
                 linewidth=2.4,
             )
@@ -830,12 +733,12 @@ def single_and_ensemble(
         Line2D([], [], **square, label="accuracy"),
         Line2D([], [], **round_, label="confidence, single (left)"),
         Line2D([], [], **round_, markerfacecolor="white", label="confidence, ensemble"),
-        Line2D([], [], color=_OVER, linewidth=2.4, label="overconfident"),
+        Line2D([], [], color=OVER, linewidth=2.4, label="overconfident"),
         Line2D(
-            [], [], color=_UNDER, linestyle=":", linewidth=2.4, label="underconfident"
+            [], [], color=UNDER, linestyle=":", linewidth=2.4, label="underconfident"
         ),
     ]
-    _legend(figure, handles)
+    legend(figure, handles)
     return _captioned(figure, "single_and_ensemble", caption)
 
 
@@ -868,97 +771,12 @@ def save(figure: Figure, path: str | Path, dpi: int = 160) -> None:
         )
     with mpl.rc_context(), atomic_write(path) as aside:
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        mpl.rcParams.update(RC)
         figure.savefig(aside, dpi=dpi, metadata=metadata[suffix])
 
 
-def _known_style(name: str) -> MethodStyle | None:
-    key = name.lower().replace("-", "_").replace(" ", "_")
-    if key in METHOD_STYLES:
-        return METHOD_STYLES[key]
-    for base, style in METHOD_STYLES.items():
-        if key == f"ensemble_of_{base}":
-            return style._replace(label=f"Ensemble of {style.label}", linestyle=":")
-        if key in (f"{base}_ts", f"{base}_+_ts", f"{base}+ts"):
-            return style._replace(label=f"{style.label} + temperature", linestyle="--")
-    return None
-
-
-def _figure(width: float, height: float) -> Figure:
-    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-    return Figure(figsize=(width, height), layout=layout, facecolor="white")
-
-
 def _captioned(figure: Figure, name: str, caption: str | None) -> Figure:
-    text = CAPTIONS[name] if caption is None else caption
-    if text:
-        characters = int(figure.get_figwidth() * 16.5)
-        figure.supxlabel(
-            textwrap.fill(text, characters),
-            x=0.1 / figure.get_figwidth(),
-            ha="left",
-            fontsize=7.5,
-            color=_GREY,
-            linespacing=1.35,
-        )
-    return figure
-
-
-def _need_some(name: str, values: Mapping[str, Any]) -> None:
-    if not values:
-        raise InputError(f"{name} is empty; give at least one method to draw")
-
-
-def _diagonal(axes: Axes) -> None:
-    axes.plot([0, 100], [0, 100], color="#8a8a8a", linestyle=(0, (1, 2)), linewidth=1.1)
-
-
-def _line(axes: Axes, x: np.ndarray, y: np.ndarray, style: MethodStyle) -> None:
-    axes.plot(
-        x,
-        y,
-        color=style.color,
-        marker=style.marker,
-        linestyle=style.linestyle,
-        markerfacecolor=_face(style),
-        markersize=6,
-        label=style.label,
-    )
-
-
-def _handles(names: Sequence[str], markers: bool = True) -> list[Line2D]:
-    return [
-        Line2D(
-            [],
-            [],
-            color=s.color,
-            linestyle=s.linestyle,
-            marker=s.marker if markers else "",
-            markerfacecolor=_face(s),
-            label=s.label,
-        )
-        for s in method_styles(names).values()
-    ]
-
-
-def _face(style: MethodStyle) -> str:
-    """Return the filling of a method's markers: hollow for what is no plain model."""
-    return style.color if style.linestyle == "-" else "white"
-
-
-def _drawn(axes: Axes) -> list[Any]:
-    return axes.get_legend_handles_labels()[0]
-
-
-def _legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
-    """Put a legend above the figure, where it hides nothing, as wide as fits."""
-    widest = 0.55 + 0.075 * max(len(handle.get_label()) for handle in handles)
-    fitting = max(1, int(figure.get_figwidth() / widest))
-    figure.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=min(columns or len(handles), fitting),
-    )
+    return captioned(figure, CAPTIONS[name] if caption is None else caption)
 
 
 def _pale(style: MethodStyle) -> tuple[float, float, float, float]:

@@ -5,7 +5,8 @@ calibration measures need probabilities. Users bring both kinds of model, so the
 question is answered here, once.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -90,6 +91,32 @@ def logits_fn(
         return tf.math.log(tf.maximum(probabilities, 1e-30))
 
     return log_probabilities
+
+
+def ensemble_logits_fn(
+    models: Sequence[keras.Model], from_logits: bool | None = None
+) -> Callable[[Any], tf.Tensor]:
+    """Return a function from inputs to float32 logits of one model or of several.
+
+    Several are averaged: the logits are the logarithm of the mean of their
+    probabilities. Of one they are `logits_fn`'s.
+
+    Args:
+        models: Built Keras classifiers of one shape.
+        from_logits: See `is_softmax`.
+
+    Example:
+        >>> logits = ensemble_logits_fn([model_1, model_2])(images)   # (batch, Z)
+    """
+    members = [logits_fn(model, from_logits) for model in models]
+    if len(members) == 1:
+        return members[0]
+
+    def averaged(inputs: Any) -> tf.Tensor:
+        logs = tf.stack([tf.nn.log_softmax(member(inputs)) for member in members])
+        return tf.reduce_logsumexp(logs, axis=0) - math.log(len(members))
+
+    return averaged
 
 
 def probabilities_fn(

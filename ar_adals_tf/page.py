@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf import exhibits, figures, study
-from ar_adals_tf.exhibits import Table
+from ar_adals_tf import attack_exhibits, exhibits, figures, study
 from ar_adals_tf.files import atomic_write, writable_folder
+from ar_adals_tf.report_parts import Table
 from ar_adals_tf.version import __version__
 
 _DPI = 144
@@ -45,7 +45,8 @@ def write_report(
     folder = writable_folder(output_dir, "--output_dir")
     for name in ("figures", "tables"):
         (folder / name).mkdir(exist_ok=True)
-    sections = [s for s in exhibits.sections(studies) if s.items]
+    made = [*exhibits.sections(studies), *attack_exhibits.sections(studies)]
+    sections = [section for section in made if section.items]
     body, text, contents = [], [f"# {title}\n"], []
     for number, section in enumerate(sections):
         contents.append(f'<li><a href="#s{number}">{_text(section.title)}</a></li>')
@@ -64,13 +65,13 @@ def write_report(
             body.append(_item(item, image))
             text.append(_markdown(item))
         body.append("</section>")
-    made = _commands(studies, runs, output_dir, command)
+    commands = _commands(studies, runs, output_dir, command)
     contents.append('<li><a href="#made">The commands that made this</a></li>')
     body.append(
         '<section id="made"><h2>The commands that made this</h2>'
-        f"{_code(made)}</section>"
+        f"{_code(commands)}</section>"
     )
-    text.append(f"## The commands that made this\n\n```\n{made}\n```\n")
+    text.append(f"## The commands that made this\n\n```\n{commands}\n```\n")
     gaps = len(
         {
             command
@@ -89,7 +90,8 @@ def write_report(
         body="\n".join(body),
         source=_text(
             f"ar_adals_tf {__version__}. The paper's figures: "
-            + exhibits.paper()["source"]
+            f"{exhibits.paper()['source']} The study's figures: "
+            f"{attack_exhibits.study_figures()['source']}"
         ),
     )
     with atomic_write(folder / "report.md") as aside:
@@ -150,7 +152,7 @@ def _table(table: Any) -> str:
                     spread = f" ± {cell.spread:.{digits}f}"
                     out.write(f'<span class="spread">{spread}</span>')
             if cell.paper is not None:
-                out.write(f'<span class="printed">paper {cell.paper:g}</span>')
+                out.write(f'<span class="printed">{table.source} {cell.paper:g}</span>')
             out.write("</td>")
         out.write("</tr>")
     out.write("</tbody></table></div>")
@@ -207,6 +209,10 @@ def _commands(
             flags_.append("--shift")
         if run.metrics.get("ood"):
             flags_.append(f"--ood={','.join(run.metrics['ood'])}")
+        if run.metrics.get("attacks"):
+            flags_.append(f"--attacks={','.join(run.metrics['attacks']['by_attack'])}")
+        if "footprint" in run.metrics:
+            flags_.append("--footprint")
         if flags_:
             lines.append(study.evaluate_command(run, *flags_))
     folders = ",".join(str(run) for run in runs)

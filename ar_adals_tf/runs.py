@@ -12,6 +12,7 @@ from ar_adals_tf import strategies
 from ar_adals_tf.attacks.engine import Runner
 from ar_adals_tf.config import Config
 from ar_adals_tf.datasets import Split
+from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_json, remove
 from ar_adals_tf.robustness import RobustnessIndex
@@ -162,6 +163,24 @@ def find_test_index(config: Config) -> RobustnessIndex | None:
             index_path(folder.parent, config.attack, config.attack_settings, "test")
         ]
     return RobustnessIndex.load(paths[0]) if paths and paths[0].exists() else None
+
+
+def own_test_index(run: str | Path, model: keras.Model) -> RobustnessIndex | None:
+    """Return the index of the test images under the run's own model, if there is one.
+
+    It lies in the run as a vanilla model's does (see `index_path`); one by the paper's
+    CW-L2 comes before others, and one of another model does not count.
+    """
+    paths = sorted(
+        (Path(run) / "robustness").glob("*/test.npz"),
+        key=lambda path: (path.parent.name.split(",")[0] != "cw", str(path)),
+    )
+    wanted = digest_model(model)
+    for path in paths:
+        index = RobustnessIndex.load(path)
+        if index.metadata.get("model_digest") == wanted:
+            return index
+    return None
 
 
 def load_model(path: str | Path) -> keras.Model:

@@ -67,7 +67,7 @@ def evaluate_shift(
         "num_examples": len(split),
         "model": identity,
     }
-    _prepare(folder, settings)
+    prepare_folder(folder, settings)
     pairs = list(product(types, severities))
     paths = {pair: set_path(folder, *pair) for pair in pairs}
     missing = [pair for pair in pairs if not paths[pair].exists()]
@@ -163,8 +163,13 @@ def aggregate(
     }
 
 
-def _prepare(folder: Path, settings: dict[str, Any]) -> None:
-    """Empty the folder of predictions that were made otherwise."""
+def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Make a folder for predictions and empty it of those that were made otherwise.
+
+    Args:
+        folder: The folder.
+        settings: What decides the predictions, for JSON; kept in `settings.json`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
     if path.exists() and read_json(path) == settings:

@@ -259,13 +259,14 @@ class Replicas:
 
 
 def map_rows(
-    strategy: tf.distribute.Strategy, function: Callable[[tf.Tensor], tf.Tensor]
-) -> Callable[[np.ndarray], np.ndarray]:
+    strategy: tf.distribute.Strategy, function: Callable[..., tf.Tensor]
+) -> Callable[..., np.ndarray]:
     """Return a function of rows that all replicas of all workers compute together.
 
     Args:
         strategy: The model's.
-        function: From `(n, ...)` to `(n, ...)`, row by row, for any n.
+        function: From one or more arrays of n rows to one, row by row, for any n.
+            Each replica gets equally many, padded with zeros where need be.
 
     Example:
         >>> probabilities = map_rows(model.distribute_strategy, model)(images)
@@ -273,12 +274,17 @@ def map_rows(
     replicas = Replicas(strategy)
     on_all = replicas.compiled(function)
 
-    def mapped(rows: np.ndarray) -> np.ndarray:
-        own = rows[replicas.share(len(rows))]
-        missing = -len(own) % replicas.count or (replicas.count if not len(own) else 0)
-        padding = np.zeros((missing, *own.shape[1:]), own.dtype)
-        results = replicas.collect(on_all(replicas.scatter(np.r_[own, padding])))
-        return everyones(strategy, results[: len(own)])
+    def mapped(*arrays: np.ndarray) -> np.ndarray:
+        share = replicas.share(len(arrays[0]))
+        count = share.stop - share.start
+        missing = max(replicas.count - count, -count % replicas.count)
+
+        def own(rows: np.ndarray) -> Any:
+            padding = np.zeros((missing, *rows.shape[1:]), rows.dtype)
+            return replicas.scatter(np.concatenate([rows[share], padding]))
+
+        results = replicas.collect(on_all(*map(own, arrays)))
+        return everyones(strategy, results[:count])
 
     return mapped
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ar_adals_tf import calibration, evaluation
+from ar_adals_tf import attacked, calibration, evaluation
 from ar_adals_tf.calibration import LevelMeasures, ReliabilityBins
 from ar_adals_tf.config import Config
+from ar_adals_tf.drawing import METHOD_STYLES, method_styles
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictions
-from ar_adals_tf.figures import METHOD_STYLES, method_styles
 from ar_adals_tf.files import read_json
 from ar_adals_tf.methods import METHODS
 from ar_adals_tf.recipes import RECIPES
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method's name among `figures.METHOD_STYLES`, ensembles told apart."""
+        """The method's name among `drawing.METHOD_STYLES`, ensembles told apart."""
         method = self.config["method"]
         if method == "ar_adals" and (
             self.config.get("refresh_epochs") or self.config.get("refresh_every")
@@ -132,6 +132,14 @@ class Run:
     def foreign(self, name: str) -> Predictions:
         """Return the stored predictions of a foreign dataset."""
         return Predictions.load(self.folder / "ood" / f"{name}.npz")
+
+    def attacked(self, name: str, epsilon: float) -> Predictions:
+        """Return the stored predictions under an attack; at strength 0 the clean."""
+        if not epsilon:
+            return self.predictions
+        return Predictions.load(
+            attacked.set_path(self.folder / "attacked", name, epsilon)
+        )
 
 
 @dataclass(frozen=True)
@@ -312,7 +320,7 @@ def load_studies(folders: Sequence[str | Path]) -> list[Study]:
     Raises:
         InputError: If there are none, if one is not finished, or if two on one
             dataset cannot be compared: other test images, another number of bins,
-            other corruptions. The sentence names both.
+            other corruptions or attacks. The sentence names both.
     """
     folders = list(dict.fromkeys(Path(folder) for folder in folders))
     if not folders:
@@ -331,6 +339,9 @@ def load_studies(folders: Sequence[str | Path]) -> list[Study]:
         shifted = [run for run in own if "shift" in run.metrics]
         for run in shifted[1:]:
             _check_same_shift(shifted[0], run)
+        under_attack = [run for run in own if "attacks" in run.metrics]
+        for run in under_attack[1:]:
+            _check_same_attacks(under_attack[0], run)
         groups = _grouped(own)
         studies.append(Study(dataset, groups, *_find_index(own)))
     return studies
@@ -464,6 +475,23 @@ def _check_same_shift(first: Run, other: Run) -> None:
                 f"{first.folder} and {other.folder} cannot be compared: under shift "
                 f"their {name} is {mine} and {theirs}; evaluate both with the same "
                 "python -m ar_adals_tf.evaluate --shift"
+            )
+
+
+def _check_same_attacks(first: Run, other: Run) -> None:
+    def facts(run: Run, name: str) -> Any:
+        found = run.metrics["attacks"]
+        return found["attacks"].get(name, found.get(name))
+
+    names = {"seed", "num_examples", "num_bins"}
+    names |= set(first.metrics["attacks"]["attacks"])
+    for name in sorted(names):
+        mine, theirs = facts(first, name), facts(other, name)
+        if None not in (mine, theirs) and mine != theirs:
+            raise InputError(
+                f"{first.folder} and {other.folder} cannot be compared: under attack "
+                f"their {name} is {mine} and {theirs}; evaluate both with the same "
+                "python -m ar_adals_tf.evaluate --attacks=fgsm,pgd"
             )
 
 

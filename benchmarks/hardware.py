@@ -1,28 +1,5 @@
 """What a figure was measured on."""
 
-import os
-import platform
-from pathlib import Path
+from ar_adals_tf.hardware import describe
 
-import tensorflow as tf
-
-
-def describe() -> str:
-    """Return processor, threads, accelerator and versions in one line."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    devices = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return (
-        f"{os.cpu_count()} x {model}; {', '.join(devices) or 'no accelerator'}; "
-        f"TensorFlow {tf.__version__}, Python {platform.python_version()}"
-    )
+__all__ = ["describe"]

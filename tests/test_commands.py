@@ -282,6 +282,21 @@ UNUSABLE = [
         ],
         "file.txt is no whole robustness index",
     ),
+    *[
+        (
+            "evaluate",
+            ["--model_file={model}", "--output_dir={tmp}/out", *arguments],
+            sentence,
+        )
+        for arguments, sentence in [
+            (["--attacks=cw"], "--attacks takes fgsm, pgd; received 'cw'"),
+            (
+                ["--attacks=fgsm", "--epsilons=8/255"],
+                "--epsilons takes numbers over 255; received 8/255",
+            ),
+            (["--attacks=fgsm", "--epsilons=-4"], "from 0 to 255; received -4"),
+        ]
+    ],
     ("compute_robustness", [], "--model_file is missing"),
     (
         "compute_robustness",
@@ -524,6 +539,55 @@ def test_anyones_model_is_evaluated(model_file, run, tmp_path):
     assert status == 2
     assert "index is of another set of images or labels" in err
     assert not contents(tmp_path / "other")
+
+
+def test_a_run_under_attack(vanilla_run, run):
+    """Kept in the run and not attacked again; a quick look beside it."""
+    arguments = ("evaluate", f"--run_dir={vanilla_run}", "--attacks=fgsm,pgd")
+    status, out, _ = run(*arguments, "--epsilons=8", "--limit_examples=20")
+    assert status == 0 and "PGD-10 at 8/255: accuracy" in out
+    quick = json.loads((vanilla_run / "metrics.json").read_text())
+    assert quick["attacks-first-20"]["num_examples"] == 20
+    assert "attacks" not in quick
+    status, _, _ = run(*arguments, "--epsilons=8")
+    assert status == 0
+    metrics = json.loads((vanilla_run / "metrics.json").read_text())
+    found = metrics["attacks"]
+    assert found["epsilons"] == [0, 8]
+    for of, clean in (
+        (found, metrics["clean"]),
+        (found["temperature_scaled"], metrics["temperature_scaled"]),
+    ):
+        by_strength = of["by_attack"]["pgd"]
+        assert by_strength["0"]["ece"] == clean["ece"]
+        assert by_strength["8"]["nll"] > clean["nll"]
+        assert by_strength["8"]["num_bins"] == 7
+    before = contents(vanilla_run / "attacked")
+    (vanilla_run / "attacked" / "fgsm_8.npz").unlink()
+    assert run(*arguments, "--epsilons=8")[0] == 0
+    assert contents(vanilla_run / "attacked") == before
+    assert json.loads((vanilla_run / "metrics.json").read_text()) == metrics
+
+
+@pytest.mark.slow
+def test_anyones_models_footprint(model_file, run, tmp_path):
+    """Also what a fresh process's memory grows by."""
+    status, out, err = run(
+        *("evaluate", f"--model_file={model_file}", f"--output_dir={tmp_path}/out"),
+        *("--limit_examples=50", "--footprint"),
+    )
+    assert status == 0, err
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    forms = metrics["footprint"]["forms"]
+    assert re.search(r"int8, LiteRT: [\d.]+ ms an image, file 0\.\d\d MB, memory ", out)
+    accuracy = metrics["clean"]["accuracy"]
+    assert forms["lite_float32"]["accuracy"] == accuracy
+    assert forms["lite_int8"]["accuracy"] == pytest.approx(accuracy, abs=0.05)
+    assert (tmp_path / "out/footprint/int8.tflite").exists()
+    for form in forms.values():
+        # Other systems than Linux do not tell; a model of 0.1 MB takes some, not a lot.
+        assert form["peak_bytes"] is None or 1e5 < form["peak_bytes"] < 1e9
+    assert metrics["footprint"]["calibration_images"] == 50
 
 
 # The index.

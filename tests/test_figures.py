@@ -11,7 +11,7 @@ import pytest
 from matplotlib.container import BarContainer
 from matplotlib.patches import Rectangle
 
-from ar_adals_tf import calibration, figures
+from ar_adals_tf import calibration, drawing, figures
 from ar_adals_tf.errors import InputError
 
 
@@ -266,7 +266,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_method_styles():
-    styles = figures.method_styles(
+    styles = drawing.method_styles(
         [
             "ar_adals",
             "Ensemble of AR-AdaLS",
@@ -276,7 +276,7 @@ def test_method_styles():
             "mixup",
         ]
     )
-    color = figures.METHOD_STYLES["ar_adals"].color
+    color = drawing.METHOD_STYLES["ar_adals"].color
     ours = list(styles.values())[:4]
     assert {s.color for s in ours} == {color}
     assert [s.linestyle for s in ours] == ["-", ":", "--", "-"]
@@ -287,7 +287,7 @@ def test_method_styles():
     ]
     assert styles["focal"].label == "focal"
     assert len({color, styles["focal"].color, styles["mixup"].color}) == 3
-    many = figures.method_styles([f"method {i}" for i in range(20)])
+    many = drawing.method_styles([f"method {i}" for i in range(20)])
     assert len({(s.color, s.linestyle) for s in many.values()}) == 20
 
 
@@ -330,7 +330,7 @@ def lab(color, deficiency):
 @pytest.mark.parametrize("deficiency", [None, *DEFICIENCIES])
 def test_the_methods_of_the_paper_are_told_apart(deficiency):
     names = ["vanilla", "ls", "adals", "ar_adals", "ar_adals_of_ensemble"]
-    styles = [figures.METHOD_STYLES[name] for name in names]
+    styles = [drawing.METHOD_STYLES[name] for name in names]
     for one, other in itertools.combinations(styles, 2):
         distance = np.linalg.norm(
             lab(one.color, deficiency) - lab(other.color, deficiency)

@@ -12,7 +12,16 @@ import sys
 import numpy as np
 import pytest
 
-from ar_adals_tf import calibration, evaluation, exhibits, figures, page, shift, study
+from ar_adals_tf import (
+    calibration,
+    evaluation,
+    exhibits,
+    figures,
+    page,
+    report_parts,
+    shift,
+    study,
+)
 from ar_adals_tf.config import Config
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictions
@@ -348,11 +357,11 @@ def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path):
 
 
 def test_a_cell_and_its_best():
-    assert exhibits.shown(exhibits.Cell(4.518, 0.104, 3), 2) == "4.52 ± 0.10"
-    assert exhibits.shown(exhibits.Cell(4.5, None, 1), 1) == "4.5"
-    assert exhibits.shown(exhibits.Cell(), 1) == "–"
+    assert report_parts.shown(report_parts.Cell(4.518, 0.104, 3), 2) == "4.52 ± 0.10"
+    assert report_parts.shown(report_parts.Cell(4.5, None, 1), 1) == "4.5"
+    assert report_parts.shown(report_parts.Cell(), 1) == "–"
     rows = [
-        exhibits.Row(name, (exhibits.Cell(value),), kind=kind)
+        report_parts.Row(name, (report_parts.Cell(value),), kind=kind)
         for name, value, kind in [
             ("a", 3.0, "single"),
             ("b", 2.0, "single"),
@@ -360,7 +369,9 @@ def test_a_cell_and_its_best():
             ("d", 5.0, "ensemble"),
         ]
     ]
-    table = exhibits.Table("t", "", "", (exhibits.Column("x", 1, "down"),), tuple(rows))
+    table = report_parts.Table(
+        "t", "", "", (report_parts.Column("x", 1, "down"),), tuple(rows)
+    )
     assert table.best(0) == {("b", "single"), ("c", "ensemble")}
     lines = table.markdown().splitlines()
     assert lines[3] == "| b | **2.0** |" and lines[2] == "| a | 3.0 |"

@@ -1,0 +1,33 @@
+"""What a figure was measured on."""
+
+import os
+import platform
+from pathlib import Path
+
+import tensorflow as tf
+
+
+def describe() -> str:
+    """Return processor, threads, accelerator and versions in one line.
+
+    Example:
+        >>> describe()
+        '2 x Intel(R) Xeon(R) Processor; no accelerator; TensorFlow 2.21.0, Python 3.11'
+    """
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    devices = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return (
+        f"{os.cpu_count()} x {model}; {', '.join(devices) or 'no accelerator'}; "
+        f"TensorFlow {tf.__version__}, Python {platform.python_version()}"
+    )
