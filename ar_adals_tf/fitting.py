@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from ar_adals_tf import checkpoint, files, models, strategies
+from ar_adals_tf import checkpoint, files, losses, models, strategies
 from ar_adals_tf.attacks import prepare
 from ar_adals_tf.callbacks import ARAdaLS
 from ar_adals_tf.config import Config
@@ -274,8 +274,10 @@ def build_model(
 
 def _loss(config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the method's loss, a function of labels and logits, `(batch,)`."""
-    settings = own_settings(METHODS[config.method], config.method_settings)
     function = METHODS[config.method].loss
+    if function is None:
+        return losses.cross_entropy
+    settings = own_settings(METHODS[config.method], config.method_settings)
     return lambda labels, logits: function(labels, logits, **settings)
 
 

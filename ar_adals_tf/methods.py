@@ -29,7 +29,8 @@ class Method:
         smoothed: Whether the labels start softened, by `label_smoothing`.
         joint: Whether the members of an ensemble share soft labels, which follow
             their averaged validation probabilities.
-        loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`.
+        loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`;
+            None: cross-entropy.
         transform: Of a batch's images and soft labels: a function of these, a seed
             `(2,)` and its settings; None: none.
         adversarial: The model that trains adversarially, of inputs, outputs, `seed`,
@@ -44,7 +45,7 @@ class Method:
     by_robustness: bool = False
     smoothed: bool = False
     joint: bool = False
-    loss: Callable[..., Any] = losses.cross_entropy
+    loss: Callable[..., Any] | None = None
     transform: Callable[..., Any] | None = None
     adversarial: type[keras.Model] | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
