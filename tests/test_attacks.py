@@ -303,7 +303,7 @@ def test_batch_size_follows_memory_and_images(linear, monkeypatch):
             keras.layers.Dense(2),
         ]
     )
-    monkeypatch.setattr(engine, "_accelerated", lambda: True)
+    monkeypatch.setattr(engine, "accelerated", lambda: True)
     monkeypatch.setattr(engine, "_accelerator_memory", lambda: 2**34)
     small = engine.default_batch_size(huge)
     # Two float32 copies of the convolution's output must fit into half the memory.

@@ -119,6 +119,20 @@ class Program:
         raise NotImplementedError
 
 
+class Estimate:
+    """An attack that finds a distance, without an adversarial image, in one go."""
+
+    def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+        """Return the distances `(B,)`, infinite where there is none.
+
+        Args:
+            image: `(B, D)`.
+            label: int `(B,)`, the classes to be driven away from; -1: the model's own
+                prediction. The distance is 0 where it is another class anyway.
+        """
+        raise NotImplementedError
+
+
 def gap_and_flip(logits: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the label's logit minus the best other one, and whether it lost.
 
@@ -150,7 +164,6 @@ class AttackSettings:
     """
 
     title: ClassVar[str]
-    estimates: ClassVar[bool] = False  # a distance without an adversarial image
 
     batch_size: int | None = None
     from_logits: bool | None = None
@@ -160,7 +173,7 @@ class AttackSettings:
         for field in dataclasses.fields(self):
             _check_setting(field.name, field.default, getattr(self, field.name))
 
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
+    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program | Estimate:
         """Return the attack on a batch, before compilation.
 
         Args:
@@ -188,7 +201,7 @@ class Runner:
     def __init__(self, model: keras.Model, settings: AttackSettings) -> None:
         self._shape = _image_shape(model)
         self._num_classes = num_classes(model)
-        self._keep = settings.keep_adversarial and not settings.estimates
+        self._keep = settings.keep_adversarial
         self._logits = logits_fn(model, settings.from_logits)
         self._program = settings.program(self._logits, self._shape)
         self._compile(settings.batch_size or default_batch_size(model))
@@ -196,6 +209,9 @@ class Runner:
     def _compile(self, size: int) -> None:
         """Make the functions for batches of `size` rows; tracing waits for a call."""
         program, self.batch_size = self._program, size
+        if isinstance(program, Estimate):
+            self._estimate = compiled(program.distances)
+            return
 
         def refill(state: Any, fresh: tf.Tensor, image: Any, label: Any) -> Any:
             new = program.start(self._rows(image, label))
@@ -243,11 +259,35 @@ class Runner:
             labels = _checked_labels(labels, len(images), self._num_classes)
         while True:
             try:
+                if isinstance(self._program, Estimate):
+                    return self._estimate_all(images, labels, progress)
                 return self._attack(images, labels, progress)
             except tf.errors.ResourceExhaustedError:
                 if self.batch_size == 1:
                     raise
                 self._compile(self.batch_size // 2)
+
+    def _estimate_all(
+        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+    ) -> AttackResult:
+        """Go through the images once, for no row waits for another."""
+        count, size = len(images), self.batch_size
+        flat = images.reshape(count, -1)
+        labels = np.full(count, -1, np.int32) if labels is None else labels
+        parts = []
+        for start in range(0, count, size):
+            if progress is not None:
+                progress(start)
+            batch = slice(start, start + size)
+            parts.append(
+                self._estimate(
+                    _padded(flat[batch], size), _padded(labels[batch], size)
+                ).numpy()
+            )
+        if progress is not None:
+            progress(count)
+        distances = np.concatenate(parts)[:count]
+        return AttackResult(None, distances, np.isfinite(distances))
 
     def _attack(
         self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
@@ -329,7 +369,7 @@ def compiled(function: Callable) -> Any:
     slower than TensorFlow's own kernels.
     """
     return tf.function(
-        function, autograph=False, jit_compile=True if _accelerated() else None
+        function, autograph=False, jit_compile=True if accelerated() else None
     )
 
 
@@ -339,7 +379,7 @@ def default_batch_size(model: keras.Model) -> int:
     At most 32 on a CPU and 512 on an accelerator: more gains little, and leaves more
     rows idle when the last images are under way.
     """
-    if _accelerated():
+    if accelerated():
         most, memory = 512, _accelerator_memory() // 2
     else:
         pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
@@ -351,7 +391,8 @@ def default_batch_size(model: keras.Model) -> int:
     return max(1, min(most, 2 ** int(math.log2(max(fit, 1)))))
 
 
-def _accelerated() -> bool:
+def accelerated() -> bool:
+    """Tell whether there is a device other than CPUs."""
     return any(
         device.device_type != "CPU" for device in tf.config.list_logical_devices()
     )
