@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.stats import spearmanr
 
 from ar_adals_tf import attacks
-from ar_adals_tf.attacks import engine
+from ar_adals_tf.attacks import engine, linearised
 from ar_adals_tf.errors import InputError
 
 EXACT = ["cw", "cleverhans_cw_l2", "ddn", "deepfool"]
@@ -231,6 +231,30 @@ def test_extra_steps_leave_the_images_found_before_alone(linear):
     np.testing.assert_array_equal(more.distances[few.found], few.distances[few.found])
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "extra"),
+    [
+        ("ddn", {"steps": 4}, "extra_rounds"),
+        ("deepfool", {"steps": 2}, "extra_steps"),
+    ],
+)
+def test_found_within_steps_is_what_is_found_without_extra_ones(
+    trained, name, settings, extra
+):
+    model, images = trained
+    few = attacks.prepare(name, model, **settings, **{extra: 0})(images[:60])
+    more = attacks.prepare(name, model, **settings)(images[:60])
+    assert 0 < few.found.sum() < more.found.sum()
+    np.testing.assert_array_equal(few.found_within_steps, few.found)
+    np.testing.assert_array_equal(more.found_within_steps, few.found)
+
+
+def test_deepfool_takes_one_step_on_a_linear_model(linear):
+    model, images, _ = linear
+    result = attacks.deepfool(model, images[:50], steps=1, extra_steps=0)
+    assert result.found_within_steps.all()
+
+
 @pytest.mark.parametrize("name", attacks.ATTACKS)
 def test_labels_override_the_prediction(trained, name):
     model, images = trained
@@ -295,6 +319,7 @@ def test_too_little_memory_halves_the_batch(linear, monkeypatch):
 def test_batch_size_follows_memory_and_images(linear, monkeypatch):
     model, images, _ = linear
     assert attacks.prepare("ddn", model).batch_size == 32
+    assert attacks.prepare("margin", model).batch_size == 128
     huge = keras.Sequential(
         [
             keras.Input((512, 512, 3)),
@@ -348,6 +373,26 @@ def test_margin_follows_from_the_jacobian(trained):
             if k != y
         )
         assert distance == pytest.approx(expected, rel=1e-4)
+
+
+def test_margin_asks_the_model_once(trained, monkeypatch):
+    model, images = trained
+    asked = []
+    layer = model.layers[-1]
+    monkeypatch.setattr(
+        layer, "call", lambda *a, call=layer.call, **b: asked.append(1) or call(*a, **b)
+    )
+    for settings in ({}, {"top_k": 2}):
+        attacks.margin(model, images[:4], **settings)
+    assert len(asked) == 2
+
+
+def test_margin_in_a_loop_over_classes_is_that_without(trained, monkeypatch):
+    model, images = trained
+    straight = attacks.margin(model, images[:50]).distances
+    monkeypatch.setattr(linearised, "_UNROLLED", 0)
+    loop = attacks.margin(model, images[:50]).distances
+    np.testing.assert_allclose(loop, straight, rtol=1e-5)
 
 
 def test_a_thousand_classes_and_flat_inputs():

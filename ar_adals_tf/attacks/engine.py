@@ -204,7 +204,8 @@ class Runner:
         self._keep = settings.keep_adversarial
         self._logits = logits_fn(model, settings.from_logits)
         self._program = settings.program(self._logits, self._shape)
-        self._compile(settings.batch_size or default_batch_size(model))
+        waits = not isinstance(self._program, Estimate)
+        self._compile(settings.batch_size or default_batch_size(model, waits))
 
     def _compile(self, size: int) -> None:
         """Make the functions for batches of `size` rows; tracing waits for a call."""
@@ -373,17 +374,18 @@ def compiled(function: Callable) -> Any:
     )
 
 
-def default_batch_size(model: keras.Model) -> int:
+def default_batch_size(model: keras.Model, rows_wait: bool = True) -> int:
     """Choose how many images to attack at once, a power of two, from the memory.
 
-    At most 32 on a CPU and 512 on an accelerator: more gains little, and leaves more
-    rows idle when the last images are under way.
+    At most 512 on an accelerator and 128 on a CPU, where more gains nothing; where
+    rows wait for others, 32 on a CPU: fewer are idle when the last images are under
+    way.
     """
     if accelerated():
         most, memory = 512, _accelerator_memory() // 2
     else:
         pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        most, memory = 32, max(pages * 4096, 2**32) // 8
+        most, memory = 32 if rows_wait else 128, max(pages * 4096, 2**32) // 8
     layers = model._flatten_layers(include_self=False)
     activations = sum(_activations(layer) for layer in layers)
     pixels = math.prod(_image_shape(model))
