@@ -178,6 +178,8 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
 
 
 def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:
+    """Do what the layer does, in its own number format, without its activation."""
+    inputs = tf.cast(inputs, layer.compute_dtype)
     kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
     outputs = tf.matmul(inputs, kernel)
     if layer.use_bias:

@@ -480,6 +480,29 @@ def test_with_all_iterations_on_cifar10(cifar10_test):
     assert np.median(near) <= 1.02 * np.median(expected)
 
 
+@pytest.mark.parametrize("name", ["cw", "ddn", "deepfool", "margin"])
+def test_bfloat16_ranks_alike_and_flips_the_model_itself(trained, name):
+    model, images = trained
+    images = images[:96]
+    settings = {"cw": {"iterations": 60}}.get(name, {})
+    full = attacks.prepare(name, model, **settings)(images)
+    attack = attacks.prepare(name, model, compute_dtype="bfloat16", **settings)
+    half = attack(images)
+    # It did compute in another format, and put the layers back.
+    assert not np.array_equal(half.distances, full.distances)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    np.testing.assert_array_equal(half.found, full.found)
+    found = full.found
+    assert spearmanr(half.distances[found], full.distances[found])[0] > 0.99
+    ratio = half.distances[found] / full.distances[found]
+    assert np.median(ratio) == pytest.approx(1, abs=0.02)
+    if name != "margin":
+        flipped = predict(model, half.adversarial) != predict(model, images)
+        np.testing.assert_array_equal(flipped, found)
+        length = l2(half.adversarial - images)[found]
+        np.testing.assert_allclose(length, half.distances[found], rtol=1e-5)
+
+
 def test_cost_counts_passes():
     assert attacks.cost("cw") == 1500
     assert attacks.cost("cw", iterations=20, search_steps=2) == 40
@@ -500,6 +523,7 @@ def test_cost_counts_passes():
         ("cw", {"early_stopping": 3}, "early_stopping must be True or False"),
         ("margin", {"top_k": 0}, "top_k must be a whole number"),
         ("margin", {"batch_size": 0}, "batch_size must be a whole number"),
+        ("ddn", {"compute_dtype": "float16"}, "compute_dtype must be float32 or bfl"),
         ("margin", {"from_logits": "yes"}, "from_logits must be True or False"),
     ],
 )

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.attacks.precision import in_dtype
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.outputs import logits_fn, num_classes
 
@@ -27,6 +28,10 @@ Progress = Callable[[int], None]
 # A flip counts from this share of the largest logit on, so that it is still one when
 # the model is called with another batch size, whose convolutions round differently.
 _FLIP_MARGIN = 1e-5
+# An image found in bfloat16 that does not flip the model itself lies beside the
+# boundary: it is sought so much farther away before the image is attacked once more.
+_STRETCHES = (1.01, 1.02, 1.05)
+_DTYPES = ("float32", "bfloat16")
 
 
 class _Triple(NamedTuple):
@@ -158,6 +163,9 @@ class AttackSettings:
             `ar_adals_tf.outputs.is_softmax`.
         keep_adversarial: Whether to return the adversarial images. Without them the
             memory holds one array less of the images' size.
+        compute_dtype: `bfloat16`: the network's inner layers compute in it under
+            attack; distances and the final flip are the model's own. `float32`: all is
+            as the model's layers say.
 
     Raises:
         InputError: On a value of the wrong kind or size.
@@ -168,6 +176,7 @@ class AttackSettings:
     batch_size: int | None = None
     from_logits: bool | None = None
     keep_adversarial: bool = True
+    compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -201,9 +210,12 @@ class Runner:
     def __init__(self, model: keras.Model, settings: AttackSettings) -> None:
         self._shape = _image_shape(model)
         self._num_classes = num_classes(model)
-        self._keep = settings.keep_adversarial
+        self._model, self._settings = model, settings
         self._logits = logits_fn(model, settings.from_logits)
-        self._program = settings.program(self._logits, self._shape)
+        self._reduced = settings.compute_dtype != "float32"
+        self._program = settings.program(
+            in_dtype(self._logits, model, settings.compute_dtype), self._shape
+        )
         waits = not isinstance(self._program, Estimate)
         self._compile(settings.batch_size or default_batch_size(model, waits))
 
@@ -223,6 +235,7 @@ class Runner:
         self._predict = compiled(
             lambda images: tf.argmax(self._logits(images), 1, output_type=tf.int32)
         )
+        self._flips = compiled(lambda x, y: gap_and_flip(self._logits(x), y)[1])
         self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
         self._refill = compiled(refill)
         self._advance = (
@@ -262,7 +275,8 @@ class Runner:
             try:
                 if isinstance(self._program, Estimate):
                     return self._estimate_all(images, labels, progress)
-                return self._attack(images, labels, progress)
+                result = self._attack(images, labels, progress)
+                return self._verified(images, labels, result)
             except tf.errors.ResourceExhaustedError:
                 if self.batch_size == 1:
                     raise
@@ -294,16 +308,12 @@ class Runner:
         self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
     ) -> AttackResult:
         count, size = len(images), self.batch_size
-        predicted = np.concatenate(
-            [
-                self._predict(_padded(images[i : i + size], size)).numpy()
-                for i in range(0, count, size)
-            ]
-        )[:count]
+        predicted = self._predictions(images)
         labels = predicted if labels is None else labels
         distances = np.where(predicted == labels, np.inf, 0).astype(np.float32)
         within = predicted != labels
-        adversarial = images.copy() if self._keep else None
+        keep = self._settings.keep_adversarial or self._reduced
+        adversarial = images.copy() if keep else None
         waiting = np.flatnonzero(predicted == labels)
         finished = count - len(waiting)
 
@@ -330,6 +340,56 @@ class Runner:
                 owners[rows] = -1
                 finished += len(rows)
         return AttackResult(adversarial, distances, np.isfinite(distances), within)
+
+    def _verified(
+        self, images: np.ndarray, labels: np.ndarray | None, result: AttackResult
+    ) -> AttackResult:
+        """Make sure that what was found in bfloat16 flips the model itself.
+
+        What does not is sought a little farther away, and then by an attack in float32.
+        """
+        adversarial, distances, found = result
+        if not self._reduced or adversarial is None:
+            return result
+        own = self._predictions(images) if labels is None else labels
+        within = result.found_within_steps
+        doubtful = np.flatnonzero(found & ~self._flipped(adversarial, own))
+        way = adversarial[doubtful] - images[doubtful]
+        for stretch in _STRETCHES:
+            if not len(doubtful):
+                break
+            farther = np.clip(images[doubtful] + np.float32(stretch) * way, 0, 1)
+            flips = self._flipped(farther, own[doubtful])
+            adversarial[doubtful[flips]] = farther[flips]
+            length = (farther - images[doubtful]).reshape(len(doubtful), -1)
+            distances[doubtful[flips]] = np.linalg.norm(length, axis=1)[flips]
+            doubtful, way = doubtful[~flips], way[~flips]
+        if len(doubtful):
+            exact = dataclasses.replace(
+                self._settings, compute_dtype="float32", keep_adversarial=True
+            )
+            again = Runner(self._model, exact)(images[doubtful], own[doubtful])
+            adversarial[doubtful], distances[doubtful], found[doubtful] = again
+            within[doubtful] = again.found_within_steps
+        keep = self._settings.keep_adversarial
+        return AttackResult(adversarial if keep else None, distances, found, within)
+
+    def _predictions(self, images: np.ndarray) -> np.ndarray:
+        """Return the classes that the model itself predicts."""
+        return self._batched(self._predict, images)
+
+    def _flipped(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Tell which images the model itself takes for another class."""
+        return self._batched(self._flips, images, labels)
+
+    def _batched(self, function: Callable, *arrays: np.ndarray) -> np.ndarray:
+        """Put arrays through a compiled function, a full batch at a time."""
+        size = self.batch_size
+        parts = [
+            function(*(_padded(a[i : i + size], size) for a in arrays)).numpy()
+            for i in range(0, len(arrays[0]), size)
+        ]
+        return np.concatenate(parts)[: len(arrays[0])]
 
     def _place(
         self,
@@ -445,7 +505,9 @@ def _check_setting(name: str, default: Any, value: Any) -> None:
     """Refuse a value that is not of its default's kind; numbers must be positive."""
     if default is None and value is None:
         return
-    if name == "from_logits" or isinstance(default, bool):
+    if name == "compute_dtype":
+        needs, fits = " or ".join(_DTYPES), value in _DTYPES
+    elif name == "from_logits" or isinstance(default, bool):
         needs, fits = "True or False", isinstance(value, (bool, np.bool_))
     elif isinstance(default, float):
         number = isinstance(value, (int, float, np.number)) and value is not True
