@@ -229,8 +229,17 @@ def define_attack_flags() -> None:
         "attack_top_k",
         None,
         "Of deepfool and margin: look only at so many rival classes, those of the "
-        "largest logits after the predicted one's; the default is all.",
+        "largest logits after the predicted one's, so that 2 takes the three largest; "
+        "the default is all.",
         lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "attack_dtype",
+        None,
+        ["float32", "bfloat16"],
+        "Number format in which the network's inner layers compute under attack; the "
+        "default is float32. bfloat16 is faster on accelerators; distances and the "
+        "final flip stay float32.",
     )
 
 
@@ -285,9 +294,12 @@ def attack_settings() -> dict[str, Any]:
         "margin": {"attack_top_k": "top_k"},
     }
     names["cleverhans_cw_l2"] = names["cw"]
-    known = names.get(FLAGS.attack, {})
+    known = {**names.get(FLAGS.attack, {}), "attack_dtype": "compute_dtype"}
     settings = {}
-    for flag in ("attack_iterations", "attack_search_steps", "attack_top_k"):
+    for flag in (
+        *("attack_iterations", "attack_search_steps", "attack_top_k"),
+        "attack_dtype",
+    ):
         value = FLAGS[flag].value
         if value is None:
             continue

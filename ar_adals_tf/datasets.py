@@ -26,6 +26,10 @@ from ar_adals_tf.errors import InputError
 _READ_BUFFER = 16_384
 _AUTOTUNE = tf.data.AUTOTUNE
 
+#: For functions of `Dataset.map`: AutoGraph has nothing to convert in them, would read
+#: the sources of a running program anew, and wrap an InputError into its own.
+as_written = tf.autograph.experimental.do_not_convert
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -146,6 +150,7 @@ class ArraySplit:
         """See `Split`."""
         take = self._gather()
 
+        @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             stop = tf.minimum(start + batch_size, len(self))
             ids, images, labels = take(tf.range(start, stop))
@@ -161,6 +166,7 @@ class ArraySplit:
         take = self._gather()
         transform = self.info.augment if augment else augmentation.no_augmentation
 
+        @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch.read_value()])
             # A permutation computed index by index: nothing to store or to draw
@@ -239,6 +245,7 @@ class StreamedSplit:
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
 
+        @as_written
         def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
             image = augmentation.central_crop(example["image"]) / 255
             return example["tfds_id"], image, example["label"]
@@ -251,6 +258,7 @@ class StreamedSplit:
     ) -> tf.data.Dataset:
         """See `Split`."""
 
+        @as_written
         def shuffled(_: tf.Tensor) -> tf.data.Dataset:
             epoch_seed = tf.constant(seed * 1_000_003, tf.int64) + epoch.read_value()
             # Else tf.random.set_seed, which anyone may have called, had a say too.
@@ -259,6 +267,7 @@ class StreamedSplit:
             order = self._encoded.shuffle(min(_READ_BUFFER, len(self)), seed=epoch_seed)
             return order.enumerate()
 
+        @as_written
         def read(
             position: tf.Tensor, example: dict[str, tf.Tensor]
         ) -> tuple[tf.Tensor, ...]:
@@ -520,11 +529,11 @@ def read_records(
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True),
     )
-    return dataset.map(lambda example: {key: example[key] for key in keys})
+    return dataset.map(as_written(lambda example: {key: example[key] for key in keys}))
 
 
 def _ids(records: tf.data.Dataset) -> np.ndarray:
-    ids = records.map(lambda example: example["tfds_id"]).batch(4096)
+    ids = records.map(as_written(lambda example: example["tfds_id"])).batch(4096)
     return np.concatenate([batch.astype("S") for batch in ids.as_numpy_iterator()])
 
 
@@ -548,8 +557,10 @@ def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
     mask[positions] = True
     wanted = tf.constant(mask)
     dataset = records.take(int(positions[-1]) + 1 if len(positions) else 0).enumerate()
-    dataset = dataset.filter(lambda position, _: tf.gather(wanted, position))
-    dataset = dataset.map(lambda _, example: example)
+    dataset = dataset.filter(
+        as_written(lambda position, _: tf.gather(wanted, position))
+    )
+    dataset = dataset.map(as_written(lambda _, example: example))
     return dataset.apply(tf.data.experimental.assert_cardinality(len(positions)))
 
 
@@ -559,6 +570,7 @@ def decode_records(
     """Decode the chosen records into memory, in one pass over the file."""
     info = DATASETS[name]
 
+    @as_written
     def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         image = tf.io.decode_image(example["image"], info.image_shape[-1])
         image = tf.ensure_shape(image, info.image_shape)

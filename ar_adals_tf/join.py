@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.datasets import as_written
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
@@ -79,10 +80,6 @@ class RobustnessLevels:
         self.index = index
 
 
-# AutoGraph has nothing to convert here, and would wrap an InputError into its own.
-_as_written = tf.autograph.experimental.do_not_convert
-
-
 def soft_labels(
     dataset: tf.data.Dataset,
     smoothing: AdaptiveLabelSmoothing,
@@ -136,10 +133,12 @@ def soft_labels(
     if levels is not None and check_ids:
         _check_ids(dataset.map(parts.id_of), levels)
 
-    @_as_written
+    @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = parts.of(_as_tuple(element))
-        y = one_hot(y, smoothing.num_classes, _is_batch(example_id, x, y))
+        y = one_hot(
+            y, smoothing.num_classes, _is_batch(example_id, x, y, smoothing.num_classes)
+        )
         with tf.control_dependencies([smoothing.count_pass(position)]):
             level = _level(levels, example_id, y)
             labels = smoothing.soften(y, level)
@@ -177,10 +176,10 @@ def with_levels(
     if levels is not None:
         _check_ids(dataset.map(parts.id_of), levels)
 
-    @_as_written
+    @as_written
     def read(*element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = parts.of(element)
-        y = one_hot(y, num_classes, _is_batch(example_id, x, y))
+        y = one_hot(y, num_classes, _is_batch(example_id, x, y, num_classes))
         label = tf.argmax(y, axis=-1)
         if weight is None:
             weight = tf.ones_like(label, tf.float32)
@@ -290,22 +289,34 @@ class _Parts:
         )
         return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
 
-    @_as_written
+    @as_written
     def id_of(self, *element: Any) -> Any:
         """Return the id alone."""
         return self.of(element)[0]
 
 
-def _is_batch(example_id: Any, x: Any, y: tf.Tensor) -> bool | None:
-    """Tell whether an element is a batch; None where it cannot be known."""
+def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
+    """Tell whether an element is a batch; None where it cannot be known.
+
+    Raises:
+        InputError: Where it must be known and cannot: a vector of Z floats is a batch
+            of classes or one one-hot label.
+    """
     if example_id is not None:
         return example_id.shape.rank == 1
     if y.shape.rank != 1 or y.shape[0] is None:
         return None
     # A vector of known length: a batch has as many inputs, each with an axis more.
     inputs = [part.shape for part in tf.nest.flatten(x)]
-    as_many = all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs)
-    return True if as_many and y.dtype.is_integer else None
+    if not all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs):
+        return None
+    if y.shape[0] == num_classes and not y.dtype.is_integer:
+        raise InputError(
+            f"labels of shape {y.shape} and type {y.dtype.name}, beside inputs of as "
+            f"many rows, can be {num_classes} classes or one one-hot label; make "
+            "classes integers, or put one-hot labels into a batch first"
+        )
+    return True
 
 
 def _as_tuple(element: Any) -> tuple[Any, ...]:

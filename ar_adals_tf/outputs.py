@@ -31,8 +31,9 @@ def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
         from_logits: What the caller knows: True if the model returns logits.
 
     Raises:
-        InputError: On several outputs, on a sigmoid or other activation that is no
-            softmax, on an output that is not `(batch, Z)` with Z >= 2.
+        InputError: On several outputs or a dictionary, on a sigmoid or other
+            activation that is no softmax, on an output that is not `(batch, Z)` with
+            Z >= 2.
     """
     _check_output(model)
     if from_logits is not None:
@@ -143,6 +144,12 @@ def _check_output(model: keras.Model) -> None:
             f"model {model.name!r} is not built, so its output is unknown; call it on "
             "one batch or give it an Input first"
         )
+    if isinstance(shape, dict) and len(shape) == 1:
+        key = next(iter(shape))
+        raise InputError(
+            f"model {model.name!r} returns a dictionary, {shape}; {_NEEDS}; take the "
+            f"entry out: keras.Model(model.inputs, model.output[{key!r}])"
+        )
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], tuple)):
         raise InputError(
             f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; wrap the "
@@ -205,6 +212,8 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
 
 
 def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:
+    """Do what the layer does, in its own number format, without its activation."""
+    inputs = tf.cast(inputs, layer.compute_dtype)
     kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
     outputs = tf.matmul(inputs, kernel)
     if layer.use_bias:

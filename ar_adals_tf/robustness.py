@@ -16,7 +16,7 @@ from scipy import stats
 
 from ar_adals_tf.attacks import attack_settings, prepare
 from ar_adals_tf.attacks.engine import Runner
-from ar_adals_tf.datasets import Split
+from ar_adals_tf.datasets import ArraySplit, Split
 from ar_adals_tf.digests import digest_examples, digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
@@ -24,6 +24,7 @@ from ar_adals_tf.progress import progress_bar
 
 _FORMAT = 1
 _SHARD = 4096  # images attacked between two saves; also bounds the memory
+_READ = 256  # images read at once; a shard is a multiple of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,11 +396,7 @@ class _ArraySource:
         return digest_examples(self.ids, self.labels, self.images)
 
     def shards(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(self), size):
-            images = self.images[start : start + size]
-            if images.dtype == np.uint8:
-                images = images.astype(np.float32) / np.float32(255)
-            yield self.ids[start : start + size], images
+        return _array_shards(self.ids, self.images, size)
 
 
 @dataclass(frozen=True)
@@ -423,8 +420,37 @@ class _SplitSource:
         return self.of.digest()
 
     def shards(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for ids, images, _ in self.of.batches(size).as_numpy_iterator():
-            yield ids.astype("S"), images
+        if isinstance(self.of, ArraySplit):  # without TensorFlow's copy of all images
+            yield from _array_shards(self.of.ids, self.of.images, size)
+            return
+        # Small batches, of which the pipeline reads some ahead, make up a shard.
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        read = min(_READ, size)
+        for ids, images, _ in self.of.batches(read).as_numpy_iterator():
+            parts.append((ids.astype("S"), images))
+            if len(parts) * read >= size:
+                yield _joined(parts)
+                parts = []
+        if parts:
+            yield _joined(parts)
+
+
+def _array_shards(
+    ids: np.ndarray, images: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield ids and float images, `size` at a time; 8-bit pixels become [0, 1]."""
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        if part.dtype == np.uint8:
+            part = part.astype(np.float32) / np.float32(255)
+        yield ids[start : start + size], part
+
+
+def _joined(
+    parts: list[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    ids, images = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(images)
 
 
 def _as_source(

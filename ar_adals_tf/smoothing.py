@@ -258,7 +258,8 @@ class AdaptiveLabelSmoothing:
         """Take over what `state` returned.
 
         Raises:
-            InputError: If the state belongs to another number of classes or levels.
+            InputError: If the state belongs to another number of classes or levels, or
+                holds no soft labels.
         """
         for name in ("num_classes", "num_levels"):
             if state.get(name) != getattr(self, name):
@@ -267,4 +268,9 @@ class AdaptiveLabelSmoothing:
                     f"{getattr(self, name)}; use the same number, or start afresh in "
                     "another folder"
                 )
+        if "p" not in state:
+            raise InputError(
+                "the saved smoothing state has no p, the soft labels by level, only "
+                f"{', '.join(state)}; start afresh in another folder"
+            )
         self.p = state["p"]

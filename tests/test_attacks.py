@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.stats import spearmanr
 
 from ar_adals_tf import attacks
-from ar_adals_tf.attacks import engine
+from ar_adals_tf.attacks import engine, linearised
 from ar_adals_tf.errors import InputError
 
 EXACT = ["cw", "cleverhans_cw_l2", "ddn", "deepfool"]
@@ -231,6 +231,30 @@ def test_extra_steps_leave_the_images_found_before_alone(linear):
     np.testing.assert_array_equal(more.distances[few.found], few.distances[few.found])
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "extra"),
+    [
+        ("ddn", {"steps": 4}, "extra_rounds"),
+        ("deepfool", {"steps": 2}, "extra_steps"),
+    ],
+)
+def test_found_within_steps_is_what_is_found_without_extra_ones(
+    trained, name, settings, extra
+):
+    model, images = trained
+    few = attacks.prepare(name, model, **settings, **{extra: 0})(images[:60])
+    more = attacks.prepare(name, model, **settings)(images[:60])
+    assert 0 < few.found.sum() < more.found.sum()
+    np.testing.assert_array_equal(few.found_within_steps, few.found)
+    np.testing.assert_array_equal(more.found_within_steps, few.found)
+
+
+def test_deepfool_takes_one_step_on_a_linear_model(linear):
+    model, images, _ = linear
+    result = attacks.deepfool(model, images[:50], steps=1, extra_steps=0)
+    assert result.found_within_steps.all()
+
+
 @pytest.mark.parametrize("name", attacks.ATTACKS)
 def test_labels_override_the_prediction(trained, name):
     model, images = trained
@@ -295,6 +319,7 @@ def test_too_little_memory_halves_the_batch(linear, monkeypatch):
 def test_batch_size_follows_memory_and_images(linear, monkeypatch):
     model, images, _ = linear
     assert attacks.prepare("ddn", model).batch_size == 32
+    assert attacks.prepare("margin", model).batch_size == 128
     huge = keras.Sequential(
         [
             keras.Input((512, 512, 3)),
@@ -303,7 +328,7 @@ def test_batch_size_follows_memory_and_images(linear, monkeypatch):
             keras.layers.Dense(2),
         ]
     )
-    monkeypatch.setattr(engine, "_accelerated", lambda: True)
+    monkeypatch.setattr(engine, "accelerated", lambda: True)
     monkeypatch.setattr(engine, "_accelerator_memory", lambda: 2**34)
     small = engine.default_batch_size(huge)
     # Two float32 copies of the convolution's output must fit into half the memory.
@@ -350,6 +375,26 @@ def test_margin_follows_from_the_jacobian(trained):
         assert distance == pytest.approx(expected, rel=1e-4)
 
 
+def test_margin_asks_the_model_once(trained, monkeypatch):
+    model, images = trained
+    asked = []
+    layer = model.layers[-1]
+    monkeypatch.setattr(
+        layer, "call", lambda *a, call=layer.call, **b: asked.append(1) or call(*a, **b)
+    )
+    for settings in ({}, {"top_k": 2}):
+        attacks.margin(model, images[:4], **settings)
+    assert len(asked) == 2
+
+
+def test_margin_in_a_loop_over_classes_is_that_without(trained, monkeypatch):
+    model, images = trained
+    straight = attacks.margin(model, images[:50]).distances
+    monkeypatch.setattr(linearised, "_UNROLLED", 0)
+    loop = attacks.margin(model, images[:50]).distances
+    np.testing.assert_allclose(loop, straight, rtol=1e-5)
+
+
 def test_a_thousand_classes_and_flat_inputs():
     rng = np.random.default_rng(0)
     model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(1000)])
@@ -369,11 +414,7 @@ def test_a_thousand_classes_and_flat_inputs():
 @pytest.mark.parametrize("name", ["cw", "ddn", "deepfool", "margin"])
 def test_compiled_for_an_accelerator_it_finds_the_same(linear, monkeypatch, name):
     model, images, expected = linear
-
-    def with_xla(function):
-        return tf.function(function, autograph=False, jit_compile=True)
-
-    monkeypatch.setattr(engine, "compiled", with_xla)
+    monkeypatch.setattr(engine, "_xla", lambda: True)
     settings = {"cw": {"iterations": 200}}.get(name, {})
     result = attacks.prepare(name, model, batch_size=32, **settings)(images[:40])
     assert np.median(result.distances / expected[:40]) == pytest.approx(1, abs=0.01)
@@ -435,6 +476,29 @@ def test_with_all_iterations_on_cifar10(cifar10_test):
     assert np.median(near) <= 1.02 * np.median(expected)
 
 
+@pytest.mark.parametrize("name", ["cw", "ddn", "deepfool", "margin"])
+def test_bfloat16_ranks_alike_and_flips_the_model_itself(trained, name):
+    model, images = trained
+    images = images[:96]
+    settings = {"cw": {"iterations": 60}}.get(name, {})
+    full = attacks.prepare(name, model, **settings)(images)
+    attack = attacks.prepare(name, model, compute_dtype="bfloat16", **settings)
+    half = attack(images)
+    # It did compute in another format, and put the layers back.
+    assert not np.array_equal(half.distances, full.distances)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    np.testing.assert_array_equal(half.found, full.found)
+    found = full.found
+    assert spearmanr(half.distances[found], full.distances[found])[0] > 0.99
+    ratio = half.distances[found] / full.distances[found]
+    assert np.median(ratio) == pytest.approx(1, abs=0.02)
+    if name != "margin":
+        flipped = predict(model, half.adversarial) != predict(model, images)
+        np.testing.assert_array_equal(flipped, found)
+        length = l2(half.adversarial - images)[found]
+        np.testing.assert_allclose(length, half.distances[found], rtol=1e-5)
+
+
 def test_cost_counts_passes():
     assert attacks.cost("cw") == 1500
     assert attacks.cost("cw", iterations=20, search_steps=2) == 40
@@ -455,6 +519,7 @@ def test_cost_counts_passes():
         ("cw", {"early_stopping": 3}, "early_stopping must be True or False"),
         ("margin", {"top_k": 0}, "top_k must be a whole number"),
         ("margin", {"batch_size": 0}, "batch_size must be a whole number"),
+        ("ddn", {"compute_dtype": "float16"}, "compute_dtype must be float32 or bfl"),
         ("margin", {"from_logits": "yes"}, "from_logits must be True or False"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow.python.autograph.impl import api
 
 from ar_adals_tf import datasets
 from ar_adals_tf.datasets import DATASETS, ArraySplit, load, split_positions
@@ -535,3 +536,30 @@ def test_bad_wishes_are_refused(name, settings, message, request):
         settings = {**settings, "data_dir": request.getfixturevalue("small_dir")}
     with pytest.raises(InputError, match=message):
         load(name, **settings)
+
+
+def test_reading_looks_at_no_source_file(monkeypatch):
+    """AutoGraph would, and break when a file is edited under a running program."""
+    converted = []
+    actual = api._convert_actual
+    monkeypatch.setattr(
+        api, "_convert_actual", lambda f, c: converted.append(f) or actual(f, c)
+    )
+    # The count sees what AutoGraph converts.
+    list(tf.data.Dataset.range(2).map(plus_one))
+    assert len(converted) == 1
+    converted.clear()
+    split = plain_split(10)
+    split.batches(4)
+    split.training_batches(4, epoch_variable(), 0)
+    records = tf.data.Dataset.from_tensor_slices(
+        {"tfds_id": [b"a", b"b"], "image": [b"", b""], "label": [0, 1]}
+    )
+    streamed = datasets._stream("imagenet2012", records, {"test": np.array([1])})
+    streamed["test"].batches(4)
+    streamed["test"].training_batches(4, epoch_variable(), 0)
+    assert not converted
+
+
+def plus_one(number):
+    return number + 1

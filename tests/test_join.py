@@ -339,3 +339,22 @@ def test_a_vector_of_labels_is_a_batch_if_the_inputs_are(form, batch, features):
     else:
         data = soft_labels(data, smoothing).batch(7)
     assert_soft(data, np.eye(Z)[labels])
+
+
+def test_a_vector_of_z_floats_is_refused_where_it_can_be_two_things():
+    """Z classes as floats, or one one-hot label of an image Z pixels high."""
+    labels = Example().labels
+    x = np.repeat(np.arange(N, dtype=np.float32)[:, None], 3, axis=1)
+    classes = slices(x, labels.astype(np.float32))
+    images = tf.zeros([N, Z, 1])
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    static = classes.batch(Z, drop_remainder=True)
+    for data in (static, slices(images, np.eye(Z, dtype=np.float32)[labels])):
+        with pytest.raises(InputError, match="can be 5 classes or one one-hot label"):
+            soft_labels(data, smoothing)
+        with pytest.raises(InputError, match="can be 5 classes or one one-hot label"):
+            with_levels(data, Z, None)
+    # Everything else has one reading.
+    integers = mapped(static, lambda x, y: (x, tf.cast(y, tf.int32)))
+    for data in (integers, classes.batch(Z), classes.batch(6, drop_remainder=True)):
+        assert_soft(soft_labels(data, smoothing), np.eye(Z)[labels])

@@ -219,6 +219,10 @@ def test_mixed_precision_comes_back_as_float32(activation, images):
             lambda: functional(lambda x: [layers.Dense(2)(x), layers.Dense(3)(x)]),
             "has several outputs",
         ),
+        (
+            lambda: functional(lambda x: {"out": layers.Dense(2)(x)}),
+            r"returns a dictionary, .*model.output\['out'\]",
+        ),
         (lambda: built(Subclassed(pair=True)), "has several outputs"),
         (lambda: Subclassed(name="mine"), "'mine' is not built"),
         (lambda: keras.Sequential([layers.Dense(4)], name="mine"), "is not built"),

@@ -170,6 +170,35 @@ def test_arrays_and_splits_agree_in_every_form(model, images, small_shards):
     assert unlabelled.metadata["digest"] != split.digest()
 
 
+class Streamed:
+    """A split that is read in batches, as ImageNet is."""
+
+    def __init__(self, split):
+        self.dataset, self.name, self.info = split.dataset, split.name, split.info
+        self.batches, self.digest = split.batches, split.digest
+        self._size = len(split)
+
+    def __len__(self):
+        return self._size
+
+
+@pytest.mark.parametrize("read", [3, 16, 100])
+def test_a_streamed_split_gives_the_same_shards(
+    model, images, small_shards, monkeypatch, tmp_path, read
+):
+    monkeypatch.setattr(robustness, "_READ", read)
+    info = datasets.DATASETS["fashion_mnist_small"]
+    ids = np.array([b"test__%d" % i for i in range(50)])
+    split = datasets.ArraySplit("fashion_mnist_small", "test", info, ids, *images)
+    expected = RobustnessIndex.compute(model, split, **DDN)
+    assert not split._tensors  # no second copy of all images
+    index = RobustnessIndex.compute(model, Streamed(split), shards_dir=tmp_path, **DDN)
+    assert_same(index, expected)
+    shards = sorted(tmp_path.glob("shard-*.npz"))
+    size = {3: 18}.get(read, 16)
+    assert len(shards) == -(-50 // size)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

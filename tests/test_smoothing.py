@@ -158,6 +158,13 @@ def test_a_state_of_another_run_is_refused(other):
         AdaptiveLabelSmoothing(10, 4).restore(AdaptiveLabelSmoothing(*other).state())
 
 
+def test_a_state_without_soft_labels_is_refused():
+    smoothing = AdaptiveLabelSmoothing(10, 4)
+    state = {name: v for name, v in smoothing.state().items() if name != "p"}
+    with pytest.raises(InputError, match="has no p"):
+        smoothing.restore(state)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,6 +7,7 @@ left, so the compiled shapes never change and no image sees its batch mates.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import subprocess
@@ -18,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.attacks.precision import in_dtype
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.outputs import logits_fn, num_classes
 from ar_adals_tf.strategies import Replicas, everyones
@@ -28,6 +30,10 @@ Progress = Callable[[int], None]
 # A flip counts from this share of the largest logit on, so that it is still one when
 # the model is called with another batch size, whose convolutions round differently.
 _FLIP_MARGIN = 1e-5
+# An image found in bfloat16 that does not flip the model itself lies beside the
+# boundary: it is sought so much farther away before the image is attacked once more.
+_STRETCHES = (1.01, 1.02, 1.05)
+_DTYPES = ("float32", "bfloat16")
 
 
 class _Triple(NamedTuple):
@@ -120,6 +126,20 @@ class Program:
         raise NotImplementedError
 
 
+class Estimate:
+    """An attack that finds a distance, without an adversarial image, in one go."""
+
+    def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+        """Return the distances `(B,)`, infinite where there is none.
+
+        Args:
+            image: `(B, D)`.
+            label: int `(B,)`, the classes to be driven away from; -1: the model's own
+                prediction. The distance is 0 where it is another class anyway.
+        """
+        raise NotImplementedError
+
+
 def gap_and_flip(logits: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the label's logit minus the best other one, and whether it lost.
 
@@ -145,23 +165,26 @@ class AttackSettings:
             `ar_adals_tf.outputs.is_softmax`.
         keep_adversarial: Whether to return the adversarial images. Without them the
             memory holds one array less of the images' size.
+        compute_dtype: `bfloat16`: the network's inner layers compute in it under
+            attack; distances and the final flip are the model's own. `float32`: all is
+            as the model's layers say.
 
     Raises:
         InputError: On a value of the wrong kind or size.
     """
 
     title: ClassVar[str]
-    estimates: ClassVar[bool] = False  # a distance without an adversarial image
 
     batch_size: int | None = None
     from_logits: bool | None = None
     keep_adversarial: bool = True
+    compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_setting(field.name, field.default, getattr(self, field.name))
 
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
+    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program | Estimate:
         """Return the attack on a batch, before compilation.
 
         Args:
@@ -193,15 +216,22 @@ class Runner:
         self._replicas = Replicas(model.distribute_strategy)
         self._shape = _image_shape(model)
         self._num_classes = num_classes(model)
-        self._keep = settings.keep_adversarial and not settings.estimates
+        self._model, self._settings = model, settings
         self._logits = logits_fn(model, settings.from_logits)
-        self._program = settings.program(self._logits, self._shape)
-        self._compile(settings.batch_size or default_batch_size(model))
+        self._reduced = settings.compute_dtype != "float32"
+        self._program = settings.program(
+            in_dtype(self._logits, model, settings.compute_dtype), self._shape
+        )
+        waits = not isinstance(self._program, Estimate)
+        self._compile(settings.batch_size or default_batch_size(model, waits))
 
     def _compile(self, size: int) -> None:
         """Make the functions for batches of `size` rows; tracing waits for a call."""
         program, self.batch_size = self._program, size
-        compiled = self._compiled
+        compiled = functools.partial(self._replicas.compiled, jit_compile=_xla())
+        if isinstance(program, Estimate):
+            self._estimate = compiled(program.distances)
+            return
 
         def refill(state: Any, fresh: tf.Tensor, image: Any, label: Any) -> Any:
             new = program.start(self._rows(image, label))
@@ -212,6 +242,7 @@ class Runner:
         self._predict = compiled(
             lambda images: tf.argmax(self._logits(images), 1, output_type=tf.int32)
         )
+        self._flips = compiled(lambda x, y: gap_and_flip(self._logits(x), y)[1])
         self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
         self._refill = compiled(refill)
         self._advance = (
@@ -219,9 +250,6 @@ class Runner:
             if program.compiled
             else self._replicas.in_python(program.advance)
         )
-
-    def _compiled(self, function: Callable) -> Callable:
-        return self._replicas.compiled(function, jit_compile=_xla())
 
     def limit_batch_size(self, count: int) -> None:
         """Use a smaller batch where there are fewer images than rows."""
@@ -270,30 +298,42 @@ class Runner:
     def _attack_share(
         self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
     ) -> AttackResult:
+        if not len(images):  # there are fewer images than workers
+            none = np.zeros(0, bool)
+            keeps = self._settings.keep_adversarial
+            keeps &= not isinstance(self._program, Estimate)
+            return AttackResult(images if keeps else None, np.zeros(0, "f4"), none)
         while True:
             try:
-                return self._attack(images, labels, progress)
+                if isinstance(self._program, Estimate):
+                    return self._estimate_all(images, labels, progress)
+                result = self._attack(images, labels, progress)
+                return self._verified(images, labels, result)
             except tf.errors.ResourceExhaustedError:
                 if self.batch_size == 1:
                     raise
                 self._compile(self.batch_size // 2)
 
+    def _estimate_all(
+        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+    ) -> AttackResult:
+        """Go through the images once, for no row waits for another."""
+        labels = np.full(len(images), -1, np.int32) if labels is None else labels
+        flat = images.reshape(len(images), -1)
+        distances = self._batched(self._estimate, flat, labels, progress=progress)
+        return AttackResult(None, distances, np.isfinite(distances))
+
     def _attack(
         self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
     ) -> AttackResult:
-        scatter, collect = self._replicas.scatter, self._replicas.collect
+        collect = self._replicas.collect
         count, size = len(images), self.batch_size * self._replicas.count
-        predicted = np.concatenate(
-            [np.zeros(0, np.int32)]  # a worker may have no image of a few
-            + [
-                collect(self._predict(scatter(_padded(images[i : i + size], size))))
-                for i in range(0, count, size)
-            ]
-        )[:count]
+        predicted = self._predictions(images)
         labels = predicted if labels is None else labels
         distances = np.where(predicted == labels, np.inf, 0).astype(np.float32)
         within = predicted != labels
-        adversarial = images.copy() if self._keep else None
+        keep = self._settings.keep_adversarial or self._reduced
+        adversarial = images.copy() if keep else None
         waiting = np.flatnonzero(predicted == labels)
         finished = count - len(waiting)
 
@@ -320,6 +360,63 @@ class Runner:
                 owners[rows] = -1
                 finished += len(rows)
         return AttackResult(adversarial, distances, np.isfinite(distances), within)
+
+    def _verified(
+        self, images: np.ndarray, labels: np.ndarray | None, result: AttackResult
+    ) -> AttackResult:
+        """Make sure that what was found in bfloat16 flips the model itself.
+
+        What does not is sought a little farther away, and then by an attack in float32.
+        """
+        adversarial, distances, found = result
+        if not self._reduced or adversarial is None:
+            return result
+        own = self._predictions(images) if labels is None else labels
+        within = result.found_within_steps
+        doubtful = np.flatnonzero(found & ~self._flipped(adversarial, own))
+        way = adversarial[doubtful] - images[doubtful]
+        for stretch in _STRETCHES:
+            if not len(doubtful):
+                break
+            farther = np.clip(images[doubtful] + np.float32(stretch) * way, 0, 1)
+            flips = self._flipped(farther, own[doubtful])
+            adversarial[doubtful[flips]] = farther[flips]
+            length = (farther - images[doubtful]).reshape(len(doubtful), -1)
+            distances[doubtful[flips]] = np.linalg.norm(length, axis=1)[flips]
+            doubtful, way = doubtful[~flips], way[~flips]
+        if len(doubtful):
+            exact = dataclasses.replace(
+                self._settings, compute_dtype="float32", keep_adversarial=True
+            )
+            again = Runner(self._model, exact)._attack_share(
+                images[doubtful], own[doubtful], None
+            )
+            adversarial[doubtful], distances[doubtful], found[doubtful] = again
+            within[doubtful] = again.found_within_steps
+        keep = self._settings.keep_adversarial
+        return AttackResult(adversarial if keep else None, distances, found, within)
+
+    def _predictions(self, images: np.ndarray) -> np.ndarray:
+        """Return the classes that the model itself predicts."""
+        return self._batched(self._predict, images)
+
+    def _flipped(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Tell which images the model itself takes for another class."""
+        return self._batched(self._flips, images, labels)
+
+    def _batched(
+        self, function: Callable, *arrays: np.ndarray, progress: Progress | None = None
+    ) -> np.ndarray:
+        """Put arrays through a compiled function, full batches at a time."""
+        replicas, count = self._replicas, len(arrays[0])
+        size = self.batch_size * replicas.count
+        parts = []
+        for start in range(0, count, size):
+            batch = (_padded(rows[start : start + size], size) for rows in arrays)
+            parts.append(replicas.collect(function(*map(replicas.scatter, batch))))
+            if progress is not None:
+                progress(min(start + size, count))
+        return np.concatenate(parts)[:count]
 
     def _place(
         self,
@@ -358,20 +455,21 @@ def _xla() -> bool | None:
     On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
     slower than TensorFlow's own kernels.
     """
-    return True if _accelerated() else None
+    return True if accelerated() else None
 
 
-def default_batch_size(model: keras.Model) -> int:
+def default_batch_size(model: keras.Model, rows_wait: bool = True) -> int:
     """Choose how many images to attack at once, a power of two, from the memory.
 
-    At most 32 on a CPU and 512 on an accelerator: more gains little, and leaves more
-    rows idle when the last images are under way.
+    At most 512 on an accelerator and 128 on a CPU, where more gains nothing; where
+    rows wait for others, 32 on a CPU: fewer are idle when the last images are under
+    way.
     """
-    if _accelerated():
+    if accelerated():
         most, memory = 512, _accelerator_memory() // 2
     else:
         pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        most, memory = 32, max(pages * 4096, 2**32) // 8
+        most, memory = 32 if rows_wait else 128, max(pages * 4096, 2**32) // 8
     layers = model._flatten_layers(include_self=False)
     activations = sum(_activations(layer) for layer in layers)
     pixels = math.prod(_image_shape(model))
@@ -379,7 +477,8 @@ def default_batch_size(model: keras.Model) -> int:
     return max(1, min(most, 2 ** int(math.log2(max(fit, 1)))))
 
 
-def _accelerated() -> bool:
+def accelerated() -> bool:
+    """Tell whether there is a device other than CPUs."""
     return any(
         device.device_type != "CPU" for device in tf.config.list_logical_devices()
     )
@@ -430,7 +529,9 @@ def _check_setting(name: str, default: Any, value: Any) -> None:
     """Refuse a value that is not of its default's kind; numbers must be positive."""
     if default is None and value is None:
         return
-    if name == "from_logits" or isinstance(default, bool):
+    if name == "compute_dtype":
+        needs, fits = " or ".join(_DTYPES), value in _DTYPES
+    elif name == "from_logits" or isinstance(default, bool):
         needs, fits = "True or False", isinstance(value, (bool, np.bool_))
     elif isinstance(default, float):
         number = isinstance(value, (int, float, np.number)) and value is not True
