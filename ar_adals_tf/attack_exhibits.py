@@ -512,7 +512,7 @@ def _missing_rows(of: Study, seen: set[tuple[str, str]], count: int) -> list[Row
             if (network, method) in seen:
                 continue
             like = next(r for r in of.runs if r.config["model"] == network)
-            command = study.train_command(of.dataset, method, like)
+            command = study.train_command(of.dataset, method, like, model=network)
             label = f"{study.method_label(method)} ({network})"
             cells = [Cell(paper=p) for p in printed]
             cells += [Cell()] * (count - len(cells))
