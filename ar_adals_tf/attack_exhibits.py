@@ -334,6 +334,8 @@ def l2_curves(of: Study) -> list[Picture]:
             "index of the test images under their own model"
         )
         gaps = (Gap(what, tuple(commands)),)
+    if not curves and not gaps:
+        return []  # ensembles alone: an index is of one model
     groups = [group for group in of.groups if group.key in curves]
     by = f" By {in_words(sorted(made_by))}." if made_by else ""
     return [
@@ -561,6 +563,8 @@ def _attack_words(of: Study) -> str:
                     more += " from a random start" * settings["random_start"]
                 words.append(f"{attack.upper()}{more}")
                 break
+    if any(group.is_ensemble for group in of.groups):
+        words.append("of an ensemble the averaged probabilities are attacked")
     return "; ".join(words)
 
 
