@@ -334,6 +334,8 @@ def l2_curves(of: Study) -> list[Picture]:
             "index of the test images under their own model"
         )
         gaps = (Gap(what, tuple(commands)),)
+    if not curves and not gaps:
+        return []  # ensembles alone: an index is of one model
     groups = [group for group in of.groups if group.key in curves]
     by = f" By {in_words(sorted(made_by))}." if made_by else ""
     return [
@@ -512,7 +514,7 @@ def _missing_rows(of: Study, seen: set[tuple[str, str]], count: int) -> list[Row
             if (network, method) in seen:
                 continue
             like = next(r for r in of.runs if r.config["model"] == network)
-            command = study.train_command(of.dataset, method, like)
+            command = study.train_command(of.dataset, method, like, model=network)
             label = f"{study.method_label(method)} ({network})"
             cells = [Cell(paper=p) for p in printed]
             cells += [Cell()] * (count - len(cells))
@@ -561,6 +563,8 @@ def _attack_words(of: Study) -> str:
                     more += " from a random start" * settings["random_start"]
                 words.append(f"{attack.upper()}{more}")
                 break
+    if any(group.is_ensemble for group in of.groups):
+        words.append("of an ensemble the averaged probabilities are attacked")
     return "; ".join(words)
 
 

@@ -24,6 +24,8 @@ from ar_adals_tf.drawing import (
 Line = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 Labels = Mapping[str, str] | None
 
+_MANY = 10  # images that a bin needs to be on the line: others only jump about
+
 CAPTIONS = {
     "over_epsilon": (
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
@@ -31,8 +33,9 @@ CAPTIONS = {
     ),
     "reliability": (
         "A calibrated model follows the diagonal; below it lies overconfidence. Larger "
-        "marks stand for more images. Under a strong attack an undefended model's "
-        "marks gather at the lower right: sure and wrong."
+        "marks stand for more images, and lines join those of ten or more. Under a "
+        "strong attack an undefended model's marks gather at the lower right: sure and "
+        "wrong."
     ),
     "by_level": (
         "The same levels for every method: the clean images ordered by how small a "
@@ -134,8 +137,12 @@ def reliability_grid(
                 style, filled = styles[name], own.counts > 0
                 x, y = 100 * own.confidence[filled], 100 * own.accuracy[filled]
                 share = own.counts[filled] / own.counts.sum()
+                many = own.counts[filled] >= _MANY
                 axes.plot(
-                    *(x, y), color=style.color, linestyle=style.linestyle, linewidth=1
+                    *(x[many], y[many]),
+                    color=style.color,
+                    linestyle=style.linestyle,
+                    linewidth=1,
                 )
                 axes.scatter(
                     *(x, y, 6 + 70 * share),

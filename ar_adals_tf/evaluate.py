@@ -220,8 +220,9 @@ def _attacks(
     _keep(folder, _part("attacks", split)[0], found)
     for name, by_epsilon in found["by_attack"].items():
         for epsilon, measures in by_epsilon.items():
-            title = f"{attacked.TITLES[name]} at {epsilon}/255"
-            print(f"{title}: {describe(measures)}")
+            if epsilon != "0":
+                title = f"{attacked.TITLES[name]} at {epsilon}/255"
+                print(f"{title}: {describe(measures)}")
     if len(models) > 1:
         print("attacked: the averaged probabilities of the ensemble")
 

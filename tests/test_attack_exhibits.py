@@ -251,11 +251,12 @@ def test_the_page_has_tables_pictures_and_gaps(report, runs):
     assert names <= found.ids
     assert '<span class="printed">study 74.96</span>' in text
     assert "(study 6.2)" in (report / "report.md").read_text()
-    assert "--method=fgsm_at --model=study_cnn" in text.replace("</span> <span>", " ")
+    commands = text.replace("</span> <span>", " ")
+    assert "--method=fgsm_at --model=study_cnn" in commands
+    assert "cifar10-fgsm_at-model-study_cnn-0" in commands
     for name in names - {"under_attack_cifar10", "ece_by_strength_cifar10"}:
         if name != "footprint_cifar10":
             assert (report / "figures" / f"{name}.png").exists()
-    commands = text.replace("</span> <span>", " ")
     assert f"--run_dir={runs[0]} --attacks=fgsm,pgd --footprint" in commands
 
 

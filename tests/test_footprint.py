@@ -124,12 +124,18 @@ def test_what_is_measured(model, splits, calibrating, tmp_path, monkeypatch):
     assert forms["lite_int8"]["file_bytes"] < forms["lite_float32"]["file_bytes"]
     predict = lite_logits([quantised])
     logits = predict(split.images / np.float32(255))
-    right = (logits.argmax(axis=1) == split.labels).mean()
-    assert forms["lite_int8"]["accuracy"] == pytest.approx(right, abs=1 / 300)
-    p = np.exp(logits / 2.0)
-    confidence = (p / p.sum(axis=1, keepdims=True)).max(axis=1).mean()
+    assert forms["lite_int8"]["accuracy"] == pytest.approx(
+        (logits.argmax(axis=1) == split.labels).mean(), abs=1e-6
+    )
+    p = np.exp(logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    nll = -np.log(p[np.arange(300), split.labels]).mean()
+    assert forms["lite_int8"]["nll"] == pytest.approx(nll, rel=1e-5)
+    assert forms["tensorflow_float32"]["nll"] != pytest.approx(nll, rel=1e-5)
+    halved = np.sqrt(p)
+    confidence = (halved / halved.sum(axis=1, keepdims=True)).max(axis=1).mean()
     scaled = forms["lite_int8"]["temperature_scaled"]
-    assert scaled["mean_confidence"] == pytest.approx(confidence, abs=1e-3)
+    assert scaled["mean_confidence"] == pytest.approx(confidence, rel=1e-5)
     for form in forms.values():
         assert form["seconds_per_image"] > 0 and form["num_examples"] == 300
     assert [form["peak_bytes"] for form in forms.values()] == [1, 2, 3]
