@@ -176,7 +176,7 @@ def bare_loop(model: keras.Model, iterations: int) -> Distances:
     """Nothing but the input gradient of the largest logit, in a compiled loop."""
     logits = logits_fn(model)
 
-    @attacks.engine.compiled
+    @functools.partial(tf.function, jit_compile=attacks.engine.use_xla())
     def run(images: tf.Tensor) -> tf.Tensor:
         def step(i: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:

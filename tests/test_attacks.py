@@ -414,7 +414,7 @@ def test_a_thousand_classes_and_flat_inputs():
 @pytest.mark.parametrize("name", ["cw", "ddn", "deepfool", "margin"])
 def test_compiled_for_an_accelerator_it_finds_the_same(linear, monkeypatch, name):
     model, images, expected = linear
-    monkeypatch.setattr(engine, "_xla", lambda: True)
+    monkeypatch.setattr(engine, "use_xla", lambda: True)
     settings = {"cw": {"iterations": 200}}.get(name, {})
     result = attacks.prepare(name, model, batch_size=32, **settings)(images[:40])
     assert np.median(result.distances / expected[:40]) == pytest.approx(1, abs=0.01)

@@ -228,7 +228,7 @@ class Runner:
     def _compile(self, size: int) -> None:
         """Make the functions for batches of `size` rows; tracing waits for a call."""
         program, self.batch_size = self._program, size
-        compiled = functools.partial(self._replicas.compiled, jit_compile=_xla())
+        compiled = functools.partial(self._replicas.compiled, jit_compile=use_xla())
         if isinstance(program, Estimate):
             self._estimate = compiled(program.distances)
             return
@@ -449,7 +449,7 @@ class Runner:
         )
 
 
-def _xla() -> bool | None:
+def use_xla() -> bool | None:
     """Choose how to compile: XLA on an accelerator, a graph on a CPU.
 
     On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
