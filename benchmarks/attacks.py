@@ -20,6 +20,7 @@ of up to ten passes instead of Adam, so that its iterations are not the others';
 given `--art_iterations`.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
