@@ -11,6 +11,8 @@ if you like `labels` (N,) and `ids` (N,):
     python -m ar_adals_tf.compute_robustness --model_file=my.keras \
         --arrays=my_images.npz --output_file=index.npz
 
+Several GPUs or machines share the work with --strategy=mirrored or multi_worker.
+
 --dry_run attacks a few images and says how long all of them will take. A computation
 that was interrupted goes on where it was. In Python, load the result with
 `RobustnessIndex.load`.
