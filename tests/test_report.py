@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -471,3 +472,29 @@ def test_the_page_in_a_browser(report, runs, tmp_path, dark):
     assert found["loaded"] and not found["wide"]
     red = int(re.match(r"rgb\((\d+)", found["background"])[1])
     assert (red < 128) == dark
+
+
+@pytest.mark.parametrize(
+    ("config", "method", "label"),
+    [
+        (
+            {"method": "fgsm_at", "adversarial_training": "fgsm_at"},
+            "fgsm_at",
+            "FGSM training",
+        ),
+        (
+            {"method": "ar_adals", "adversarial_training": "pgd_at"},
+            "ar_adals+pgd_at",
+            "AR-AdaLS + PGD training",
+        ),
+        (
+            {"method": "ls", "adversarial_training": "trades", "ensemble_size": 5},
+            "ensemble_of_ls+trades",
+            "Ensemble of Label smoothing + TRADES",
+        ),
+    ],
+)
+def test_adversarial_training_is_told_apart(config, method, label):
+    run = study.Run(Path(), config, {}, None, None)
+    assert run.method == method
+    assert study.method_label(method) == label
