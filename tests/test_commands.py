@@ -541,14 +541,17 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
 def test_index_of_a_dataset(model_file, run, tmp_path):
     status, _, _ = run(
         *("compute_robustness", f"--model_file={model_file}", "--attack=margin"),
-        *("--dataset=fashion_mnist_small", "--split=validation"),
+        *("--dataset=fashion_mnist_small", "--split=validation", "--attack_top_k=2"),
         *("--limit_examples=50", f"--output_file={tmp_path}/index.npz"),
+        "--attack_dtype=bfloat16",
     )
     assert status == 0
     split = datasets.load("fashion_mnist_small", limit_examples=50)["validation"]
+    settings = {"top_k": 2, "compute_dtype": "bfloat16"}
     expected = RobustnessIndex.compute(
-        load_model(model_file), split, attack="margin", verbose=False
+        load_model(model_file), split, attack="margin", verbose=False, **settings
     )
+    assert expected.metadata["settings"] == settings
     assert_equal_indexes(RobustnessIndex.load(tmp_path / "index.npz"), expected)
 
 
