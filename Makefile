@@ -22,11 +22,15 @@ format: .venv/installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Peers and CIFAR-10 make it complete: see benchmarks/README.md.
+# About half an hour on two quiet cores; it needs CIFAR-10: see benchmarks/README.md. Peers that cannot be installed are left out.
 bench: .venv/installed
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.training_overhead
+	$(BIN)/python -m benchmarks.refresh
+	$(BIN)/python -m benchmarks.refresh --dataset=cifar10 --limit_examples=512 --epochs=0
 	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.corruptions
 
 clean:

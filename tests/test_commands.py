@@ -27,7 +27,8 @@ from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import load_model
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "compute_robustness", "sweep")
+OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")
+COMMANDS = (*OF_IMAGES, "report", "compare_indexes")
 FLAGS = flags.FLAGS
 app.define_help_flags()
 
@@ -113,8 +114,9 @@ def test_help_is_for_newcomers_and_needs_no_tensorflow(command):
         text=True,
     )
     assert f"python -m ar_adals_tf.{command}" in result.stdout
-    assert "--dataset: <fashion_mnist_small|" in result.stdout
-    assert "--limit_examples" in result.stdout
+    if command in OF_IMAGES:
+        assert "--dataset: <fashion_mnist_small|" in result.stdout
+        assert "--limit_examples" in result.stdout
     lines = result.stderr.splitlines()
     assert all(line.startswith("import time:") for line in lines)
     imported = {line.split("|")[-1].strip() for line in lines}
@@ -643,14 +645,17 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
 def test_index_of_a_dataset(model_file, run, tmp_path):
     status, _, _ = run(
         *("compute_robustness", f"--model_file={model_file}", "--attack=margin"),
-        *("--dataset=fashion_mnist_small", "--split=validation"),
+        *("--dataset=fashion_mnist_small", "--split=validation", "--attack_top_k=2"),
         *("--limit_examples=50", f"--output_file={tmp_path}/index.npz"),
+        "--attack_dtype=bfloat16",
     )
     assert status == 0
     split = datasets.load("fashion_mnist_small", limit_examples=50)["validation"]
+    settings = {"top_k": 2, "compute_dtype": "bfloat16"}
     expected = RobustnessIndex.compute(
-        load_model(model_file), split, attack="margin", verbose=False
+        load_model(model_file), split, attack="margin", verbose=False, **settings
     )
+    assert expected.metadata["settings"] == settings
     assert_equal_indexes(RobustnessIndex.load(tmp_path / "index.npz"), expected)
 
 
