@@ -20,7 +20,7 @@ from ar_adals_tf.join import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from ar_adals_tf.strategies import everyones, unsynchronised
+from ar_adals_tf.strategies import Replicas, everyones, map_share, unsynchronised
 
 
 class ARAdaLS(keras.callbacks.Callback):
@@ -120,8 +120,7 @@ class ARAdaLS(keras.callbacks.Callback):
         self._ensemble = list(ensemble)
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
-        self._predict: Any = None
-        self._parts: Any = None  # the data, dealt out to the replicas
+        self._judge: Any = None
         self._passes: int | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -150,12 +149,17 @@ class ARAdaLS(keras.callbacks.Callback):
                 stacklevel=2,
             )
         members = [probabilities_fn(model, self._from_logits) for model in models]
-        self._predict = tf.function(
-            lambda x, y: _judge(
-                tf.add_n([member(x) for member in members]) / len(members), y
-            ),
+
+        def judge(*inputs_and_label: tf.Tensor) -> tf.Tensor:
+            *inputs, label = inputs_and_label
+            x = keras.tree.pack_sequence_as(first[0], inputs)
+            mean = tf.add_n([member(x) for member in members]) / len(members)
+            return _judge(mean, label)
+
+        self._judge = map_share(
+            self.model.distribute_strategy,
+            judge,
             jit_compile=True if self.model.jit_compile is True else None,
-            reduce_retracing=True,
         )
         self._history = {}
         self._passes = None
@@ -207,16 +211,11 @@ class ARAdaLS(keras.callbacks.Callback):
 
     def _batches(self) -> Iterator[np.ndarray]:
         """Yield this worker's part of each batch, `(n, 5)` float32."""
-        strategy = self.model.distribute_strategy
-        if self._parts is None:
-            several = strategy.num_replicas_in_sync > 1
-            distribute = strategy.experimental_distribute_dataset
-            self._parts = distribute(self._data) if several else self._data
-        for x, y, level, weight in self._parts:
-            columns = (*strategy.run(self._predict, (x, y)), level, weight)
-            of_replicas = map(strategy.experimental_local_results, columns)
-            for own in zip(*of_replicas, strict=True):
-                yield np.stack([np.asarray(c, np.float32) for c in own], axis=1)
+        share = Replicas(self.model.distribute_strategy).share
+        for x, y, level, weight in self._data:
+            judged = self._judge(*keras.tree.flatten(x), y)
+            own = share(len(y))
+            yield np.column_stack([judged, level[own], weight[own]])
 
     def _check_fresh_labels(self, epoch: int) -> None:
         """Make sure that the data was started on once since the last epoch's end."""
@@ -270,12 +269,15 @@ class ValidationMeasures(NamedTuple):
     accuracy: np.ndarray
 
 
-def _judge(probabilities: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Return confidence, success and cross-entropy of each example, all float32."""
+def _judge(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """Return confidence, success and cross-entropy of each example, `(n, 3)`."""
     of_label = tf.gather(probabilities, label, batch_dims=1)
     correct = tf.equal(tf.argmax(probabilities, axis=1), label)
-    return (
-        tf.reduce_max(probabilities, axis=1),
-        tf.cast(correct, tf.float32),
-        -tf.math.log(tf.maximum(of_label, SMALLEST_PROBABILITY)),
+    return tf.stack(
+        [
+            tf.reduce_max(probabilities, axis=1),
+            tf.cast(correct, tf.float32),
+            -tf.math.log(tf.maximum(of_label, SMALLEST_PROBABILITY)),
+        ],
+        axis=1,
     )

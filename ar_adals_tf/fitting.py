@@ -67,6 +67,8 @@ def fit(
     )
     members = config.members() if config.is_joint else [config]
     devices = strategies.member_devices(len(members)) if config.is_joint else [None]
+    if devices[0] is None:
+        strategies.check_batch_size(config.batch_size, len(splits["train"]))
     fitted = [
         build_model(member, splits["train"], device)
         for member, device in zip(members, devices, strict=True)

@@ -266,27 +266,61 @@ def map_rows(
     Args:
         strategy: The model's.
         function: From one or more arrays of n rows to one, row by row, for any n.
-            Each replica gets equally many, padded with zeros where need be.
 
     Example:
         >>> probabilities = map_rows(model.distribute_strategy, model)(images)
     """
+    of_share = map_share(strategy, function)
+    return lambda *arrays: everyones(strategy, of_share(*arrays))
+
+
+def map_share(
+    strategy: tf.distribute.Strategy,
+    function: Callable[..., tf.Tensor],
+    jit_compile: bool | None = None,
+) -> Callable[..., np.ndarray]:
+    """Return the same of this worker's share of the rows, see `Replicas.share`.
+
+    Each replica gets equally many rows, padded with zeros where need be, and never
+    none: TensorFlow's kernels do not all take an empty batch.
+    """
     replicas = Replicas(strategy)
-    on_all = replicas.compiled(function)
+    on_all = replicas.compiled(function, jit_compile)
+    if _is_default(strategy):
+        return lambda *arrays: np.asarray(on_all(*arrays))
 
     def mapped(*arrays: np.ndarray) -> np.ndarray:
         share = replicas.share(len(arrays[0]))
         count = share.stop - share.start
         missing = max(replicas.count - count, -count % replicas.count)
 
-        def own(rows: np.ndarray) -> Any:
+        def own(rows: Any) -> Any:
+            rows = np.asarray(rows)
             padding = np.zeros((missing, *rows.shape[1:]), rows.dtype)
             return replicas.scatter(np.concatenate([rows[share], padding]))
 
-        results = replicas.collect(on_all(*map(own, arrays)))
-        return everyones(strategy, results[:count])
+        return replicas.collect(on_all(*map(own, arrays)))[:count]
 
     return mapped
+
+
+def check_batch_size(batch_size: int, num_examples: int) -> None:
+    """Make sure that every replica gets examples of every batch in training.
+
+    TensorFlow gives each replica a part of `ceil(batch / replicas)` examples while
+    there are any.
+
+    Raises:
+        InputError: If the usual batch, or the last one of an epoch, is too small.
+    """
+    replicas = current().num_replicas_in_sync
+    for size in (min(batch_size, num_examples), num_examples % batch_size):
+        if size and -(-size // replicas) * (replicas - 1) >= size:
+            raise InputError(
+                f"{num_examples} examples in batches of {batch_size} make a batch of "
+                f"{size}, of which one of {replicas} replicas would get none; give "
+                "another --batch_size"
+            )
 
 
 def unsynchronised(model: keras.Model) -> list[str]:

@@ -340,6 +340,28 @@ def test_a_strategy_without_devices_is_refused(
         strategies.choose(name, **settings)
 
 
+@pytest.mark.parametrize(
+    ("replicas", "batch_size", "count", "fits"),
+    [
+        *((1, 50, 151, True), (2, 50, 150, True), (2, 50, 152, True)),
+        *((2, 50, 151, False), (4, 50, 155, False), (4, 50, 157, True)),
+        *((4, 3, 9, False), (2, 50, 1, False)),
+    ],
+)
+def test_a_batch_that_leaves_a_replica_empty_is_refused(
+    monkeypatch, replicas, batch_size, count, fits
+):
+    class Strategy:
+        num_replicas_in_sync = replicas
+
+    monkeypatch.setattr(strategies, "current", Strategy)
+    if fits:
+        strategies.check_batch_size(batch_size, count)
+    else:
+        with pytest.raises(InputError, match="would get none"):
+            strategies.check_batch_size(batch_size, count)
+
+
 def test_lost_workers_are_only_named_among_several():
     error = tf.errors.UnavailableError(None, None, "gone")
     with (
