@@ -35,7 +35,7 @@ flags.DEFINE_string(
 )
 
 _FEW_ITERATIONS: dict[str, dict[str, Any]] = {
-    "cw": {"iterations": 10, "search_steps": 1, "extra_steps": 0},
+    "cw": {"iterations": 3, "search_steps": 1, "extra_steps": 0},
     "ddn": {"steps": 10, "extra_rounds": 0},
 }
 
