@@ -144,11 +144,13 @@ def _check_output(model: keras.Model) -> None:
             f"model {model.name!r} is not built, so its output is unknown; call it on "
             "one batch or give it an Input first"
         )
-    if isinstance(shape, dict) and len(shape) == 1:
-        key = next(iter(shape))
+    # A functional model's shape does not say that the one output lies in a dictionary.
+    output = shape if isinstance(shape, dict) else getattr(model, "output", None)
+    if isinstance(output, dict) and len(output) == 1:
+        key = next(iter(output))
         raise InputError(
-            f"model {model.name!r} returns a dictionary, {shape}; {_NEEDS}; take the "
-            f"entry out: keras.Model(model.inputs, model.output[{key!r}])"
+            f"model {model.name!r} returns a dictionary with the entry {key!r}; "
+            f"{_NEEDS}; take it out: keras.Model(model.inputs, model.output[{key!r}])"
         )
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], tuple)):
         raise InputError(
