@@ -430,11 +430,12 @@ def test_the_directory_holds_what_the_command_promises(finished):
 def test_config_json_holds_every_setting_and_the_versions(finished):
     saved = json.loads((finished / "config.json").read_text())
     fields = {field.name for field in dataclasses.fields(Config)}
-    assert set(saved) == fields | {"versions"}
+    assert set(saved) == fields | {"versions", "strategy"}
     assert {name: saved[name] for name in FLAGS} == FLAGS
     assert (saved["seed"], saved["learning_rate"], saved["alpha"]) == (0, 1e-3, "0.1")
     for package in ("tensorflow", "keras", "numpy", "tensorflow-datasets"):
         assert saved["versions"][package] == version(package)
+    assert saved["strategy"] == {"name": "none", "replicas": 1, "workers": 1}
     assert training.saved_config(finished).as_dict() == {n: saved[n] for n in fields}
 
 
