@@ -252,7 +252,8 @@ def define_strategy_flags() -> None:
         "Which devices share the work. none: one. mirrored: all GPUs of this machine. "
         "multi_worker: the machines that TF_CONFIG lists; start the same command on "
         "each, with folders that all of them see. tpu: a TPU. Results do not depend "
-        "on it: batches are global, and batch normalisation looks at all of them.",
+        "on it: batches are global, and batch normalisation looks at all of them. Only "
+        "the random starts of adversarial training do.",
     )
     flags.DEFINE_integer(
         "cpu_replicas",

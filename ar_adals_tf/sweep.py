@@ -15,6 +15,9 @@ does not see that. The validation images also move the soft labels of AdaLS and
 AR-AdaLS during training, so they flatter what they chose; --selection_examples=1000
 holds so many of them out of training for the choice alone.
 
+A sweep over num_levels ends with the commands to the paper's Figure 4: the same runs on
+clean and corrupted test images.
+
 The paper's values: label_smoothing 0 to 0.1 by 0.01; alpha .005 .01 .05 .1 for adals
 and .005 .01 .05 for ar_adals (ImageNet's adals also .03); num_levels 1 2 4 8 10 16.
 """
@@ -78,6 +81,8 @@ def main() -> None:
     figures.save(figure, folder / "sweep.png")
     print("\n" + table(param, rows, chosen, images))
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
+    if param == "num_levels":
+        print(_to_figure_4(folder, [config.output_dir for config in configs.values()]))
 
 
 def default_param(method: str) -> str:
@@ -153,6 +158,18 @@ def table(param: str, rows: dict[str, dict[str, Any]], chosen: str, images: str)
             f"{row['nll']:>8.3f}{'  chosen' if value == chosen else ''}"
         )
     return "\n".join(lines)
+
+
+def _to_figure_4(folder: Path, runs: list[str]) -> str:
+    """Return the commands from a sweep over R to the paper's Figure 4."""
+    return (
+        "\nthe paper's Figure 4, on clean and corrupted test images:\n"
+        f"    for run in {' '.join(runs)}; do\n"
+        "        python -m ar_adals_tf.evaluate --run_dir=$run --shift\n"
+        "    done\n"
+        f"    python -m ar_adals_tf.report --runs={','.join(runs)} "
+        f"--output_dir={folder / 'report'}"
+    )
 
 
 def _check_used(param: str, configs: dict[str, Any]) -> None:
