@@ -101,7 +101,7 @@ def trained_network(path: Path) -> keras.Model:
         return keras.models.load_model(path)
     print(f"training {path} for {FLAGS.epochs} epochs", flush=True)
     network = models.Network(resnet20)
-    model = network((32, 32, 3), 10, l2=0.0, seed=0, pixel_mean=0.5, dropout=0.0)
+    model = network((32, 32, 3), 10, l2=0.0, seed=0, pixel_mean=[0.5] * 3)
     train = tfds.load(
         "cifar10", split="train", data_dir=FLAGS.data_dir, as_supervised=True
     )
