@@ -149,7 +149,7 @@ def test_a_setting_that_means_nothing_is_refused(sweep, tmp_path):
         run_sweep(sweep, tmp_path, "--validation_examples=0")
 
 
-def test_a_sweep_over_r_ends_with_the_way_to_figure_4(tmp_path):
+def test_a_sweep_over_r_ends_with_the_way_to_figure_4(sweep, tmp_path):
     runs = [str(tmp_path / f"num_levels={r}") for r in (1, 4)]
     text = sweep._to_figure_4(tmp_path, runs)
     assert f"for run in {runs[0]} {runs[1]}; do" in text
