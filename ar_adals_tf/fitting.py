@@ -425,8 +425,6 @@ class _EpochScalars(keras.callbacks.Callback):
 class _Progress(keras.callbacks.Callback):
     """One bar over the whole training, with the time left."""
 
-    async_safe = True  # it reads no logs of a batch, so fit need not wait for them
-
     def __init__(self, epochs: int, steps: int) -> None:
         super().__init__()
         self._epochs, self._steps = epochs, steps
@@ -440,12 +438,6 @@ class _Progress(keras.callbacks.Callback):
                 "batch",
                 initial=epoch * self._steps,
             )
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        del batch, logs
-        self.tick()
 
     def tick(self) -> None:
         """Count a batch."""
@@ -466,7 +458,7 @@ class _Progress(keras.callbacks.Callback):
 class _Ticks(keras.callbacks.Callback):
     """Counts the batches of one member on the bar of them all."""
 
-    async_safe = True
+    async_safe = True  # it reads no logs of a batch, so fit need not wait for them
 
     def __init__(self, bar: _Progress) -> None:
         super().__init__()

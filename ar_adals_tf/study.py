@@ -7,7 +7,7 @@ stored predictions. Runs that differ in nothing but their seed are one `Group`.
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ DATASET_TITLES = {
 
 NUM_LEVELS = 10
 
+#: What of a run's `config.json` are settings; the rest tells of the machine.
+_SETTINGS = tuple(field.name for field in fields(Config))
+
 #: Settings that runs of one group may differ in.
-_FREE = (
-    *("seed", "output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose"),
-    "versions",
-)
+_FREE = ("seed", "output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose")
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,7 @@ class Run:
     def method(self) -> str:
         """The method's name among `drawing.METHOD_STYLES`, ensembles told apart."""
         method = self.config["method"]
-        if method == "ar_adals" and (
-            self.config.get("refresh_epochs") or self.config.get("refresh_every")
-        ):
+        if method == "ar_adals" and self.config.get("refresh_epochs"):
             method = "ar_adals_on_the_fly"
         if method != "ar_adals_of_ensemble" and (
             (self.config.get("ensemble_size") or 1) > 1
@@ -117,7 +115,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that other runs of the group share."""
-        return {k: v for k, v in self.config.items() if k not in _FREE}
+        names = (name for name in _SETTINGS if name not in _FREE)
+        return {name: self.config.get(name) for name in names}
 
     def probabilities(self, scaled: bool = False) -> np.ndarray:
         """Return the clean predictions, `(N, Z)`, divided by the temperature or not."""
@@ -414,8 +413,9 @@ def made_by(run: Run) -> str:
     except InputError:
         usual = {}
     skipped = ("dataset", "method", "output_dir", "attack_settings", "verbose")
-    for name, value in config.items():
-        if name in (*skipped, "versions") or usual.get(name) == value or value is None:
+    for name in _SETTINGS:
+        value = config.get(name)
+        if name in skipped or usual.get(name) == value or value is None:
             continue
         if isinstance(value, (list, tuple)):
             value = ",".join(map(str, value))
@@ -425,6 +425,7 @@ def made_by(run: Run) -> str:
             flags[name] = str(value).lower() if isinstance(value, bool) else str(value)
     names = {"iterations": "attack_iterations", "steps": "attack_iterations"}
     names |= {"search_steps": "attack_search_steps", "top_k": "attack_top_k"}
+    names |= {"compute_dtype": "attack_dtype"}
     settings = config.get("attack_settings") or {}
     flags |= {names[k]: str(v) for k, v in settings.items() if k in names}
     text = _command("train", **flags, output_dir=run.folder)

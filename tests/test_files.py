@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
 
@@ -119,3 +120,24 @@ def test_a_folder_that_cannot_be_is_refused_in_one_sentence(tmp_path, path):
         writable_folder(tmp_path / path, "--output_dir")
     assert str(tmp_path / path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_only_one_of_a_crew_writes(tmp_path, monkeypatch):
+    path, met = tmp_path / "file.txt", []
+    monkeypatch.setattr(files._Crew, "writes", True)
+    monkeypatch.setattr(files._Crew, "meet", lambda: None)
+    files.share_disk(False, lambda: met.append(path.exists()))
+    with files.atomic_write(path) as aside:
+        aside.write_text("text")
+    assert not path.exists() and len(met) == 2 and not files.writes()
+    files.share_disk(True, lambda: met.append(path.exists()))
+    with files.atomic_write(path) as aside:
+        aside.write_text("text")
+    assert met[2:] == [False, True]  # all have looked before it is there
+    files.share_disk(False, lambda: None)
+    files.remove(path)
+    assert path.exists()
+    files.share_disk(True, lambda: None)
+    files.remove(path)
+    assert not path.exists()
+    files.remove(tmp_path / "absent")

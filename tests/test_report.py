@@ -241,6 +241,24 @@ def test_temperature_scaling_is_a_row_of_its_own(report, runs):
     assert float(row["Temperature"]) == 1.5
 
 
+def test_the_machine_is_no_setting(tmp_path):
+    """Seeds from different machines are one group, and its command has none of it."""
+    about = [
+        {"versions": {"keras": "3"}, "strategy": {"name": "none", "replicas": 1}},
+        {"versions": {"keras": "4"}, "strategy": {"name": "tpu", "replicas": 8}},
+    ]
+    attack = {"attack": "ddn", "attack_settings": {"compute_dtype": "bfloat16"}}
+    for seed, extra in enumerate(about):
+        make_run(tmp_path / str(seed), "ar_adals", seed, extra=extra, **attack)
+    (of,) = study.load_studies([tmp_path / "0", tmp_path / "1"])
+    assert len(of.groups) == 1
+    assert study.seed_command(of.groups[0].runs[1], 2).split() == [
+        *("python", "-m", "ar_adals_tf.train", "--dataset=cifar10"),
+        *("--method=ar_adals", "--seed=2", "--attack=ddn", "--attack_dtype=bfloat16"),
+        f"--output_dir={tmp_path / '1-2'}",
+    ]
+
+
 def test_gaps_name_the_command_that_fills_them(report, runs):
     text = (report / "report.md").read_text()
     for command in (
