@@ -29,6 +29,7 @@ from ar_adals_tf.report_parts import (
     cell_of,
     in_words,
     kind_of,
+    level_gaps,
     seed_words,
     with_twins,
 )
@@ -215,13 +216,9 @@ def reliability(of: Study) -> list[Picture]:
 def by_level(of: Study) -> list[Picture]:
     """Draw accuracy and ECE by robustness level at every strength, an attack each."""
     if of.index is None:
-        gap = Gap(
-            f"{of.title}: no robustness index of the test images lies beside the "
-            "runs; a run of AR-AdaLS makes it",
-            (study.train_command(of.dataset, "ar_adals", of.runs[0]),),
-        )
+        name = f"levels_under_attack_{of.dataset}"
         title = f"By robustness level under attack, {of.title}"
-        return [Picture(f"levels_under_attack_{of.dataset}", title, "", None, (gap,))]
+        return [Picture(name, title, "", None, level_gaps(of))]
     levels, count = of.levels
     groups = [group for group in of.groups if _has(group)]
     pictures = []
@@ -514,7 +511,10 @@ def _missing_rows(of: Study, seen: set[tuple[str, str]], count: int) -> list[Row
             if (network, method) in seen:
                 continue
             like = next(r for r in of.runs if r.config["model"] == network)
-            command = study.train_command(of.dataset, method, like, model=network)
+            more: dict[str, Any] = {"model": network}
+            if network == "resnet18_cifar" and method != "vanilla":
+                more["learning_rate"] = "0.0001"  # the study's, there alone
+            command = study.train_command(of.dataset, method, like, **more)
             label = f"{study.method_label(method)} ({network})"
             cells = [Cell(paper=p) for p in printed]
             cells += [Cell()] * (count - len(cells))

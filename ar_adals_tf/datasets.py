@@ -349,6 +349,14 @@ def load(
     return {split: loaded[split] for split in splits}
 
 
+def example_ids(split: Split) -> np.ndarray:
+    """Return the ids of a split's examples in its order, `(N,)` bytes."""
+    if isinstance(split, ArraySplit):
+        return split.ids
+    ids = split.batches(1000).map(as_written(lambda ids, *_: ids))
+    return np.concatenate(list(ids.as_numpy_iterator())).astype("S")
+
+
 def split_positions(
     ids: np.ndarray, split_seed: int, num_first: int
 ) -> tuple[np.ndarray, np.ndarray]:

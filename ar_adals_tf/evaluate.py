@@ -132,7 +132,7 @@ def _shift(
 
     types = FLAGS.shift_types or list(types_of(split.dataset))
     severities = [int(s) for s in FLAGS.severities]
-    name, split = _part("shift", split)
+    name, split = _folder("shift"), _part(split)
     source = find_source(
         split,
         FLAGS.shift_source,
@@ -174,8 +174,7 @@ def _ood(
     from ar_adals_tf.files import read_json
     from ar_adals_tf.ood import evaluate_ood
 
-    limit = FLAGS.limit_examples
-    name = f"ood-first-{limit}" if FLAGS.run_dir and limit else "ood"
+    limit, name = FLAGS.limit_examples, _folder("ood")
     found = evaluate_ood(
         predict,
         predictions,
@@ -206,18 +205,18 @@ def _attacks(
     from ar_adals_tf import attacked, runs
     from ar_adals_tf.training import describe
 
-    folder_name, part = _part("attacked", split)
+    part = _part(split)
     found = attacked.evaluate_attacks(
         models,
         part,
         predictions.first(len(part)),
-        folder / folder_name,
+        folder / _folder("attacked"),
         FLAGS.attacks,
         attacked.parse_epsilons(FLAGS.epsilons, FLAGS.attacks),
         own_index=runs.own_test_index(folder, models[0]) if len(models) == 1 else None,
         **common,
     )
-    _keep(folder, _part("attacks", split)[0], found)
+    _keep(folder, _folder("attacks"), found)
     for name, by_epsilon in found["by_attack"].items():
         for epsilon, measures in by_epsilon.items():
             if epsilon != "0":
@@ -239,7 +238,7 @@ def _footprint(
     from ar_adals_tf.footprint import CALIBRATION_IMAGES, TITLES, measure_footprint
     from ar_adals_tf.training import describe
 
-    name, part = _part("footprint", split)
+    name, part = _folder("footprint"), _part(split)
     images = next(iter(train.batches(CALIBRATION_IMAGES)))[1].numpy()
     clean = predictions.first(len(part))
     found = measure_footprint(
@@ -264,17 +263,19 @@ def _keep(folder: Path, name: str, found: dict[str, Any]) -> None:
     write_json(path, read_json(path) | {name: found})
 
 
-def _part(name: str, split: Any) -> tuple[str, Any]:
-    """Return where results go and what they are of: the split, or its beginning."""
-    if not (FLAGS.run_dir and FLAGS.limit_examples):
-        return name, split
+def _folder(name: str) -> str:
+    """Return where results go; those of a quick look lie apart from a run's own."""
     limit = FLAGS.limit_examples
-    return f"{name}-first-{limit}", _first(split, limit)
+    return f"{name}-first-{limit}" if FLAGS.run_dir and limit else name
 
 
-def _first(split: Any, limit: int) -> Any:
+def _part(split: Any) -> Any:
+    """Return the images to be measured: the split, or its beginning."""
     from ar_adals_tf.datasets import ArraySplit
 
+    limit = FLAGS.limit_examples
+    if not (FLAGS.run_dir and limit):
+        return split
     if not isinstance(split, ArraySplit):
         raise InputError(
             "--limit_examples with --run_dir does not work on streamed images; train "

@@ -26,6 +26,7 @@ from ar_adals_tf.report_parts import (
     cell_of,
     in_words,
     kind_of,
+    level_gaps,
     seed_words,
     slug,
     with_twins,
@@ -224,7 +225,7 @@ def figure_1(studies: Sequence[Study]) -> Picture:
     measures, variance, gaps = {}, {}, []
     for of in studies:
         group = of.group("vanilla")
-        gaps += [*_level_gaps(of), *_absent(of, {"vanilla": group})]
+        gaps += [*level_gaps(of), *_absent(of, {"vanilla": group})]
         if group is None or of.index is None:
             continue
         levels, count = of.levels
@@ -262,7 +263,7 @@ def figure_1(studies: Sequence[Study]) -> Picture:
 def figure_2(of: Study) -> list[Picture]:
     """Draw label smoothing against AR-AdaLS by level, and the ECE of three methods."""
     groups = {key: of.group(key) for key in ("vanilla", "ls", "ar_adals")}
-    gaps = [*_level_gaps(of), *_absent(of, groups)]
+    gaps = [*level_gaps(of), *_absent(of, groups)]
     panels, ece = {}, {}
     if of.index is not None:
         levels, count = of.levels
@@ -341,9 +342,7 @@ def figure_5(of: Study) -> list[Picture]:
     """Draw the entropy on usual and on foreign images, a picture a foreign dataset."""
     caption = figures.CAPTIONS["entropy_histograms"]
     wanted = [g for k in ("vanilla", "ls", "adals", "ar_adals") if (g := of.group(k))]
-    names = list(
-        dict.fromkeys(n for run in of.runs for n in run.metrics.get("ood", {}))
-    )
+    names = _foreign_names(of)
     if not names:
         other = "svhn_cropped" if of.dataset == "cifar100" else "cifar100"
         commands = [
@@ -526,9 +525,7 @@ def more(of: Study) -> Table:
 
 def foreign_scores(of: Study) -> Table:
     """Return how well the entropy tells foreign images."""
-    names = list(
-        dict.fromkeys(n for run in of.runs for n in run.metrics.get("ood", {}))
-    )
+    names = _foreign_names(of)
     rows = []
     for name in names:
         for group in with_twins(of.groups):
@@ -649,6 +646,11 @@ _ENSEMBLES = (
     "ensemble_of_ar_adals",
     "ar_adals_of_ensemble",
 )
+
+
+def _foreign_names(of: Study) -> list[str]:
+    """Return the foreign datasets that some run was measured on."""
+    return list(dict.fromkeys(n for run in of.runs for n in run.metrics.get("ood", {})))
 
 
 def _every_method(of: Study) -> list[str]:
@@ -787,18 +789,6 @@ def _seed_gaps(of: Study) -> tuple[Gap, ...]:
     names = in_words([group.label for group in alone])
     what = f"the variance needs two or more seeds (the paper has five); one of {names}"
     return (Gap(f"{of.title}: {what}", commands),)
-
-
-def _level_gaps(of: Study) -> list[Gap]:
-    if of.index is not None:
-        return []
-    return [
-        Gap(
-            f"{of.title}: no robustness index of the test images lies beside the "
-            "runs; a run of AR-AdaLS makes it",
-            (study.train_command(of.dataset, "ar_adals", of.runs[0]),),
-        )
-    ]
 
 
 def _boxes(of: Study, name: str, wanted: Sequence[str], measure: str) -> Picture:

@@ -25,7 +25,7 @@ from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictions
 from ar_adals_tf.files import atomic_write, writable_folder
-from ar_adals_tf.outputs import ensemble_logits_fn, logits_fn
+from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.quiet import quiet_libraries
 from ar_adals_tf.runs import load_model
@@ -198,11 +198,8 @@ def lite_logits(files: Sequence[str | Path]) -> _Predict:
     members = [_interpreter(file) for file in files]
 
     def predict(images: np.ndarray) -> np.ndarray:
-        logits = np.stack([_invoke(member, images) for member in members])
-        if len(members) == 1:
-            return logits[0]
-        logs = tf.nn.log_softmax(logits)
-        return (tf.reduce_logsumexp(logs, axis=0) - np.log(len(members))).numpy()
+        logits = [_invoke(member, images) for member in members]
+        return logits[0] if len(members) == 1 else average_logits(logits).numpy()
 
     return predict
 

@@ -113,11 +113,17 @@ def ensemble_logits_fn(
     if len(members) == 1:
         return members[0]
 
-    def averaged(inputs: Any) -> tf.Tensor:
-        logs = tf.stack([tf.nn.log_softmax(member(inputs)) for member in members])
-        return tf.reduce_logsumexp(logs, axis=0) - math.log(len(members))
+    return lambda inputs: average_logits([member(inputs) for member in members])
 
-    return averaged
+
+def average_logits(logits: Sequence[Any]) -> tf.Tensor:
+    """Return the logarithm of the mean of the members' probabilities.
+
+    Args:
+        logits: One `(batch, Z)` a member.
+    """
+    logs = tf.nn.log_softmax(tf.stack(logits))
+    return tf.reduce_logsumexp(logs, axis=0) - math.log(len(logits))
 
 
 def probabilities_fn(

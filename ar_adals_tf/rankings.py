@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from scipy import special
 
-from ar_adals_tf.datasets import Split
+from ar_adals_tf.datasets import Split, example_ids
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import Predictor
@@ -46,8 +46,7 @@ def ranking(
         >>> index.levels(10)      # 0 for the least confident tenth
     """
     if kind == "random":
-        batches = split.batches(1000).map(lambda ids, *_: ids)
-        ids = np.concatenate(list(batches.as_numpy_iterator())).astype("S")
+        ids = example_ids(split)
         key = [seed, zlib.crc32(split.name.encode())]
         scores = np.random.default_rng(key).random(len(ids))
     elif kind in ("confidence", "loss") and model is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ar_adals_tf.study import Group, mean_and_spread
+from ar_adals_tf.study import Group, Study, mean_and_spread, train_command
 
 
 @dataclass(frozen=True)
@@ -216,3 +216,14 @@ def seed_words(groups: Sequence[Group]) -> str:
         return "One seed each, so no spread is known."
     words = f"Mean ± standard deviation over {in_words(counts)} seeds"
     return f"{words} (one seed has no spread)." if counts[0] == 1 else f"{words}."
+
+
+def level_gaps(of: Study) -> tuple[Gap, ...]:
+    """Return the gap of a missing robustness index, if it is missing."""
+    if of.index is not None:
+        return ()
+    what = (
+        f"{of.title}: no robustness index of the test images lies beside the runs; a "
+        "run of AR-AdaLS makes it"
+    )
+    return (Gap(what, (train_command(of.dataset, "ar_adals", of.runs[0]),)),)

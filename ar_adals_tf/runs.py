@@ -151,17 +151,23 @@ def compute_index(
     return index
 
 
+def test_index_paths(folder: str | Path) -> list[Path]:
+    """Return the test images' indexes in a run, the paper's CW-L2 before others."""
+    return sorted(
+        (Path(folder) / "robustness").glob("*/test.npz"),
+        key=lambda path: (path.parent.name.split(",")[0] != "cw", str(path)),
+    )
+
+
 def find_test_index(config: Config) -> RobustnessIndex | None:
     """Return the vanilla model's index of the test images, if there is one.
 
     A run that needs no index itself shares the one of the runs beside it.
     """
-    folder = Path(config.vanilla().output_dir) / "robustness"
-    paths = sorted(folder.glob("*/test.npz"))
+    folder = Path(config.vanilla().output_dir)
+    paths = test_index_paths(folder)
     if config.attack:
-        paths = [
-            index_path(folder.parent, config.attack, config.attack_settings, "test")
-        ]
+        paths = [index_path(folder, config.attack, config.attack_settings, "test")]
     return RobustnessIndex.load(paths[0]) if paths and paths[0].exists() else None
 
 
@@ -171,12 +177,8 @@ def own_test_index(run: str | Path, model: keras.Model) -> RobustnessIndex | Non
     It lies in the run as a vanilla model's does (see `index_path`); one by the paper's
     CW-L2 comes before others, and one of another model does not count.
     """
-    paths = sorted(
-        (Path(run) / "robustness").glob("*/test.npz"),
-        key=lambda path: (path.parent.name.split(",")[0] != "cw", str(path)),
-    )
     wanted = digest_model(model)
-    for path in paths:
+    for path in test_index_paths(run):
         index = RobustnessIndex.load(path)
         if index.metadata.get("model_digest") == wanted:
             return index

@@ -19,9 +19,6 @@ import tensorflow as tf
 from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
 
-#: Values of `--strategy`.
-STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
-
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -41,9 +38,8 @@ def choose(
     share their folders (a network disk, say); only the first of them writes.
 
     Args:
-        name: One of `STRATEGIES`. `mirrored`: all GPUs of this machine.
-            `multi_worker`: the machines that the environment variable TF_CONFIG lists.
-            `tpu`: a TPU.
+        name: `none`; `mirrored`: all GPUs of this machine; `multi_worker`: the
+            machines that the environment variable TF_CONFIG lists; `tpu`: a TPU.
         cpu_replicas: Of `mirrored` without a GPU: into how many devices to divide the
             processor, to try it out.
         tpu: Name or address of the TPU; empty where this machine has it.
@@ -70,7 +66,7 @@ def choose(
     }
     if name not in makers:
         raise InputError(
-            f"--strategy must be one of {', '.join(STRATEGIES)}; received {name!r}"
+            f"--strategy must be one of {', '.join(makers)}; received {name!r}"
         )
     strategy = _chosen = makers[name]()
     if num_workers(strategy) > 1:

@@ -24,6 +24,7 @@ from ar_adals_tf.files import read_json
 from ar_adals_tf.methods import METHODS
 from ar_adals_tf.recipes import RECIPES
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.runs import test_index_paths
 from ar_adals_tf.shift import set_path
 from ar_adals_tf.temperature import apply_temperature
 
@@ -567,11 +568,7 @@ def _find_index(runs: Sequence[Run]) -> tuple[RobustnessIndex | None, Path | Non
     ]
     beside = [run.folder.parent / f"{run.dataset}-vanilla-0" for run in runs]
     for folder in dict.fromkeys([*vanilla, *said, *beside]):
-        paths = sorted(
-            (folder / "robustness").glob("*/test.npz"),
-            key=lambda path: (path.parent.name.split(",")[0] != "cw", str(path)),
-        )
-        for path in paths:
+        for path in test_index_paths(folder):
             index = RobustnessIndex.load(path)
             if not len(index.missing(runs[0].predictions.ids)):
                 return index, path

@@ -214,9 +214,8 @@ def _without_selection(
         config.selection_examples
     )
     if "validation" in own:
-        batches = parts["validation"].batches(1000).map(lambda ids, *_: ids)
-        ids = np.concatenate(list(batches.as_numpy_iterator()))
-        own["validation"] = own["validation"].subset(ids.astype("S"))
+        ids = datasets.example_ids(parts["validation"])
+        own["validation"] = own["validation"].subset(ids)
     return parts, own
 
 

@@ -16,10 +16,9 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, augmentation
+from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, augmentation, hardware
 from ar_adals_tf.datasets import ArraySplit, DatasetInfo
 from ar_adals_tf.join import soft_labels
-from benchmarks import hardware
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 50_000, "How many images an epoch.", lower_bound=256)

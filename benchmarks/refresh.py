@@ -23,12 +23,17 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, attacks, datasets
+from ar_adals_tf import (
+    AdaptiveLabelSmoothing,
+    RobustnessIndex,
+    attacks,
+    datasets,
+    hardware,
+)
 from ar_adals_tf.config import Config
 from ar_adals_tf.fitting import build_model
 from ar_adals_tf.join import soft_labels
 from ar_adals_tf.robustness import agreement
-from benchmarks import hardware
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")

@@ -22,12 +22,12 @@ from ar_adals_tf import (
     ExpectedCalibrationError,
     RobustnessIndex,
     datasets,
+    hardware,
     models,
 )
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.join import soft_labels
 from ar_adals_tf.recipes import RECIPES
-from benchmarks import hardware
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
