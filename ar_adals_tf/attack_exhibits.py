@@ -104,9 +104,9 @@ def study_table(of: Study) -> Table:
         else ""
     )
     beside = (
-        "Beside: the study's figures, for its own training. It does not say at which "
-        f"strength its columns are: {epsilon:g}/255 is ours, as are PGD's step size "
-        "and random start; the other strengths follow below. "
+        "Beside: the study's figures, for its own training and with ECE over 10 bins. "
+        "Its text does not say at which strength its columns are: "
+        f"{epsilon:g}/255 is ours; the other strengths follow below. "
         if any(cell.paper is not None for row in rows for cell in row.cells)
         else ""
     )

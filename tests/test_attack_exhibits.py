@@ -140,7 +140,8 @@ def test_every_strength_has_a_column(report, runs):
 
 def test_captions_say_what_is_ours(of):
     caption = attack_exhibits.study_table(of).caption
-    assert "It does not say at which strength its columns are: 8/255 is ours" in caption
+    assert "does not say at which strength its columns are: 8/255 is ours" in caption
+    assert "the study's figures, for its own training and with ECE over 10" in caption
     assert "PGD, 10 steps of epsilon / 4 from a random start" in caption
     assert "120 test images, ECE over 15 bins" in caption
 
