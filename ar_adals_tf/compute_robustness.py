@@ -33,13 +33,13 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Compute the index that the flags describe."""
-    from ar_adals_tf import attacks, training
+    from ar_adals_tf import attacks, runs
     from ar_adals_tf.files import remove, writable_folder
     from ar_adals_tf.robustness import RobustnessIndex
 
     if not FLAGS.model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
-    model = training.load_model(FLAGS.model_file)
+    model = runs.load_model(FLAGS.model_file)
     source = _source()
     settings = command_line.attack_settings()
     if FLAGS.dry_run:

@@ -60,7 +60,7 @@ def main() -> None:
     division = (FLAGS.split_seed, FLAGS.validation_examples)
     if FLAGS.run_dir:
         folder = Path(FLAGS.run_dir)
-        config = training.saved_config(folder)
+        config = runs.saved_config(folder)
         if FLAGS.data_dir:
             config = dataclasses.replace(config, data_dir=FLAGS.data_dir)
         num_levels = config.num_levels or num_levels
@@ -69,10 +69,10 @@ def main() -> None:
         data_dir = config.data_dir
         division = (config.split_seed, config.validation_examples)
         split = training.load_splits(config, ("test",))["test"]
-        model_file, title = folder, training.title(config)
+        model_file, title = folder, config.title
         models = runs.load_models(folder)
         temperature = evaluation.saved_temperature(folder)
-        index = training.find_test_index(config)
+        index = runs.find_test_index(config)
     else:
         if not FLAGS.output_dir:
             raise InputError(
@@ -81,7 +81,7 @@ def main() -> None:
         folder = writable_folder(FLAGS.output_dir, "--output_dir")
         split = command_line.load_splits("test")["test"]
         model_file, title = Path(FLAGS.model_file), Path(FLAGS.model_file).stem
-        models = [training.load_model(model_file)]
+        models = [runs.load_model(model_file)]
         index, temperature = None, None
     if FLAGS.robustness_index:
         index = RobustnessIndex.load(FLAGS.robustness_index)

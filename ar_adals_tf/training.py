@@ -13,7 +13,7 @@ from ar_adals_tf.config import LEVELS_FROM, Config
 from ar_adals_tf.datasets import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
-from ar_adals_tf.fitting import Fitted, build_model, fit
+from ar_adals_tf.fitting import Fitted, fit
 from ar_adals_tf.methods import METHODS
 from ar_adals_tf.robustness import RobustnessIndex, versions
 from ar_adals_tf.runs import (
@@ -26,22 +26,6 @@ from ar_adals_tf.runs import (
     member_folders,
     saved_config,
 )
-
-__all__ = [
-    "build_model",
-    "describe",
-    "describe_all",
-    "find_test_index",
-    "index_path",
-    "is_finished",
-    "level_indexes",
-    "load_model",
-    "load_splits",
-    "saved_config",
-    "title",
-    "train",
-    "vanilla_indexes",
-]
 
 Splits = Mapping[str, Split]
 
@@ -80,7 +64,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     # Written before training, so that an interrupted run knows what it is.
     about = {"versions": versions(), "strategy": strategies.describe()}
     write_json(run / "config.json", config.as_dict() | about)
-    say(f"training {title(config)} on {config.dataset} in {run}")
+    say(f"training {config.title} on {config.dataset} in {run}")
     if config.ensemble_size > 1 and not config.is_joint:
         for member in config.members():
             train(member, splits)
@@ -91,7 +75,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
         _save_models(config, run, fitted)
     metrics = _measure_and_write(config, run, splits, indexes.get("test"), fitted)
     remove(run / "checkpoint.npz")
-    say(describe_all(title(config), metrics))
+    say(describe_all(config.title, metrics))
     return run
 
 
@@ -117,11 +101,6 @@ def describe(clean: Mapping[str, Any]) -> str:
         f"({clean['num_bins']} bins), NLL {clean['nll']:.3f}, "
         f"Brier {clean['brier']:.3f}"
     ).replace("%", " %")
-
-
-def title(config: Config) -> str:
-    """Return what people call a run."""
-    return config.title
 
 
 def load_splits(
@@ -260,7 +239,7 @@ def _measure_and_write(
             [[row[f"p/{r}"] for r in levels] for row in fitted.history]
         )
     evaluation.write_results(
-        run, predictions, metrics, title(config), p_by_epoch, config.refresh_epochs
+        run, predictions, metrics, config.title, p_by_epoch, config.refresh_epochs
     )
     return metrics
 

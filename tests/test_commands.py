@@ -24,7 +24,7 @@ from ar_adals_tf import command_line, datasets, robustness
 from ar_adals_tf.config import Config
 from ar_adals_tf.methods import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.training import load_model
+from ar_adals_tf.runs import load_model
 
 ROOT = Path(__file__).parents[1]
 OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf import training
 from ar_adals_tf.config import Config
+from ar_adals_tf.fitting import build_model
 from ar_adals_tf.join import soft_labels
 from ar_adals_tf.methods import METHODS, make_smoothing
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.training import build_model, load_model, load_splits, train
+from ar_adals_tf.runs import load_model, saved_config
+from ar_adals_tf.training import load_splits, train
 
 FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {
@@ -136,7 +137,7 @@ def test_history_follows_algorithm_1(method, runs):
 def test_history_ends_at_what_the_saved_model_does(method, runs):
     """The last row's measures are model.keras's on the validation images, by NumPy."""
     run = runs[method]
-    config = training.saved_config(run)
+    config = saved_config(run)
     split = load_splits(config, ("validation",))["validation"]
     logits = load_model(run / "model.keras").predict(
         split.images / np.float32(255), verbose=0

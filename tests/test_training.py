@@ -24,11 +24,12 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf import datasets, files, fitting, training
+from ar_adals_tf import datasets, files, fitting, runs, training
 from ar_adals_tf.config import Config
 from ar_adals_tf.datasets import DATASETS, ArraySplit
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.training import load_model, train
+from ar_adals_tf.runs import load_model
+from ar_adals_tf.training import train
 
 VANILLA = "fashion_mnist_small-vanilla-0"
 FLAGS = {
@@ -273,7 +274,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_other_weights(
     assert_same(train(make_config(tmp_path / "same")), reference)
     split = training.load_splits(make_config(tmp_path))["train"]
     kernels = [
-        training.build_model(make_config(tmp_path, seed=seed), split).get_weights()[0]
+        fitting.build_model(make_config(tmp_path, seed=seed), split).get_weights()[0]
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(kernels[0], kernels[1])
@@ -436,7 +437,7 @@ def test_config_json_holds_every_setting_and_the_versions(finished):
     for package in ("tensorflow", "keras", "numpy", "tensorflow-datasets"):
         assert saved["versions"][package] == version(package)
     assert saved["strategy"] == {"name": "none", "replicas": 1, "workers": 1}
-    assert training.saved_config(finished).as_dict() == {n: saved[n] for n in fields}
+    assert runs.saved_config(finished).as_dict() == {n: saved[n] for n in fields}
 
 
 def test_metrics_follow_from_the_predictions(finished):
@@ -528,14 +529,14 @@ def test_tensorboard_shows_the_history(finished):
 
 def test_a_finished_run_is_left_as_it_is(finished, capsys):
     before = snapshot(finished.parent)
-    train(training.saved_config(finished))
+    train(runs.saved_config(finished))
     assert f"{finished} is finished already; nothing to do." in capsys.readouterr().out
     assert snapshot(finished.parent) == before
 
 
 def test_another_setting_in_the_same_folder_is_refused(finished, tmp_path):
     """Of a finished run, of an interrupted one, and of the vanilla run beside it."""
-    config = training.saved_config(finished)
+    config = runs.saved_config(finished)
     before = snapshot(finished.parent)
     with pytest.raises(InputError, match=r"\(epochs is 4 here, 3 there\).*another --o"):
         train(dataclasses.replace(config, epochs=4))
@@ -549,7 +550,7 @@ def test_another_setting_in_the_same_folder_is_refused(finished, tmp_path):
     interrupted.mkdir()
     shutil.copy(finished / "config.json", interrupted)
     moved = dataclasses.replace(config, output_dir=str(interrupted), seed=7)
-    assert not training.is_finished(moved, interrupted)  # no epoch is lost
+    assert not runs.is_finished(moved, interrupted)  # no epoch is lost
     (interrupted / "checkpoint.npz").touch()
     with pytest.raises(InputError, match="seed is 7 here, 0 there"):
         train(moved)
@@ -576,7 +577,7 @@ def beside_vanilla(finished, tmp_path):
     path.write_text(
         path.read_text().replace('"deterministic": true', '"deterministic": false')
     )
-    config = training.saved_config(finished)
+    config = runs.saved_config(finished)
     return dataclasses.replace(
         config, output_dir=str(tmp_path / "run"), deterministic=False, verbose=False
     )
@@ -654,7 +655,7 @@ def test_too_many_levels_are_refused_and_the_folder_stays_free(
     many = dataclasses.replace(beside_vanilla, num_levels=201)
     with pytest.raises(InputError, match="between 1 and the 200 images.*received 201"):
         train(many)
-    assert not training.is_finished(beside_vanilla, tmp_path / "run")
+    assert not runs.is_finished(beside_vanilla, tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
@@ -669,7 +670,7 @@ def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
 @pytest.mark.parametrize("content", ["{}", "[]", '"text"', "", "\0"])
 def test_a_run_directory_with_a_strange_config_is_refused(content, tmp_path):
     with pytest.raises(InputError, match="is no run directory"):
-        training.saved_config(tmp_path)
+        runs.saved_config(tmp_path)
     overwrite(tmp_path / "config.json", content)
     with pytest.raises(InputError, match="config.json"):
-        training.saved_config(tmp_path)
+        runs.saved_config(tmp_path)
