@@ -4,42 +4,27 @@ The names for use in one's own Keras code; the commands are
 `python -m ar_adals_tf.train`, `.compute_robustness` and `.evaluate`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ar_adals_tf.version import __version__
+from ar_adals_tf.lazy import lazy_names
+from ar_adals_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ar_adals_tf.callbacks import ARAdaLS
-    from ar_adals_tf.join import RobustnessLevels, soft_labels
-    from ar_adals_tf.metrics import ExpectedCalibrationError
-    from ar_adals_tf.robustness import RobustnessIndex
-    from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+    from ar_adals_tf.callbacks import ARAdaLS as ARAdaLS
+    from ar_adals_tf.metrics import ExpectedCalibrationError as ExpectedCalibrationError
+    from ar_adals_tf.pipeline import RobustnessLevels as RobustnessLevels
+    from ar_adals_tf.pipeline import soft_labels as soft_labels
+    from ar_adals_tf.robustness import RobustnessIndex as RobustnessIndex
+    from ar_adals_tf.smoothing import AdaptiveLabelSmoothing as AdaptiveLabelSmoothing
 
-__all__ = [
-    "ARAdaLS",
-    "AdaptiveLabelSmoothing",
-    "ExpectedCalibrationError",
-    "RobustnessIndex",
-    "RobustnessLevels",
-    "__version__",
-    "soft_labels",
-]
-
-_HOME = {
-    "ARAdaLS": "callbacks",
-    "AdaptiveLabelSmoothing": "smoothing",
-    "ExpectedCalibrationError": "metrics",
-    "RobustnessIndex": "robustness",
-    "RobustnessLevels": "join",
-    "soft_labels": "join",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `--help` needs no TensorFlow."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "callbacks": ["ARAdaLS"],
+        "metrics": ["ExpectedCalibrationError"],
+        "pipeline": ["RobustnessLevels", "soft_labels"],
+        "robustness": ["RobustnessIndex"],
+        "smoothing": ["AdaptiveLabelSmoothing"],
+        "version": ["__version__"],
+    },
+)

@@ -9,18 +9,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.calibration import (
+from ar_adals_tf.calibration.measures import (
     DEFAULT_NUM_BINS,
     SMALLEST_PROBABILITY,
     confidence_calibration_error,
 )
+from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
+from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_json, write_json
-from ar_adals_tf.join import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.outputs import num_classes, probabilities_fn
+from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from ar_adals_tf.strategies import Replicas, everyones, map_share, unsynchronised
 
 
 class ARAdaLS(keras.callbacks.Callback):

@@ -318,7 +318,7 @@ def training_config(**other: Any) -> Any:
     Args:
         **other: What stands instead of a flag.
     """
-    from ar_adals_tf.config import Config
+    from ar_adals_tf.experiment.config import Config
 
     names = (
         *("seed", "split_seed", "output_dir", "vanilla_dir", "data_dir", "model"),
@@ -387,14 +387,15 @@ def run(main: Callable[[], None]) -> None:
 @contextmanager
 def _strategy() -> Iterator[None]:
     """Work by the strategy of the flags; of several workers one speaks for all."""
-    from ar_adals_tf import files, strategies
+    from ar_adals_tf import files
+    from ar_adals_tf.distribution.strategy import choose, lost_workers_named
 
     if "strategy" not in FLAGS:
         yield
         return
-    strategies.choose(FLAGS.strategy, FLAGS.cpu_replicas, FLAGS.tpu)
+    choose(FLAGS.strategy, FLAGS.cpu_replicas, FLAGS.tpu)
     with (
-        strategies.lost_workers_named(),
+        lost_workers_named(),
         open(os.devnull, "w") as nowhere,
         redirect_stdout(sys.stdout if files.writes() else nowhere),
     ):

@@ -38,13 +38,16 @@ def main() -> None:
     if FLAGS.output_file:
         names = [str(i.metadata.get("attack", "index")) for i in (first, second)]
         figures.save(
-            figures.level_agreement(found.table, names[0], names[1]), FLAGS.output_file
+            figures.draw_level_agreement(found.table, names[0], names[1]),
+            FLAGS.output_file,
         )
         print(f"drawn into {FLAGS.output_file}")
 
 
 flags.DEFINE_list("indexes", None, "Two index files, separated by a comma.")
+
 flags.DEFINE_integer("num_levels", 10, "Number R of robustness levels.", lower_bound=1)
+
 flags.DEFINE_string("output_file", None, "A picture to draw, .png, .pdf or .svg.")
 
 if __name__ == "__main__":

@@ -33,13 +33,14 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Compute the index that the flags describe."""
-    from ar_adals_tf import attacks, runs
+    from ar_adals_tf import attacks
+    from ar_adals_tf.experiment.runs import load_model
     from ar_adals_tf.files import remove, writable_folder
     from ar_adals_tf.robustness import RobustnessIndex
 
     if not FLAGS.model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
-    model = runs.load_model(FLAGS.model_file)
+    model = load_model(FLAGS.model_file)
     source = _source()
     settings = command_line.attack_settings()
     if FLAGS.dry_run:
@@ -103,7 +104,7 @@ def _time_a_few(
     model: Any, source: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[float, int]:
     """Attack one batch to compile and a second one to measure."""
-    from ar_adals_tf.attacks import prepare
+    from ar_adals_tf.attacks.table import prepare
 
     images = source["images"]
     if hasattr(images, "batches"):
@@ -132,15 +133,23 @@ def _duration(seconds: float) -> str:
 
 
 command_line.define_data_flags()
+
 command_line.define_strategy_flags()
+
 command_line.define_attack_flags()
+
 flags.DEFINE_string("model_file", None, "The .keras file of the model to attack.")
+
 flags.DEFINE_enum(
     "split", "train", ["train", "validation", "test"], "Which images of the dataset."
 )
+
 flags.DEFINE_string("arrays", None, "An .npz file of images, instead of a dataset.")
+
 flags.DEFINE_string("output_file", None, "The index to write, an .npz file.")
+
 flags.DEFINE_bool("dry_run", False, "Only say how long it will take.")
+
 flags.adopt_module_key_flags(command_line)
 
 if __name__ == "__main__":

@@ -43,10 +43,22 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Evaluate what the flags name."""
-    from ar_adals_tf import attacked, evaluation, runs, training
+    from ar_adals_tf.evaluation import under_attack
+    from ar_adals_tf.evaluation.measures import measure, saved_temperature
+    from ar_adals_tf.evaluation.predictions import Predictor
+    from ar_adals_tf.evaluation.results import describe_run, write_results
+    from ar_adals_tf.experiment.runs import (
+        digest_run,
+        find_test_index,
+        load_model,
+        load_models,
+        member_folders,
+        saved_config,
+    )
     from ar_adals_tf.files import read_json, writable_folder
     from ar_adals_tf.outputs import num_classes
     from ar_adals_tf.robustness import RobustnessIndex
+    from ar_adals_tf.training.run import load_splits
 
     if bool(FLAGS.run_dir) == bool(FLAGS.model_file):
         raise InputError(
@@ -54,13 +66,13 @@ def main() -> None:
             + ("both" if FLAGS.run_dir else "neither")
         )
     if FLAGS.attacks:
-        attacked.parse_epsilons(FLAGS.epsilons, FLAGS.attacks)
+        under_attack.parse_epsilons(FLAGS.epsilons, FLAGS.attacks)
     num_levels, num_bins = 10, FLAGS.num_bins
     data_dir = FLAGS.data_dir
     division = (FLAGS.split_seed, FLAGS.validation_examples)
     if FLAGS.run_dir:
         folder = Path(FLAGS.run_dir)
-        config = runs.saved_config(folder)
+        config = saved_config(folder)
         if FLAGS.data_dir:
             config = dataclasses.replace(config, data_dir=FLAGS.data_dir)
         num_levels = config.num_levels or num_levels
@@ -68,11 +80,11 @@ def main() -> None:
             num_bins = config.num_bins
         data_dir = config.data_dir
         division = (config.split_seed, config.validation_examples)
-        split = training.load_splits(config, ("test",))["test"]
+        split = load_splits(config, ("test",))["test"]
         model_file, title = folder, config.title
-        models = runs.load_models(folder)
-        temperature = evaluation.saved_temperature(folder)
-        index = runs.find_test_index(config)
+        models = load_models(folder)
+        temperature = saved_temperature(folder)
+        index = find_test_index(config)
     else:
         if not FLAGS.output_dir:
             raise InputError(
@@ -81,7 +93,7 @@ def main() -> None:
         folder = writable_folder(FLAGS.output_dir, "--output_dir")
         split = command_line.load_splits("test")["test"]
         model_file, title = Path(FLAGS.model_file), Path(FLAGS.model_file).stem
-        models = [runs.load_model(model_file)]
+        models = [load_model(model_file)]
         index, temperature = None, None
     if FLAGS.robustness_index:
         index = RobustnessIndex.load(FLAGS.robustness_index)
@@ -91,14 +103,14 @@ def main() -> None:
             f"{model_file} tells {classes} classes apart, {split.dataset} has "
             f"{split.info.num_classes}; choose the model's own --dataset"
         )
-    predict = evaluation.Predictor(models)
+    predict = Predictor(models)
     predictions = predict(split)
-    metrics = evaluation.measure(predictions, num_bins, index, num_levels, temperature)
+    metrics = measure(predictions, num_bins, index, num_levels, temperature)
     if FLAGS.run_dir and (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json") | metrics
-    evaluation.write_results(folder, predictions, metrics, title)
-    print(training.describe_all(title, metrics))
-    common = {"identity": runs.digest(model_file), "temperature": temperature}
+    write_results(folder, predictions, metrics, title)
+    print(describe_run(title, metrics))
+    common = {"identity": digest_run(model_file), "temperature": temperature}
     if FLAGS.shift:
         _shift(predict, split, folder, num_bins, data_dir, division, common)
     if FLAGS.ood:
@@ -108,8 +120,8 @@ def main() -> None:
         _attacks(models, predictions, split, folder, common | by_level)
     if FLAGS.footprint:
         if FLAGS.run_dir:
-            files = [f / "model.keras" for f in runs.member_folders(config, folder)]
-            train = training.load_splits(config, ("train",))["train"]
+            files = [f / "model.keras" for f in member_folders(config, folder)]
+            train = load_splits(config, ("train",))["train"]
         else:
             files = [model_file]
             train = command_line.load_splits("train")["train"]
@@ -127,8 +139,8 @@ def _shift(
     division: tuple[int, int | None],
     common: dict[str, Any],
 ) -> None:
-    from ar_adals_tf.shift import evaluate_shift
-    from ar_adals_tf.shifted_data import find_source, types_of
+    from ar_adals_tf.datasets.corrupted import find_source, types_of
+    from ar_adals_tf.evaluation.shift import evaluate_shift
 
     types = FLAGS.shift_types or list(types_of(split.dataset))
     severities = [int(s) for s in FLAGS.severities]
@@ -171,8 +183,8 @@ def _ood(
     data_dir: str | None,
     common: dict[str, Any],
 ) -> None:
+    from ar_adals_tf.evaluation.ood import evaluate_ood
     from ar_adals_tf.files import read_json
-    from ar_adals_tf.ood import evaluate_ood
 
     limit, name = FLAGS.limit_examples, _folder("ood")
     found = evaluate_ood(
@@ -202,26 +214,28 @@ def _attacks(
     folder: Path,
     common: dict[str, Any],
 ) -> None:
-    from ar_adals_tf import attacked, runs
-    from ar_adals_tf.training import describe
+    from ar_adals_tf.attacks import bounded
+    from ar_adals_tf.evaluation import under_attack
+    from ar_adals_tf.evaluation.results import describe_measures
+    from ar_adals_tf.experiment.runs import own_test_index
 
     part = _part(split)
-    found = attacked.evaluate_attacks(
+    found = under_attack.evaluate_attacks(
         models,
         part,
         predictions.first(len(part)),
         folder / _folder("attacked"),
         FLAGS.attacks,
-        attacked.parse_epsilons(FLAGS.epsilons, FLAGS.attacks),
-        own_index=runs.own_test_index(folder, models[0]) if len(models) == 1 else None,
+        under_attack.parse_epsilons(FLAGS.epsilons, FLAGS.attacks),
+        own_index=own_test_index(folder, models[0]) if len(models) == 1 else None,
         **common,
     )
     _keep(folder, _folder("attacks"), found)
     for name, by_epsilon in found["by_attack"].items():
         for epsilon, measures in by_epsilon.items():
             if epsilon != "0":
-                title = f"{attacked.TITLES[name]} at {epsilon}/255"
-                print(f"{title}: {describe(measures)}")
+                title = f"{bounded.BOUNDED_TITLES[name]} at {epsilon}/255"
+                print(f"{title}: {describe_measures(measures)}")
     if len(models) > 1:
         print("attacked: the averaged probabilities of the ensemble")
 
@@ -235,8 +249,12 @@ def _footprint(
     folder: Path,
     measured: dict[str, Any],
 ) -> None:
-    from ar_adals_tf.footprint import CALIBRATION_IMAGES, TITLES, measure_footprint
-    from ar_adals_tf.training import describe
+    from ar_adals_tf.evaluation.footprint import (
+        CALIBRATION_IMAGES,
+        FORM_TITLES,
+        measure_footprint,
+    )
+    from ar_adals_tf.evaluation.results import describe_measures
 
     name, part = _folder("footprint"), _part(split)
     images = next(iter(train.batches(CALIBRATION_IMAGES)))[1].numpy()
@@ -250,9 +268,10 @@ def _footprint(
         peak = costs["peak_bytes"]
         memory = f"{peak / 1e6:.1f} MB" if peak is not None else "unknown"
         print(
-            f"{TITLES[form]}: {1000 * costs['seconds_per_image']:.3f} ms an image, "
+            f"{FORM_TITLES[form]}: "
+            f"{1000 * costs['seconds_per_image']:.3f} ms an image, "
             f"file {costs['file_bytes'] / 1e6:.2f} MB, memory {memory}; "
-            f"{describe(costs)}"
+            f"{describe_measures(costs)}"
         )
 
 
@@ -271,7 +290,7 @@ def _folder(name: str) -> str:
 
 def _part(split: Any) -> Any:
     """Return the images to be measured: the split, or its beginning."""
-    from ar_adals_tf.datasets import ArraySplit
+    from ar_adals_tf.datasets.splits import ArraySplit
 
     limit = FLAGS.limit_examples
     if not (FLAGS.run_dir and limit):
@@ -286,22 +305,32 @@ def _part(split: Any) -> Any:
 
 
 command_line.define_data_flags()
+
 command_line.define_strategy_flags()
+
 command_line.define_measure_flags()
+
 flags.DEFINE_string("run_dir", None, "A finished run directory.")
+
 flags.DEFINE_string("model_file", None, "Anyone's .keras file.")
+
 flags.DEFINE_string("output_dir", None, "Where --model_file's results go.")
+
 flags.DEFINE_string(
     "robustness_index", None, "Index of the test images, for measures by level."
 )
+
 flags.DEFINE_bool("shift", False, "Evaluate on corrupted test images as well.")
+
 flags.DEFINE_list(
     "shift_types",
     None,
     "Types of corruption, such as fog,contrast; the default is the paper's list for "
     "the dataset, for other datasets all of them.",
 )
+
 flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities, 1 to 5.")
+
 flags.DEFINE_enum(
     "shift_source",
     "auto",
@@ -310,24 +339,29 @@ flags.DEFINE_enum(
     "be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. generated: "
     "made here. auto: one of the first two if all of it is on disk, else made here.",
 )
+
 flags.DEFINE_list(
     "ood", None, "Foreign datasets, whose test images are predicted: cifar100,..."
 )
+
 flags.DEFINE_list(
     "attacks",
     None,
     "Evaluate under attacks as well: fgsm, pgd (10 steps of a quarter of the strength, "
     "random start), in the L-infinity norm, on the true label.",
 )
+
 flags.DEFINE_list(
     "epsilons", ["0", "4", "8", "12", "16"], "Strengths of --attacks, over 255."
 )
+
 flags.DEFINE_bool(
     "footprint",
     False,
     "Measure inference time, file size and memory as well, as float32 and quantised to "
     "int8, which writes footprint/int8.tflite.",
 )
+
 flags.adopt_module_key_flags(command_line)
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 
-def describe() -> str:
+def describe_hardware() -> str:
     """Return processor, threads, accelerator and versions in one line.
 
     Example:

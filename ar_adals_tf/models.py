@@ -25,6 +25,7 @@ from ar_adals_tf.errors import InputError
 Tensor: TypeAlias = keras.KerasTensor
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 

@@ -39,9 +39,9 @@ _CHECKED = 100  # images on which the reduced attack is held against the full on
 
 def main() -> None:
     """Run the whole job on the embedded images."""
-    from ar_adals_tf.config import Config
-    from ar_adals_tf.datasets import load
-    from ar_adals_tf.training import train
+    from ar_adals_tf.datasets.loading import load
+    from ar_adals_tf.experiment.config import Config
+    from ar_adals_tf.training.run import train
 
     started = time.perf_counter()
     folder = Path(FLAGS.output_dir)
@@ -74,19 +74,19 @@ def _fidelity(vanilla: Path, split: Any) -> str:
     import numpy as np
     from scipy.stats import spearmanr
 
-    from ar_adals_tf import runs
-    from ar_adals_tf.attacks import prepare
+    from ar_adals_tf.attacks.table import prepare
+    from ar_adals_tf.experiment.runs import index_path, load_model
     from ar_adals_tf.files import read_json, write_json
     from ar_adals_tf.robustness import RobustnessIndex
 
     path = vanilla / "robustness" / "fidelity.json"
     if not path.exists():
         index = RobustnessIndex.load(
-            runs.index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
+            index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
         )
         images = split.images[:_CHECKED].astype(np.float32) / np.float32(255)
         full = prepare(
-            "cw", runs.load_model(vanilla / "model.keras"), keep_adversarial=False
+            "cw", load_model(vanilla / "model.keras"), keep_adversarial=False
         )(images)
         reduced = index.distances[: len(images)]
         write_json(
@@ -108,29 +108,31 @@ def _fidelity(vanilla: Path, split: Any) -> str:
 
 def _measure(run: Path, split: Any) -> dict[str, Any]:
     """Complete a run's metrics by robustness level and under shift."""
-    from ar_adals_tf import evaluation, runs
+    from ar_adals_tf.evaluation.measures import measure, saved_temperature
+    from ar_adals_tf.evaluation.predictions import Predictions, run_predictor
+    from ar_adals_tf.evaluation.shift import evaluate_shift
+    from ar_adals_tf.experiment.runs import digest_run, find_test_index, saved_config
     from ar_adals_tf.files import read_json, write_json
-    from ar_adals_tf.shift import evaluate_shift
 
     metrics = read_json(run / "metrics.json")
     if "shift" in metrics:
         return metrics
-    config = runs.saved_config(run)
-    temperature = evaluation.saved_temperature(run)
-    metrics |= evaluation.measure(
-        evaluation.Predictions.load(run / "predictions.npz"),
+    config = saved_config(run)
+    temperature = saved_temperature(run)
+    metrics |= measure(
+        Predictions.load(run / "predictions.npz"),
         config.num_bins,
-        runs.find_test_index(config),
+        find_test_index(config),
         temperature=temperature,
     )
     metrics["shift"] = evaluate_shift(
-        evaluation.run_predictor(run),
+        run_predictor(run),
         split,
         run / "shift",
         CORRUPTIONS,
         num_bins=config.num_bins,
         temperature=temperature,
-        identity=runs.digest(run),
+        identity=digest_run(run),
     )
     write_json(run / "metrics.json", metrics)
     return metrics
@@ -138,7 +140,7 @@ def _measure(run: Path, split: Any) -> dict[str, Any]:
 
 def _table(metrics: dict[str, dict[str, Any]]) -> str:
     """Return the comparison as text."""
-    from ar_adals_tf.methods import METHODS as TITLES
+    from ar_adals_tf.methods.table import METHODS as TITLES
 
     any_run = next(iter(metrics.values()))
     shift, bins = any_run["shift"], any_run["clean"]["num_bins"]
@@ -163,7 +165,7 @@ def _table(metrics: dict[str, dict[str, Any]]) -> str:
 
 def _report(folder: Path) -> None:
     """Write the report of the runs and say where it is."""
-    from ar_adals_tf.page import write_report
+    from ar_adals_tf.reporting.page import write_report
 
     page = write_report(
         [folder / method for method in METHODS],
@@ -180,8 +182,11 @@ def _report(folder: Path) -> None:
 
 
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")
+
 flags.DEFINE_integer("seed", 0, "Initial weights and shuffling.", lower_bound=0)
+
 flags.DEFINE_integer("epochs", None, "Number of epochs; the default is 20.", 1)
+
 flags.DEFINE_integer(
     "limit_examples", None, "At most so many images of every split.", lower_bound=20
 )

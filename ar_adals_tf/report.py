@@ -20,7 +20,7 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Report on the runs that the flags name."""
-    from ar_adals_tf.page import write_report
+    from ar_adals_tf.reporting.page import write_report
 
     started = time.perf_counter()
     page = write_report(FLAGS.runs or [], FLAGS.output_dir)
@@ -28,6 +28,7 @@ def main() -> None:
 
 
 flags.DEFINE_list("runs", None, "Finished run directories, separated by commas.")
+
 flags.DEFINE_string("output_dir", "report", "Where the report goes.")
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +13,19 @@ import keras
 import numpy as np
 from scipy import stats
 
-from ar_adals_tf.attacks import attack_settings, prepare
-from ar_adals_tf.attacks.engine import Runner
-from ar_adals_tf.datasets import ArraySplit, Split
+from ar_adals_tf.attacks.runner import Runner
+from ar_adals_tf.attacks.table import attack_settings, prepare
+from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.digests import digest_examples, digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
 from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.version import versions
 
 _FORMAT = 1
+
 _SHARD = 4096  # images attacked between two saves; also bounds the memory
+
 _READ = 256  # images read at once; a shard is a multiple of it
 
 
@@ -346,18 +348,6 @@ def agreement(
         float((apart <= 1).mean()),
         table,
     )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what results depend on."""
-    names = ("ar_adals_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 _WHAT = {

@@ -43,8 +43,9 @@ _AXES = {
 
 def main() -> None:
     """Train and compare what the flags say."""
-    from ar_adals_tf import figures, training
+    from ar_adals_tf import figures
     from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
+    from ar_adals_tf.training.run import load_splits, train
 
     param = FLAGS.param or default_param(FLAGS.method)
     values = FLAGS.values or paper_values(FLAGS.dataset, FLAGS.method, param)
@@ -58,10 +59,10 @@ def main() -> None:
     }
     _check_used(param, configs)
     writable_folder(folder, "--output_dir")
-    splits = training.load_splits(base)
+    splits = load_splits(base)
     images = "selection" if base.selection_examples else "validation"
     rows = {
-        value: read_json(training.train(config, splits) / "metrics.json")[images]
+        value: read_json(train(config, splits) / "metrics.json")[images]
         for value, config in configs.items()
     }
     chosen = choose({value: row["ece"] for value, row in rows.items()})
@@ -71,7 +72,7 @@ def main() -> None:
     )
     with atomic_write(folder / "chosen.cfg") as aside:
         aside.write_text(_flagfile(param, chosen, rows[chosen]["ece"], images))
-    figure = figures.over_setting(
+    figure = figures.draw_over_setting(
         [float(v) for v in rows],
         {"ECE": [row["ece"] for row in rows.values()]},
         xlabel=_AXES[param],
@@ -91,7 +92,7 @@ def default_param(method: str) -> str:
     Raises:
         InputError: If there is none.
     """
-    from ar_adals_tf.methods import METHODS
+    from ar_adals_tf.methods.table import METHODS
 
     if METHODS[method].smoothed:
         return "label_smoothing"
@@ -207,13 +208,19 @@ def _flagfile(param: str, chosen: str, ece: float, images: str) -> str:
 
 
 command_line.define_data_flags()
+
 command_line.define_training_flags()
+
 command_line.define_attack_flags()
+
 command_line.define_measure_flags()
+
 flags.DEFINE_enum(
     "param", None, PARAMS, "What varies; the default is what the paper chooses."
 )
+
 flags.DEFINE_list("values", None, "Its values; the default is the paper's.")
+
 flags.adopt_module_key_flags(command_line)
 
 if __name__ == "__main__":

@@ -39,16 +39,21 @@ from ar_adals_tf import command_line
 
 def main() -> None:
     """Train as the flags say."""
-    from ar_adals_tf.training import train
+    from ar_adals_tf.training.run import train
 
     train(command_line.training_config())
 
 
 command_line.define_data_flags()
+
 command_line.define_strategy_flags()
+
 command_line.define_training_flags()
+
 command_line.define_attack_flags()
+
 command_line.define_measure_flags()
+
 flags.adopt_module_key_flags(command_line)
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def main(argv: list[str]) -> None:
     images = test["image"].numpy().astype(np.float32) / 255
     labels = test["label"].numpy()
     accuracy = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
-    print(hardware.describe())
+    print(hardware.describe_hardware())
     print(
         f"{len(images)} images of CIFAR-10, ResNet-20 with accuracy {accuracy:.3f} on "
         f"them, batches of {FLAGS.batch_size}, of the peers {FLAGS.peer_batch_size}; "

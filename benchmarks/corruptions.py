@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 from scipy import ndimage
 
-from ar_adals_tf.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES, corrupt
 
 
 def main() -> None:

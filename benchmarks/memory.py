@@ -128,7 +128,7 @@ def main(_: list[str]) -> None:
         return
     from ar_adals_tf import hardware
 
-    print(hardware.describe())
+    print(hardware.describe_hardware())
     print(
         f"\ncomputing an index, {FLAGS.model} on 32x32x3; MB beside the images' array"
     )

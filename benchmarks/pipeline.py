@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, augmentation, hardware
-from ar_adals_tf.datasets import ArraySplit, DatasetInfo
-from ar_adals_tf.join import soft_labels
+from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, hardware
+from ar_adals_tf.datasets import augmentation
+from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
+from ar_adals_tf.pipeline import soft_labels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 50_000, "How many images an epoch.", lower_bound=256)
@@ -60,7 +61,7 @@ def seconds_per_epoch(dataset: tf.data.Dataset) -> float:
 
 
 def main(_: list[str]) -> None:
-    print(hardware.describe())
+    print(hardware.describe_hardware())
     rng = np.random.default_rng(0)
     count = FLAGS.images
     images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)

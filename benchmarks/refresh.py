@@ -30,10 +30,10 @@ from ar_adals_tf import (
     datasets,
     hardware,
 )
-from ar_adals_tf.config import Config
-from ar_adals_tf.fitting import build_model
-from ar_adals_tf.join import soft_labels
+from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import agreement
+from ar_adals_tf.training.building import build_model
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
@@ -54,7 +54,7 @@ def timed(run: Callable[[], None]) -> tuple[float, float]:
 
 
 def main(_: list[str]) -> None:
-    print(hardware.describe())
+    print(hardware.describe_hardware())
     splits = datasets.load(
         FLAGS.dataset,
         data_dir=FLAGS.data_dir,

@@ -25,9 +25,9 @@ from ar_adals_tf import (
     hardware,
     models,
 )
-from ar_adals_tf.datasets import Split
-from ar_adals_tf.join import soft_labels
-from ar_adals_tf.recipes import RECIPES
+from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.experiment.recipes import RECIPES
+from ar_adals_tf.pipeline import soft_labels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
@@ -54,7 +54,7 @@ def compiled_model(splits: Any, metrics: list[Any]) -> keras.Model:
 
 
 def main(_: list[str]) -> None:
-    print(hardware.describe())
+    print(hardware.describe_hardware())
     splits = datasets.load(
         FLAGS.dataset, data_dir=FLAGS.data_dir, limit_examples=FLAGS.limit_examples
     )

@@ -13,9 +13,10 @@ from keras import layers
 
 from ar_adals_tf.callbacks import ARAdaLS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.join import RobustnessLevels, soft_labels
+from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from tests.helpers import softmax
 
 Z, NUM_TRAIN, NUM_VALIDATION = 10, 600, 240
 
@@ -150,11 +151,6 @@ def compiled(model, from_logits=True, learning_rate=0.01, **settings):
 
 
 # Algorithm 1
-
-
-def softmax(logits):
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def measures(probabilities, labels, weights, levels, num_levels):
@@ -599,7 +595,7 @@ cpus = tf.config.list_physical_devices("CPU")
 halves = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpus[0], halves)
 import keras
-import test_callbacks as t
+from tests import test_callbacks as t
 from ar_adals_tf import datasets
 
 splits = datasets.load("fashion_mnist_small", splits=("train", "validation"))
@@ -653,7 +649,7 @@ def test_two_replicas_agree_with_one():
     """In a process of its own: logical devices are set before anything runs."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     result = subprocess.run(
-        [sys.executable, "-c", _MIRRORED, str(Path(__file__).parent)],
+        [sys.executable, "-c", _MIRRORED, str(Path(__file__).parents[1])],
         capture_output=True,
         text=True,
         env=environment,

@@ -9,7 +9,7 @@ from ar_adals_tf import hardware
 
 
 def test_processor_accelerator_and_versions():
-    text = hardware.describe()
+    text = hardware.describe_hardware()
     assert text.startswith(f"{os.cpu_count()} x ")
     gpus = tf.config.list_physical_devices("GPU")
     assert ("no accelerator" in text) == (not gpus)

@@ -7,6 +7,7 @@ from keras import layers
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.outputs import is_softmax, logits_fn, num_classes, probabilities_fn
+from tests.helpers import softmax
 
 SHAPE, CLASSES = (6, 6, 1), 4
 
@@ -104,11 +105,6 @@ def make(builder, scale=1.0):
     model = builder()
     model.set_weights([scale * weight for weight in model.get_weights()])
     return model
-
-
-def softmax(logits):
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
 
 
 @pytest.mark.parametrize("kind", SOFTMAX)

@@ -1,33 +1,27 @@
-"""Minimum-norm attacks: how far is the nearest image of another class?
+"""Attacks: how far is the nearest image of another class, and what a change can do.
 
     adversarial, distances, found = carlini_wagner_l2(model, images)
 
-`ATTACKS` holds them by name, `prepare` makes one ready for many calls, `cost` says
-beforehand what it takes.
+`ATTACKS` lists the minimum-norm attacks by name. `prepare` compiles one for many calls.
+`cost` tells beforehand how many passes it takes.
 """
 
-from ar_adals_tf.attacks.engine import AttackResult
-from ar_adals_tf.attacks.table import (
-    ATTACKS,
-    attack_settings,
-    carlini_wagner_l2,
-    cleverhans_cw_l2,
-    cost,
-    ddn,
-    deepfool,
-    margin,
-    prepare,
-)
+from ar_adals_tf.lazy import lazy_names
 
-__all__ = [
-    "ATTACKS",
-    "AttackResult",
-    "attack_settings",
-    "carlini_wagner_l2",
-    "cleverhans_cw_l2",
-    "cost",
-    "ddn",
-    "deepfool",
-    "margin",
-    "prepare",
-]
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "result": ["AttackResult"],
+        "table": [
+            "ATTACKS",
+            "attack_settings",
+            "carlini_wagner_l2",
+            "cleverhans_cw_l2",
+            "cost",
+            "ddn",
+            "deepfool",
+            "margin",
+            "prepare",
+        ],
+    },
+)

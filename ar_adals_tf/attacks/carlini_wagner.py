@@ -11,16 +11,13 @@ from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from ar_adals_tf.attacks.engine import (
-    AttackSettings,
-    Logits,
-    Program,
-    Rows,
-    gap_and_flip,
-)
+from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
+from ar_adals_tf.attacks.settings import AttackSettings
 
 _BETA_1, _BETA_2 = 0.9, 0.999  # Adam, as Keras has it, on moments not scaled down
+
 _SCALED_EPSILON = 1e-7 / math.sqrt(1 - _BETA_2)
+
 # Iterations between two looks at which rows have finished.
 _CHUNK = 10
 
@@ -29,6 +26,7 @@ _CHUNK = 10
 # constant is known to be large enough, the first that is may be far too large, and the
 # way back from beyond the boundary slow: more patience.
 _BEFORE_FLIP, _AFTER_FLIP, _AFTER_FIRST_FLIP, _LEAST_GAIN = 10, 20, 30, 0.005
+
 # The last chunk of an image bisects the way to its nearest flip, from this share on:
 # it makes up for the nearer flips that so many more iterations would have come across.
 _SHORTEST = 0.8

@@ -14,7 +14,7 @@ import tensorflow as tf
 from cleverhans.tf2.attacks.carlini_wagner_l2 import CarliniWagnerL2
 
 from ar_adals_tf.attacks.carlini_wagner import CarliniWagnerSettings
-from ar_adals_tf.attacks.engine import Logits, Program, Rows
+from ar_adals_tf.attacks.program import Logits, Program, Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,8 @@ from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from ar_adals_tf.attacks.engine import (
-    AttackSettings,
-    Logits,
-    Program,
-    Rows,
-    gap_and_flip,
-)
+from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
+from ar_adals_tf.attacks.settings import AttackSettings
 
 
 @dataclass(frozen=True, kw_only=True)

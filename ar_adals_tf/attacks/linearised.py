@@ -10,17 +10,12 @@ from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from ar_adals_tf.attacks.engine import (
-    AttackSettings,
-    Estimate,
-    Logits,
-    Program,
-    Rows,
-    accelerated,
-    gap_and_flip,
-)
+from ar_adals_tf.attacks.device import accelerated
+from ar_adals_tf.attacks.program import Estimate, Logits, Program, Rows, gap_and_flip
+from ar_adals_tf.attacks.settings import AttackSettings
 
 _TINY = 1e-12
+
 # Up to so many backward passes stand one after another in a CPU's graph. In a loop's
 # body TensorFlow does not see the forward pass, and takes its slow gradient of
 # max-pooling, which doubled the time of a small network. XLA compiles the loop faster.

@@ -9,8 +9,10 @@ import numpy as np
 from ar_adals_tf.attacks.carlini_wagner import CarliniWagnerSettings
 from ar_adals_tf.attacks.cleverhans_reference import CleverHansSettings
 from ar_adals_tf.attacks.decoupled import DDNSettings
-from ar_adals_tf.attacks.engine import AttackResult, AttackSettings, Runner
 from ar_adals_tf.attacks.linearised import DeepFoolSettings, MarginSettings
+from ar_adals_tf.attacks.result import AttackResult
+from ar_adals_tf.attacks.runner import Runner
+from ar_adals_tf.attacks.settings import AttackSettings
 from ar_adals_tf.errors import InputError
 
 ATTACKS: dict[str, type[AttackSettings]] = {

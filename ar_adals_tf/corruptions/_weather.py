@@ -13,7 +13,9 @@ from ar_adals_tf.corruptions._draws import Draws
 from ar_adals_tf.errors import InputError
 
 _LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
+
 _WATER = (175 / 255, 238 / 255, 238 / 255)  # pale turquoise
+
 _MUD = (63 / 255, 42 / 255, 20 / 255)
 
 

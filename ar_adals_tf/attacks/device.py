@@ -1,0 +1,77 @@
+"""How many images fit on a device at once, and how to compile for it."""
+
+import math
+import os
+import subprocess
+
+import keras
+import tensorflow as tf
+
+from ar_adals_tf.errors import InputError
+
+
+def use_xla() -> bool | None:
+    """Choose how to compile: XLA on an accelerator, a graph on a CPU.
+
+    On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
+    slower than TensorFlow's own kernels.
+    """
+    return True if accelerated() else None
+
+
+def default_batch_size(model: keras.Model, rows_wait: bool = True) -> int:
+    """Choose how many images to attack at once, a power of two, from the memory.
+
+    At most 512 on an accelerator and 128 on a CPU, where more gains nothing; where
+    rows wait for others, 32 on a CPU: fewer are idle when the last images are under
+    way.
+    """
+    if accelerated():
+        most, memory = 512, _accelerator_memory() // 2
+    else:
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        most, memory = 32 if rows_wait else 128, max(pages * 4096, 2**32) // 8
+    layers = model._flatten_layers(include_self=False)
+    activations = sum(_activations(layer) for layer in layers)
+    pixels = math.prod(_image_shape(model))
+    fit = memory // (4 * (2 * activations + 30 * pixels))  # of float32
+    return max(1, min(most, 2 ** int(math.log2(max(fit, 1)))))
+
+
+def accelerated() -> bool:
+    """Tell whether there is a device other than CPUs."""
+    return any(
+        device.device_type != "CPU" for device in tf.config.list_logical_devices()
+    )
+
+
+def _accelerator_memory() -> int:
+    """Return the bytes of the smallest GPU; of 16 GiB where they cannot be asked."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, check=True, text=True)
+        return min(int(line) for line in answer.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 2**34
+
+
+def _activations(layer: keras.Layer) -> int:
+    """Return the number of values an image has in a layer's output, if known."""
+    try:
+        shape = layer.output.shape
+    except (AttributeError, ValueError):  # never called symbolically; several outputs
+        return 0
+    return math.prod(n or 1 for n in shape[1:])
+
+
+def _image_shape(model: keras.Model) -> tuple[int, ...]:
+    try:
+        shape = model.input_shape
+    except AttributeError:  # a subclassed model
+        shape = None
+    if not isinstance(shape, tuple) or None in shape[1:]:
+        raise InputError(
+            f"model {model.name!r} takes inputs of shape {shape}; an attack needs one "
+            "input of a fixed shape; give the model an Input of the images' size"
+        )
+    return shape[1:]

@@ -1,0 +1,44 @@
+"""Calibration measures of predicted probabilities and labels, in plain NumPy."""
+
+from ar_adals_tf.lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "measures": [
+            "DEFAULT_NUM_BINS",
+            "SMALLEST_PROBABILITY",
+            "ReliabilityBins",
+            "LevelMeasures",
+            "accuracy",
+            "mean_confidence",
+            "expected_calibration_error",
+            "confidence_calibration_error",
+            "adaptive_calibration_error",
+            "classwise_calibration_error",
+            "reliability_bins",
+            "negative_log_likelihood",
+            "brier_score",
+            "summary",
+            "more_measures",
+            "by_level",
+            "bin_edges",
+            "bin_index",
+        ],
+        "selective": ["area_under_risk_coverage", "coverage_at_risk"],
+        "stability": [
+            "prediction_variance",
+            "prediction_variance_by_image",
+            "disagreement",
+        ],
+        "detection": ["predictive_entropy", "ood_scores"],
+        "temperature": [
+            "MIN_TEMPERATURE",
+            "MAX_TEMPERATURE",
+            "fit_temperature",
+            "apply_temperature",
+            "log_probabilities",
+        ],
+        "checks": ["check_probabilities", "check_labels"],
+    },
+)

@@ -1,0 +1,60 @@
+"""Telling out-of-distribution images apart by the predictive entropy."""
+
+import numpy as np
+from scipy import special
+
+from ar_adals_tf.calibration.checks import check_probabilities
+from ar_adals_tf.errors import InputError
+
+
+def predictive_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Return the entropy of each prediction in nats, `(N,)`, in [0, log Z]."""
+    return special.entr(check_probabilities(probabilities)).sum(axis=1)
+
+
+def ood_scores(in_scores: np.ndarray, out_scores: np.ndarray) -> dict[str, float]:
+    """Return how well a score tells out-of-distribution images from usual ones.
+
+    Out-of-distribution is the positive class, so its scores should be the higher
+    ones: `predictive_entropy`, or one minus the confidence. Needs scikit-learn.
+
+    Args:
+        in_scores: `(N,)`, scores of the images the model was made for.
+        out_scores: `(K,)`, scores of images of another dataset.
+
+    Returns:
+        A dictionary with `auroc`, `aupr` (average precision) and
+        `fpr_at_95_recall`, the share of usual images that is flagged when at
+        least 95 % of the others are; each in [0, 1].
+
+    Raises:
+        InputError: On empty or non-finite scores, or without scikit-learn.
+    """
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise InputError(
+            "out-of-distribution scores need scikit-learn, which is not installed; "
+            "run `pip install scikit-learn`"
+        ) from error
+    scores = {
+        "in_scores": np.asarray(in_scores, np.float64),
+        "out_scores": np.asarray(out_scores, np.float64),
+    }
+    for name, values in scores.items():
+        if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+            raise InputError(
+                f"{name} must be a non-empty list of finite numbers; received shape "
+                f"{values.shape} with {int((~np.isfinite(values)).sum())} that are not "
+                "finite; pass one score an image"
+            )
+    is_out = np.repeat([0, 1], [values.size for values in scores.values()])
+    score = np.concatenate(list(scores.values()))
+    false_positives, recall, _ = metrics.roc_curve(
+        is_out, score, drop_intermediate=False
+    )
+    return {
+        "auroc": float(metrics.roc_auc_score(is_out, score)),
+        "aupr": float(metrics.average_precision_score(is_out, score)),
+        "fpr_at_95_recall": float(false_positives[recall >= 0.95].min()),
+    }

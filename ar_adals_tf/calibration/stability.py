@@ -1,0 +1,68 @@
+"""Stability: how much several runs disagree about the same images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ar_adals_tf.calibration.checks import check_probabilities
+from ar_adals_tf.errors import InputError
+
+
+def prediction_variance(probabilities_of_runs: Sequence[np.ndarray]) -> float:
+    """Return how much the predicted probabilities differ between runs, in [0, 1].
+
+    The variance over runs (ddof 0) of each class's probability, summed over classes,
+    averaged over images.
+
+    Args:
+        probabilities_of_runs: `(M, N, Z)`, or M arrays `(N, Z)`, of at least two
+            runs on the same images in the same order.
+
+    Raises:
+        InputError: On fewer than two runs or arrays that do not fit.
+
+    Example:
+        >>> prediction_variance([[[1.0, 0.0]], [[0.0, 1.0]]])
+        0.5
+    """
+    return float(prediction_variance_by_image(probabilities_of_runs).mean())
+
+
+def prediction_variance_by_image(
+    probabilities_of_runs: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return `prediction_variance` for each image, `(N,)`; average it by level."""
+    runs = _check_runs(probabilities_of_runs)
+    mean = sum(runs) / len(runs)
+    squares = sum((run - mean) ** 2 for run in runs)
+    return np.asarray(squares).sum(axis=1) / len(runs)
+
+
+def disagreement(probabilities_of_runs: Sequence[np.ndarray]) -> float:
+    """Return the share of images on which two different runs predict other classes.
+
+    Averaged over all pairs of runs; in [0, 1]. Arguments and errors as
+    `prediction_variance`.
+    """
+    runs = _check_runs(probabilities_of_runs)
+    votes = np.zeros_like(runs[0])
+    for run in runs:
+        votes[np.arange(len(votes)), run.argmax(axis=1)] += 1
+    agreeing_pairs = (votes * (votes - 1)).sum(axis=1)
+    return float(1 - agreeing_pairs.mean() / (len(runs) * (len(runs) - 1)))
+
+
+def _check_runs(probabilities_of_runs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    runs = [check_probabilities(run) for run in probabilities_of_runs]
+    if len(runs) < 2:
+        raise InputError(
+            f"two or more runs are needed to compare them; received {len(runs)}; train "
+            "the same method with another --seed"
+        )
+    shapes = sorted({run.shape for run in runs})
+    if len(shapes) > 1:
+        raise InputError(
+            "runs must predict the same images and classes; received arrays of shapes "
+            f"{shapes}; compare runs on one test set"
+        )
+    return runs

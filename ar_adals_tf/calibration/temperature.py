@@ -1,0 +1,141 @@
+"""Temperature scaling: one number that makes a trained classifier's logits honest.
+
+Guo et al., On Calibration of Modern Neural Networks, 2017: the logits are divided by
+a temperature T > 0 that minimises the negative log-likelihood of a validation set.
+T > 1 takes confidence away, T < 1 adds some, and no predicted class changes. N is the
+number of images, Z of classes.
+"""
+
+import warnings
+
+import numpy as np
+from scipy import optimize, special
+
+from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.measures import SMALLEST_PROBABILITY
+from ar_adals_tf.errors import InputError
+
+MIN_TEMPERATURE = 0.01
+
+MAX_TEMPERATURE = 100.0
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return the temperature that minimises the negative log-likelihood.
+
+    In b = 1 / T the NLL is convex, so its derivative, the mean over images of
+    (sum over z of softmax(b * logits)_z * logits_z) - logits_label, has one root,
+    which is found to float64's precision by Brent's method. Without a root between
+    `MIN_TEMPERATURE` and `MAX_TEMPERATURE` the nearer bound is returned with a
+    `UserWarning` that says why: a validation set without a single error asks for
+    ever more confidence, one that is predicted no better than by chance for none.
+
+    Args:
+        labels: `(N,)`, integers in [0, Z), of validation images.
+        logits: `(N, Z)`, or for an average of probabilities, such as an
+            ensemble's, `log_probabilities` of it.
+
+    Returns:
+        T, in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`]; 1 if every image's logits are
+        all equal, when T has no effect.
+
+    Raises:
+        InputError: On shapes that do not fit, logits that are not finite, labels out
+            of range, or no images.
+
+    Example:
+        >>> temperature = fit_temperature(validation_labels, validation_logits)
+        >>> probabilities = apply_temperature(test_logits, temperature)
+    """
+    logits = _check_logits(logits)
+    labels = check_labels(labels, *logits.shape)
+    # Relative to the label's logit: nothing large is subtracted from something large.
+    margins = logits - logits[np.arange(labels.size), labels][:, np.newaxis]
+    if not margins.any():
+        return 1.0
+
+    def slope(log_temperature: float) -> float:
+        """Return d NLL / d (1 / T): positive where T is too small."""
+        weights = special.softmax(margins * np.exp(-log_temperature), axis=1)
+        return float((weights * margins).sum(axis=1).mean())
+
+    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    if slope(low) <= 0:
+        return _at_bound(
+            MIN_TEMPERATURE,
+            f"nearly all of the {labels.size} validation images are predicted "
+            "rightly, so their likelihood only grows with confidence",
+        )
+    if slope(high) >= 0:
+        return _at_bound(
+            MAX_TEMPERATURE,
+            f"the logits say nothing right about the {labels.size} validation labels",
+        )
+    return float(np.exp(optimize.brentq(slope, low, high, xtol=1e-12)))
+
+
+def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return softmax(logits / temperature), `(N, Z)`, float64.
+
+    Args:
+        logits: `(N, Z)`.
+        temperature: T > 0, from `fit_temperature`.
+
+    Raises:
+        InputError: On logits that are not `(N, Z)` and finite, or T not positive.
+
+    Example:
+        >>> apply_temperature(np.array([[0.0, 2.0]]), 2.0).round(3)
+        array([[0.269, 0.731]])
+    """
+    if not 0 < temperature < np.inf:
+        raise InputError(
+            f"temperature must be positive and finite; received {temperature!r}; take "
+            "it from fit_temperature"
+        )
+    return special.softmax(_check_logits(logits) / temperature, axis=1)
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return logits of given probabilities, `(N, Z)`, float64: their logarithm.
+
+    So that averaged probabilities, which have no logits, can be scaled. A
+    probability below 1.2e-38 counts as that, as in the negative log-likelihood.
+
+    Args:
+        probabilities: `(N, Z)`; see `ar_adals_tf.calibration`.
+
+    Raises:
+        InputError: On what is not probabilities.
+
+    Example:
+        >>> mean = np.mean([member_1, member_2], axis=0)         # probabilities
+        >>> temperature = fit_temperature(labels, log_probabilities(mean))
+    """
+    return np.log(np.maximum(check_probabilities(probabilities), SMALLEST_PROBABILITY))
+
+
+def _at_bound(temperature: float, reason: str) -> float:
+    warnings.warn(
+        f"the fitted temperature is the bound {temperature:g}: {reason}; more "
+        "validation images would tell",
+        stacklevel=3,
+    )
+    return temperature
+
+
+def _check_logits(logits: np.ndarray) -> np.ndarray:
+    logits = np.asarray(logits, np.float64)
+    if logits.ndim != 2 or logits.shape[1] < 2 or not logits.shape[0]:
+        raise InputError(
+            "logits must have shape (images, classes) with at least one image and two "
+            f"classes; received {logits.shape}; pass one row an image"
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"logits must be finite; {int((~finite).sum())} of {finite.size} images "
+            f"have others, the first is image {int(finite.argmin())}; of "
+            "probabilities pass log_probabilities(probabilities)"
+        )
+    return logits

@@ -1,0 +1,17 @@
+"""The datasets: what they are, how they are split, how their examples are read."""
+
+from ar_adals_tf.lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "splits": ["DatasetInfo", "DATASETS", "ArraySplit", "example_ids"],
+        "loading": [
+            "load",
+            "split_positions",
+            "prepared_builder",
+            "read_records",
+            "decode_records",
+        ],
+    },
+)

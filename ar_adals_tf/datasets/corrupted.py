@@ -1,0 +1,391 @@
+"""Where corrupted test images come from: TFDS, the published files, or made here.
+
+CIFAR-10-C and ImageNet-C are read from TensorFlow Datasets (`cifar10_corrupted`,
+`imagenet2012_corrupted`), CIFAR-100-C from the `.npy` files that its authors publish,
+laid into the folder `CIFAR-100-C` of the data directory. For every other dataset, and
+where these are not on disk, `ar_adals_tf.corruptions` makes the images.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf import datasets
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
+from ar_adals_tf.datasets import augmentation
+from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo, Split, StreamedSplit
+from ar_adals_tf.errors import InputError
+
+SOURCES = ("auto", "tfds", "published", "generated")
+
+PAPER_TYPES: dict[str, tuple[str, ...]] = {
+    "cifar10": CORRUPTIONS,
+    "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
+    "imagenet2012": STANDARD,
+}
+
+"""The types that the paper's means are over: 19, 17 and 15."""
+
+_TFDS = {"cifar10": "cifar10_corrupted", "imagenet2012": "imagenet2012_corrupted"}
+
+_PUBLISHED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+
+_PUBLISHED_TYPES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
+
+_TYPES_OF_TFDS = {"cifar10": {}, "imagenet2012": _PUBLISHED_TYPES}
+
+
+def types_of(dataset: str) -> tuple[str, ...]:
+    """Return the corruptions that a dataset is evaluated on.
+
+    Those of `PAPER_TYPES`; of other datasets all 19, or, of images of one channel,
+    the 18 that do something to them.
+
+    Example:
+        >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
+        (17, False)
+    """
+    info = datasets.DATASETS[dataset]
+    return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
+
+
+@dataclass(frozen=True)
+class ShiftSource:
+    """Where corrupted images come from.
+
+    Attributes:
+        name: `tfds`, `published` or `generated`.
+        read: `read(type, severity)` returns the corrupted test split.
+    """
+
+    name: str
+    read: Callable[[str, int], Split]
+
+
+def find_source(
+    split: Split,
+    kind: str,
+    types: Sequence[str],
+    severities: Sequence[int],
+    *,
+    data_dir: str | None = None,
+    split_seed: int = 0,
+    validation_examples: int | None = None,
+    seed: int = 0,
+) -> ShiftSource:
+    """Choose where the corrupted images of a test split come from.
+
+    Args:
+        split: The clean test split.
+        kind: One of `SOURCES`. `auto` takes TFDS's or the published images if all
+            that are asked for are on disk, at least as many as there are clean ones,
+            and otherwise makes them; nothing is downloaded.
+        types: Names in `ar_adals_tf.corruptions.CORRUPTIONS`.
+        severities: 1 to 5.
+        data_dir: Where TFDS keeps its data.
+        split_seed: Of the division of ImageNet's validation images.
+        validation_examples: Likewise, the size of its first part; None is half.
+        seed: Of the noise that is made here.
+
+    Raises:
+        InputError: On an unknown type, severity or kind, or data that are not there.
+
+    Example:
+        >>> source = find_source(split, "auto", ["fog"], [3])
+        >>> source.name, len(source.read("fog", 3))
+        ('generated', 2000)
+    """
+    _check(split, kind, types, severities)
+    root = Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    ).expanduser()
+    if kind == "auto":
+        kind = _on_disk(split, root, types, severities) or "generated"
+    if kind == "generated":
+        return ShiftSource(kind, lambda name, s: corrupted(split, name, s, seed))
+    if kind == "published":
+        folder = root / _PUBLISHED[split.dataset]
+        return ShiftSource(kind, lambda name, s: published(split, folder, name, s))
+    if split.dataset == "imagenet2012":
+        files = imagenet_files(data_dir, split_seed, validation_examples)
+        wanted = files["test"][: len(split)]
+        return ShiftSource(
+            kind, lambda name, s: _imagenet_c(split.info, data_dir, name, s, wanted)
+        )
+    return ShiftSource(
+        kind, lambda name, s: _cifar10_c(split.info, data_dir, name, s, len(split))
+    )
+
+
+def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
+    """Return a split with one corruption of one severity, made here.
+
+    Images in memory are corrupted at once, in all cores; streamed ones batch by
+    batch. The noise of an image depends on the seed and on its id.
+    """
+    if isinstance(split, ArraySplit):
+        images = corrupt(
+            split.images,
+            name,
+            severity,
+            seed=seed,
+            ids=split.ids.tolist(),
+            workers=os.cpu_count() or 1,
+        )
+        return ArraySplit(
+            split.dataset,
+            f"{name}_{severity}",
+            split.info,
+            split.ids,
+            images,
+            split.labels,
+        )
+    return _CorruptedStream(split, name, severity, seed)
+
+
+def published(split: Split, folder: Path, name: str, severity: int) -> ArraySplit:
+    """Read one severity of one published `.npy` file, `<type>.npy` beside `labels.npy`.
+
+    A file holds five times as many images as the test set, severity after severity.
+    Checked are the sizes, that the labels repeat for each severity (so that the order
+    is the same in all), and that there are as many images of each class as in the
+    clean test set.
+
+    Args:
+        split: The clean test split, for its labels.
+        folder: With the files.
+        name: Type of corruption.
+        severity: 1 to 5.
+
+    Raises:
+        InputError: On files that are absent or not of this form.
+    """
+    path = folder / f"{_PUBLISHED_TYPES.get(name, name)}.npy"
+    images, labels = _read_npy(path), _read_npy(folder / "labels.npy")
+    size = len(images) // 5
+    shape = split.info.image_shape
+    if images.shape[1:] != shape or images.dtype != np.uint8 or len(images) != 5 * size:
+        raise InputError(
+            f"{path} should hold five severities of uint8 images of shape {shape}; it "
+            f"holds {images.dtype} of shape {images.shape}; download it again"
+        )
+    if labels.shape != (5 * size,) and labels.shape != (size,):
+        raise InputError(
+            f"{folder / 'labels.npy'} should hold a label for each of the {5 * size} "
+            f"images of {path.name}; its shape is {labels.shape}; download it again"
+        )
+    rows = labels.astype(np.int64).reshape(-1, size)
+    if (rows != rows[0]).any():
+        raise InputError(
+            f"the labels in {folder / 'labels.npy'} differ between the severities, so "
+            "the images are not in one order; download it again"
+        )
+    clean = np.concatenate([batch[2].numpy() for batch in split.batches(1000)])
+    classes = split.info.num_classes
+    counts = [np.bincount(part, minlength=classes) for part in (rows[0], clean)]
+    if size < len(clean) or (size == len(clean) and (counts[0] != counts[1]).any()):
+        raise InputError(
+            f"{folder / 'labels.npy'} is of {size} images, and not of the classes of "
+            f"the {len(clean)} test images of {split.dataset}; give the folder of the "
+            "same dataset"
+        )
+    size = min(size, len(clean))
+    start = (severity - 1) * (len(images) // 5)
+    return ArraySplit(
+        split.dataset,
+        f"{name}_{severity}",
+        split.info,
+        np.array([b"%s__%d" % (folder.name.encode(), i) for i in range(size)]),
+        np.ascontiguousarray(images[start : start + size]),
+        rows[0][:size],
+    )
+
+
+def imagenet_files(
+    data_dir: str | None = None,
+    split_seed: int = 0,
+    validation_examples: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the file names of ImageNet's validation half and of its test half.
+
+    ImageNet-C has all 50,000 validation images, and one half of them drives the soft
+    labels: calibration under shift must be measured on the other half alone. The file
+    name is what both datasets share.
+
+    Returns:
+        `validation` and `test`, bytes such as `ILSVRC2012_val_00000001.JPEG`.
+    """
+    builder = datasets.prepared_builder("imagenet2012", data_dir)
+    records = datasets.read_records(builder, "validation", ("tfds_id", "file_name"))
+    rows = list(records.as_numpy_iterator())
+    ids = np.array([row["tfds_id"] for row in rows])
+    names = np.array([row["file_name"] for row in rows])
+    size = len(ids) // 2 if validation_examples is None else validation_examples
+    first, others = datasets.split_positions(ids, split_seed, size)
+    return {"validation": names[first], "test": names[others]}
+
+
+class _CorruptedStream(StreamedSplit):
+    """A streamed split, corrupted batch by batch ahead of the reader."""
+
+    def __init__(self, split: Split, name: str, severity: int, seed: int) -> None:
+        self.dataset, self.name = split.dataset, f"{name}_{severity}"
+        self.info, self._size = split.info, len(split)
+        self._clean, self._corruption = split, (name, severity, seed)
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """See `Split`."""
+        name, severity, seed = self._corruption
+
+        def spoil(ids: np.ndarray, images: np.ndarray) -> np.ndarray:
+            pixels = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+            done = corrupt(pixels, name, severity, seed=seed, ids=ids.tolist())
+            return done.astype(np.float32) / np.float32(255)
+
+        def read(ids: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> Any:
+            spoilt = tf.numpy_function(spoil, [ids, images], tf.float32)
+            return ids, tf.ensure_shape(spoilt, images.shape), labels
+
+        # Small batches are what the threads share; then as many as were asked for.
+        small = self._clean.batches(min(batch_size, 50))
+        done = small.map(read, os.cpu_count() or 1, deterministic=True)
+        return done.unbatch().batch(batch_size).prefetch(2)
+
+
+class _Imagenet224(StreamedSplit):
+    """Images of ImageNet-C, which are cropped and scaled already."""
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """See `Split`."""
+        side = self.info.image_shape[0]
+
+        def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            shape = tf.io.extract_jpeg_shape(example["image"])
+            image = tf.cond(
+                tf.reduce_all(shape[:2] == side),
+                lambda: tf.cast(tf.io.decode_jpeg(example["image"], 3), tf.float32),
+                lambda: tf.cast(augmentation.central_crop(example["image"]), "float32"),
+            )
+            image = tf.ensure_shape(image, self.info.image_shape) / 255
+            return example["tfds_id"], image, example["label"]
+
+        dataset = self._encoded.map(read, tf.data.AUTOTUNE, deterministic=True)
+        return self._batched(dataset, batch_size)
+
+
+def _cifar10_c(
+    info: DatasetInfo, data_dir: str | None, name: str, severity: int, limit: int
+) -> ArraySplit:
+    builder = datasets.prepared_builder(
+        f"cifar10_corrupted/{name}_{severity}", data_dir
+    )
+    records = datasets.read_records(builder, "test", ("image", "label", "tfds_id"))
+    size = min(limit, builder.info.splits["test"].num_examples)
+    read = datasets.decode_records("cifar10", records, {"test": np.arange(size)})
+    split = read["test"]
+    assert isinstance(split, ArraySplit)
+    return ArraySplit(
+        "cifar10", f"{name}_{severity}", info, split.ids, split.images, split.labels
+    )
+
+
+def _imagenet_c(
+    info: DatasetInfo,
+    data_dir: str | None,
+    name: str,
+    severity: int,
+    wanted: np.ndarray,
+) -> Split:
+    own = _TYPES_OF_TFDS["imagenet2012"].get(name, name)
+    builder = datasets.prepared_builder(
+        f"imagenet2012_corrupted/{own}_{severity}", data_dir
+    )
+    keys = ("tfds_id", "image", "label", "file_name")
+    records = datasets.read_records(builder, "validation", keys)
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(wanted, np.ones(len(wanted), np.int64)), 0
+    )
+    records = records.filter(lambda example: table.lookup(example["file_name"]) > 0)
+    records = records.apply(tf.data.experimental.assert_cardinality(len(wanted)))
+    return _Imagenet224(
+        "imagenet2012", f"{name}_{severity}", info, records, len(wanted)
+    )
+
+
+def _on_disk(
+    split: Split, root: Path, types: Sequence[str], severities: Sequence[int]
+) -> str | None:
+    """Return which ready-made source has everything that is asked for, if any."""
+    folder = root / _PUBLISHED.get(split.dataset, "none")
+    if (folder / "labels.npy").exists() and all(
+        (folder / f"{_PUBLISHED_TYPES.get(name, name)}.npy").exists() for name in types
+    ):
+        return "published"
+    if split.dataset in _TFDS:
+        folder, names = root / _TFDS[split.dataset], _TYPES_OF_TFDS[split.dataset]
+        if all(
+            _count(folder / f"{names.get(name, name)}_{severity}") >= len(split)
+            for name in types
+            for severity in severities
+        ):
+            return "tfds"
+    return None
+
+
+def _count(folder: Path) -> int:
+    """Return how many examples a TFDS config has on disk, without loading TFDS."""
+    found = sorted(folder.glob("*/dataset_info.json"))
+    if not found:
+        return 0
+    splits = json.loads(found[-1].read_text()).get("splits", [])
+    return sum(int(n) for split in splits for n in split.get("shardLengths", []))
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"the published file {path} cannot be read ({type(error).__name__}); "
+            f"download {path.parent.name} from its authors into {path.parent.parent}, "
+            "or make the images with --shift_source=generated"
+        ) from error
+
+
+def _check(
+    split: Split, kind: str, types: Sequence[str], severities: Sequence[int]
+) -> None:
+    if not types or not severities:
+        raise InputError("no types or no severities of corruption are given")
+    for name in types:
+        if name not in CORRUPTIONS:
+            raise InputError(
+                f"--shift_types has the unknown type {name!r}; choose from "
+                f"{', '.join(CORRUPTIONS)}"
+            )
+        if split.info.image_shape[-1] == 1 and name not in GREY:
+            raise InputError(
+                f"{name} changes nothing on images of one channel; choose from "
+                f"{', '.join(GREY)}"
+            )
+    for severity in severities:
+        if severity not in (1, 2, 3, 4, 5):
+            raise InputError(
+                f"--severities must be among 1, 2, 3, 4 and 5; received {severity}"
+            )
+    if kind not in SOURCES:
+        raise InputError(
+            f"--shift_source must be one of {', '.join(SOURCES)}; received {kind!r}"
+        )
+    known: dict[str, dict[str, str]] = {"tfds": _TFDS, "published": _PUBLISHED}
+    if split.dataset not in known.get(kind, {split.dataset: ""}):
+        raise InputError(
+            f"there are no {kind} corrupted images of {split.dataset}, only of "
+            f"{' and '.join(known[kind])}; leave --shift_source out to make them"
+        )

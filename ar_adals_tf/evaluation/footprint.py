@@ -1,0 +1,300 @@
+"""What a model costs to use, as float32 and after quantisation to int8.
+
+The int8 model is made by TensorFlow Lite's post-training quantisation: weights and
+activations in 8 bits, their ranges set by some training images. The same runtime
+(LiteRT's interpreter, on the processor) also runs the model in float32, so that what
+the number format changes can be told from what the runtime changes.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf import calibration, hardware
+from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.measures import measure
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.experiment.runs import load_model
+from ar_adals_tf.files import atomic_write, writable_folder
+from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
+from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.quiet import quiet_libraries
+
+CALIBRATION_IMAGES = 200
+
+"""How many training images set the ranges of the int8 activations."""
+
+FORM_TITLES = {
+    "tensorflow_float32": "float32, TensorFlow",
+    "lite_float32": "float32, LiteRT",
+    "lite_int8": "int8, LiteRT",
+}
+
+"""What people call the forms of a model."""
+
+_Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def measure_footprint(
+    models: Sequence[keras.Model],
+    model_files: Sequence[str | Path],
+    split: Split,
+    clean: Predictions,
+    images: np.ndarray,
+    folder: str | Path,
+    *,
+    num_bins: int = calibration.DEFAULT_NUM_BINS,
+    temperature: float | None = None,
+    batch_size: int = 32,
+    repeats: int = 20,
+    verbose: bool = True,
+) -> dict[str, Any]:
+    """Measure time, size, memory and calibration of a model in three forms.
+
+    Args:
+        models: A classifier of images in [0, 1], or the members of an ensemble, whose
+            probabilities are averaged and whose sizes and times are summed.
+        model_files: Their `.keras` files.
+        split: The clean test set.
+        clean: The predictions of it.
+        images: float32 `(N, H, W, C)` in [0, 1], no test images: they set the ranges
+            of the int8 activations.
+        folder: Where `float32.tflite` and `int8.tflite` go (with several models
+            `int8_0.tflite`, ...), ready to be used.
+        num_bins: Of the ECE.
+        temperature: Of the run's temperature scaling, to measure with it as well.
+        batch_size: How many images are predicted at once when time and memory are
+            measured.
+        repeats: How often; the forms take turns, so that what else the machine does
+            hits all of them.
+        verbose: Whether to show a progress bar.
+
+    Returns:
+        `hardware`, `batch_size`, `repeats`, `calibration_images`, `num_parameters`,
+        and `forms`: `tensorflow_float32`, `lite_float32` and `lite_int8`, each with
+        the measures of `calibration.summary`, with a temperature `temperature_scaled`
+        likewise, `seconds_per_image` (the median), `file_bytes` and `peak_bytes`: how
+        much a fresh process's memory grows at most while it loads the model and
+        predicts a batch (None where the system does not tell).
+
+    Raises:
+        InputError: If the model cannot be converted.
+
+    Example:
+        >>> found = measure_footprint([model], ["a.keras"], test, clean, x_train, "out")
+        >>> found["forms"]["lite_int8"]["ece"]
+        0.0213
+    """
+    folder = writable_folder(folder, "the folder of the quantised model")
+    logits = tf.function(ensemble_logits_fn(models), reduce_retracing=True)
+    forms: dict[str, tuple[_Predict, list[Path]]] = {
+        "tensorflow_float32": (
+            lambda x: logits(tf.constant(x)).numpy(),
+            [Path(file) for file in model_files],
+        )
+    }
+    for name, ranging in (("float32", None), ("int8", images[:CALIBRATION_IMAGES])):
+        files = []
+        for number, model in enumerate(models):
+            suffix = f"_{number}" if len(models) > 1 else ""
+            files.append(folder / f"{name}{suffix}.tflite")
+            content = to_lite(model, ranging)
+            with atomic_write(files[-1]) as aside:
+                aside.write_bytes(content)
+        forms[f"lite_{name}"] = (lite_logits(files), files)
+    predictions = {"tensorflow_float32": clean}
+    with progress_bar(2 * len(split), "predicting in LiteRT", show=verbose) as bar:
+        for name in ("lite_float32", "lite_int8"):
+            parts = []
+            for _, batch, _ in split.batches(batch_size):
+                parts.append(forms[name][0](batch.numpy()))
+                bar.update(len(batch))
+            predictions[name] = clean._replace(logits=np.concatenate(parts))
+    _, batch, _ = next(iter(split.batches(batch_size)))
+    seconds = _seconds([predict for predict, _ in forms.values()], batch, repeats)
+    found: dict[str, Any] = {}
+    for (name, (_, files)), taken in zip(forms.items(), seconds, strict=True):
+        own = measure(predictions[name], num_bins, temperature=temperature)
+        found[name] = own["clean"] | {
+            "seconds_per_image": taken / len(batch),
+            "file_bytes": sum(file.stat().st_size for file in files),
+            "peak_bytes": peak_memory(files, tuple(batch.shape)),
+        }
+        if temperature is not None:
+            found[name]["temperature_scaled"] = own["temperature_scaled"]
+    return {
+        "hardware": hardware.describe_hardware(),
+        "batch_size": len(batch),
+        "repeats": repeats,
+        "calibration_images": len(images[:CALIBRATION_IMAGES]),
+        "num_parameters": sum(int(model.count_params()) for model in models),
+        "forms": found,
+    }
+
+
+def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
+    """Return a model of logits in TensorFlow Lite's format.
+
+    Args:
+        model: A built classifier of logits or probabilities.
+        images: float32 `(N, H, W, C)` in [0, 1], to quantise to int8 with; None keeps
+            float32. Input and output are float32 either way, and whatever operation
+            has no int8 kernel stays in float32.
+
+    Raises:
+        InputError: If the model has an operation that cannot be converted.
+
+    Example:
+        >>> Path("model.tflite").write_bytes(to_lite(model, x_train[:200]))
+    """
+    logits = tf.autograph.experimental.do_not_convert(logits_fn(model))
+    module = tf.Module()
+    module.variables_ = [variable.value for variable in model.variables]
+    shape = (None, *model.input_shape[1:])
+    module.logits = tf.function(
+        logits, autograph=False, input_signature=[tf.TensorSpec(shape)]
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+        quiet_libraries(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            tf.saved_model.save(module, folder, signatures=module.logits)
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            if images is not None:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.representative_dataset = lambda: ([x[None]] for x in images)
+            return converter.convert()
+        except Exception as error:  # the converter raises whatever its passes raise
+            raise InputError(
+                f"model {model.name!r} cannot be converted to TensorFlow Lite "
+                f"({str(error).splitlines()[0][:120]}); leave --footprint out"
+            ) from error
+
+
+def lite_logits(files: Sequence[str | Path]) -> _Predict:
+    """Return a function from images to logits that LiteRT runs.
+
+    Args:
+        files: A `.tflite` file of logits, or several, whose probabilities are
+            averaged, as `ar_adals_tf.outputs.ensemble_logits_fn` does.
+
+    Returns:
+        A function from float32 `(B, H, W, C)` to float32 `(B, Z)`.
+
+    Example:
+        >>> lite_logits(["run/footprint/int8.tflite"])(images).argmax(axis=1)
+    """
+    members = [_interpreter(file) for file in files]
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        logits = [_invoke(member, images) for member in members]
+        return logits[0] if len(members) == 1 else average_logits(logits).numpy()
+
+    return predict
+
+
+def peak_memory(files: Sequence[str | Path], shape: Sequence[int]) -> int | None:
+    """Return the bytes by which a fresh process grows to use a model.
+
+    The process imports TensorFlow, is measured, loads the model, predicts a batch
+    twice, and its greatest memory since the first measurement is read: weights,
+    activations and whatever the runtime sets up for them.
+
+    Args:
+        files: `.keras` files or `.tflite` files; all of them are loaded.
+        shape: Of the batch, `(B, H, W, C)`.
+
+    Returns:
+        Bytes; None where the system does not tell, which only Linux does.
+
+    Example:
+        >>> peak_memory(["run/footprint/int8.tflite"], (32, 28, 28, 1))
+        3821568
+    """
+    code = (
+        "from ar_adals_tf import footprint; import sys; "
+        "print(footprint._grown(sys.argv[2:], sys.argv[1]))"
+    )
+    text = ",".join(map(str, shape))
+    command = [sys.executable, "-c", code, text, *map(str, files)]
+    # No accelerator: the processor's memory is what is compared.
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    )
+    lines = done.stdout.split()
+    return int(lines[-1]) if done.returncode == 0 and lines[-1:] != ["None"] else None
+
+
+def _grown(files: Sequence[str], shape: str) -> int | None:
+    """Return how far this process grows when it loads and uses a model."""
+    images = np.zeros([int(size) for size in shape.split(",")], np.float32)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = _status("VmRSS")
+    except (OSError, KeyError):
+        return None
+    predict: _Predict
+    if files[0].endswith(".tflite"):
+        predict = lite_logits(files)
+    else:
+        logits = tf.function(ensemble_logits_fn([load_model(file) for file in files]))
+        predict = lambda x: logits(tf.constant(x)).numpy()  # noqa: E731
+    for _ in range(2):
+        predict(images)
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    """Return a size that Linux knows of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return 1024 * int(fields[name].split()[0])
+
+
+def _interpreter(file: str | Path) -> Any:
+    with warnings.catch_warnings(), quiet_libraries():
+        warnings.simplefilter("ignore")  # it is to move to a package of its own
+        interpreter = tf.lite.Interpreter(str(file), num_threads=os.cpu_count())
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _invoke(interpreter: Any, images: np.ndarray) -> np.ndarray:
+    details = interpreter.get_input_details()[0]
+    if tuple(details["shape"]) != images.shape:
+        interpreter.resize_tensor_input(details["index"], images.shape)
+        interpreter.allocate_tensors()
+    interpreter.set_tensor(details["index"], images)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def _seconds(
+    functions: Sequence[_Predict], batch: tf.Tensor, repeats: int
+) -> list[float]:
+    """Return the median time of each function on a batch; they take turns."""
+    images = batch.numpy()
+    taken = np.zeros((repeats, len(functions)))
+    for function in functions:
+        function(images)
+    for repeat in range(repeats):
+        for number, function in enumerate(functions):
+            started = time.perf_counter()
+            function(images)
+            taken[repeat, number] = time.perf_counter() - started
+    return np.median(taken, axis=0).tolist()

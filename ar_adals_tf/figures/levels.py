@@ -1,0 +1,316 @@
+"""Figures by robustness level."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ar_adals_tf.calibration.measures import LevelMeasures
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.figures.style import (
+    GREY,
+    OVER,
+    UNDER,
+    _captioned,
+    draw_line,
+    drawn,
+    legend,
+    method_handles,
+    method_styles,
+    need_some,
+    new_figure,
+    styled,
+)
+
+
+@styled
+def draw_levels(
+    measures: Mapping[str, LevelMeasures],
+    ece: bool = False,
+    variance: Mapping[str, np.ndarray] | None = None,
+    caption: str | None = None,
+) -> Figure:
+    """Draw confidence and accuracy by robustness level, one column an entry.
+
+    Args:
+        measures: By panel title (datasets or methods), from
+            `ar_adals_tf.calibration.by_level`.
+        ece: Whether a row with the ECE of each level follows.
+        variance: By panel title, `(num_levels,)`, the prediction variance of each
+            level over runs; a row more. None leaves it out.
+        caption: What to see; None for `CAPTIONS["levels"]`.
+
+    Raises:
+        InputError: If `variance` names other panels than `measures`.
+
+    Example:
+        >>> levels({"CIFAR-10": by_level(labels, probabilities, robustness, 10)})
+    """
+    if variance is not None and set(variance) != set(measures):
+        raise InputError(
+            f"variance must be given for the panels {sorted(measures)}; received "
+            f"{sorted(variance)}; use the same titles"
+        )
+    need_some("measures", measures)
+    rows = 1 + ece + (variance is not None)
+    figure = new_figure(1.5 + 3.0 * len(measures), 1.5 + 2.3 + 1.4 * (rows - 1))
+    grid = figure.subplots(
+        rows,
+        len(measures),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        gridspec_kw={"height_ratios": [2.3] + [1.4] * (rows - 1)},
+    )
+    for column, (title, own) in enumerate(measures.items()):
+        level = np.arange(len(own.accuracy))
+        axes = grid[0, column]
+        confidence, accuracy = 100 * own.confidence, 100 * own.accuracy
+        gap = {"interpolate": True, "linewidth": 0}
+        axes.fill_between(
+            level,
+            accuracy,
+            confidence,
+            where=confidence >= accuracy,
+            color=mpl.colors.to_rgba(OVER, 0.22),
+            **gap,
+        )
+        axes.fill_between(
+            level,
+            accuracy,
+            confidence,
+            where=confidence < accuracy,
+            facecolor=mpl.colors.to_rgba(UNDER, 0.12),
+            edgecolor=mpl.colors.to_rgba(UNDER, 0.5),
+            hatch="\\\\\\\\",
+            **gap,
+        )
+        axes.plot(level, confidence, color="#a63603", marker="o", label="confidence")
+        axes.plot(
+            level, accuracy, color="#222222", marker="s", ls="--", label="accuracy"
+        )
+        axes.set_title(title)
+        axes.set_ylim(top=102)
+        if ece:
+            grid[1, column].bar(level, 100 * own.ece, 0.72, color="#d98e5f")
+        if variance is not None:
+            values = np.asarray(variance[title])
+            grid[-1, column].bar(level, values, 0.72, color="#9e9ac8")
+        grid[-1, column].set_xlabel("Robustness level (0: least robust)")
+        grid[-1, column].set_xticks(level[:: 1 + len(level) // 12])
+    grid[0, 0].set_ylabel("Confidence, accuracy (%)")
+    if ece:
+        grid[1, 0].set_ylabel("ECE (%)")
+    if variance is not None:
+        grid[-1, 0].set_ylabel("Variance over runs")
+    over = Patch(color=mpl.colors.to_rgba(OVER, 0.22), label="overconfident")
+    under = Patch(
+        facecolor=mpl.colors.to_rgba(UNDER, 0.12),
+        edgecolor=mpl.colors.to_rgba(UNDER, 0.5),
+        hatch="\\\\\\\\",
+        label="underconfident",
+    )
+    legend(figure, [*drawn(grid[0, 0]), over, under])
+    return _captioned(figure, "levels", caption)
+
+
+@styled
+def draw_by_level(
+    values: Mapping[str, np.ndarray],
+    ylabel: str = "ECE (%)",
+    scale: float = 100.0,
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Draw one measure by robustness level, one line a method.
+
+    Args:
+        values: By method, `(num_levels,)`; NaN leaves a gap.
+        ylabel: The measure and its unit.
+        scale: What the values are multiplied by, 100 for percent.
+        title: Such as the dataset.
+        caption: What to see; None for `CAPTIONS["by_level"]`.
+    """
+    need_some("values", values)
+    figure = new_figure(5.4, 4.0)
+    axes = figure.subplots()
+    for name, style in method_styles(list(values)).items():
+        draw_line(
+            axes, np.arange(len(values[name])), scale * np.asarray(values[name]), style
+        )
+    axes.set_xticks(np.arange(max(len(v) for v in values.values())))
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="Robustness level (0: least robust)", ylabel=ylabel, title=title)
+    legend(figure, method_handles(list(values)))
+    return _captioned(figure, "by_level", caption)
+
+
+@styled
+def draw_soft_labels(
+    p: np.ndarray,
+    refresh_epochs: Sequence[int] = (),
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Draw the soft label of the correct class, p[r], over epochs, a line a level.
+
+    Args:
+        p: `(epochs, num_levels)`, in [0, 1], after each epoch; epochs count from 1.
+        refresh_epochs: Epochs after which the levels were computed anew.
+        title: Such as the dataset and alpha.
+        caption: What to see; None for `CAPTIONS["soft_labels"]`.
+
+    Raises:
+        InputError: If `p` is not `(epochs, num_levels)`.
+    """
+    p = np.asarray(p, np.float64)
+    if p.ndim != 2 or not p.size:
+        raise InputError(
+            f"p must have shape (epochs, num_levels); received {p.shape}; stack the "
+            "soft labels of the epochs"
+        )
+    epochs, num_levels = p.shape
+    figure = new_figure(6.0, 4.2)
+    axes = figure.subplots()
+    # Start where training starts, at 1; viridis without its palest end.
+    epoch = np.arange(epochs + 1)
+    lines = np.vstack([np.ones(num_levels), p])
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.88, num_levels))
+    for refresh in refresh_epochs:
+        axes.axvline(refresh, color=GREY, linestyle=":", linewidth=1)
+    if len(refresh_epochs):
+        axes.text(
+            refresh_epochs[0],
+            0.02,
+            " levels computed anew",
+            color=GREY,
+            fontsize=8,
+            transform=axes.get_xaxis_transform(),
+        )
+    for r in range(num_levels):
+        axes.plot(epoch, lines[:, r], color=colors[r], linewidth=1.5)
+    low, high = lines.min(), lines.max()
+    margin = max(0.05 * (high - low), 0.005)
+    axes.set(xlim=(0, epochs), ylim=(low - margin, high + margin))
+    text_at = _spread(lines[-1], low - margin, high + margin)
+    for r in range(num_levels):
+        note = {0: " least robust", num_levels - 1: " most robust"}.get(r, "")
+        axes.annotate(
+            f"level {r}{note if num_levels > 1 else ''}",
+            xy=(epochs, lines[-1, r]),
+            xytext=(1.06, text_at[r]),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+            color="#333333",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colors[r],
+                "linewidth": 1.0,
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    axes.set(xlabel="Epoch", ylabel="Soft label of the correct class, p[r]")
+    axes.set_title(title)
+    return _captioned(figure, "soft_labels", caption)
+
+
+@styled
+def draw_level_agreement(
+    table: np.ndarray, first: str, second: str, caption: str | None = None
+) -> Figure:
+    """Draw where the images of each level of one index lie in another.
+
+    Args:
+        table: `(R, R)`, images by level of the first (row) and second (column) index;
+            see `ar_adals_tf.robustness.agreement`.
+        first: What ranked the rows, such as an attack.
+        second: Likewise, the columns.
+        caption: What to see; None for `CAPTIONS["level_agreement"]`.
+
+    Raises:
+        InputError: Unless the table is square.
+    """
+    table = np.asarray(table, np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise InputError(
+            f"the table of levels must be square; received shape {table.shape}; make "
+            "it with ar_adals_tf.robustness.agreement"
+        )
+    share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure = new_figure(5.6, 5.2)
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, origin="lower")
+    for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
+        value = share[row, column]
+        axes.text(
+            *(column, row, f"{value:.0f}"),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value > 60 else "#222222",
+        )
+    ticks = range(len(table))
+    axes.set(xticks=ticks, yticks=ticks, aspect="equal")
+    axes.set(xlabel=f"Level by {second}", ylabel=f"Level by {first}")
+    axes.grid(False)
+    axes.set_title(f"Robustness levels by {first} and by {second}")
+    figure.colorbar(image, ax=axes, label=f"Share of the level by {first} (%)")
+    return _captioned(figure, "level_agreement", caption)
+
+
+@styled
+def draw_by_number_of_levels(
+    values: Mapping[str, Mapping[int, float]],
+    ylabel: str = "ECE (%)",
+    scale: float = 100.0,
+    title: str = "",
+    caption: str | None = None,
+) -> Figure:
+    """Draw a measure against the number of robustness levels, R.
+
+    Args:
+        values: By line, such as "clean test set", the measure by R.
+        ylabel: The measure and its unit.
+        scale: What the values are multiplied by, 100 for percent.
+        title: Such as the dataset.
+        caption: What to see; None for `CAPTIONS["by_number_of_levels"]`.
+    """
+    need_some("values", values)
+    figure = new_figure(5.4, 3.8)
+    axes = figure.subplots()
+    looks = (("#0072b2", "D", "-"), ("#d55e00", "s", "--"))
+    for i, (name, line) in enumerate(values.items()):
+        color, marker, linestyle = looks[i % len(looks)]
+        x = sorted(line)
+        y = [scale * line[r] for r in x]
+        axes.plot(x, y, color=color, marker=marker, linestyle=linestyle, label=name)
+    numbers = sorted({r for line in values.values() for r in line})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers, [str(r) for r in numbers])
+    axes.minorticks_off()
+    highest = max((y for line in values.values() for y in line.values()), default=0)
+    axes.set_ylim(0, 1.1 * scale * highest or 1)
+    axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
+    legend(figure, drawn(axes))
+    return _captioned(figure, "by_number_of_levels", caption)
+
+
+def _spread(values: np.ndarray, bottom: float, top: float) -> np.ndarray:
+    """Return where to write beside `values`: in their order, without overlaps."""
+    gap = (top - bottom) / max(24, values.size)
+    # Of values that look equal the later stands higher.
+    order = np.lexsort((np.arange(values.size), np.round(values / gap)))
+    positions = values.astype(float)
+    for r, above in zip(order[-2::-1], order[:0:-1], strict=True):
+        positions[r] = min(positions[r], positions[above] - gap)
+    positions[order[0]] = max(positions[order[0]], bottom)
+    for r, below in zip(order[1:], order[:-1], strict=True):
+        positions[r] = max(positions[r], positions[below] + gap)
+    return positions

@@ -1,0 +1,33 @@
+"""Packages whose public names are imported when they are first used."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return a package's `__getattr__`, `__dir__` and `__all__`.
+
+    `import ar_adals_tf` and `--help` then load neither TensorFlow nor Matplotlib.
+
+    Args:
+        package: The package's `__name__`.
+        homes: The public names by the submodule that defines them.
+
+    Example:
+        >>> get, names, _ = lazy_names("ar_adals_tf", {"smoothing": ["soften"]})
+        >>> names()
+        ['soften']
+        >>> get("soften").__module__
+        'ar_adals_tf.smoothing'
+    """
+    home = {name: module for module, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{home[name]}"), name)
+
+    return get, lambda: sorted(home), sorted(home)

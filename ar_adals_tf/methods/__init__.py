@@ -1,0 +1,1 @@
+"""The training methods, their losses, and adversarial training."""

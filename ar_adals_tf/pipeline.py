@@ -1,0 +1,349 @@
+"""The one line of `tf.data`: hard labels become soft ones, joined by example id."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.datasets.splits import as_written
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+
+class RobustnessLevels:
+    """Robustness levels to be looked up by example id inside a `tf.data` pipeline.
+
+    The ids are hashed once; `update` changes the levels of the same ids in place, so
+    that an index computed anew during training takes effect without a new pipeline.
+
+    Args:
+        index: The robustness index.
+        num_levels: R.
+
+    Raises:
+        InputError: On fewer images than levels.
+
+    Example:
+        >>> levels = RobustnessLevels(index, num_levels=10)
+        >>> levels.lookup(ids)      # int64, -1 for an id that the index does not have
+    """
+
+    def __init__(self, index: RobustnessIndex, num_levels: int) -> None:
+        self.index = index
+        self.num_levels = num_levels
+        self._ids = index.ids  # in the order of the table; `update` may bring another
+        self._text = index.ids.dtype.kind == "S"
+        # The pipeline runs on the CPU, whatever strategy or device trains.
+        with tf.device("CPU:0"):
+            keys = tf.constant(index.ids, tf.string if self._text else tf.int64)
+            positions = tf.range(len(index), dtype=tf.int64)
+            self._table = tf.lookup.StaticHashTable(
+                tf.lookup.KeyValueTensorInitializer(keys, positions), -1
+            )
+            self._levels = tf.Variable(index.levels(num_levels), trainable=False)
+
+    def lookup(self, ids: tf.Tensor) -> tf.Tensor:
+        """Return the level of each id, int64 of the same shape; -1 where unknown.
+
+        Raises:
+            InputError: If the ids are text and the index's integers, or vice versa.
+        """
+        if (ids.dtype == tf.string) != self._text:
+            raise InputError(
+                f"the dataset's ids are {ids.dtype.name}, the robustness index's "
+                f"{'string' if self._text else 'int64'}; compute the index with the "
+                "ids of this very dataset: RobustnessIndex.compute(..., ids=...)"
+            )
+        if not self._text:
+            ids = tf.cast(ids, tf.int64)
+        positions = self._table.lookup(ids)
+        levels = tf.gather(self._levels, tf.maximum(positions, 0))
+        return tf.where(positions < 0, tf.constant(-1, tf.int64), levels)
+
+    def update(self, index: RobustnessIndex) -> None:
+        """Take the levels from another index of the same ids.
+
+        Raises:
+            InputError: If the ids are not the same.
+        """
+        order, own = np.argsort(index.ids), np.argsort(self._ids)
+        if not np.array_equal(index.ids[order], self._ids[own]):
+            raise InputError(
+                "the new robustness index must have the ids of the old one; received "
+                f"{len(index)} ids, {len(index.missing(self._ids))} of the old "
+                "ones are missing; attack the same images again"
+            )
+        levels = np.empty(len(index), np.int64)
+        levels[own] = index.levels(self.num_levels)[order]
+        self._levels.assign(levels)
+        self.index = index
+
+
+def soft_labels(
+    dataset: tf.data.Dataset,
+    smoothing: AdaptiveLabelSmoothing,
+    index: RobustnessIndex | RobustnessLevels | None = None,
+    *,
+    id_key: str = "tfds_id",
+    label_key: str = "label",
+    weight_key: str = "sample_weight",
+    check_ids: bool = True,
+) -> tf.data.Dataset:
+    """Soften a dataset's labels by the robustness level of each example (Eq. 1).
+
+    Put it after shuffling, batching and `cache`; never put `repeat` or `cache` after
+    it, since each epoch must read its labels anew (the callback notices and says so).
+
+    Args:
+        dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
+            as TFDS makes them with `ReadConfig(add_tfds_id=True)`; batched or not.
+            `x` may be any structure; `y` is integer classes or one-hot. Without an
+            index there is no id: `(x, y)` or `(x, y, sample_weight)`.
+        smoothing: The state that `ARAdaLS` updates.
+        index: Robustness index of the training examples; None for AdaLS (R = 1).
+        id_key: Of a dictionary, the entry with the id.
+        label_key: Likewise, the label.
+        weight_key: Likewise, the sample weight, if there is one.
+        check_ids: Whether to read through the dataset once, now, to make sure that the
+            index has every id. Turn it off only where that is known.
+
+    Returns:
+        Elements `(x, soft label)` or `(x, soft label, sample_weight)`, soft labels
+        float32 `(..., Z)`; a dictionary's remaining entries become `x`, one alone
+        without its key.
+
+    Raises:
+        InputError: On a repeated dataset, elements of another form, ids that the index
+            lacks (how many, and the first), or several levels without an index.
+
+    Example:
+        >>> data = tf.data.Dataset.from_tensor_slices((np.arange(n), x_train, y_train))
+        >>> train = soft_labels(data.shuffle(n).batch(128), smoothing, index)
+    """
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise InputError(
+            "the training dataset repeats without end, so it would never see new soft "
+            "labels; remove .repeat(): fit starts every epoch anew by itself"
+        )
+    levels = as_levels(index, smoothing.num_levels)
+    parts = _Parts(
+        dataset.element_spec, levels is not None, id_key, label_key, weight_key
+    )
+    if levels is not None and check_ids:
+        _check_ids(dataset.map(parts.id_of), levels)
+
+    @as_written
+    def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
+        example_id, x, y, weight = parts.of(_as_tuple(element))
+        y = one_hot(
+            y, smoothing.num_classes, _is_batch(example_id, x, y, smoothing.num_classes)
+        )
+        with tf.control_dependencies([smoothing.count_pass(position)]):
+            level = _level(levels, example_id, y)
+            labels = smoothing.soften(y, level)
+        return (x, labels) if weight is None else (x, labels, weight)
+
+    return dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
+
+
+def with_levels(
+    dataset: tf.data.Dataset,
+    num_classes: int,
+    levels: RobustnessLevels | None,
+    *,
+    id_key: str = "tfds_id",
+    label_key: str = "label",
+    weight_key: str = "sample_weight",
+) -> tf.data.Dataset:
+    """Turn validation examples into `(x, class, level, weight)`, for the callback.
+
+    Args:
+        dataset: As of `soft_labels`.
+        num_classes: Z.
+        levels: Robustness levels of the validation examples; None: all are level 0.
+        id_key: As of `soft_labels`.
+        label_key: As of `soft_labels`.
+        weight_key: As of `soft_labels`.
+
+    Returns:
+        Elements with the class int64, the level int64 and the weight float32 (1 where
+        there is none), each of the shape of a label.
+    """
+    parts = _Parts(
+        dataset.element_spec, levels is not None, id_key, label_key, weight_key
+    )
+    if levels is not None:
+        _check_ids(dataset.map(parts.id_of), levels)
+
+    @as_written
+    def read(*element: Any) -> tuple[Any, ...]:
+        example_id, x, y, weight = parts.of(element)
+        y = one_hot(y, num_classes, _is_batch(example_id, x, y, num_classes))
+        label = tf.argmax(y, axis=-1)
+        if weight is None:
+            weight = tf.ones_like(label, tf.float32)
+        weight = tf.reshape(tf.cast(weight, tf.float32), tf.shape(label))
+        return x, label, _level(levels, example_id, y), weight
+
+    return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+def as_levels(
+    index: RobustnessIndex | RobustnessLevels | None, num_levels: int
+) -> RobustnessLevels | None:
+    """Return levels to look up, or None where one level needs no index.
+
+    Raises:
+        InputError: On several levels without an index, or an index cut otherwise.
+    """
+    if index is None and num_levels == 1:
+        return None
+    if index is None:
+        raise InputError(
+            f"{num_levels} robustness levels need an index to tell them apart; pass a "
+            "RobustnessIndex, or num_levels=1 for AdaLS"
+        )
+    if isinstance(index, RobustnessIndex):
+        return RobustnessLevels(index, num_levels)
+    if index.num_levels != num_levels:
+        raise InputError(
+            f"the index is cut into {index.num_levels} levels, the smoothing has "
+            f"{num_levels}; use the same number"
+        )
+    return index
+
+
+def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Tensor:
+    """Return float32 one-hot labels of integer classes or of one-hot labels.
+
+    Args:
+        labels: Classes, `()`, `(N,)` or `(N, 1)`, or one-hot `(Z,)` or `(N, Z)`.
+        num_classes: Z.
+        batched: Whether the first axis is the batch, where that is known: it tells a
+            batch of Z classes from one one-hot label.
+
+    Raises:
+        InputError: On any other shape.
+    """
+    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
+    if batched is None:
+        batched = rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
+    if rank == int(batched) + 1 and last == [num_classes]:
+        return tf.cast(labels, tf.float32)
+    if rank == int(batched) + 1 and last == [1]:
+        labels = tf.squeeze(labels, -1)
+    if labels.shape.rank != int(batched):
+        raise InputError(
+            f"labels must be integer classes or one-hot over {num_classes} classes; "
+            f"received a tensor of shape {labels.shape}; several outputs or masks "
+            "cannot be softened"
+        )
+    labels = tf.cast(labels, tf.int64)
+    known = tf.debugging.Assert(
+        tf.reduce_all((labels >= 0) & (labels < num_classes)),
+        [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
+    )
+    with tf.control_dependencies([] if known is None else [known]):
+        return tf.one_hot(labels, num_classes)
+
+
+class _Parts:
+    """How to take an element apart, found out once from its specification."""
+
+    def __init__(
+        self, spec: Any, with_id: bool, id_key: str, label_key: str, weight_key: str
+    ) -> None:
+        self._with_id = with_id
+        self._keys = (id_key, label_key, weight_key)
+        wanted = (
+            "(id, x, y) or (id, x, y, weight)" if with_id else "(x, y) or (x, y, w)"
+        )
+        if isinstance(spec, dict):
+            needed = [id_key, label_key] if with_id else [label_key]
+            absent = [key for key in needed if key not in spec]
+            if absent:
+                raise InputError(
+                    f"the dataset's dictionaries have no {absent[0]!r}, only "
+                    f"{', '.join(map(repr, spec))}; name the entry with id_key= or "
+                    "label_key= (TFDS adds ids with ReadConfig(add_tfds_id=True))"
+                )
+        elif not isinstance(spec, tuple) or len(spec) - with_id not in (2, 3):
+            raise InputError(
+                f"the dataset's elements must be {wanted}, or dictionaries; received "
+                f"{spec}; number the examples before shuffling, for example with "
+                "Dataset.from_tensor_slices((np.arange(n), x, y))"
+            )
+
+    def of(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+        """Return id, x, y and weight; None for what there is not."""
+        if isinstance(element[0], dict) and len(element) == 1:
+            entries = dict(element[0])
+            id_key, label_key, weight_key = self._keys
+            example_id = entries.pop(id_key, None)
+            y, weight = entries.pop(label_key), entries.pop(weight_key, None)
+            x = entries if len(entries) > 1 else next(iter(entries.values()))
+            return example_id, x, y, weight
+        example_id, rest = (
+            (element[0], element[1:]) if self._with_id else (None, element)
+        )
+        return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
+
+    @as_written
+    def id_of(self, *element: Any) -> Any:
+        """Return the id alone."""
+        return self.of(element)[0]
+
+
+def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
+    """Tell whether an element is a batch; None where it cannot be known.
+
+    Raises:
+        InputError: Where it must be known and cannot: a vector of Z floats is a batch
+            of classes or one one-hot label.
+    """
+    if example_id is not None:
+        return example_id.shape.rank == 1
+    if y.shape.rank != 1 or y.shape[0] is None:
+        return None
+    # A vector of known length: a batch has as many inputs, each with an axis more.
+    inputs = [part.shape for part in tf.nest.flatten(x)]
+    if not all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs):
+        return None
+    if y.shape[0] == num_classes and not y.dtype.is_integer:
+        raise InputError(
+            f"labels of shape {y.shape} and type {y.dtype.name}, beside inputs of as "
+            f"many rows, can be {num_classes} classes or one one-hot label; make "
+            "classes integers, or put one-hot labels into a batch first"
+        )
+    return True
+
+
+def _as_tuple(element: Any) -> tuple[Any, ...]:
+    return element if isinstance(element, tuple) else (element,)
+
+
+def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf.Tensor:
+    if levels is None:
+        return tf.zeros(tf.shape(y)[:-1], tf.int64)
+    level = levels.lookup(example_id)
+    known = tf.debugging.assert_non_negative(
+        level, "an example's id is not in the robustness index"
+    )
+    with tf.control_dependencies([] if known is None else [known]):
+        return tf.identity(level)
+
+
+def _check_ids(ids: tf.data.Dataset, levels: RobustnessLevels) -> None:
+    """Read all ids and make sure that the index has them."""
+    count, missing = 0, []
+    for batch in ids.as_numpy_iterator():
+        batch = np.atleast_1d(batch)
+        count += len(batch)
+        unknown = levels.lookup(tf.constant(batch)).numpy() < 0
+        missing += batch[unknown].tolist()
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {count} examples are not in the robustness index, the "
+            f"first is {missing[0]!r}; compute the index of this very dataset"
+        )

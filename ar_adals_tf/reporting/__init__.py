@@ -1,0 +1,1 @@
+"""The report: tables and figures of finished runs on one page."""

@@ -1,0 +1,119 @@
+"""Foreign images: brought to the model's shape, predicted, kept. About 10 seconds."""
+
+import keras
+import numpy as np
+import pytest
+
+from ar_adals_tf import datasets
+from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.ood import evaluate_ood, fitted
+from ar_adals_tf.evaluation.predictions import Predictions, Predictor
+
+
+def split_of(images, name="other"):
+    ids = np.array([b"%d" % i for i in range(len(images))])
+    info = DatasetInfo(10, images.shape[1:])
+    return ArraySplit(name, "test", info, ids, images, np.zeros(len(images), np.int64))
+
+
+def first_image(split):
+    return next(iter(split.batches(10)))[1].numpy()[0]
+
+
+@pytest.mark.parametrize("own", [(28, 28, 1), (32, 32, 3), (16, 16, 1)])
+def test_images_take_the_models_shape(own):
+    """A constant image stays constant, a coloured one becomes its luma."""
+    info = DatasetInfo(10, own)
+    colours = np.zeros((2, 32, 32, 3), np.uint8)
+    colours[..., 0], colours[..., 1] = 200, 100
+    image = first_image(fitted(split_of(colours), info))
+    assert image.shape == own
+    expected = np.array([200, 100, 0]) / 255
+    if own[-1] == 1:
+        expected = [0.2989 * 200 / 255 + 0.587 * 100 / 255]
+    np.testing.assert_allclose(image, np.broadcast_to(expected, own), atol=1e-3)
+    grey = first_image(fitted(split_of(np.full((1, 28, 28, 1), 51, np.uint8)), info))
+    np.testing.assert_allclose(grey, np.full(own, 0.2), atol=1e-5)
+
+
+def test_a_shrunk_image_keeps_its_mean(rng):
+    """Shrinking by 4 averages; picking pixels would leave the noise (spread 0.29)."""
+    images = rng.integers(0, 256, (1, 32, 32, 1), np.uint8)
+    info = DatasetInfo(10, (8, 8, 1))
+    image = first_image(fitted(split_of(images), info))
+    assert image.mean() == pytest.approx(images.mean() / 255, rel=0.02)
+    assert image.std() < 0.1
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.layers.Input((28, 28, 1)),
+            keras.layers.AveragePooling2D(4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, kernel_initializer="he_normal"),
+        ]
+    )
+
+
+def entropy(logits):
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return -(p * np.log(p)).sum(axis=1)
+
+
+def test_scores_tell_foreign_images(model, tfds_dir, tmp_path):
+    """Oracle: AUROC as the share of pairs in the right order."""
+    usual_split = datasets.load(
+        "fashion_mnist_small", splits=("test",), limit_examples=80
+    )["test"]
+    asked = []
+
+    def predict(split, verbose=True):
+        asked.append(split.dataset)
+        return Predictor(model)(split, verbose)
+
+    def scores(**more):
+        return evaluate_ood(
+            predict,
+            predict(usual_split),
+            usual_split,
+            ["cifar10"],
+            tmp_path,
+            data_dir=tfds_dir,
+            limit_examples=50,
+            verbose=False,
+            **more,
+        )["cifar10"]
+
+    found = scores(temperature=3.0)
+    assert asked == ["fashion_mnist_small", "cifar10"]
+    stored = Predictions.load(tmp_path / "cifar10.npz")
+    assert len(stored.labels) == found["num_examples"] == 50
+    usual = predict(usual_split).logits
+    for results, t in ((found, 1.0), (found["temperature_scaled"], 3.0)):
+        low, high = entropy(usual / t), entropy(stored.logits / t)
+        pairs = np.sign(high[:, np.newaxis] - low)
+        auroc = (pairs == 1).mean() + (pairs == 0).mean() / 2
+        assert results["auroc"] == pytest.approx(auroc, abs=1e-3)
+        assert results["mean_entropy"]["foreign"] == pytest.approx(high.mean())
+        threshold = np.sort(high)[2]  # 48 of 50 are at or above it: 96 %
+        assert results["fpr_at_95_recall"] == pytest.approx((low >= threshold).mean())
+    asked.clear()
+    assert scores(temperature=3.0) == found and asked == ["fashion_mnist_small"]
+    asked.clear()
+    scores(identity="another model")
+    assert asked == ["fashion_mnist_small", "cifar10"]
+
+
+def test_the_models_own_dataset_is_not_foreign(model, tmp_path):
+    split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)[
+        "test"
+    ]
+    usual = Predictor(model)(split, verbose=False)
+    for name in ("fashion_mnist_small", "cifar11"):
+        with pytest.raises(InputError, match=f"received '{name}'"):
+            evaluate_ood(Predictor(model), usual, split, [name], tmp_path)

@@ -1,0 +1,161 @@
+"""What several test files share: made-up runs, plain oracles, flags forgotten."""
+
+import csv
+import html.parser
+import json
+
+import numpy as np
+from absl import flags
+
+from ar_adals_tf import calibration
+from ar_adals_tf.evaluation.measures import measure
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.shift import aggregate
+from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.robustness import RobustnessIndex
+
+FLAGS = flags.FLAGS
+OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")
+COMMANDS = (*OF_IMAGES, "report", "compare_indexes")
+N, Z, TYPES, SEVERITIES = 120, 10, ("contrast", "fog", "pixelate"), (1, 3, 5)
+OVERCONFIDENCE = {"vanilla": 2.0, "ls": 1.0, "adals": 1.3, "ar_adals": 1.2}
+
+
+def softmax(logits):
+    """Softmax in float64, written plainly."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def history(run):
+    """Return the columns of a run's history."""
+    with open(run / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def forget_flags():
+    """Forget the flags that commands define: a process has those of one command."""
+    for module, defined in list(FLAGS.flags_by_module_dict().items()):
+        if module in COMMANDS or module.startswith("ar_adals_tf"):
+            for flag in list(defined):
+                if flag.name in FLAGS and FLAGS[flag.name] is flag:
+                    delattr(FLAGS, flag.name)
+    FLAGS.unparse_flags()
+
+
+def noisy(labels, seed, strength, sharpness):
+    """Predictions that get worse with the strength of a corruption."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(labels), Z))
+    logits[np.arange(len(labels)), labels] += 4.0 / (1 + strength)
+    ids = np.array([b"test__%d" % i for i in range(len(labels))])
+    return Predictions(ids, labels, (sharpness * logits).astype(np.float32))
+
+
+def make_run(
+    folder,
+    method="vanilla",
+    seed=0,
+    dataset="cifar10",
+    labels=None,
+    num_bins=15,
+    types=TYPES,
+    temperature=None,
+    foreign=None,
+    extra=None,
+    **settings,
+):
+    """Write a run as training and evaluation leave it, without a model."""
+    labels = np.arange(N) * 7 % Z if labels is None else labels
+    config = Config.make(
+        dataset, method, seed=seed, output_dir=str(folder), **settings
+    ).as_dict()
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config | (extra or {})))
+    sharp = OVERCONFIDENCE[method]
+    clean = noisy(labels, [seed, len(method), 0], 0, sharp)
+    clean.save(folder / "predictions.npz")
+    metrics = measure(clean, num_bins)
+    if temperature:
+        (folder / "temperature.json").write_text(
+            json.dumps({"temperature": temperature})
+        )
+    if types:
+        found = {}
+        (folder / "shift").mkdir()
+        for t, name in enumerate(types):
+            for s in SEVERITIES:
+                own = noisy(labels, [seed, len(method), t + 1, s], s / 2, sharp)
+                own.save_compactly(folder / "shift" / f"{name}_{s}.npz")
+                own = Predictions.load(folder / "shift" / f"{name}_{s}.npz")
+                found.setdefault(name, {})[str(s)] = calibration.summary(
+                    labels, own.probabilities, num_bins
+                )
+        metrics["shift"] = {
+            "source": "generated",
+            "seed": 0,
+            "num_examples": len(labels),
+            "num_bins": num_bins,
+            **aggregate(found, dataset),
+        }
+    if foreign:
+        (folder / "ood").mkdir()
+        own = noisy(np.zeros(50, np.int64), [seed, 99], 5, sharp)
+        own.save_compactly(folder / "ood" / f"{foreign}.npz")
+        metrics["ood"] = {
+            foreign: calibration.ood_scores(
+                calibration.predictive_entropy(clean.probabilities),
+                calibration.predictive_entropy(own.probabilities),
+            )
+        }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def add_index(vanilla):
+    folder = vanilla / "robustness" / "cw"
+    folder.mkdir(parents=True)
+    ids = Predictions.load(vanilla / "predictions.npz").ids
+    order = np.random.default_rng(5).permutation(len(ids))
+    distances = np.random.default_rng(6).random(len(ids)).astype(np.float32)
+    found = np.ones(len(ids), bool)
+    RobustnessIndex(ids[order], distances[order], found).save(folder / "test.npz")
+
+
+def stored(folder, name="predictions"):
+    """Labels and probabilities of a file, read plainly."""
+    with np.load(folder / f"{name}.npz") as file:
+        if "probabilities" in file.files:
+            return file["labels"], file["probabilities"].astype(np.float64)
+        e = np.exp(file["logits"].astype(np.float64))
+        return file["labels"], e / e.sum(axis=1, keepdims=True)
+
+
+def plain_ece(labels, p, num_bins=15):
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    return sum(
+        abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(num_bins)
+    ) / len(labels)
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page refers to, its tables' cells, and that tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.open, self.ids, self.images = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+        self.ids.add(attrs.get("id"))
+        self.links += [attrs[name] for name in ("src", "href") if name in attrs]
+        if tag == "img":
+            self.images.append(attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag

@@ -1,0 +1,360 @@
+"""Soft labels by id, against a dictionary in plain Python."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.pipeline import RobustnessLevels, soft_labels, with_levels
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+N, Z, R = 60, 5, 4
+P = np.array([0.4, 0.6, 0.8, 1.0])
+
+
+class Example:
+    """Examples whose single feature is their position, with ids in another order."""
+
+    def __init__(self, text_ids=True):
+        rng = np.random.default_rng(1)
+        numbers = rng.permutation(1000)[:N]
+        self.ids = (
+            np.array([b"train.tfrecord-00000-of-00001__%d" % i for i in numbers])
+            if text_ids
+            else numbers
+        )
+        self.x = np.arange(N, dtype=np.float32)[:, None]
+        self.labels = rng.integers(0, Z, N)
+        self.weights = rng.uniform(size=N).astype(np.float32)
+        self.index = self.index_with(rng.uniform(size=N))
+
+    def index_with(self, distances):
+        order = np.random.default_rng(2).permutation(N)
+        return RobustnessIndex(
+            self.ids[order], distances[order].astype(np.float32), np.ones(N, bool)
+        )
+
+    def expected(self, index, p=P):
+        """Return the soft labels by position: sort, cut into R parts, look up by id."""
+        level = {}
+        by_distance = sorted(zip(index.distances, index.ids, strict=True))
+        for rank, (_, i) in enumerate(by_distance):
+            level[i] = rank * R // N
+        soft = np.empty((N, Z))
+        for position, (i, label) in enumerate(zip(self.ids, self.labels, strict=True)):
+            own = p[level[i]]
+            soft[position] = (1 - own) / (Z - 1)
+            soft[position, label] = own
+        return soft
+
+
+@pytest.fixture(params=[True, False], ids=["bytes", "integers"])
+def example(request):
+    return Example(request.param)
+
+
+@pytest.fixture
+def smoothing():
+    smoothing = AdaptiveLabelSmoothing(Z, R)
+    smoothing.p = P
+    return smoothing
+
+
+def slices(*columns):
+    return tf.data.Dataset.from_tensor_slices(columns)
+
+
+def mapped(data, function):
+    """Map a lambda without AutoGraph, which would look for its source in vain."""
+    return data.map(tf.autograph.experimental.do_not_convert(function))
+
+
+def assert_soft(dataset, expected):
+    """Check a batched dataset of `(position, soft label, ...)`, in whatever order."""
+    seen = []
+    for x, y, *_ in dataset:
+        assert y.dtype == tf.float32
+        positions = x.numpy()[:, 0].astype(int)
+        np.testing.assert_allclose(y, expected[positions], atol=1e-6)
+        seen += positions.tolist()
+    assert sorted(seen) == list(range(N))
+    return seen
+
+
+def labels_as(form, labels):
+    return {
+        "classes": labels,
+        "int32": labels.astype(np.int32),
+        "uint8": labels.astype(np.uint8),
+        "column": labels[:, None],
+        "one-hot": np.eye(Z, dtype=np.float32)[labels],
+        "integer one-hot": np.eye(Z, dtype=np.int64)[labels],
+    }[form]
+
+
+LABELS = ["classes", "int32", "uint8", "column", "one-hot", "integer one-hot"]
+
+
+@pytest.mark.parametrize("form", LABELS)
+@pytest.mark.parametrize("when", ["batched before", "batched after", "dropping rests"])
+def test_soft_labels_follow_their_example(form, when, example, smoothing):
+    data = slices(example.ids, example.x, labels_as(form, example.labels)).shuffle(N, 3)
+    if when == "batched before":
+        data = soft_labels(data.batch(7), smoothing, example.index)
+    elif when == "dropping rests":
+        # N is a multiple of Z: batches of Z classes that could be one-hot labels
+        data = soft_labels(data.batch(Z, True), smoothing, example.index)
+    else:
+        data = soft_labels(data, smoothing, example.index).batch(7)
+    assert_soft(data, example.expected(example.index))
+
+
+@pytest.mark.parametrize("form", LABELS)
+@pytest.mark.parametrize("when", ["batched before", "batched after"])
+def test_one_level_needs_neither_index_nor_id(form, when):
+    example = Example()
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    smoothing.p = [0.7]
+    data = slices(example.x, labels_as(form, example.labels)).shuffle(N, 3)
+    if when == "batched before":
+        data = soft_labels(data.batch(7), smoothing)
+    else:
+        data = soft_labels(data, smoothing).batch(7)
+    assert_soft(data, example.expected(example.index, np.full(R, 0.7)))
+
+
+def test_dictionaries_as_tfds_makes_them(example, smoothing):
+    columns = {"tfds_id": example.ids, "image": example.x, "label": example.labels}
+    data = tf.data.Dataset.from_tensor_slices(columns).shuffle(N, 5).batch(8)
+    expected = example.expected(example.index)
+    soft = soft_labels(data, smoothing, example.index)
+    assert len(soft.element_spec) == 2
+    assert_soft(soft, expected)
+    weighted = {**columns, "sample_weight": example.weights}
+    data = tf.data.Dataset.from_tensor_slices(weighted).batch(8)
+    soft = soft_labels(data, smoothing, example.index)
+    assert_soft(soft, expected)
+    weights = np.concatenate([w for _, _, w in soft.as_numpy_iterator()])
+    np.testing.assert_array_equal(weights, example.weights)
+    renamed = tf.data.Dataset.from_tensor_slices(
+        {"key": example.ids, "a": example.x, "b": -example.x, "y": example.labels}
+    ).batch(8)
+    keys = {"id_key": "key", "label_key": "y"}
+    soft = soft_labels(renamed, smoothing, example.index, **keys)
+    for x, y in soft:
+        assert sorted(x) == ["a", "b"]
+        np.testing.assert_array_equal(x["a"], -x["b"])
+        positions = x["a"].numpy()[:, 0].astype(int)
+        np.testing.assert_allclose(y, expected[positions], atol=1e-6)
+    one_level = AdaptiveLabelSmoothing(Z, 1)
+    assert_soft(soft_labels(data, one_level), np.eye(Z)[example.labels])
+
+
+def test_tuples_may_have_several_inputs_and_weights(example, smoothing):
+    data = slices(
+        example.ids,
+        {"a": example.x, "b": (example.x, -example.x)},
+        example.labels,
+        example.weights,
+    ).batch(8)
+    expected = example.expected(example.index)
+    start = 0
+    for x, y, weight in soft_labels(data, smoothing, example.index):
+        stop = start + len(y)
+        np.testing.assert_array_equal(x["a"], example.x[start:stop])
+        np.testing.assert_array_equal(x["b"][1], -example.x[start:stop])
+        np.testing.assert_allclose(y, expected[start:stop], atol=1e-6)
+        np.testing.assert_array_equal(weight, example.weights[start:stop])
+        start = stop
+    assert start == N
+
+
+def test_a_new_p_reaches_every_batch_of_the_next_epoch(example, smoothing):
+    data = slices(example.ids, example.x, example.labels).shuffle(N).batch(4)
+    soft = soft_labels(data, smoothing, example.index).prefetch(4)
+    for p in (P, P[::-1] * 0.9, np.full(R, 0.3)):
+        smoothing.p = p
+        assert_soft(soft, example.expected(example.index, p))
+
+
+def test_new_levels_take_effect_in_the_same_pipeline(example, smoothing, rng):
+    levels = RobustnessLevels(example.index, R)
+    data = slices(example.ids, example.x, example.labels).shuffle(N).batch(4)
+    soft = soft_labels(data, smoothing, levels)
+    assert_soft(soft, example.expected(example.index))
+    new = example.index_with(rng.uniform(size=N))
+    # the new index may list the ids in any order
+    order = rng.permutation(N)
+    new = RobustnessIndex(new.ids[order], new.distances[order], new.found[order])
+    levels.update(new)
+    assert levels.index is new
+    expected = example.expected(new)
+    assert np.abs(expected - example.expected(example.index)).max() > 0.1
+    assert_soft(soft, expected)
+    levels.update(example.index)
+    assert_soft(soft, example.expected(example.index))
+
+
+def test_levels_are_only_exchanged_for_the_same_ids(example):
+    index = example.index
+    levels = RobustnessLevels(index, R)
+    fewer = RobustnessIndex(index.ids[3:], index.distances[3:], index.found[3:])
+    with pytest.raises(InputError, match="received 57 ids, 3 of the old ones are"):
+        levels.update(fewer)
+    assert levels.index is index
+
+
+def test_lookup_tells_unknown_ids_apart(example):
+    index = example.index
+    levels = RobustnessLevels(index, R)
+    unknown = b"nobody" if index.ids.dtype.kind == "S" else -7
+    ids = [index.ids[5], unknown, index.ids[0]]
+    result = levels.lookup(tf.constant(ids)).numpy()
+    assert result.tolist() == [index.levels(R)[5], -1, index.levels(R)[0]]
+
+
+def test_validation_examples_carry_class_level_and_weight(example):
+    data = slices(
+        example.ids, example.x, np.eye(Z)[example.labels], example.weights
+    ).batch(7)
+    levels = RobustnessLevels(example.index, R)
+    columns = zip(*with_levels(data, Z, levels).as_numpy_iterator(), strict=True)
+    x, label, level, weight = (np.concatenate(c) for c in columns)
+    by_id = dict(zip(example.index.ids, example.index.levels(R), strict=True))
+    np.testing.assert_array_equal(x, example.x)
+    np.testing.assert_array_equal(label, example.labels)
+    np.testing.assert_array_equal(level, [by_id[i] for i in example.ids])
+    np.testing.assert_array_equal(weight, example.weights)
+    one = with_levels(slices(example.x, example.labels).batch(7), Z, None)
+    for _, label, level, weight in one:
+        assert label.dtype == level.dtype == tf.int64
+        np.testing.assert_array_equal(level, np.zeros(len(label)))
+        np.testing.assert_array_equal(weight, np.ones(len(label)))
+
+
+# Refusals
+
+
+def test_missing_ids_are_counted_and_named_before_training(example, smoothing):
+    index = example.index
+    keep = ~np.isin(index.ids, example.ids[[10, 20, 30]])
+    partial = RobustnessIndex(index.ids[keep], index.distances[keep], index.found[keep])
+    data = slices(example.ids, example.x, example.labels)
+    message = (
+        "3 of 60 examples are not in the robustness index, the first is "
+        f"{example.ids[10].item()!r}"
+    )
+    for dataset in (data, data.batch(7)):
+        with pytest.raises(InputError) as error:
+            soft_labels(dataset, smoothing, partial)
+        assert message in str(error.value)
+        with pytest.raises(InputError) as error:
+            with_levels(dataset, Z, RobustnessLevels(partial, R))
+        assert message in str(error.value)
+    unchecked = soft_labels(data, smoothing, partial, check_ids=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not in the robustness"):
+        list(unchecked)
+
+
+def test_ids_of_another_kind_are_all_missing(smoothing):
+    text, numbers = Example(True), Example(False)
+    for example, index in ((text, numbers.index), (numbers, text.index)):
+        data = slices(example.ids, example.x, example.labels).batch(7)
+        with pytest.raises(InputError, match="ids") as error:
+            soft_labels(data, smoothing, index)
+        assert "\n" not in str(error.value)
+        with pytest.raises(InputError, match="ids"):
+            with_levels(data, Z, RobustnessLevels(index, R))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.repeat(), "repeats without end"),
+        (lambda d: mapped(d, lambda i, x, y: (x, y)), r"must be \(id, x, y\)"),
+        (lambda d: mapped(d, lambda i, x, y: (i, x, y, y, y)), r"must be \(id, x, y\)"),
+        (lambda d: mapped(d, lambda i, x, y: x), r"must be \(id, x, y\)"),
+        (lambda d: mapped(d, lambda i, x, y: {"image": x, "label": y}), "no 'tfds_id'"),
+        (lambda d: mapped(d, lambda i, x, y: {"tfds_id": i, "image": x}), "no 'label'"),
+        (
+            lambda d: mapped(d, lambda i, x, y: (i, x, tf.zeros([8, 8]))),
+            "integer classes or one-hot over 5 classes",
+        ),
+        (
+            lambda d: mapped(d, lambda i, x, y: (i, x, tf.one_hot(y, 7))),
+            r"one-hot over 5 classes; received a tensor of shape \(7,\)",
+        ),
+    ],
+)
+def test_datasets_of_another_form_are_refused(change, message, smoothing):
+    example = Example()
+    data = change(slices(example.ids, example.x, example.labels))
+    with pytest.raises(InputError, match=message) as error:
+        soft_labels(data, smoothing, example.index)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", [-1, Z])
+def test_a_label_that_is_no_class_does_not_pass_silently(wrong, smoothing):
+    example = Example()
+    labels = np.where(np.arange(N) == 33, wrong, example.labels)
+    data = slices(example.ids, example.x, labels).batch(7)
+    levels = RobustnessLevels(example.index, R)
+    for dataset in (soft_labels(data, smoothing, levels), with_levels(data, Z, levels)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="classes 0 to 4"):
+            list(dataset)
+
+
+def test_levels_and_smoothing_must_agree(smoothing):
+    example = Example()
+    data = slices(example.ids, example.x, example.labels)
+    with pytest.raises(InputError, match="4 robustness levels need an index"):
+        soft_labels(data, smoothing)
+    with pytest.raises(InputError, match="cut into 3 levels, the smoothing has 4"):
+        soft_labels(data, smoothing, RobustnessLevels(example.index, 3))
+    with pytest.raises(InputError, match="between 1 and the 60 images"):
+        soft_labels(data, AdaptiveLabelSmoothing(Z, 61), example.index)
+
+
+def test_an_index_may_be_given_for_one_level_too():
+    """A sweep over R uses one pipeline; the id is there and must be left out."""
+    example = Example()
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    data = slices(example.ids, example.x, example.labels).batch(7)
+    assert_soft(soft_labels(data, smoothing, example.index), np.eye(Z)[example.labels])
+
+
+@pytest.mark.parametrize("form", ["classes", "column", "one-hot", "integer one-hot"])
+@pytest.mark.parametrize("batch", [1, Z, None])
+@pytest.mark.parametrize("features", [1, Z, 3])
+def test_a_vector_of_labels_is_a_batch_if_the_inputs_are(form, batch, features):
+    """Without ids, static shapes such as (Z,) mean one thing or the other."""
+    x = np.repeat(np.arange(N, dtype=np.float32)[:, None], features, axis=1)
+    labels = Example().labels
+    data = slices(x, labels_as(form, labels))
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    if batch:
+        data = soft_labels(data.batch(batch, drop_remainder=True), smoothing)
+    else:
+        data = soft_labels(data, smoothing).batch(7)
+    assert_soft(data, np.eye(Z)[labels])
+
+
+def test_a_vector_of_z_floats_is_refused_where_it_can_be_two_things():
+    """Z classes as floats, or one one-hot label of an image Z pixels high."""
+    labels = Example().labels
+    x = np.repeat(np.arange(N, dtype=np.float32)[:, None], 3, axis=1)
+    classes = slices(x, labels.astype(np.float32))
+    images = tf.zeros([N, Z, 1])
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    static = classes.batch(Z, drop_remainder=True)
+    for data in (static, slices(images, np.eye(Z, dtype=np.float32)[labels])):
+        with pytest.raises(InputError, match="can be 5 classes or one one-hot label"):
+            soft_labels(data, smoothing)
+        with pytest.raises(InputError, match="can be 5 classes or one one-hot label"):
+            with_levels(data, Z, None)
+    # Everything else has one reading.
+    integers = mapped(static, lambda x, y: (x, tf.cast(y, tf.int32)))
+    for data in (integers, classes.batch(Z), classes.batch(6, drop_remainder=True)):
+        assert_soft(soft_labels(data, smoothing), np.eye(Z)[labels])
