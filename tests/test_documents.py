@@ -1,0 +1,62 @@
+"""The documents: short lines, links that lead somewhere, commands that exist."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from tests.helpers import forget_flags
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "baselines/**/*.md", "benchmarks/*.md", "flags/**/*.cfg")
+    for path in ROOT.glob(pattern)
+)
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_lines_are_short(path):
+    long = [line for line in path.read_text().splitlines() if len(line) > 100]
+    assert not long
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def commands(text):
+    """Each `python -m ar_adals_tf.<command>` of a document with its flags."""
+    joined = re.sub(r"\\\n#?\s*", "", text)
+    for found in re.finditer(r"python -m ar_adals_tf\.(\w+)([^\n`]*)", joined):
+        module, rest = found.groups()
+        words = re.split(r"\s", rest.partition("#")[0])
+        yield module, [word for word in words if word.startswith("--")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_commands_have_the_flags_that_documents_give_them(path):
+    for module, given in commands(path.read_text()):
+        forget_flags()
+        sys.modules.pop(f"ar_adals_tf.{module}", None)
+        importlib.import_module(f"ar_adals_tf.{module}")
+        known = set(flags.FLAGS) | {"help", "flagfile"}
+        for flag in given:
+            plain = re.match(r"--(?:no)?(\w+)", flag)[1]
+            assert plain in known or flag[2:].split("=")[0] in known, (module, flag)
+    forget_flags()
+
+
+def test_a_command_with_an_unknown_flag_would_be_seen():
+    text = "    python -m ar_adals_tf.report \\\n        --runs=a --bogus=1   # why\n"
+    assert list(commands(text)) == [("report", ["--runs=a", "--bogus=1"])]
