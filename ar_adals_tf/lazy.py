@@ -31,3 +31,17 @@ def lazy_names(
         return getattr(import_module(f"{package}.{home[name]}"), name)
 
     return get, lambda: sorted(home), sorted(home)
+
+
+def load(reference: str) -> Any:
+    """Return what a lazy reference names.
+
+    Args:
+        reference: `"module:name"`.
+
+    Example:
+        >>> load("ar_adals_tf.lazy:load") is load
+        True
+    """
+    module, name = reference.split(":")
+    return getattr(import_module(module), name)
