@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.datasets.splits import as_written
+from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
@@ -67,15 +67,14 @@ class RobustnessLevels:
         Raises:
             InputError: If the ids are not the same.
         """
-        order, own = np.argsort(index.ids), np.argsort(self._ids)
-        if not np.array_equal(index.ids[order], self._ids[own]):
+        missing = index.missing(self._ids)
+        if len(missing) or len(index) != len(self._ids):
             raise InputError(
                 "the new robustness index must have the ids of the old one; received "
-                f"{len(index)} ids, {len(index.missing(self._ids))} of the old "
-                "ones are missing; attack the same images again"
+                f"{len(index)} ids, {len(missing)} of the old ones are missing; attack "
+                "the same images again"
             )
-        levels = np.empty(len(index), np.int64)
-        levels[own] = index.levels(self.num_levels)[order]
+        levels = index.levels(self.num_levels)[index.aligned(self._ids)]
         self._levels.assign(levels)
         self.index = index
 
@@ -127,15 +126,15 @@ def soft_labels(
             "labels; remove .repeat(): fit starts every epoch anew by itself"
         )
     levels = as_levels(index, smoothing.num_levels)
-    parts = _Parts(
+    elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None and check_ids:
-        _check_ids(dataset.map(parts.id_of), levels)
+        _check_ids(dataset.map(elements.id_of), levels)
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = parts.of(_as_tuple(element))
+        example_id, x, y, weight = elements.split(_as_tuple(element))
         y = one_hot(
             y, smoothing.num_classes, _is_batch(example_id, x, y, smoothing.num_classes)
         )
@@ -170,15 +169,15 @@ def with_levels(
         Elements with the class int64, the level int64 and the weight float32 (1 where
         there is none), each of the shape of a label.
     """
-    parts = _Parts(
+    elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_ids(dataset.map(parts.id_of), levels)
+        _check_ids(dataset.map(elements.id_of), levels)
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = parts.of(element)
+        example_id, x, y, weight = elements.split(element)
         y = one_hot(y, num_classes, _is_batch(example_id, x, y, num_classes))
         label = tf.argmax(y, axis=-1)
         if weight is None:
@@ -248,7 +247,7 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
         return tf.one_hot(labels, num_classes)
 
 
-class _Parts:
+class _Elements:
     """How to take an element apart, found out once from its specification."""
 
     def __init__(
@@ -275,7 +274,7 @@ class _Parts:
                 "Dataset.from_tensor_slices((np.arange(n), x, y))"
             )
 
-    def of(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+    def split(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
         """Return id, x, y and weight; None for what there is not."""
         if isinstance(element[0], dict) and len(element) == 1:
             entries = dict(element[0])
@@ -292,7 +291,7 @@ class _Parts:
     @as_written
     def id_of(self, *element: Any) -> Any:
         """Return the id alone."""
-        return self.of(element)[0]
+        return self.split(element)[0]
 
 
 def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:

@@ -5,14 +5,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Source, as_examples
-from ar_adals_tf.files import atomic_write, not_whole, read_npz, remove
+from ar_adals_tf.files import atomic_write, not_whole, read_npz
 from ar_adals_tf.progress import move_from_here, progress_bar
 from ar_adals_tf.shards import Shards
 from ar_adals_tf.version import versions
@@ -157,11 +157,9 @@ class RobustnessIndex:
         """
         from ar_adals_tf.attacks import prepare
 
-        source = (
-            images
-            if hasattr(images, "shards")
-            else as_examples(images, labels, ids, dataset, split)
-        )
+        source: Any = images
+        if not hasattr(images, "shards"):
+            source = as_examples(images, labels, ids, dataset, split)
         runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
         metadata = _describe(model, source, attack, settings)
         shards = None
@@ -324,79 +322,6 @@ class RobustnessIndex:
                 f"; {len(self) - len(found)} never flipped, ranked as the most robust"
             )
         return text
-
-
-def compute_index(
-    path: str | Path,
-    model: "keras.Model",
-    images: np.ndarray | Source,
-    **arguments: Any,
-) -> RobustnessIndex:
-    """Compute an index and save it. A computation that was killed goes on.
-
-    Intermediate results lie beside the file, in a folder with the suffix `.shards`,
-    until the index is saved.
-
-    Args:
-        path: The `.npz` file to write.
-        model: See `RobustnessIndex.compute`.
-        images: See `RobustnessIndex.compute`.
-        **arguments: See `RobustnessIndex.compute`.
-
-    Raises:
-        InputError: See `RobustnessIndex.compute`.
-    """
-    path = Path(path)
-    shards = path.with_suffix(".shards")
-    try:
-        index = RobustnessIndex.compute(model, images, shards_dir=shards, **arguments)
-    except InputError:
-        if not any(shards.glob("shard-*")):
-            remove(shards)
-        raise
-    index.save(path)
-    remove(shards)
-    return index
-
-
-class Estimate(NamedTuple):
-    """What an index will cost.
-
-    Attributes:
-        passes: Forward-backward passes that an image costs at most.
-        tried: Number of images that were attacked to find out.
-        seconds: Time that these images took.
-    """
-
-    passes: int
-    tried: int
-    seconds: float
-
-
-def estimate_cost(
-    model: "keras.Model", images: Source, attack: str = "cw", **settings: Any
-) -> Estimate:
-    """Attack a few images to find out what the index of all will cost.
-
-    Args:
-        model: See `RobustnessIndex.compute`.
-        images: Examples or a split.
-        attack: See `RobustnessIndex.compute`. Defaults to `cw`.
-        **settings: Settings of the attack.
-
-    Raises:
-        InputError: See `RobustnessIndex.compute`.
-    """
-    from ar_adals_tf.attacks import cost, prepare
-
-    _, pixels = next(iter(images.shards(256)))
-    runner = prepare(attack, model, keep_adversarial=False, **settings)
-    runner(pixels[:1])  # compiles
-    started = time.perf_counter()
-    runner(pixels)
-    seconds = time.perf_counter() - started
-    passes = cost(attack, int(model.output_shape[-1]), **settings)
-    return Estimate(passes, len(pixels), seconds)
 
 
 def _describe(

@@ -14,12 +14,14 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "errors lazy version",
-    "files quiet digests progress hardware calibration corruptions smoothing outputs",
+    "files quiet digests progress hardware autograph examples shards "
+    "calibration corruptions smoothing outputs",
     "models distribution",
     "datasets methods figures metrics",
     "attacks",
     "robustness",
-    "pipeline experiment",
+    "agreement indexing pipeline",
+    "experiment",
     "callbacks evaluation command_line",
     "training reporting",
     "train evaluate compute_robustness sweep report compare_indexes quickstart",

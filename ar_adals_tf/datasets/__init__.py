@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "table": ["DatasetInfo", "DATASETS"],
-        "splits": ["ArraySplit", "example_ids"],
+        "splits": ["ArraySplit", "MappedSplit", "StreamedSplit", "example_ids"],
         "loading": [
             "load",
             "split_positions",

@@ -99,7 +99,7 @@ def test_damaged_predictions_are_refused(predictions, tmp_path):
         else:
             assert all(map(np.array_equal, loaded, expected))
     assert refused > len(contents) / 2
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no file of predictions"):
         Predictions.load(tmp_path / "absent.npz")
 
 
