@@ -230,7 +230,8 @@ class RobustnessIndex:
         if len(missing):
             raise InputError(
                 f"{len(missing)} of {len(ids)} images are not in the robustness index, "
-                f"the first is {missing[0]!r}; compute the index of this very split"
+                f"the first is {missing[0].item()!r}; compute the index of this very "
+                "split"
             )
         order = np.argsort(self.ids)
         return order[np.searchsorted(self.ids, ids, sorter=order)]
