@@ -61,7 +61,7 @@ class Estimate(NamedTuple):
         total: Number of all images.
 
     Example:
-        >>> str(Estimate("ddn", 100, tried=256, seconds=3.2, total=50_000))[-50:]
+        >>> str(Estimate("ddn", 100, tried=256, seconds=3.2, total=50_000))[-46:]
         '3.2 s, so 50,000 will take about 10.4 minutes.'
     """
 

@@ -107,7 +107,7 @@ def split_positions(
     Example:
         >>> first, rest = split_positions(np.array([b"a", b"b", b"c", b"d"]), 0, 1)
         >>> first, rest
-        (array([0]), array([1, 2, 3]))
+        (array([3]), array([0, 1, 2]))
     """
     keys = [hashlib.sha256(b"%d\0%s" % (split_seed, i)).digest() for i in ids.tolist()]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)

@@ -157,7 +157,7 @@ def compute_index(
     )
 
 
-def test_index_paths(folder: str | Path) -> list[Path]:
+def paths_of_test_indexes(folder: str | Path) -> list[Path]:
     """Return the paths of a run's indexes of the test images, CW-L2's first."""
     return sorted(
         (Path(folder) / "robustness").glob("*/test.npz"),
@@ -171,7 +171,7 @@ def find_test_index(config: Config) -> RobustnessIndex | None:
     A run that attacks nothing itself takes the index of the runs beside it.
     """
     folder = Path(config.vanilla().output_dir)
-    paths = test_index_paths(folder)
+    paths = paths_of_test_indexes(folder)
     if config.attack:
         paths = [index_path(folder, config.attack, config.attack_settings, "test")]
     return RobustnessIndex.load(paths[0]) if paths and paths[0].exists() else None
@@ -184,7 +184,7 @@ def own_test_index(run: str | Path, model: "keras.Model") -> RobustnessIndex | N
     paper's CW-L2 comes before others. An index of another model does not count.
     """
     wanted = digest_model(model)
-    for path in test_index_paths(run):
+    for path in paths_of_test_indexes(run):
         index = RobustnessIndex.load(path)
         if index.metadata.get("model_digest") == wanted:
             return index
