@@ -251,7 +251,7 @@ def test_a_failed_save_leaves_the_old_index(tmp_path):
     assert os.listdir(tmp_path) == ["index.npz"]
 
 
-def npz(**arrays):
+def npz(arrays):
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -281,17 +281,17 @@ class Exploit:
         b"",
         b"distances: 1 2 3\n",
         b'{"ids": [1, 2]}',
-        npz(**GOOD)[:100],
-        npz(**GOOD)[:-30],
-        npz(x=np.arange(3)),
-        npz(**{**GOOD, "metadata": np.array("{broken")}),
-        npz(**{**GOOD, "metadata": np.array("[1, 2]")}),
-        npz(**{**GOOD, "metadata": np.arange(3)}),
-        npz(**{**GOOD, "distances": np.array(["a", "b", "c"])}),
-        npz(**{**GOOD, "distances": np.ones(2)}),
-        npz(**{**GOOD, "ids": np.array(3)}),
-        npz(**{**GOOD, "ids": np.array([1.5, 2.5, 3.5])}),
-        npz(**{**GOOD, "found": np.array(["x", "y", "z"])}),
+        npz(GOOD)[:100],
+        npz(GOOD)[:-30],
+        npz({"x": np.arange(3)}),
+        npz(GOOD | {"metadata": np.array("{broken")}),
+        npz(GOOD | {"metadata": np.array("[1, 2]")}),
+        npz(GOOD | {"metadata": np.arange(3)}),
+        npz(GOOD | {"distances": np.array(["a", "b", "c"])}),
+        npz(GOOD | {"distances": np.ones(2)}),
+        npz(GOOD | {"ids": np.array(3)}),
+        npz(GOOD | {"ids": np.array([1.5, 2.5, 3.5])}),
+        npz(GOOD | {"found": np.array(["x", "y", "z"])}),
     ],
 )
 def test_another_kind_of_file_is_one_sentence(content, tmp_path):
@@ -306,7 +306,7 @@ def test_another_kind_of_file_is_one_sentence(content, tmp_path):
 def test_no_pickle_is_ever_opened(tmp_path):
     canary = tmp_path / "touched"
     objects = np.array([Exploit(canary)] * 3, object)
-    contents = [npz(**{**GOOD, name: objects}) for name in GOOD]
+    contents = [npz(GOOD | {name: objects}) for name in GOOD]
     contents.append(pickle.dumps(Exploit(canary)))
     for content in contents:
         (tmp_path / "index.npz").write_bytes(content)
@@ -462,7 +462,7 @@ def test_another_computation_s_folder_is_refused(model, images, tmp_path):
                 pixels,
                 changed_labels,
                 shards_dir=tmp_path,
-                **{**SHARDS, **settings},
+                **SHARDS | settings,
             )
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     # without its plan the folder is another's all the same, shard by shard
