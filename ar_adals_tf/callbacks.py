@@ -25,56 +25,99 @@ from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
 
 class ARAdaLS(keras.callbacks.Callback):
-    """Adapt the soft labels to the validation set's miscalibration after each epoch.
+    """Callback to adapt the soft labels to the validation set's miscalibration.
 
-    After every epoch the callback makes one compiled pass over the validation set,
+    After every epoch the callback makes one compiled pass over the validation set and
     moves the soft label of each robustness level against that level's
-    overconfidence (Eq. 3), and adds to the logs, and so to the `History`:
+    overconfidence (Eq. 3). The next epoch trains with the new labels. The callback also
+    adds to the logs, and so to the `History`:
 
     - `val_loss` (mean cross-entropy with the hard labels, without penalties),
-      `val_accuracy` and `val_ece`: `fit` needs no `validation_data` of its own;
-    - for each level r: `p/r` and `eps/r`, with which the epoch was trained, and
-      `conf/r` and `acc/r`, to which that led. A level without validation images has
-      NaN there and keeps its p.
+      `val_accuracy` and `val_ece`. `fit` needs no `validation_data` of its own.
+    - `p/r` and `eps/r` for each level r, which the epoch was trained with, and
+      `conf/r` and `acc/r`, which it led to. A level without validation images has NaN
+      there and keeps its p.
 
-    It must stand before callbacks that read these logs, such as `EarlyStopping`,
-    `ModelCheckpoint` and `CSVLogger`, and before `BackupAndRestore`: were the model
-    kept first, a run killed in between would have no p to go on from.
+    You must do three things:
+
+    - Pass `fit` the dataset that `soft_labels` returns for the same `smoothing`. Put no
+      `repeat` and no `cache` after `soft_labels`, and give `fit` no `steps_per_epoch`:
+      each epoch must read the labels anew.
+    - Put the callback before callbacks that read these logs, such as `EarlyStopping`,
+      `ModelCheckpoint` and `CSVLogger`.
+    - To go on after an interruption, give a `backup_dir` and put the callback before
+      `BackupAndRestore`. Otherwise a run killed between the two has saved the model
+      but not p.
 
     Args:
         smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
-        validation_data: A finite dataset of validation examples with their hard labels:
-            batches `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries (see
-            `soft_labels`); without an index, `(x, y)` or `(x, y, sample_weight)`.
-            Weights count in all measures.
-        validation_index: Robustness index of the validation examples; needed unless
-            R = 1.
-        num_bins: Number of bins of `val_ece`.
-        from_logits: Whether the model returns logits; None finds out.
-        backup_dir: A folder in which the callback keeps p after every epoch. When `fit`
-            is started again, with `BackupAndRestore` or with `initial_epoch`, p goes
-            on from there.
-        id_key: Of dictionaries, the entry with the id.
-        label_key: Likewise, the label.
-        weight_key: Likewise, the sample weight, if there is one.
-        ensemble: Models whose averaged probabilities are validated instead of those
-            of the model in training: AR-AdaLS of Ensemble.
+        validation_data: A finite dataset of validation examples with their hard labels,
+            in batches: `(id, x, y)`, `(id, x, y, sample_weight)` or dictionaries (see
+            `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. All
+            measures are weighted.
+        validation_index: Robustness index of the validation examples. Defaults to
+            `None`, which R = 1 allows.
+        num_bins: Number of bins of `val_ece`. Defaults to 15.
+        from_logits: Whether the model returns logits rather than probabilities.
+            Defaults to `None`: the model's last layer or its loss tells.
+        backup_dir: A folder that keeps p after every epoch. When `fit` starts again,
+            with `BackupAndRestore` or with `initial_epoch`, p goes on from there.
+            Defaults to `None`, which keeps nothing.
+        id_key: The entry of a dictionary that has the id. Defaults to `"tfds_id"`.
+        label_key: The entry that has the label. Defaults to `"label"`.
+        weight_key: The entry that has the sample weight, if there is one. Defaults to
+            `"sample_weight"`.
+        ensemble: Models whose averaged probabilities are validated instead of those of
+            the model in training: AR-AdaLS of Ensemble. Defaults to none.
 
     Raises:
-        InputError: On validation data that is repeated without end or not in batches,
-            on ids that the index lacks, on a backend other than TensorFlow; when
+        InputError: At once, if the validation data repeat without end or are not in
+            batches, if the index lacks ids, or if the backend is not TensorFlow. When
             training begins, if the model has several outputs, a sigmoid, or another
-            number of classes than `smoothing`; after an epoch, if the training data
-            was not read anew, once (it is repeated or cached after `soft_labels`), or
-            never went through `soft_labels`.
+            number of classes than `smoothing`. After an epoch, if the training data
+            was not read anew exactly once, or does not come from `soft_labels`.
 
     Example:
-        >>> smoothing = AdaptiveLabelSmoothing(num_classes=10, num_levels=10)
-        >>> model.fit(
-        ...     soft_labels(train, smoothing, train_index),
-        ...     epochs=20,
-        ...     callbacks=[ARAdaLS(smoothing, validation, validation_index)],
-        ... )
+        ```python
+        import keras
+        import numpy as np
+        import tensorflow as tf
+        from ar_adals_tf import ARAdaLS, AdaptiveLabelSmoothing
+        from ar_adals_tf import RobustnessIndex, soft_labels
+
+        rng = np.random.default_rng(0)
+        ids, y = np.arange(300), rng.integers(0, 3, 300)
+        noise = rng.uniform(size=(300, 8, 8, 1)).astype("float32")
+        x = (noise + y[:, None, None, None].astype("float32")) / 3  # images in [0, 1]
+
+        def trained(data, loss, callbacks=()):
+            model = keras.Sequential([
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ])
+            model.compile("adam", loss(from_logits=True))
+            model.fit(data, epochs=3, callbacks=list(callbacks))
+            return model
+
+        plain = tf.data.Dataset.from_tensor_slices((x[:200], y[:200])).batch(20)
+        vanilla = trained(plain, keras.losses.SparseCategoricalCrossentropy)
+
+        data, index = {}, {}
+        for name, part in {"train": slice(200), "validation": slice(200, 300)}.items():
+            examples = (ids[part], x[part], y[part])
+            data[name] = tf.data.Dataset.from_tensor_slices(examples).batch(20)
+            index[name] = RobustnessIndex.compute(
+                vanilla, x[part], y[part], ids=ids[part], attack="margin"
+            )
+
+        smoothing = AdaptiveLabelSmoothing(num_classes=3, num_levels=10)
+        model = trained(
+            soft_labels(data["train"].shuffle(10), smoothing, index["train"]),
+            keras.losses.CategoricalCrossentropy,
+            [ARAdaLS(smoothing, data["validation"], index["validation"])],
+        )
+        ```
     """
 
     def __init__(
@@ -121,11 +164,11 @@ class ARAdaLS(keras.callbacks.Callback):
         self._ensemble = list(ensemble)
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
-        self._judge: Any = None
+        self._measure: Any = None
         self._passes: int | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Check that the model can be served."""
+        """Check the model, and compile the pass over the validation set."""
         del logs
         first = next(iter(self._data), None)
         if first is None:
@@ -151,22 +194,22 @@ class ARAdaLS(keras.callbacks.Callback):
             )
         members = [probabilities_fn(model, self._from_logits) for model in models]
 
-        def judge(*inputs_and_label: tf.Tensor) -> tf.Tensor:
+        def predict_and_compare(*inputs_and_label: tf.Tensor) -> tf.Tensor:
             *inputs, label = inputs_and_label
             x = keras.tree.pack_sequence_as(first[0], inputs)
             mean = tf.add_n([member(x) for member in members]) / len(members)
-            return _judge(mean, label)
+            return _compare(mean, label)
 
-        self._judge = map_share(
+        self._measure = map_share(
             self.model.distribute_strategy,
-            judge,
+            predict_and_compare,
             jit_compile=True if self.model.jit_compile is True else None,
         )
         self._history = {}
         self._passes = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Restore p where training goes on, and count the passes before this epoch."""
+        """Restore p if training goes on, and count the passes before this epoch."""
         del logs
         self._restore(epoch)
         if self._passes is None:
@@ -199,7 +242,7 @@ class ARAdaLS(keras.callbacks.Callback):
         confidence, correct, loss, level, weight = rows.T.astype(np.float64)
         total = np.bincount(level.astype(int), weight, self.smoothing.num_levels)
         with np.errstate(invalid="ignore"):
-            of_level = [
+            by_level = [
                 np.bincount(level.astype(int), weight * values, len(total)) / total
                 for values in (confidence, correct)
             ]
@@ -207,19 +250,22 @@ class ARAdaLS(keras.callbacks.Callback):
         ece = confidence_calibration_error(confidence, correct, self._num_bins, weight)
         names = ("val_loss", "val_accuracy", "val_ece")
         return ValidationMeasures(
-            dict(zip(names, [*mean, ece], strict=True)), of_level[0], of_level[1]
+            dict(zip(names, [*mean, ece], strict=True)), by_level[0], by_level[1]
         )
 
     def _batches(self) -> Iterator[np.ndarray]:
-        """Yield this worker's part of each batch, `(n, 5)` float32."""
+        """Yield this worker's part of each batch, `(n, 5)` float32.
+
+        The columns are confidence, success, cross-entropy, level and weight.
+        """
         share = Replicas(self.model.distribute_strategy).share
         for x, y, level, weight in self._data:
-            judged = self._judge(*keras.tree.flatten(x), y)
+            measured = self._measure(*keras.tree.flatten(x), y)
             own = share(len(y))
-            yield np.column_stack([judged, level[own], weight[own]])
+            yield np.column_stack([measured, level[own], weight[own]])
 
     def _check_fresh_labels(self, epoch: int) -> None:
-        """Make sure that the data was started on once since the last epoch's end."""
+        """Check that fit started once on the data since the last epoch's end."""
         passes = self.smoothing.passes
         if passes == 0:
             raise InputError(
@@ -228,8 +274,8 @@ class ARAdaLS(keras.callbacks.Callback):
                 "returns"
             )
         started = passes - (self._passes or 0)
-        members = len(self._ensemble) or 1  # each starts on data of its own
-        # Replicas start on data that they drop again, so there it may be more.
+        members = len(self._ensemble) or 1  # each member reads data of its own
+        # Several replicas also start on data that they drop again.
         several = self.model.distribute_strategy.num_replicas_in_sync > 1
         if started < members or (started > members and not several):
             raise InputError(
@@ -241,7 +287,7 @@ class ARAdaLS(keras.callbacks.Callback):
         self._passes = passes
 
     def _restore(self, epoch: int) -> None:
-        """Go on with the p that the backup has for the start of `epoch`."""
+        """Set p to what the backup has for the start of `epoch`."""
         if not self._backup or epoch == 0 or str(epoch - 1) in self._history:
             return
         saved = read_json(self._backup) if self._backup.exists() else {}
@@ -260,9 +306,9 @@ class ValidationMeasures(NamedTuple):
 
     Attributes:
         totals: `val_loss`, `val_accuracy` and `val_ece`.
-        confidence: `(R,)`, mean probability of the predicted class by level; NaN for a
-            level without images.
-        accuracy: `(R,)`, likewise.
+        confidence: `(R,)` in [0, 1], mean probability of the predicted class by level.
+            NaN for a level without images.
+        accuracy: `(R,)` in [0, 1], accuracy by level. NaN for a level without images.
     """
 
     totals: dict[str, float]
@@ -270,7 +316,7 @@ class ValidationMeasures(NamedTuple):
     accuracy: np.ndarray
 
 
-def _judge(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     """Return confidence, success and cross-entropy of each example, `(n, 3)`."""
     of_label = tf.gather(probabilities, label, batch_dims=1)
     correct = tf.equal(tf.argmax(probabilities, axis=1), label)

@@ -2,10 +2,10 @@
 
     python -m ar_adals_tf.compare_indexes --indexes=cw.npz,margin.npz
 
-prints the rank correlation of two robustness indexes of the same images, how many
-images fall into the same level and within one level, and what each index cost. With
---output_file=agreement.png the disagreement is drawn: where the images of each level
-of the first index lie in the second.
+prints the rank correlation of two robustness indexes of the same images, the shares of
+images in the same level and within one level, and the time that each index took. With
+--output_file=agreement.png it also draws where the images of each level of the first
+index lie in the second.
 """
 
 from absl import flags
@@ -19,7 +19,8 @@ FLAGS = command_line.FLAGS
 def main() -> None:
     """Compare the two indexes that the flags name."""
     from ar_adals_tf import figures
-    from ar_adals_tf.robustness import RobustnessIndex, agreement
+    from ar_adals_tf.agreement import agreement
+    from ar_adals_tf.robustness import RobustnessIndex
 
     if len(FLAGS.indexes or []) != 2:
         raise InputError(

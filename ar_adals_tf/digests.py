@@ -1,15 +1,17 @@
-"""Digests that tell whether two things are the same: examples, and models.
+"""Digests that tell whether two sets of examples, or two models, are the same.
 
-Two builds of one dataset can give one id to different images, and a retrained model
-keeps its file name, so an index carries both digests and the join compares them.
+Two builds of a dataset can give one id to different images, and a retrained model
+keeps its file name. An index therefore stores both digests, and its users compare them.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 
 def digest_examples(ids: Any, labels: Any, images: Any) -> str:
@@ -18,21 +20,29 @@ def digest_examples(ids: Any, labels: Any, images: Any) -> str:
     Args:
         ids: `(N,)` bytes or integers.
         labels: `(N,)` integers.
-        images: `(N, ...)` uint8, or floats in [0, 1], which count rounded to 8 bits
-            so that the last bit of a division does not; or N encoded images as bytes.
+        images: `(N, ...)` uint8, or floats in [0, 1], or N encoded images as bytes.
+            Floats are rounded to 8 bits, so that the last bit of a division does not
+            matter.
 
     Returns:
         64 hexadecimal digits.
 
     Example:
-        >>> digest_examples(np.arange(len(x_train)), y_train, x_train)
-        '2516416a0e3c68f3...'
+        >>> pixels = np.array([[0], [255]], np.uint8)
+        >>> digest = digest_examples([0, 1], [3, 7], pixels)
+        >>> digest == digest_examples([1, 0], [7, 3], pixels[::-1] / 255)
+        True
+        >>> digest == digest_examples([0, 1], [3, 8], pixels)
+        False
     """
     return combine(example_hashes(ids, labels, images))
 
 
 def example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
-    """Yield the SHA-256 of each example, for `combine`; arguments as above."""
+    """Yield the SHA-256 of each example for `combine`.
+
+    The arguments are those of `digest_examples`.
+    """
     for example_id, label, image in zip(ids, labels, images, strict=True):
         name = example_id if isinstance(example_id, bytes) else b"%d" % int(example_id)
         if not isinstance(image, bytes):
@@ -46,12 +56,25 @@ def example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
 
 
 def combine(hashes: Iterable[int]) -> str:
-    """Return the sum of hashes modulo 2 to the 256, which has no order, in hex."""
+    """Return the sum of hashes modulo 2 to the power 256, in 64 hexadecimal digits.
+
+    A sum does not depend on the order.
+
+    Example:
+        >>> combine([1, 2**256 + 1]) == combine([2])
+        True
+    """
     return f"{sum(hashes) % 2**256:064x}"
 
 
-def digest_model(model: keras.Model) -> str:
-    """Return a digest of a model's weights: shapes, types and values, in order."""
+def digest_model(model: "keras.Model") -> str:
+    """Return a digest of the shapes, types and values of a model's weights, in order.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    import keras
+
     content = hashlib.sha256()
     for weight in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))

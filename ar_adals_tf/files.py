@@ -1,54 +1,61 @@
-"""Files that are never half-written, and folders that are known to be writable."""
+"""Files that are whole or absent, and folders that are known to be writable."""
 
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ar_adals_tf.errors import InputError
 
 
 class _Crew:
-    """Processes that do the same work and share one disk: one of them writes."""
+    """Processes that do the same work and share one disk. One of them writes."""
 
     writes = True
     meet: Callable[[], None] = staticmethod(lambda: None)
 
 
 def share_disk(writes: bool, meet: Callable[[], None]) -> None:
-    """Let several processes that go through the same motions share their files.
+    """Let several processes that do the same work share their files.
 
-    All of them call `atomic_write` and `remove` alike, one does it. They meet before
-    and after, so that what any of them finds on disk is what all find.
+    All of them call `atomic_write` and `remove`, and one of them acts. They wait for
+    each other before and after, so that all of them find the same files.
 
     Args:
-        writes: Whether this process is the one.
-        meet: Returns when all processes have called it.
+        writes: Whether this process is the one that writes.
+        meet: A function that returns when all processes have called it.
     """
     _Crew.writes, _Crew.meet = writes, staticmethod(meet)
 
 
 def writes() -> bool:
-    """Tell whether this process is the one that writes and speaks for all."""
+    """Tell whether this process is the one that writes and prints."""
     return _Crew.writes
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, renamed to `path` on success.
+    """Yield a path beside `path` to write to. On success it is renamed to `path`.
 
-    Whoever reads `path` sees the old content or the new one, never a part of it,
-    also when the process is killed. The suffix is kept, since Keras and Matplotlib
-    choose the format by it.
+    A reader of `path` sees the old content or the new content, never a part, even
+    when the process is killed. The yielded path has the suffix of `path`, because
+    Keras and Matplotlib choose the format by it.
 
     Example:
-        >>> with atomic_write("run/model.keras") as aside:
-        ...     model.save(aside)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_write(folder / "note.txt") as aside:
+        ...     written = aside.write_text("whole")
+        ...     (folder / "note.txt").exists()
+        False
+        >>> (folder / "note.txt").read_text()
+        'whole'
     """
     path = Path(path)
     if not _Crew.writes:
@@ -72,7 +79,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its content, if it exists."""
     path = Path(path)
     _Crew.meet()
     if _Crew.writes and path.is_dir():
@@ -83,7 +90,7 @@ def remove(path: str | Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Make sure that the content is on disk before the rename makes it visible."""
+    """Put the content on disk before the rename makes it visible."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,8 +108,8 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: If the file is no valid JSON; the sentence names the file.
-        FileNotFoundError: If there is none.
+        InputError: If the file is not valid JSON. The sentence names the file.
+        FileNotFoundError: If the file does not exist.
     """
     try:
         return json.loads(Path(path).read_text())
@@ -113,15 +120,61 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
+def read_npz(
+    path: str | Path, names: Sequence[str], what: str, remedy: str
+) -> dict[str, np.ndarray]:
+    """Read all arrays of an `.npz` file. Nothing in the file is executed.
+
+    Args:
+        path: The file.
+        names: Arrays that the file must have.
+        what: What the file is, such as `"robustness index"`, for the error sentence.
+        remedy: What to do about a file that cannot be used, such as `"remove it"`, for
+            the error sentence.
+
+    Raises:
+        InputError: If the file is absent, damaged, of another kind, or lacks an array.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp(), "lengths.npz")
+        >>> np.savez(path, metres=np.array([1.5]))
+        >>> read_npz(path, ["metres"], "list of lengths", "measure again")
+        {'metres': array([1.5])}
+    """
+    if not Path(path).exists():
+        raise InputError(f"there is no {what} {path}; {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # one wrong byte can make NumPy raise nearly anything
+        raise not_whole(path, what, error, remedy) from error
+    for name in names:
+        if name not in arrays:
+            only = ", ".join(arrays) or "nothing"
+            lack = InputError(f"it has no `{name}`, only {only}")
+            raise not_whole(path, what, lack, remedy)
+    return arrays
+
+
+def not_whole(path: str | Path, what: str, error: Exception, remedy: str) -> InputError:
+    """Return the error for a file whose content cannot be used; see `read_npz`."""
+    reason = str(error)[:80]
+    if not isinstance(error, InputError):
+        reason = f"{type(error).__name__}: {reason}"
+    return InputError(
+        f"{path} is no whole {what} and cannot be read ({reason}); {remedy}"
+    )
+
+
 def writable_folder(path: str | Path, purpose: str) -> Path:
-    """Create a folder if need be and prove that files can be written there.
+    """Create a folder if it is absent, and check that files can be written there.
 
     Args:
         path: The folder.
         purpose: What it is for, such as `"--output_dir"`, for the error sentence.
 
     Raises:
-        InputError: If it cannot be created or written to.
+        InputError: If the folder cannot be created or written to.
     """
     path = Path(path)
     try:

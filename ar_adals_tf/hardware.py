@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine that a figure was measured on."""
 
 import os
 import platform
@@ -8,11 +8,14 @@ import tensorflow as tf
 
 
 def describe_hardware() -> str:
-    """Return processor, threads, accelerator and versions in one line.
+    """Return threads, processor, accelerators and versions in one line.
+
+    Such as `2 x Intel(R) Xeon(R) Processor; no accelerator; TensorFlow 2.21.0, Python
+    3.11.8`.
 
     Example:
-        >>> describe()
-        '2 x Intel(R) Xeon(R) Processor; no accelerator; TensorFlow 2.21.0, Python 3.11'
+        >>> describe_hardware().endswith(platform.python_version())
+        True
     """
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

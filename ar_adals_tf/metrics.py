@@ -11,33 +11,51 @@ from ar_adals_tf.errors import InputError
 
 @keras.saving.register_keras_serializable(package="ar_adals_tf")
 class ExpectedCalibrationError(keras.metrics.Metric):
-    """Streaming ECE, equal to `calibration.expected_calibration_error`.
+    r"""Streaming ECE, equal to `calibration.expected_calibration_error`.
 
-    Per bin it keeps the sum of (correct - confidence), and the sum of the weights,
-    both in float64: the result does not depend on how the data were batched or
-    spread over replicas, and counts stay exact far beyond float32's 2**24. While
-    nothing has been seen, the result is 0.
+    With the N weighted images divided into bins by their confidence,
+
+    $$\mathrm{ECE} = \sum_{b=1}^{B} \frac{n_b}{N}
+    \left|\mathrm{acc}(b) - \mathrm{conf}(b)\right|
+    = \frac{1}{N} \sum_{b=1}^{B} \Big|\sum_{i \in b} w_i (c_i - p_i)\Big|,$$
+
+    where image i of weight w has the confidence p (its largest probability) and c is 1
+    if it is classified correctly and 0 otherwise. The metric keeps the inner sums and N
+    in float64. The result therefore does not depend on how the data were divided into
+    batches or spread over replicas, and counts stay exact far beyond float32's 2**24.
+    Before the first image the result is 0.
 
     Args:
         num_bins: Number of equal-width confidence bins: [k / num_bins,
-            (k + 1) / num_bins), the last one closed.
+            (k + 1) / num_bins). The last one is closed. Defaults to 15.
         from_logits: Whether the predictions are logits rather than probabilities.
+            Defaults to False.
         sparse: Whether labels are integers, `(batch,)` or `(batch, 1)`, rather than
-            one-hot or soft labels, `(batch, Z)`, whose argmax counts; None tells
-            them apart by their shape.
-        name: Name of the metric.
-        dtype: Dtype of the result; the sums are float64 in any case.
+            one-hot or soft labels, `(batch, Z)`, whose argmax counts. Defaults to
+            None: the shape of the labels tells.
+        name: Name of the metric. Defaults to `"ece"`.
+        dtype: Dtype of the result. The sums are float64 in any case. Defaults to
+            Keras's.
 
     Raises:
-        InputError: On fewer than one bin, and, when it is called, on predictions that
-            are not `(batch, Z)` with Z >= 2 or labels that do not fit them.
+        InputError: If there are fewer than one bin. When the metric is called, if the
+            predictions are not `(batch, Z)` with Z >= 2 or the labels do not fit them.
 
     Example:
-        >>> model.compile(
-        ...     optimizer="adam",
-        ...     loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        ...     metrics=["accuracy", ExpectedCalibrationError(from_logits=True)],
-        ... )
+        >>> ece = ExpectedCalibrationError()
+        >>> ece.update_state([0, 1], [[0.75, 0.25], [0.75, 0.25]])
+        >>> float(ece.result())  # confidence 0.75, accuracy 0.5
+        0.25
+
+        In a model:
+
+        ```python
+        model.compile(
+            optimizer="adam",
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy", ExpectedCalibrationError(from_logits=True)],
+        )
+        ```
     """
 
     def __init__(
@@ -62,7 +80,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         Args:
             y_true: Labels, `(batch,)`, `(batch, 1)` or `(batch, Z)`; see `sparse`.
             y_pred: Probabilities or logits, `(batch, Z)`.
-            sample_weight: Weights of the images, `(batch,)` or `(batch, 1)`.
+            sample_weight: Weights of the images, `(batch,)` or `(batch, 1)`. Defaults
+                to 1 for every image.
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         labels = self._class_indices(y_true, y_pred)
@@ -75,7 +94,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         weight = ops.ones_like(confidence)
         if sample_weight is not None:
             weight *= ops.reshape(ops.cast(sample_weight, "float64"), (-1,))
-        # (batch, num_bins): comparisons and a product compile on every device.
+        # Comparisons, (batch, num_bins), and a product compile on every device.
         above = ops.expand_dims(confidence, -1) >= self._inner_edges
         index = ops.sum(ops.cast(above, "int32"), axis=-1)
         bins = ops.one_hot(index, self.num_bins, dtype="float64")
@@ -102,8 +121,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
             raise InputError(
                 f"metric {self.name!r} needs predictions of shape (batch, classes) "
-                f"with two or more classes; received {tuple(y_pred.shape)}; of one "
-                "sigmoid output p make [1 - p, p]"
+                f"with two or more classes; received {tuple(y_pred.shape)}; turn one "
+                "sigmoid output p into [1 - p, p]"
             )
         sparse = self.sparse
         if sparse is None:

@@ -1,38 +1,41 @@
-"""The one line of `tf.data`: hard labels become soft ones, joined by example id."""
+"""Soft labels in a `tf.data` pipeline, joined to the robustness index by example id."""
 
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.datasets.splits import as_written
+from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
 
 class RobustnessLevels:
-    """Robustness levels to be looked up by example id inside a `tf.data` pipeline.
+    """Robustness levels that a `tf.data` pipeline looks up by example id.
 
-    The ids are hashed once; `update` changes the levels of the same ids in place, so
-    that an index computed anew during training takes effect without a new pipeline.
+    The ids are hashed once. `update` changes their levels in place, so that an index
+    that is computed during training takes effect without a new pipeline.
 
     Args:
         index: The robustness index.
         num_levels: R.
 
     Raises:
-        InputError: On fewer images than levels.
+        InputError: If there are fewer images than levels.
 
     Example:
-        >>> levels = RobustnessLevels(index, num_levels=10)
-        >>> levels.lookup(ids)      # int64, -1 for an id that the index does not have
+        >>> ids = np.array([b"a", b"b", b"c"])
+        >>> index = RobustnessIndex(ids, np.array([0.3, 0.1, 0.2]), np.ones(3, bool))
+        >>> levels = RobustnessLevels(index, num_levels=3)
+        >>> levels.lookup(tf.constant(["c", "a", "nobody"])).numpy()
+        array([ 1,  2, -1])
     """
 
     def __init__(self, index: RobustnessIndex, num_levels: int) -> None:
         self.index = index
         self.num_levels = num_levels
-        self._ids = index.ids  # in the order of the table; `update` may bring another
+        self._ids = index.ids  # the table's order, which `update` does not change
         self._text = index.ids.dtype.kind == "S"
         # The pipeline runs on the CPU, whatever strategy or device trains.
         with tf.device("CPU:0"):
@@ -44,10 +47,17 @@ class RobustnessLevels:
             self._levels = tf.Variable(index.levels(num_levels), trainable=False)
 
     def lookup(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the level of each id, int64 of the same shape; -1 where unknown.
+        """Return the level of each id.
+
+        Args:
+            ids: Strings or integers, as the index has them, of any shape.
+
+        Returns:
+            int64 of the same shape. An id that the index lacks has level -1.
 
         Raises:
-            InputError: If the ids are text and the index's integers, or vice versa.
+            InputError: If the ids are text and the index's are integers, or the
+                reverse.
         """
         if (ids.dtype == tf.string) != self._text:
             raise InputError(
@@ -62,20 +72,19 @@ class RobustnessLevels:
         return tf.where(positions < 0, tf.constant(-1, tf.int64), levels)
 
     def update(self, index: RobustnessIndex) -> None:
-        """Take the levels from another index of the same ids.
+        """Take the levels from another index of the same ids, in any order.
 
         Raises:
             InputError: If the ids are not the same.
         """
-        order, own = np.argsort(index.ids), np.argsort(self._ids)
-        if not np.array_equal(index.ids[order], self._ids[own]):
+        missing = index.missing(self._ids)
+        if len(missing) or len(index) != len(self._ids):
             raise InputError(
                 "the new robustness index must have the ids of the old one; received "
-                f"{len(index)} ids, {len(index.missing(self._ids))} of the old "
-                "ones are missing; attack the same images again"
+                f"{len(index)} ids, {len(missing)} of the old ones are missing; attack "
+                "the same images again"
             )
-        levels = np.empty(len(index), np.int64)
-        levels[own] = index.levels(self.num_levels)[order]
+        levels = index.levels(self.num_levels)[index.aligned(self._ids)]
         self._levels.assign(levels)
         self.index = index
 
@@ -92,34 +101,46 @@ def soft_labels(
 ) -> tf.data.Dataset:
     """Soften a dataset's labels by the robustness level of each example (Eq. 1).
 
-    Put it after shuffling, batching and `cache`; never put `repeat` or `cache` after
-    it, since each epoch must read its labels anew (the callback notices and says so).
+    Call it after shuffling, batching and `cache`. Never put `repeat` or `cache` after
+    it, because each epoch must read its labels anew. `ARAdaLS` checks this.
 
     Args:
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
             as TFDS makes them with `ReadConfig(add_tfds_id=True)`; batched or not.
-            `x` may be any structure; `y` is integer classes or one-hot. Without an
+            `x` may be any structure. `y` is integer classes or one-hot. Without an
             index there is no id: `(x, y)` or `(x, y, sample_weight)`.
         smoothing: The state that `ARAdaLS` updates.
-        index: Robustness index of the training examples; None for AdaLS (R = 1).
-        id_key: Of a dictionary, the entry with the id.
-        label_key: Likewise, the label.
-        weight_key: Likewise, the sample weight, if there is one.
-        check_ids: Whether to read through the dataset once, now, to make sure that the
-            index has every id. Turn it off only where that is known.
+        index: Robustness index of the training examples. Defaults to None, for AdaLS
+            (R = 1).
+        id_key: The entry of a dictionary that has the id. Defaults to `tfds_id`.
+        label_key: The entry that has the label. Defaults to `label`.
+        weight_key: The entry that has the sample weight, if there is one. Defaults to
+            `sample_weight`.
+        check_ids: Whether to read through the dataset once, now, and check that the
+            index has every id. Turn it off only if that is known. Defaults to True.
 
     Returns:
-        Elements `(x, soft label)` or `(x, soft label, sample_weight)`, soft labels
-        float32 `(..., Z)`; a dictionary's remaining entries become `x`, one alone
-        without its key.
+        Elements `(x, soft label)` or `(x, soft label, sample_weight)`. Soft labels are
+        float32 `(..., Z)`. The remaining entries of a dictionary become `x`. A single
+        remaining entry loses its key.
 
     Raises:
-        InputError: On a repeated dataset, elements of another form, ids that the index
-            lacks (how many, and the first), or several levels without an index.
+        InputError: If the dataset repeats without end or has elements of another form,
+            if the index lacks ids, or if there are several levels and no index.
 
     Example:
-        >>> data = tf.data.Dataset.from_tensor_slices((np.arange(n), x_train, y_train))
-        >>> train = soft_labels(data.shuffle(n).batch(128), smoothing, index)
+        >>> x, y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
+        >>> distances = np.array([0.1, 0.2, 0.3, 0.4])
+        >>> index = RobustnessIndex(np.arange(4), distances, np.ones(4, bool))
+        >>> smoothing = AdaptiveLabelSmoothing(num_classes=2, num_levels=2)
+        >>> smoothing.p = [0.75, 1.0]
+        >>> data = tf.data.Dataset.from_tensor_slices((np.arange(4), x, y)).batch(4)
+        >>> for inputs, labels in soft_labels(data, smoothing, index):
+        ...     print(labels.numpy())
+        [[0.75 0.25]
+         [0.25 0.75]
+         [0.   1.  ]
+         [1.   0.  ]]
     """
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
@@ -127,15 +148,15 @@ def soft_labels(
             "labels; remove .repeat(): fit starts every epoch anew by itself"
         )
     levels = as_levels(index, smoothing.num_levels)
-    parts = _Parts(
+    elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None and check_ids:
-        _check_ids(dataset.map(parts.id_of), levels)
+        _check_ids(dataset.map(elements.id_of), levels)
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = parts.of(_as_tuple(element))
+        example_id, x, y, weight = elements.split(_as_tuple(element))
         y = one_hot(
             y, smoothing.num_classes, _is_batch(example_id, x, y, smoothing.num_classes)
         )
@@ -159,26 +180,29 @@ def with_levels(
     """Turn validation examples into `(x, class, level, weight)`, for the callback.
 
     Args:
-        dataset: As of `soft_labels`.
-        num_classes: Z.
-        levels: Robustness levels of the validation examples; None: all are level 0.
-        id_key: As of `soft_labels`.
-        label_key: As of `soft_labels`.
-        weight_key: As of `soft_labels`.
+        dataset: See `soft_labels`.
+        num_classes: Number of classes Z.
+        levels: Robustness levels of the validation examples. None puts all in level 0.
+        id_key: See `soft_labels`.
+        label_key: See `soft_labels`.
+        weight_key: See `soft_labels`.
 
     Returns:
-        Elements with the class int64, the level int64 and the weight float32 (1 where
-        there is none), each of the shape of a label.
+        Elements whose class is int64, level int64 and weight float32 (1 if there is
+        none), each of the shape of the integer labels.
+
+    Raises:
+        InputError: If elements have another form, or the levels lack ids.
     """
-    parts = _Parts(
+    elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_ids(dataset.map(parts.id_of), levels)
+        _check_ids(dataset.map(elements.id_of), levels)
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = parts.of(element)
+        example_id, x, y, weight = elements.split(element)
         y = one_hot(y, num_classes, _is_batch(example_id, x, y, num_classes))
         label = tf.argmax(y, axis=-1)
         if weight is None:
@@ -192,10 +216,11 @@ def with_levels(
 def as_levels(
     index: RobustnessIndex | RobustnessLevels | None, num_levels: int
 ) -> RobustnessLevels | None:
-    """Return levels to look up, or None where one level needs no index.
+    """Return levels to look up, or None if one level needs no index.
 
     Raises:
-        InputError: On several levels without an index, or an index cut otherwise.
+        InputError: If there are several levels and no index, or if the index is cut
+            into another number of levels.
     """
     if index is None and num_levels == 1:
         return None
@@ -215,16 +240,21 @@ def as_levels(
 
 
 def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Tensor:
-    """Return float32 one-hot labels of integer classes or of one-hot labels.
+    """Turn integer classes, or one-hot labels of any type, into float32 one-hot labels.
 
     Args:
         labels: Classes, `()`, `(N,)` or `(N, 1)`, or one-hot `(Z,)` or `(N, Z)`.
-        num_classes: Z.
-        batched: Whether the first axis is the batch, where that is known: it tells a
-            batch of Z classes from one one-hot label.
+        num_classes: Number of classes Z.
+        batched: Whether the first axis is the batch. It tells a batch of Z classes from
+            one one-hot label. None: the shape must tell.
 
     Raises:
-        InputError: On any other shape.
+        InputError: If the labels have another shape.
+
+    Example:
+        >>> one_hot(tf.constant([[1], [0]]), 2, batched=True).numpy()
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)
     """
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
     if batched is None:
@@ -248,8 +278,8 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
         return tf.one_hot(labels, num_classes)
 
 
-class _Parts:
-    """How to take an element apart, found out once from its specification."""
+class _Elements:
+    """Elements of a dataset in one of the known forms, which their spec tells."""
 
     def __init__(
         self, spec: Any, with_id: bool, id_key: str, label_key: str, weight_key: str
@@ -275,8 +305,8 @@ class _Parts:
                 "Dataset.from_tensor_slices((np.arange(n), x, y))"
             )
 
-    def of(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
-        """Return id, x, y and weight; None for what there is not."""
+    def split(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+        """Return id, x, y and weight. What is absent is None."""
         if isinstance(element[0], dict) and len(element) == 1:
             entries = dict(element[0])
             id_key, label_key, weight_key = self._keys
@@ -291,22 +321,22 @@ class _Parts:
 
     @as_written
     def id_of(self, *element: Any) -> Any:
-        """Return the id alone."""
-        return self.of(element)[0]
+        """Return the id of an element."""
+        return self.split(element)[0]
 
 
 def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
-    """Tell whether an element is a batch; None where it cannot be known.
+    """Tell whether an element is a batch, or return None if the labels' shape tells.
 
     Raises:
-        InputError: Where it must be known and cannot: a vector of Z floats is a batch
-            of classes or one one-hot label.
+        InputError: If the labels are Z floats, which can be a batch of classes or one
+            one-hot label.
     """
     if example_id is not None:
         return example_id.shape.rank == 1
     if y.shape.rank != 1 or y.shape[0] is None:
         return None
-    # A vector of known length: a batch has as many inputs, each with an axis more.
+    # A batch of labels of known length has as many inputs, with at least one more axis.
     inputs = [part.shape for part in tf.nest.flatten(x)]
     if not all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs):
         return None
@@ -335,7 +365,7 @@ def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf
 
 
 def _check_ids(ids: tf.data.Dataset, levels: RobustnessLevels) -> None:
-    """Read all ids and make sure that the index has them."""
+    """Read all ids and check that the index has them."""
     count, missing = 0, []
     for batch in ids.as_numpy_iterator():
         batch = np.atleast_1d(batch)

@@ -1,6 +1,7 @@
-"""Progress on long work, with the time left."""
+"""Progress of long work, and times for people to read."""
 
 import sys
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -10,17 +11,23 @@ from ar_adals_tf import files
 def progress_bar(
     total: int, title: str, unit: str = "image", *, initial: int = 0, show: bool = True
 ) -> tqdm:
-    """Return a bar to update; use it as a context manager or close it.
+    """Return a progress bar with the time left.
 
-    On a terminal it moves ten times a second; in a log, where every change is another
-    line, every half minute. It disappears from a terminal when it is done.
+    Use it as a context manager, or close it. On a terminal it moves ten times a second
+    and disappears when it is closed. In a log, where every move is another line, it
+    moves every half minute and stays.
 
     Args:
         total: Units of work.
         title: What is done.
-        unit: What is counted.
-        initial: How much is done already.
-        show: False for none.
+        unit: What is counted. Defaults to `"image"`.
+        initial: Units that are done already. Defaults to 0.
+        show: Whether to show the bar. Defaults to True.
+
+    Example:
+        >>> with progress_bar(10, "counting", show=False) as bar:
+        ...     bar.total
+        10
     """
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -35,3 +42,36 @@ def progress_bar(
         file=sys.stderr,
         dynamic_ncols=terminal,
     )
+
+
+def move_from_here(bar: tqdm) -> Callable[[int], None]:
+    """Return a function that moves a bar to a number of units after its present place.
+
+    It suits work in parts, each of which counts its own units from 0.
+
+    Example:
+        >>> import io
+        >>> bar = tqdm(total=10, initial=4, file=io.StringIO())
+        >>> move = move_from_here(bar)
+        >>> move(1), move(3), bar.n
+        (None, None, 7)
+    """
+    start = bar.n
+
+    def move(done: int) -> None:
+        bar.update(start + done - bar.n)
+
+    return move
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people to read.
+
+    Example:
+        >>> duration(5400), duration(90), duration(89)
+        ('1.5 hours', '1.5 minutes', '89 seconds')
+    """
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,4 +1,4 @@
-"""Silence for libraries that talk from C++."""
+"""Silence for libraries that print from C++."""
 
 import os
 import sys
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Hold back what TensorFlow's libraries print to standard error.
 
-    It comes from C++ before any log level is read, so the file descriptor itself is
-    turned aside; if the work inside fails, what was held back is shown.
+    They print from C++ before they read any log level, so the file descriptor itself
+    is redirected. If the work inside fails, the text that was held back is shown.
 
     Example:
         >>> with quiet_libraries():

@@ -1,53 +1,68 @@
 """The robustness index: how far each image is from another class, by example id."""
 
-import hashlib
 import json
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-from scipy import stats
 
-from ar_adals_tf.attacks.runner import Runner
-from ar_adals_tf.attacks.table import attack_settings, prepare
-from ar_adals_tf.datasets.splits import ArraySplit, Split
-from ar_adals_tf.digests import digest_examples, digest_model
+from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.examples import Source, as_examples
+from ar_adals_tf.files import atomic_write, not_whole, read_npz
+from ar_adals_tf.progress import move_from_here, progress_bar
+from ar_adals_tf.shards import Shards
 from ar_adals_tf.version import versions
+
+if TYPE_CHECKING:
+    import keras
+
+    from ar_adals_tf.attacks.runner import Runner
 
 _FORMAT = 1
 
-_SHARD = 4096  # images attacked between two saves; also bounds the memory
+_WHAT = "robustness index"
 
-_READ = 256  # images read at once; a shard is a multiple of it
+_REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"
 
 
 @dataclass(frozen=True, eq=False)
 class RobustnessIndex:
     """The adversarial robustness of the images of one split under one model.
 
-    Attributes:
-        ids: `(N,)` bytes or int64, unique.
-        distances: `(N,)` float32: L2 norm, in [0, 1] pixels, of the smallest
-            perturbation found that changes the model's prediction; infinite where
-            none was found.
-        found: `(N,)` bool.
-        metadata: What the distances are of and how they came about: `dataset`,
-            `split`, `digest` of ids, labels and pixels, `model_digest`, `attack` and
-            its `settings`, `success_rate` after the search steps asked for, `seconds`
-            and `versions`.
+    Args:
+        ids: `(N,)` bytes or integers, unique.
+        distances: `(N,)` float32, at least 0. The L2 norm, in [0, 1] pixels, of the
+            smallest perturbation found that changes the model's prediction; infinite
+            if none was found.
+        found: `(N,)` bool. Whether a perturbation was found.
+        metadata: Where the distances come from: `dataset`, `split`, `num_examples`,
+            `digest` of ids, labels and pixels, `model_digest`, `attack`, its
+            `settings`, `success_rate` after the search steps asked for, `seconds` and
+            `versions`. Defaults to an empty dictionary.
+
+    Raises:
+        InputError: If the arrays do not fit together, or have values that they cannot
+            have.
 
     Example:
-        >>> index = RobustnessIndex.compute(model, x_train, y_train, attack="ddn")
-        >>> index.levels(10)      # (N,), 0 the least robust
-        >>> index.save("robustness.npz")
+        >>> ids, found = np.array([b"a", b"b", b"c", b"d"]), np.ones(4, bool)
+        >>> index = RobustnessIndex(ids, np.array([0.7, 0.1, 0.4, 0.2]), found)
+        >>> index.levels(2).tolist()  # 0: the least robust half
+        [1, 0, 1, 0]
+        >>> index.levels(2)[index.aligned(np.array([b"b", b"a"]))].tolist()
+        [0, 1]
+
+        An attack fills the index, and a file keeps it:
+
+        ```python
+        index = RobustnessIndex.compute(model, x_train, y_train, attack="ddn")
+        index.save("robustness.npz")
+        index = RobustnessIndex.load("robustness.npz")
+        ```
     """
 
     ids: np.ndarray
@@ -90,8 +105,8 @@ class RobustnessIndex:
     @classmethod
     def compute(
         cls,
-        model: keras.Model,
-        images: np.ndarray | Split,
+        model: "keras.Model",
+        images: np.ndarray | Source,
         labels: np.ndarray | None = None,
         *,
         ids: np.ndarray | None = None,
@@ -99,68 +114,66 @@ class RobustnessIndex:
         dataset: str = "arrays",
         split: str = "",
         shards_dir: str | Path | None = None,
-        runner: Runner | None = None,
+        shard_size: int = 4096,
+        runner: "Runner | None" = None,
         verbose: bool = True,
         **settings: Any,
     ) -> "RobustnessIndex":
         """Attack every image and keep the distances.
 
-        Memory does not grow with the number of images: they are attacked 4,096 at a
-        time and no adversarial image is kept. Under the model's distribution strategy
-        all replicas of all workers take part, and every worker gets the whole index.
+        Memory does not grow with the number of images: one shard of them is attacked
+        at a time, and no adversarial image is kept. Under the model's distribution
+        strategy all replicas of all workers take part, and every worker gets the whole
+        index.
 
         Args:
-            model: A built Keras classifier of logits or probabilities.
+            model: A built Keras classifier that returns logits or probabilities.
             images: float `(N, H, W, C)` in [0, 1], or uint8, or a split of
                 `ar_adals_tf.datasets`.
-            labels: int `(N,)`, the true classes; they only enter the digest, since
-                the attack starts from the model's own predictions.
-            ids: `(N,)` bytes or integers; None counts from 0.
+            labels: int `(N,)`, the true classes. They only enter the digest, because
+                the attack starts from the model's own predictions. Defaults to None.
+            ids: `(N,)` bytes or integers. Defaults to the positions 0 to N - 1.
             attack: `cw` (the paper's), `ddn`, `deepfool`, `margin` or
-                `cleverhans_cw_l2`.
-            dataset: Name for the metadata; a split brings its own.
-            split: Likewise.
-            shards_dir: A folder for intermediate results: a computation that was
-                killed goes on from there.
-            runner: What `attacks.prepare` made of this very model, attack and
-                settings, so that a model attacked again and again in training is
-                compiled once; None: made here.
-            verbose: Whether to show a progress bar with the time left.
-            **settings: Of the attack, such as `iterations=500`; see
+                `cleverhans_cw_l2`. Defaults to `cw`.
+            dataset: Name of the dataset, for the metadata. A split brings its own.
+                Defaults to `arrays`.
+            split: Name of the split, for the metadata. A split brings its own.
+                Defaults to an empty name.
+            shards_dir: A folder for intermediate results. A computation that was
+                killed goes on from there. Defaults to None, which keeps none.
+            shard_size: Number of images that are attacked between two intermediate
+                results. Defaults to 4096.
+            runner: The result of `attacks.prepare` for this model, attack and
+                settings. Pass it to avoid compiling anew when one model is attacked
+                again and again. Defaults to a new one.
+            verbose: Whether to show a progress bar with the time left. Defaults to
+                True.
+            **settings: Settings of the attack, such as `iterations=500`; see
                 `ar_adals_tf.attacks`.
 
         Raises:
-            InputError: On arrays that do not fit together, on unknown attacks or
-                settings, or on a `shards_dir` of another computation.
+            InputError: If arrays do not fit together, if an attack or a setting is
+                unknown, or if `shards_dir` belongs to another computation.
         """
-        source = _as_source(images, labels, ids, dataset, split)
+        from ar_adals_tf.attacks import prepare
+
+        source: Any = images
+        if not hasattr(images, "shards"):
+            source = as_examples(images, labels, ids, dataset, split)
         runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
-        metadata: dict[str, Any] = {
-            "format": _FORMAT,
-            "dataset": source.dataset,
-            "split": source.split,
-            "num_examples": len(source),
-            "digest": source.digest(),
-            "model_digest": digest_model(model),
-            "attack": attack,
-            "settings": _plain_settings(attack, settings),
-            "versions": versions(),
-        }
-        shards = _Shards(shards_dir, metadata) if shards_dir else None
+        metadata = _describe(model, source, attack, settings)
+        shards = None
+        if shards_dir is not None:
+            shards = Shards(shards_dir, metadata | {"shard_size": shard_size})
         started = time.perf_counter()
         parts: list[dict[str, np.ndarray]] = []
-        name = f"{attack} on {source.dataset} {source.split}".rstrip()
-        bar = progress_bar(len(source), name, show=verbose)
-        with bar:
-            for number, (shard_ids, shard_images) in enumerate(source.shards(_SHARD)):
+        title = f"{attack} on {source.dataset} {source.name}".rstrip()
+        with progress_bar(len(source), title, show=verbose) as bar:
+            for number, (shard_ids, pixels) in enumerate(source.shards(shard_size)):
+                move = move_from_here(bar)
                 part = shards.load(number, shard_ids) if shards else None
                 if part is None:
-                    before = bar.n
-
-                    def show(done: int, before: int = before) -> None:
-                        bar.update(before + done - bar.n)
-
-                    result = runner(shard_images, progress=show)
+                    result = runner(pixels, progress=move)
                     part = {
                         "ids": shard_ids,
                         "distances": result.distances,
@@ -169,27 +182,26 @@ class RobustnessIndex:
                     }
                     if shards:
                         shards.save(number, part)
-                    bar.update(before + len(shard_ids) - bar.n)
-                else:
-                    bar.update(len(shard_ids))
+                move(len(shard_ids))
                 parts.append(part)
-        joined = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
+        joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
         metadata["success_rate"] = float(joined["within"].mean())
         metadata["seconds"] = round(time.perf_counter() - started, 3)
         return cls(joined["ids"], joined["distances"], joined["found"], metadata)
 
     def levels(self, num_levels: int) -> np.ndarray:
-        """Sort the images into equal parts by robustness.
+        """Divide the images into equal parts by robustness.
 
         Args:
             num_levels: R.
 
         Returns:
-            `(N,)` int64, `floor(rank * R / N)`: 0 is the least robust level. Equal
-            distances are ranked by id; an image that no attack flipped ranks last.
+            `(N,)` int64, `floor(rank * R / N)`. Level 0 is the least robust. Images
+            of equal distance are ranked by id. An image that no attack flipped ranks
+            last.
 
         Raises:
-            InputError: On fewer images than levels.
+            InputError: If there are fewer images than levels.
         """
         count = len(self)
         if not 1 <= num_levels <= count:
@@ -202,8 +214,14 @@ class RobustnessIndex:
         levels[order] = np.arange(count) * num_levels // count
         return levels
 
-    def subset(self, ids: np.ndarray) -> "RobustnessIndex":
-        """Return the index of some of its examples only, without a digest.
+    def aligned(self, ids: np.ndarray) -> np.ndarray:
+        """Return the position of each id in the index.
+
+        Args:
+            ids: `(M,)` bytes or integers, in any order.
+
+        Returns:
+            `(M,)` int64, such that `index.ids[index.aligned(ids)]` equals `ids`.
 
         Raises:
             InputError: If an id is not in the index.
@@ -212,44 +230,55 @@ class RobustnessIndex:
         if len(missing):
             raise InputError(
                 f"{len(missing)} of {len(ids)} images are not in the robustness index, "
-                f"the first is {missing[0]!r}; compute the index of this very split"
+                f"the first is {missing[0].item()!r}; compute the index of this very "
+                "split"
             )
         order = np.argsort(self.ids)
-        at = order[np.searchsorted(self.ids, ids, sorter=order)]
-        metadata = {k: v for k, v in self.metadata.items() if k != "digest"}
-        return RobustnessIndex(ids, self.distances[at], self.found[at], metadata)
+        return order[np.searchsorted(self.ids, ids, sorter=order)]
 
     def missing(self, ids: np.ndarray) -> np.ndarray:
         """Return those of `ids` that the index does not have."""
         return ids[~np.isin(ids, self.ids)]
 
-    def verify(self, model: keras.Model | None = None, **expected: Any) -> None:
-        """Refuse the index if it was computed of something else.
+    def subset(self, ids: np.ndarray) -> "RobustnessIndex":
+        """Return the index of some of its examples. It has no digest.
+
+        Raises:
+            InputError: If an id is not in the index.
+        """
+        at = self.aligned(ids)
+        metadata = {k: v for k, v in self.metadata.items() if k != "digest"}
+        return RobustnessIndex(ids, self.distances[at], self.found[at], metadata)
+
+    def verify(self, model: "keras.Model | None" = None, **expected: Any) -> None:
+        """Refuse the index if it was computed from something else.
 
         Args:
-            model: The model that the distances should be of.
+            model: The model whose robustness the index should hold. Defaults to None,
+                which accepts any model.
             **expected: Values that the metadata should have: `dataset`, `split`,
                 `digest`, `attack`, `settings`.
 
         Raises:
-            InputError: On the first difference, saying which.
+            InputError: On the first difference. The sentence names it.
 
         Example:
-            >>> index.verify(vanilla, digest=digest_examples(ids, y_train, x_train))
+            ```python
+            index.verify(vanilla, digest=digest_examples(ids, y_train, x_train))
+            ```
         """
         if model is not None:
             expected["model_digest"] = digest_model(model)
         for name, value in expected.items():
             if self.metadata.get(name) != value:
                 raise InputError(
-                    f"this robustness index is of another {_WHAT.get(name, name)}: "
+                    f"this robustness index is of another {_TITLES.get(name, name)}: "
                     f"it says {_brief(self.metadata.get(name))}, wanted is "
-                    f"{_brief(value)}; compute it again with "
-                    "python -m ar_adals_tf.compute_robustness"
+                    f"{_brief(value)}; {_REMEDY}"
                 )
 
     def save(self, path: str | Path) -> None:
-        """Write the index as `.npz`, aside first and then renamed."""
+        """Write the index as an `.npz` file, which is whole or absent at any time."""
         with atomic_write(path) as aside, open(aside, "wb") as file:
             np.savez(
                 file,
@@ -261,19 +290,20 @@ class RobustnessIndex:
 
     @classmethod
     def load(cls, path: str | Path) -> "RobustnessIndex":
-        """Read an index; nothing in the file is executed.
+        """Read an index. Nothing in the file is executed.
 
         Raises:
-            InputError: If the file is absent, truncated or something else.
+            InputError: If the file is absent, damaged or of another kind.
         """
-        arrays = _read_npz(path, ("ids", "distances", "found", "metadata"))
+        names = ("ids", "distances", "found", "metadata")
+        arrays = read_npz(path, names, _WHAT, _REMEDY)
         try:
-            metadata = json.loads(str(arrays.pop("metadata")))
+            metadata = json.loads(str(arrays["metadata"]))
             if not isinstance(metadata, dict):
                 raise TypeError("its metadata are no JSON object")
-            return cls(**arrays, metadata=metadata)
+            return cls(arrays["ids"], arrays["distances"], arrays["found"], metadata)
         except (TypeError, ValueError) as error:
-            raise _not_an_index(path, error) from error
+            raise not_whole(path, _WHAT, error, _REMEDY) from error
 
     def __str__(self) -> str:
         found = self.distances[self.found]
@@ -295,62 +325,28 @@ class RobustnessIndex:
         return text
 
 
-class Agreement(NamedTuple):
-    """How alike two indexes rank the same images.
+def _describe(
+    model: "keras.Model", source: Source, attack: str, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what decides the distances: images, model, attack and versions."""
+    from ar_adals_tf.attacks import attack_settings
 
-    Attributes:
-        spearman: Rank correlation of the distances, in [-1, 1].
-        same_level: Share of images in the same level of both.
-        within_one: Share of images at most one level apart.
-        table: `(R, R)` int64: how many images of each level of the first index (row)
-            lie in each level of the second (column).
-    """
-
-    spearman: float
-    same_level: float
-    within_one: float
-    table: np.ndarray
-
-
-def agreement(
-    first: RobustnessIndex, second: RobustnessIndex, num_levels: int = 10
-) -> Agreement:
-    """Compare two indexes of the same images.
-
-    Args:
-        first: An index.
-        second: Another one with the same ids, in any order.
-        num_levels: R.
-
-    Raises:
-        InputError: If the ids differ, or there are fewer images than levels.
-
-    Example:
-        >>> agreement(cw, margin).spearman
-        0.987
-    """
-    order, other = np.argsort(first.ids), np.argsort(second.ids)
-    if not np.array_equal(first.ids[order], second.ids[other]):
-        raise InputError(
-            "only indexes of the same images can be compared; "
-            f"{len(first.missing(second.ids))} of {len(second)} ids of the second are "
-            "not in the first; compute both on one split"
-        )
-    rows = first.levels(num_levels)[order]
-    columns = second.levels(num_levels)[other]
-    table = np.zeros((num_levels, num_levels), np.int64)
-    np.add.at(table, (rows, columns), 1)
-    distances = [first.distances[order], second.distances[other]]
-    apart = np.abs(rows - columns)
-    return Agreement(
-        float(stats.spearmanr(*distances).statistic),
-        float((apart == 0).mean()),
-        float((apart <= 1).mean()),
-        table,
-    )
+    full = vars(attack_settings(attack, **settings))
+    left_out = ("batch_size", "from_logits", "keep_adversarial")
+    return {
+        "format": _FORMAT,
+        "dataset": source.dataset,
+        "split": source.name,
+        "num_examples": len(source),
+        "digest": source.digest(),
+        "model_digest": digest_model(model),
+        "attack": attack,
+        "settings": {k: v for k, v in full.items() if k not in left_out},
+        "versions": versions(),
+    }
 
 
-_WHAT = {
+_TITLES = {
     "digest": "set of images or labels",
     "model_digest": "model",
     "settings": "attack setting",
@@ -360,177 +356,3 @@ _WHAT = {
 def _brief(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) == 64 and " " not in text else text
-
-
-def _plain_settings(attack: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide the distances, defaults included."""
-    full = vars(attack_settings(attack, **settings))
-    left_out = ("batch_size", "from_logits", "keep_adversarial")
-    return {name: value for name, value in full.items() if name not in left_out}
-
-
-@dataclass(frozen=True)
-class _ArraySource:
-    """Arrays of a user, in the part of a split's role that `compute` needs."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray
-    dataset: str
-    split: str
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def digest(self) -> str:
-        return digest_examples(self.ids, self.labels, self.images)
-
-    def shards(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return _array_shards(self.ids, self.images, size)
-
-
-@dataclass(frozen=True)
-class _SplitSource:
-    """A split of `ar_adals_tf.datasets`, likewise."""
-
-    of: Split
-
-    def __len__(self) -> int:
-        return len(self.of)
-
-    @property
-    def dataset(self) -> str:
-        return self.of.dataset
-
-    @property
-    def split(self) -> str:
-        return self.of.name
-
-    def digest(self) -> str:
-        return self.of.digest()
-
-    def shards(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        if isinstance(self.of, ArraySplit):  # without TensorFlow's copy of all images
-            yield from _array_shards(self.of.ids, self.of.images, size)
-            return
-        # Small batches, of which the pipeline reads some ahead, make up a shard.
-        parts: list[tuple[np.ndarray, np.ndarray]] = []
-        read = min(_READ, size)
-        for ids, images, _ in self.of.batches(read).as_numpy_iterator():
-            parts.append((ids.astype("S"), images))
-            if len(parts) * read >= size:
-                yield _joined(parts)
-                parts = []
-        if parts:
-            yield _joined(parts)
-
-
-def _array_shards(
-    ids: np.ndarray, images: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield ids and float images, `size` at a time; 8-bit pixels become [0, 1]."""
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        if part.dtype == np.uint8:
-            part = part.astype(np.float32) / np.float32(255)
-        yield ids[start : start + size], part
-
-
-def _joined(
-    parts: list[tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, np.ndarray]:
-    ids, images = zip(*parts, strict=True)
-    return np.concatenate(ids), np.concatenate(images)
-
-
-def _as_source(
-    images: Any, labels: Any, ids: Any, dataset: str, split: str
-) -> _ArraySource | _SplitSource:
-    if hasattr(images, "batches"):
-        return _SplitSource(images)
-    images = np.asarray(images)
-    count = len(images) if images.ndim else 0
-    if not count:
-        raise InputError("there is no image to attack; received an empty array")
-    labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels)
-    if labels.ndim == 2:
-        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
-    ids = np.arange(count) if ids is None else np.asarray(ids)
-    if ids.dtype.kind == "U":
-        ids = np.char.encode(ids, "utf-8")
-    if len(labels) != count or len(ids) != count:
-        raise InputError(
-            f"images, labels and ids must be equally many; received {count}, "
-            f"{len(labels)} and {len(ids)}"
-        )
-    return _ArraySource(images, labels, ids, dataset, split)
-
-
-class _Shards:
-    """Intermediate results of one computation in a folder, each with a digest."""
-
-    def __init__(self, folder: str | Path, plan: Mapping[str, Any]) -> None:
-        self._folder = writable_folder(folder, "shards_dir")
-        path = self._folder / "plan.json"
-        self._plan = json.dumps({**plan, "shard_size": _SHARD}, sort_keys=True)
-        if path.exists() and read_json(path) != json.loads(self._plan):
-            raise InputError(
-                f"{self._folder} holds the shards of another computation; remove it "
-                "or give another folder"
-            )
-        write_json(path, json.loads(self._plan))
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"shard-{number:05d}.npz"
-
-    def load(self, number: int, ids: np.ndarray) -> dict[str, np.ndarray] | None:
-        """Return a finished shard, or None where it must be computed (again)."""
-        path = self._path(number)
-        if not path.exists():
-            return None
-        try:
-            part = _read_npz(path, ("ids", "distances", "found", "within", "digest"))
-            if str(part.pop("digest")) != self._digest(part):
-                raise InputError("its digest differs")
-            if not np.array_equal(part["ids"], ids):
-                raise InputError("it is of other images")
-        except InputError as error:
-            warnings.warn(
-                f"{path} is damaged ({error}); computing it again", stacklevel=2
-            )
-            return None
-        return part
-
-    def save(self, number: int, part: dict[str, np.ndarray]) -> None:
-        """Write a shard with its digest."""
-        with atomic_write(self._path(number)) as aside, open(aside, "wb") as file:
-            arrays: dict[str, Any] = {**part, "digest": np.array(self._digest(part))}
-            np.savez(file, **arrays)
-
-    def _digest(self, part: Mapping[str, np.ndarray]) -> str:
-        """Return the digest of a shard of this very plan."""
-        content = hashlib.sha256(self._plan.encode())
-        for name in ("ids", "distances", "found", "within"):
-            content.update(np.ascontiguousarray(part[name]).tobytes())
-        return content.hexdigest()
-
-
-def _read_npz(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    if not Path(path).exists():
-        raise InputError(
-            f"there is no robustness index {path}; compute one with "
-            "python -m ar_adals_tf.compute_robustness"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except Exception as error:  # a damaged byte can lead zipfile and NumPy anywhere
-        raise _not_an_index(path, error) from error
-
-
-def _not_an_index(path: str | Path, error: Exception) -> InputError:
-    return InputError(
-        f"{path} is no whole robustness index ({type(error).__name__}: "
-        f"{str(error)[:80]}); it is truncated or another kind of file: compute it "
-        "again with python -m ar_adals_tf.compute_robustness"
-    )

@@ -1,6 +1,6 @@
 """Soft labels and their adaptive update: Equations 1 to 4 and Algorithm 1's state.
 
-Written for NumPy and TensorFlow alike: plain arithmetic on whatever is given.
+The equations are plain arithmetic that works on NumPy arrays and on tensors.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,19 +11,19 @@ import numpy as np
 
 from ar_adals_tf.errors import InputError
 
-#: How far above 1/Z the soft label of the correct class stays, so that Eq. 3's
-#: interval (1/Z, 1] is open on the left.
+#: Smallest distance of the correct class's soft label from 1/Z. The interval (1/Z, 1]
+#: of Eq. 3 is open on the left.
 MARGIN_ABOVE_UNIFORM = 1e-6
 
 
 def soften(one_hot: Any, epsilon: Any, num_classes: int) -> Any:
-    """Equation 1: soft labels of one-hot labels.
+    """Equation 1: turn one-hot labels into soft labels.
 
     Args:
-        one_hot: `(..., Z)`, one-hot labels (or any distribution over the classes).
-        epsilon: Degree of smoothing, broadcast against `one_hot`: a number, or
-            `(N, 1)` for one degree an example.
-        num_classes: Z.
+        one_hot: `(..., Z)`, one-hot labels, or any distribution over the classes.
+        epsilon: Degree of smoothing in [0, 1), broadcast against `one_hot`: a number,
+            or `(N, 1)` for a degree of each example.
+        num_classes: Number of classes Z.
 
     Returns:
         `one_hot * (1 - epsilon) + epsilon / Z`.
@@ -36,7 +36,16 @@ def soften(one_hot: Any, epsilon: Any, num_classes: int) -> Any:
 
 
 def p_from_epsilon(epsilon: Any, num_classes: int) -> Any:
-    """Equation 2: the soft label of the correct class, `1 - eps + eps / Z`."""
+    """Equation 2: the soft label of the correct class, `1 - eps + eps / Z`.
+
+    Args:
+        epsilon: Degree of smoothing, a number or an array.
+        num_classes: Number of classes Z.
+
+    Example:
+        >>> p_from_epsilon(0.5, 2)
+        0.75
+    """
     return 1 - epsilon + epsilon / num_classes
 
 
@@ -50,16 +59,20 @@ def update_p(
     """Equation 3: move each level's soft label against its miscalibration.
 
     Args:
-        p: `(R,)`, the soft label of the correct class, in (1/Z, 1].
-        confidence: `(R,)`, mean probability of the predicted class over the
-            validation images of each level; NaN for a level without images.
-        accuracy: `(R,)`, likewise.
-        alpha: Learning rate of the smoothing, above 0.
-        num_classes: Z.
+        p: `(R,)` in (1/Z, 1], the soft label of the correct class.
+        confidence: `(R,)` in [0, 1], mean probability of the predicted class over the
+            validation images of each level. NaN for a level without images.
+        accuracy: `(R,)` in [0, 1], accuracy on the same images, or NaN.
+        alpha: Learning rate of the smoothing, at least 0.
+        num_classes: Number of classes Z.
 
     Returns:
-        `clip(p - alpha * (confidence - accuracy), 1/Z + 1e-6, 1)`; a level whose
-        confidence is NaN keeps its p.
+        `(R,)` float64, `clip(p - alpha * (confidence - accuracy), 1/Z + 1e-6, 1)`. A
+        level whose confidence is NaN keeps its p.
+
+    Example:
+        >>> update_p(np.array([0.9]), np.array([0.8]), np.array([0.7]), 0.5, 10)
+        array([0.85])
     """
     gap = np.asarray(confidence, np.float64) - np.asarray(accuracy, np.float64)
     moved = np.clip(p - alpha * gap, 1 / num_classes + MARGIN_ABOVE_UNIFORM, 1.0)
@@ -67,7 +80,16 @@ def update_p(
 
 
 def epsilon_from_p(p: Any, num_classes: int) -> Any:
-    """Equation 4, Equation 2 turned round: `(p - 1) * Z / (1 - Z)`."""
+    """Equation 4, the inverse of Equation 2: `(p - 1) * Z / (1 - Z)`.
+
+    Args:
+        p: Soft label of the correct class, a number or an array.
+        num_classes: Number of classes Z.
+
+    Example:
+        >>> epsilon_from_p(0.75, 2)
+        0.5
+    """
     return (p - 1) * num_classes / (1 - num_classes)
 
 
@@ -76,8 +98,8 @@ class AlphaSchedule:
     """The learning rate of the smoothing as a step function of the epoch.
 
     Attributes:
-        steps: Pairs `(first epoch, alpha)`, epochs from 0 and ascending, the first
-            at 0. Calling the schedule with an epoch gives its alpha.
+        steps: Pairs `(first epoch, alpha)`. The epochs start at 0 and ascend. A call
+            of the schedule with an epoch returns its alpha.
 
     Example:
         >>> schedule = AlphaSchedule.parse("0.001,60:0.05")   # ImageNet's
@@ -89,11 +111,14 @@ class AlphaSchedule:
 
     @classmethod
     def parse(cls, text: str | float) -> "AlphaSchedule":
-        """Read `0.005`, or `0.001,60:0.05`: 0.001, from epoch 60 on 0.05.
+        """Read a number such as `0.005`, or a schedule such as `0.001,60:0.05`.
+
+        The schedule means 0.001, and 0.05 from epoch 60 on. An alpha of 0 leaves the
+        labels as they are.
 
         Raises:
-            InputError: If a number is missing, negative or infinite, or the epochs
-                do not ascend. 0 leaves the labels as they are.
+            InputError: If a number is missing, negative or infinite, or if the epochs
+                do not ascend.
         """
         steps = []
         try:
@@ -126,25 +151,37 @@ class AlphaSchedule:
 class AdaptiveLabelSmoothing:
     """The state of Algorithm 1: the soft label of the correct class in each level.
 
-    Holds `p` `(R,)`, 1 at the start, and nothing else that changes. `soften` makes
-    soft labels from one-hot ones, `update` is the step after an epoch. The values
-    live in a `tf.Variable`, so that a `tf.data` pipeline that calls `soften` sees
-    each epoch's values without being built again.
+    It holds `p`, `(R,)`, which is 1 at the start, and counts the passes over the
+    training data. `soften` makes soft labels from one-hot labels. `update` is the step
+    after an epoch. The values live in a `tf.Variable`, so that a `tf.data` pipeline
+    that calls `soften` sees each epoch's values without being built again.
 
     Args:
-        num_classes: Z, at least 2.
-        num_levels: R, at least 1. R = 1 is AdaLS.
+        num_classes: Number of classes Z, at least 2.
+        num_levels: Number of levels R, at least 1. R = 1 is AdaLS. Defaults to 10.
         alpha: Learning rate of the smoothing: a number, a schedule as text such as
-            `"0.001,60:0.05"`, or any function of the epoch (counted from 0). The
-            default is the paper's for AR-AdaLS.
+            `"0.001,60:0.05"`, or a function of the epoch (counted from 0). Defaults to
+            0.005, the paper's for AR-AdaLS.
 
     Raises:
-        InputError: On fewer than 2 classes, fewer than 1 level, or a bad alpha.
+        InputError: If there are fewer than 2 classes or no level, or if alpha is not
+            usable.
 
     Example:
-        >>> smoothing = AdaptiveLabelSmoothing(num_classes=10, num_levels=10)
-        >>> train = soft_labels(dataset, smoothing, index)    # (image, soft label)
-        >>> model.fit(train, callbacks=[ARAdaLS(smoothing, validation, val_index)])
+        >>> smoothing = AdaptiveLabelSmoothing(num_classes=2, num_levels=2, alpha=0.5)
+        >>> smoothing.update(confidence=[0.9, 0.7], accuracy=[0.5, 0.7], epoch=0)
+        >>> smoothing.p
+        array([0.8, 1. ])
+        >>> smoothing.soften(np.eye(2), np.array([0, 1])).numpy().round(3)
+        array([[0.8, 0.2],
+               [0. , 1. ]], dtype=float32)
+
+        In training, `soft_labels` and `ARAdaLS` call these:
+
+        ```python
+        train = soft_labels(dataset, smoothing, index)
+        model.fit(train, callbacks=[ARAdaLS(smoothing, validation, val_index)])
+        ```
     """
 
     def __init__(
@@ -169,8 +206,8 @@ class AdaptiveLabelSmoothing:
         self.num_levels = num_levels
         self.alpha = alpha if callable(alpha) else AlphaSchedule.parse(alpha)
         self._p = np.ones(num_levels)
-        # Used by the input pipeline, which runs on the CPU: one copy there, also
-        # under a distribution strategy.
+        # The input pipeline runs on the CPU and needs one copy there, also under a
+        # distribution strategy.
         with tf.device("CPU:0"):
             self._epsilon = tf.Variable(
                 np.zeros(num_levels, np.float32), trainable=False, name="epsilon"
@@ -179,7 +216,10 @@ class AdaptiveLabelSmoothing:
 
     @property
     def p(self) -> np.ndarray:
-        """The soft label of the correct class in each level, `(R,)` float64."""
+        """The soft label of the correct class in each level, `(R,)` float64.
+
+        Setting it to anything but R numbers in (1/Z, 1] raises an `InputError`.
+        """
         return self._p.copy()
 
     @p.setter
@@ -198,15 +238,19 @@ class AdaptiveLabelSmoothing:
 
     @property
     def epsilon(self) -> np.ndarray:
-        """The degree of smoothing of each level, `(R,)` float64 (Eq. 4)."""
+        """The degree of smoothing of each level, `(R,)` float64 in [0, 1) (Eq. 4)."""
+        # At p = 1 the quotient is -0.0, which would be printed with its sign.
         return np.abs(epsilon_from_p(self._p, self.num_classes))
 
     def soften(self, one_hot: Any, levels: Any) -> Any:
-        """Soft labels of a batch by robustness level (Eq. 1), as a TensorFlow tensor.
+        """Return the soft labels of a batch by robustness level (Eq. 1).
 
         Args:
-            one_hot: `(N, Z)` float one-hot labels.
-            levels: `(N,)` int robustness levels, 0 to R - 1.
+            one_hot: `(N, Z)` one-hot labels.
+            levels: `(N,)` integer robustness levels, 0 to R - 1.
+
+        Returns:
+            A float32 tensor `(N, Z)`.
         """
         import tensorflow as tf
 
@@ -217,14 +261,14 @@ class AdaptiveLabelSmoothing:
     def count_pass(self, position: Any) -> Any:
         """Count a pass over the training data, at its first element.
 
-        A dataset that is repeated or cached after the labels were softened would
-        train on old labels and never pass here again, which `passes` makes visible.
+        A dataset that is repeated or cached after its labels were softened trains on
+        old labels and never passes here again. `passes` shows it.
 
         Args:
             position: Scalar int64 tensor, the position of an element, from 0.
 
         Returns:
-            The operation, to be run in the input pipeline.
+            The operation that the input pipeline must run.
         """
         import tensorflow as tf
 
@@ -232,22 +276,22 @@ class AdaptiveLabelSmoothing:
 
     @property
     def passes(self) -> int:
-        """How often training data with these soft labels has been started on."""
+        """Number of times that a pipeline has started on data with these labels."""
         return int(self._passes.numpy())
 
     def update(self, confidence: Any, accuracy: Any, epoch: int) -> None:
-        """Equation 3 for every level, with this epoch's alpha.
+        """Apply Equation 3 to every level, with this epoch's alpha.
 
         Args:
-            confidence: `(R,)`, by level over the validation set; NaN where empty.
-            accuracy: `(R,)`, likewise.
+            confidence: `(R,)`, see `update_p`.
+            accuracy: `(R,)`, see `update_p`.
             epoch: The epoch just trained, counted from 0.
         """
         alpha = self.alpha(epoch)
         self.p = update_p(self._p, confidence, accuracy, alpha, self.num_classes)
 
     def state(self) -> dict[str, Any]:
-        """Return what must be kept to go on after a restart, as JSON would hold it."""
+        """Return what a restart needs, as JSON can hold it."""
         return {
             "num_classes": self.num_classes,
             "num_levels": self.num_levels,
@@ -255,11 +299,11 @@ class AdaptiveLabelSmoothing:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned.
+        """Set the state to what `state` returned.
 
         Raises:
-            InputError: If the state belongs to another number of classes or levels, or
-                holds no soft labels.
+            InputError: If it has another number of classes or levels, or no soft
+                labels.
         """
         for name in ("num_classes", "num_levels"):
             if state.get(name) != getattr(self, name):

@@ -1,10 +1,15 @@
-"""The version, alone in a file so that packaging reads it without TensorFlow."""
+"""The version, in a file of its own so that packaging reads it without TensorFlow."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what results depend on."""
+    """Return the versions of the installed packages that results depend on.
+
+    Example:
+        >>> sorted(versions())
+        ['ar_adals_tf', 'keras', 'numpy', 'tensorflow', 'tensorflow-datasets']
+    """
     names = ("ar_adals_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
     found = {}
     for name in names:

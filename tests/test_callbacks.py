@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import keras
@@ -57,6 +58,24 @@ def train(fashion_small):
 def validation(fashion_small):
     images, labels = fashion_small["validation"]
     return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")
+
+
+def test_the_example_of_the_docstring_runs():
+    """In a fresh namespace, as a reader would paste it."""
+    text = ARAdaLS.__doc__.partition("```python\n")[2].partition("```")[0]
+    names = {}
+    exec(textwrap.dedent(text), names)
+    history = names["model"].history
+    assert history.epoch == [0, 1, 2]
+    assert {"val_loss", "val_accuracy", "val_ece", "p/0", "acc/9"} <= set(
+        history.history
+    )
+    assert names["smoothing"].passes == 3
+    assert len(names["index"]["train"]) == 200
+    for r in range(10):
+        p, conf, acc = (history.history[f"{name}/{r}"] for name in ("p", "conf", "acc"))
+        expected = min(max(p[0] - 0.005 * (conf[0] - acc[0]), 1 / 3), 1)
+        assert p[0] == 1 and p[1] == pytest.approx(expected)
 
 
 # The forms in which people have data: examples -> (elements, inputs of the model)

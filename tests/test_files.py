@@ -2,16 +2,25 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
+from ar_adals_tf.files import (
+    atomic_write,
+    read_json,
+    read_npz,
+    writable_folder,
+    write_json,
+)
 
 
 def test_content_appears_only_when_it_is_whole(tmp_path):
@@ -122,22 +131,75 @@ def test_a_folder_that_cannot_be_is_refused_in_one_sentence(tmp_path, path):
     assert "\n" not in str(error.value)
 
 
-def test_only_one_of_a_crew_writes(tmp_path, monkeypatch):
+@pytest.fixture
+def shared_disk():
+    """Share the disk in a test; afterwards this process writes alone again."""
+    yield files.share_disk
+    files.share_disk(True, lambda: None)
+
+
+def test_only_one_of_a_crew_writes(tmp_path, shared_disk):
     path, met = tmp_path / "file.txt", []
-    monkeypatch.setattr(files._Crew, "writes", True)
-    monkeypatch.setattr(files._Crew, "meet", lambda: None)
-    files.share_disk(False, lambda: met.append(path.exists()))
+    shared_disk(False, lambda: met.append(path.exists()))
     with files.atomic_write(path) as aside:
         aside.write_text("text")
     assert not path.exists() and len(met) == 2 and not files.writes()
-    files.share_disk(True, lambda: met.append(path.exists()))
+    shared_disk(True, lambda: met.append(path.exists()))
     with files.atomic_write(path) as aside:
         aside.write_text("text")
     assert met[2:] == [False, True]  # all have looked before it is there
-    files.share_disk(False, lambda: None)
+    shared_disk(False, lambda: None)
     files.remove(path)
     assert path.exists()
-    files.share_disk(True, lambda: None)
+    shared_disk(True, lambda: None)
     files.remove(path)
     assert not path.exists()
     files.remove(tmp_path / "absent")
+
+
+def test_arrays_come_back_all_of_them(tmp_path):
+    path = tmp_path / "arrays.npz"
+    arrays = {"a": np.arange(3), "b": np.array(["x", "y"]), "c": np.array("{}")}
+    np.savez(path, **arrays)
+    read = read_npz(path, ("a", "b"), "set of arrays", "make it again")
+    assert list(read) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+class Exploit:
+    """Unpickling it would touch a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_arrays_that_cannot_be_had_are_one_sentence(tmp_path):
+    path, canary = tmp_path / "arrays.npz", tmp_path / "canary"
+
+    def refused(names=("a",)):
+        with pytest.raises(InputError) as error:
+            read_npz(path, names, "set of arrays", "make it again")
+        text = str(error.value)
+        assert str(path) in text and text.endswith("; make it again")
+        assert "\n" not in text
+        return text
+
+    assert refused().startswith("there is no set of arrays ")
+    np.savez(path, a=np.arange(3))
+    assert "it has no `b`, only a" in refused(("a", "b"))
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:50], whole[:-1], b"\x80\x04." + whole):
+        path.write_bytes(content)
+        if content != whole:
+            assert "is no whole set of arrays and cannot be read" in refused()
+    np.savez(path, a=np.array([Exploit(canary)], object))
+    assert "cannot be read (ValueError" in refused()
+    path.write_bytes(pickle.dumps(Exploit(canary)))
+    refused()
+    np.savez(path)
+    assert "only nothing" in refused()
+    assert not canary.exists()

@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf import attacks, datasets, robustness
+from ar_adals_tf import attacks, datasets
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 
 DDN = {"attack": "ddn", "steps": 5, "batch_size": 16, "verbose": False}
+SHARDS = {**DDN, "shard_size": 16}
 
 
 def index_of(distances, ids=None, **metadata):
@@ -45,11 +47,6 @@ def images(fashion_small):
     """Return 50 uint8 images and their labels: four shards of 16, the last smaller."""
     pixels, labels = fashion_small["test"]
     return pixels[:50], labels[:50]
-
-
-@pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setattr(robustness, "_SHARD", 16)
 
 
 def assert_same(index, other):
@@ -110,12 +107,26 @@ def test_arrays_that_do_not_fit_are_refused(arrays, message):
         RobustnessIndex(*map(np.array, arrays))
 
 
+def test_ids_are_aligned_in_any_order_and_number(rng):
+    """Against a dictionary; with bytes of several lengths and with integers."""
+    numbers = rng.permutation(1000)[:40]
+    for ids in (numbers, np.array([b"%d" % i for i in numbers])):
+        index = index_of(np.arange(40) / 7, ids)
+        position = {i: n for n, i in enumerate(ids.tolist())}
+        wanted = ids[rng.integers(0, 40, 25)]
+        assert index.aligned(wanted).tolist() == [position[i] for i in wanted.tolist()]
+        part = index.subset(wanted[:1])
+        assert part.distances.tolist() == [index.distances[position[wanted[0]]]]
+    with pytest.raises(InputError, match="2 of 3 images are not in the .* is 1001;"):
+        index_of(np.arange(40) / 7, numbers).aligned(np.array([1001, numbers[3], -1]))
+
+
 # Computing
 
 
-def test_an_index_holds_the_attacks_distances(model, images, small_shards):
+def test_an_index_holds_the_attacks_distances(model, images):
     pixels, labels = images
-    index = RobustnessIndex.compute(model, pixels, labels, **DDN)
+    index = RobustnessIndex.compute(model, pixels, labels, **SHARDS)
     _, distances, found = attacks.ddn(
         model, (pixels / np.float32(255)), steps=5, batch_size=16
     )
@@ -146,12 +157,12 @@ def test_the_success_rate_counts_the_steps_that_were_asked_for(model, images):
     assert f"success {rate:.1%}" in str(index)
 
 
-def test_arrays_and_splits_agree_in_every_form(model, images, small_shards):
+def test_arrays_and_splits_agree_in_every_form(model, images):
     pixels, labels = images
     info = datasets.DATASETS["fashion_mnist_small"]
     ids = np.array([b"test__%d" % i for i in range(50)])
     split = datasets.ArraySplit("fashion_mnist_small", "test", info, ids, *images)
-    of_split = RobustnessIndex.compute(model, split, **DDN)
+    of_split = RobustnessIndex.compute(model, split, **SHARDS)
     assert of_split.metadata["dataset"] == "fashion_mnist_small"
     assert of_split.metadata["split"] == "test"
     floats = pixels.astype(np.float32) / 255
@@ -161,42 +172,38 @@ def test_arrays_and_splits_agree_in_every_form(model, images, small_shards):
         (floats, labels[:, None], ids),
         (floats.astype(np.float64), one_hot, [i.decode() for i in ids]),
     ]:
-        index = RobustnessIndex.compute(model, x, y, ids=i, **DDN)
+        index = RobustnessIndex.compute(model, x, y, ids=i, **SHARDS)
         assert_same(index, of_split)
         assert index.metadata["digest"] == split.digest()
     # the labels only enter the digest
-    unlabelled = RobustnessIndex.compute(model, pixels, ids=ids, **DDN)
+    unlabelled = RobustnessIndex.compute(model, pixels, ids=ids, **SHARDS)
     assert_same(unlabelled, of_split)
     assert unlabelled.metadata["digest"] != split.digest()
 
 
-class Streamed:
-    """A split that is read in batches, as ImageNet is."""
+class WithoutBatches(datasets.ArraySplit):
+    """A split whose pipeline, with its copy of all images, nothing may ask for."""
 
-    def __init__(self, split):
-        self.dataset, self.name, self.info = split.dataset, split.name, split.info
-        self.batches, self.digest = split.batches, split.digest
-        self._size = len(split)
-
-    def __len__(self):
-        return self._size
+    def batches(self, batch_size):
+        raise AssertionError
 
 
-@pytest.mark.parametrize("read", [3, 16, 100])
-def test_a_streamed_split_gives_the_same_shards(
-    model, images, small_shards, monkeypatch, tmp_path, read
+@pytest.mark.parametrize("size", [16, 18, 7, 50, 100])
+def test_a_split_that_is_read_in_batches_gives_the_same_shards(
+    size, model, images, tmp_path
 ):
-    monkeypatch.setattr(robustness, "_READ", read)
     info = datasets.DATASETS["fashion_mnist_small"]
     ids = np.array([b"test__%d" % i for i in range(50)])
+    split = WithoutBatches("fashion_mnist_small", "test", info, ids, *images)
+    expected = RobustnessIndex.compute(model, split, **DDN, shard_size=size)
     split = datasets.ArraySplit("fashion_mnist_small", "test", info, ids, *images)
-    expected = RobustnessIndex.compute(model, split, **DDN)
-    assert not split._tensors  # no second copy of all images
-    index = RobustnessIndex.compute(model, Streamed(split), shards_dir=tmp_path, **DDN)
+    read = datasets.MappedSplit(split, lambda ids, images: images)
+    index = RobustnessIndex.compute(
+        model, read, shards_dir=tmp_path, **DDN, shard_size=size
+    )
     assert_same(index, expected)
-    shards = sorted(tmp_path.glob("shard-*.npz"))
-    size = {3: 18}.get(read, 16)
-    assert len(shards) == -(-50 // size)
+    assert index.metadata["digest"] == expected.metadata["digest"]
+    assert len(list(tmp_path.glob("shard-*.npz"))) == -(-50 // size)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +211,7 @@ def test_a_streamed_split_gives_the_same_shards(
     [
         ({"labels": np.zeros(3, int)}, "equally many; received 50, 3 and 50"),
         ({"ids": np.arange(49)}, "equally many; received 50, 50 and 49"),
-        ({"ids": np.zeros(50, int)}, "ids must be unique"),
+        ({"ids": np.zeros(50, int)}, "ids in arrays must be unique; 1 of 50"),
         ({"images": np.zeros((0, 28, 28, 1))}, "there is no image"),
         ({"images": np.zeros((50, 32, 32, 3))}, r"shape \(28, 28, 1\)"),
         ({"images": np.full((50, 28, 28, 1), 2.0)}, r"must lie in \[0, 1\]"),
@@ -244,7 +251,7 @@ def test_a_failed_save_leaves_the_old_index(tmp_path):
     assert os.listdir(tmp_path) == ["index.npz"]
 
 
-def npz(**arrays):
+def npz(arrays):
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -274,17 +281,17 @@ class Exploit:
         b"",
         b"distances: 1 2 3\n",
         b'{"ids": [1, 2]}',
-        npz(**GOOD)[:100],
-        npz(**GOOD)[:-30],
-        npz(x=np.arange(3)),
-        npz(**{**GOOD, "metadata": np.array("{broken")}),
-        npz(**{**GOOD, "metadata": np.array("[1, 2]")}),
-        npz(**{**GOOD, "metadata": np.arange(3)}),
-        npz(**{**GOOD, "distances": np.array(["a", "b", "c"])}),
-        npz(**{**GOOD, "distances": np.ones(2)}),
-        npz(**{**GOOD, "ids": np.array(3)}),
-        npz(**{**GOOD, "ids": np.array([1.5, 2.5, 3.5])}),
-        npz(**{**GOOD, "found": np.array(["x", "y", "z"])}),
+        npz(GOOD)[:100],
+        npz(GOOD)[:-30],
+        npz({"x": np.arange(3)}),
+        npz(GOOD | {"metadata": np.array("{broken")}),
+        npz(GOOD | {"metadata": np.array("[1, 2]")}),
+        npz(GOOD | {"metadata": np.arange(3)}),
+        npz(GOOD | {"distances": np.array(["a", "b", "c"])}),
+        npz(GOOD | {"distances": np.ones(2)}),
+        npz(GOOD | {"ids": np.array(3)}),
+        npz(GOOD | {"ids": np.array([1.5, 2.5, 3.5])}),
+        npz(GOOD | {"found": np.array(["x", "y", "z"])}),
     ],
 )
 def test_another_kind_of_file_is_one_sentence(content, tmp_path):
@@ -299,7 +306,7 @@ def test_another_kind_of_file_is_one_sentence(content, tmp_path):
 def test_no_pickle_is_ever_opened(tmp_path):
     canary = tmp_path / "touched"
     objects = np.array([Exploit(canary)] * 3, object)
-    contents = [npz(**{**GOOD, name: objects}) for name in GOOD]
+    contents = [npz(GOOD | {name: objects}) for name in GOOD]
     contents.append(pickle.dumps(Exploit(canary)))
     for content in contents:
         (tmp_path / "index.npz").write_bytes(content)
@@ -375,67 +382,44 @@ class Interruption(Exception):
     """Stands for whatever ends a computation."""
 
 
-def interrupt_after(monkeypatch, shards):
-    """Make the attack fail once it has done so many shards."""
-    prepare = robustness.prepare
+class Watched:
+    """A runner that notes the sizes of its shards, and may fail after some of them."""
 
-    def interrupted(*args, **kwargs):
-        runner, calls = prepare(*args, **kwargs), []
+    def __init__(self, model, last=None):
+        self.sizes, self.last = [], last
+        self.runner = attacks.prepare(
+            "ddn", model, steps=5, batch_size=16, keep_adversarial=False
+        )
 
-        def run(images, progress=None):
-            if len(calls) == shards:
-                raise Interruption
-            calls.append(len(images))
-            return runner(images, progress=progress)
-
-        return run
-
-    monkeypatch.setattr(robustness, "prepare", interrupted)
+    def __call__(self, images, progress=None):
+        if len(self.sizes) == self.last:
+            raise Interruption
+        self.sizes.append(len(images))
+        return self.runner(images, progress=progress)
 
 
-def count_attacked(monkeypatch):
-    """Return a list that will hold the sizes of the shards attacked from now on."""
-    prepare, sizes = attacks.prepare, []
-
-    def counting(*args, **kwargs):
-        runner = prepare(*args, **kwargs)
-
-        def run(images, progress=None):
-            sizes.append(len(images))
-            return runner(images, progress=progress)
-
-        return run
-
-    monkeypatch.setattr(robustness, "prepare", counting)
-    return sizes
-
-
-def test_an_interrupted_computation_goes_on(
-    model, images, tmp_path, monkeypatch, small_shards
-):
-    whole = RobustnessIndex.compute(model, *images, **DDN)
-    interrupt_after(monkeypatch, 2)
+def test_an_interrupted_computation_goes_on(model, images, tmp_path):
+    whole = RobustnessIndex.compute(model, *images, **SHARDS)
+    resumable = {**SHARDS, "shards_dir": tmp_path}
     with pytest.raises(Interruption):
-        RobustnessIndex.compute(model, *images, shards_dir=tmp_path, **DDN)
+        RobustnessIndex.compute(model, *images, **resumable, runner=Watched(model, 2))
     written = ["plan.json", "shard-00000.npz", "shard-00001.npz"]
     assert sorted(os.listdir(tmp_path)) == written
-    sizes = count_attacked(monkeypatch)
-    index = RobustnessIndex.compute(model, *images, shards_dir=tmp_path, **DDN)
-    assert sizes == [16, 2]
+    watched = Watched(model)
+    index = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
+    assert watched.sizes == [16, 2]
     assert_same(index, whole)
     assert index.metadata["success_rate"] == whole.metadata["success_rate"]
-    del sizes[:]
-    assert_same(
-        RobustnessIndex.compute(model, *images, shards_dir=tmp_path, **DDN), whole
-    )
-    assert sizes == []
+    watched = Watched(model)
+    again = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
+    assert_same(again, whole)
+    assert watched.sizes == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "value", "swapped"])
-def test_a_damaged_shard_is_computed_again(
-    damage, model, images, tmp_path, monkeypatch, small_shards
-):
-    whole = RobustnessIndex.compute(model, *images, shards_dir=tmp_path, **DDN)
+def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
+    resumable = {**SHARDS, "shards_dir": tmp_path}
+    whole = RobustnessIndex.compute(model, *images, **resumable)
     shard = tmp_path / "shard-00001.npz"
     if damage == "truncated":
         shard.write_bytes(shard.read_bytes()[:-50])
@@ -450,18 +434,20 @@ def test_a_damaged_shard_is_computed_again(
         np.savez(shard, **arrays)
     else:
         shard.write_bytes((tmp_path / "shard-00002.npz").read_bytes())
-    sizes = count_attacked(monkeypatch)
+    watched = Watched(model)
     with pytest.warns(UserWarning, match="shard-00001.npz is damaged") as warned:
-        index = RobustnessIndex.compute(model, *images, shards_dir=tmp_path, **DDN)
+        index = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert len([w for w in warned if "is damaged" in str(w.message)]) == 1
-    assert sizes == [16]
+    assert watched.sizes == [16]
     assert_same(index, whole)
-    RobustnessIndex.compute(model, *images, shards_dir=tmp_path, **DDN)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*is damaged")
+        RobustnessIndex.compute(model, *images, **resumable)
 
 
-def test_another_computation_s_folder_is_refused(model, images, tmp_path, small_shards):
+def test_another_computation_s_folder_is_refused(model, images, tmp_path):
     pixels, labels = images
-    RobustnessIndex.compute(model, pixels, labels, shards_dir=tmp_path, **DDN)
+    RobustnessIndex.compute(model, pixels, labels, shards_dir=tmp_path, **SHARDS)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = keras.models.clone_model(model)
     for changed_model, changed_labels, settings in [
@@ -476,14 +462,14 @@ def test_another_computation_s_folder_is_refused(model, images, tmp_path, small_
                 pixels,
                 changed_labels,
                 shards_dir=tmp_path,
-                **{**DDN, **settings},
+                **SHARDS | settings,
             )
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     # without its plan the folder is another's all the same, shard by shard
     (tmp_path / "plan.json").unlink()
     with pytest.warns(UserWarning, match="shard-00003.npz is damaged"):
-        index = RobustnessIndex.compute(other, pixels, shards_dir=tmp_path, **DDN)
-    assert_same(index, RobustnessIndex.compute(other, pixels, **DDN))
+        index = RobustnessIndex.compute(other, pixels, shards_dir=tmp_path, **SHARDS)
+    assert_same(index, RobustnessIndex.compute(other, pixels, **SHARDS))
 
 
 def test_a_folder_for_shards_that_cannot_be_is_one_sentence(model, images, tmp_path):
@@ -496,12 +482,11 @@ _KILLED = """
 import sys
 import keras, numpy as np
 from ar_adals_tf import robustness
-robustness._SHARD = 16
 with np.load(sys.argv[2]) as file:
     images, labels = file["images"], file["labels"]
 index = robustness.RobustnessIndex.compute(
     keras.models.load_model(sys.argv[1]), images, labels, attack="ddn", steps=40,
-    batch_size=16, shards_dir=sys.argv[3], verbose=False)
+    batch_size=16, shards_dir=sys.argv[3], shard_size=16, verbose=False)
 index.save(sys.argv[4])
 """
 

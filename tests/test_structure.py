@@ -14,12 +14,14 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "errors lazy version",
-    "files quiet digests progress hardware calibration corruptions smoothing outputs",
+    "files quiet digests progress hardware autograph examples shards "
+    "calibration corruptions smoothing outputs",
     "models distribution",
     "datasets methods figures metrics",
     "attacks",
     "robustness",
-    "pipeline experiment",
+    "agreement indexing pipeline",
+    "experiment",
     "callbacks evaluation command_line",
     "training reporting",
     "train evaluate compute_robustness sweep report compare_indexes quickstart",
@@ -93,6 +95,9 @@ def loaded(statement):
         ("import ar_adals_tf", {"tensorflow", "keras", "matplotlib", "numpy"}),
         ("from ar_adals_tf import smoothing, calibration, errors", {"tensorflow"}),
         ("from ar_adals_tf.calibration import measures", {"tensorflow", "absl"}),
+        ("from ar_adals_tf import robustness", {"tensorflow", "keras", "cleverhans"}),
+        ("from ar_adals_tf import agreement, indexing", {"tensorflow", "keras"}),
+        ("from ar_adals_tf.datasets import table", {"tensorflow"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
         ("from ar_adals_tf.evaluation import predictions", {"matplotlib"}),
         ("from ar_adals_tf.attacks import table", {"cleverhans", "matplotlib"}),

@@ -1,7 +1,7 @@
 """Random image transformations for training, on whole batches and without state.
 
-Every function is a pure function of its images and a seed pair, so the batch of a
-given epoch and position is the same after a restart and on any number of devices.
+Every function depends on its images and a pair of seeds alone. The batch of an epoch
+and position is therefore the same after a restart and on any number of devices.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def no_augmentation(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Return the images as they are, as float32."""
+    """Return the images unchanged, as float32."""
     del seed
     return tf.cast(images, tf.float32)
 
@@ -24,13 +24,13 @@ def shift_and_flip(
 ) -> tf.Tensor:
     """Shift by up to a fraction of the side and flip left to right, CIFAR-10's recipe.
 
-    Shifts are uniform and fractional, interpolated bilinearly; what moves in from
-    outside repeats the nearest edge. Half of the images are mirrored.
+    Shifts are uniform and fractional, with bilinear interpolation. Pixels from outside
+    repeat the nearest edge. Half of the images are mirrored.
 
     Args:
         images: `(N, H, W, C)`, any numeric type.
         seed: `(2,)` integers.
-        fraction: The largest shift over the side, in [0, 1).
+        fraction: The largest shift over the side, in [0, 1). Defaults to 0.1.
 
     Returns:
         `(N, H, W, C)` float32, in the value range of `images`.
@@ -59,7 +59,7 @@ def pad_crop_and_flip(
     Args:
         images: `(N, H, W, C)`, any numeric type.
         seed: `(2,)` integers.
-        padding: Pixels added on each side: 2 makes 36 x 36 of 32 x 32.
+        padding: Pixels added on each side. 2 turns 32 x 32 into 36 x 36. Defaults to 2.
 
     Returns:
         `(N, H, W, C)` float32, in the value range of `images`.
@@ -79,7 +79,7 @@ def pad_crop_and_flip(
 
 
 def _coin_flips(num: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """One fair coin an image, independent of the draw that `seed` itself makes."""
+    """Toss a coin for each image, independent of other draws with `seed`."""
     own_seed = tf.random.experimental.stateless_fold_in(seed, 1)
     return tf.random.stateless_uniform([num], own_seed) < 0.5
 
@@ -87,8 +87,8 @@ def _coin_flips(num: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _sample_rows(images: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     """Read rows at fractional positions `(N, H)`: bilinear, nearest edge outside.
 
-    Two gathers and a blend: a shift is separable, and this is twice as fast as a
-    projective transformation, which must take every pixel for itself.
+    A shift is separable. Two gathers and a blend are twice as fast as a projective
+    transformation, which computes every pixel on its own.
     """
     last = tf.shape(images)[1] - 1
     below = tf.floor(positions)
@@ -105,8 +105,8 @@ _SIZE = 224
 def distorted_crop(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Decode a random crop of a JPEG and resize it, ImageNet's training recipe.
 
-    The crop covers 8 to 100 % of the image at an aspect ratio of 3/4 to 4/3; it is
-    resized bicubically to 224 x 224 and mirrored half of the time.
+    The crop covers 8 to 100 % of the image at an aspect ratio of 3/4 to 4/3. It is
+    resized bicubically to 224 x 224. Half of the crops are mirrored.
 
     Args:
         encoded: Scalar string, a JPEG.
@@ -127,13 +127,16 @@ def distorted_crop(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
     window = tf.stack([begin[0], begin[1], size[0], size[1]])
     image = _resize(tf.io.decode_and_crop_jpeg(encoded, window, channels=3))
-    # A seed of its own: the crop's would mirror the wide crops and not the tall ones.
+    # With the crop's own seed, wide crops would be mirrored and tall ones not.
     flip_seed = tf.random.experimental.stateless_fold_in(seed, 1)
     return tf.image.stateless_random_flip_left_right(image, flip_seed)
 
 
 def central_crop(encoded: tf.Tensor) -> tf.Tensor:
     """Decode the centre of a JPEG, 224/256 of its shorter side, as 224 x 224.
+
+    Args:
+        encoded: Scalar string, a JPEG.
 
     Returns:
         `(224, 224, 3)` float32 in [0, 255], resized bicubically.
@@ -147,6 +150,6 @@ def central_crop(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(image: tf.Tensor) -> tf.Tensor:
-    """Resize bicubically; the filter overshoots, so cut back to [0, 255]."""
+    """Resize bicubically and clip to [0, 255], which the filter overshoots."""
     resized = tf.image.resize(image, [_SIZE, _SIZE], tf.image.ResizeMethod.BICUBIC)
     return tf.ensure_shape(tf.clip_by_value(resized, 0.0, 255.0), [_SIZE, _SIZE, 3])

@@ -1,8 +1,8 @@
-"""Where corrupted test images come from: TFDS, the published files, or made here.
+"""Corrupted test images: from TFDS, from the published files, or made here.
 
 CIFAR-10-C and ImageNet-C are read from TensorFlow Datasets (`cifar10_corrupted`,
-`imagenet2012_corrupted`), CIFAR-100-C from the `.npy` files that its authors publish,
-laid into the folder `CIFAR-100-C` of the data directory. For every other dataset, and
+`imagenet2012_corrupted`). CIFAR-100-C is read from the `.npy` files that its authors
+publish, in the folder `CIFAR-100-C` of the data directory. For every other dataset, and
 where these are not on disk, `ar_adals_tf.corruptions` makes the images.
 """
 
@@ -11,26 +11,25 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf import datasets
+from ar_adals_tf.autograph import as_written
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
-from ar_adals_tf.datasets import augmentation
-from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo, Split, StreamedSplit
+from ar_adals_tf.datasets import augmentation, loading
+from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
+from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 
 SOURCES = ("auto", "tfds", "published", "generated")
 
+#: The types of the paper's means: 19, 17 and 15 of them.
 PAPER_TYPES: dict[str, tuple[str, ...]] = {
     "cifar10": CORRUPTIONS,
     "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
     "imagenet2012": STANDARD,
 }
-
-"""The types that the paper's means are over: 19, 17 and 15."""
 
 _TFDS = {"cifar10": "cifar10_corrupted", "imagenet2012": "imagenet2012_corrupted"}
 
@@ -44,14 +43,14 @@ _TYPES_OF_TFDS = {"cifar10": {}, "imagenet2012": _PUBLISHED_TYPES}
 def types_of(dataset: str) -> tuple[str, ...]:
     """Return the corruptions that a dataset is evaluated on.
 
-    Those of `PAPER_TYPES`; of other datasets all 19, or, of images of one channel,
-    the 18 that do something to them.
+    The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
+    18 that change something if their images have one channel.
 
     Example:
         >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
         (17, False)
     """
-    info = datasets.DATASETS[dataset]
+    info = DATASETS[dataset]
     return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
 
 
@@ -83,22 +82,24 @@ def find_source(
 
     Args:
         split: The clean test split.
-        kind: One of `SOURCES`. `auto` takes TFDS's or the published images if all
-            that are asked for are on disk, at least as many as there are clean ones,
-            and otherwise makes them; nothing is downloaded.
+        kind: One of `SOURCES`. `auto` takes TFDS's or the published images if every
+            set that is asked for is on disk and has at least as many images as the
+            clean split. Otherwise it makes them. Nothing is downloaded.
         types: Names in `ar_adals_tf.corruptions.CORRUPTIONS`.
-        severities: 1 to 5.
-        data_dir: Where TFDS keeps its data.
-        split_seed: Of the division of ImageNet's validation images.
-        validation_examples: Likewise, the size of its first part; None is half.
-        seed: Of the noise that is made here.
+        severities: Numbers from 1 to 5.
+        data_dir: The folder where TFDS keeps its data. Defaults to `TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`.
+        split_seed: Seed of the division of ImageNet's validation images. Defaults to 0.
+        validation_examples: Size of the first part of that division. Defaults to half.
+        seed: Seed of the noise that is made here. Defaults to 0.
 
     Raises:
-        InputError: On an unknown type, severity or kind, or data that are not there.
+        InputError: If a type, a severity or a kind is unknown, or the data are absent.
 
     Example:
-        >>> source = find_source(split, "auto", ["fog"], [3])
-        >>> source.name, len(source.read("fog", 3))
+        >>> split = loading.load("fashion_mnist_small", splits=("test",))["test"]
+        >>> source = find_source(split, "auto", ["contrast"], [3])
+        >>> source.name, len(source.read("contrast", 3))
         ('generated', 2000)
     """
     _check(split, kind, types, severities)
@@ -112,7 +113,7 @@ def find_source(
     if kind == "published":
         folder = root / _PUBLISHED[split.dataset]
         return ShiftSource(kind, lambda name, s: published(split, folder, name, s))
-    if split.dataset == "imagenet2012":
+    if split.info.streamed:
         files = imagenet_files(data_dir, split_seed, validation_examples)
         wanted = files["test"][: len(split)]
         return ShiftSource(
@@ -126,9 +127,17 @@ def find_source(
 def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
     """Return a split with one corruption of one severity, made here.
 
-    Images in memory are corrupted at once, in all cores; streamed ones batch by
-    batch. The noise of an image depends on the seed and on its id.
+    Images in memory are corrupted at once, in all cores. Streamed images are corrupted
+    batch by batch, ahead of the reader. The noise of an image depends on the seed and
+    on its id.
+
+    Args:
+        split: The clean images.
+        name: A name in `ar_adals_tf.corruptions.CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: Seed of the noise. Defaults to 0.
     """
+    title = f"{name}_{severity}"
     if isinstance(split, ArraySplit):
         images = corrupt(
             split.images,
@@ -139,32 +148,36 @@ def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
             workers=os.cpu_count() or 1,
         )
         return ArraySplit(
-            split.dataset,
-            f"{name}_{severity}",
-            split.info,
-            split.ids,
-            images,
-            split.labels,
+            split.dataset, title, split.info, split.ids, images, split.labels
         )
-    return _CorruptedStream(split, name, severity, seed)
+
+    def corrupt_floats(ids: np.ndarray, images: np.ndarray) -> np.ndarray:
+        pixels = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+        done = corrupt(pixels, name, severity, seed=seed, ids=ids.tolist())
+        return done.astype(np.float32) / np.float32(255)
+
+    def change(ids: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(corrupt_floats, [ids, images], tf.float32)
+
+    return MappedSplit(split, change, name=title)
 
 
 def published(split: Split, folder: Path, name: str, severity: int) -> ArraySplit:
-    """Read one severity of one published `.npy` file, `<type>.npy` beside `labels.npy`.
+    """Read one severity of a published file `<type>.npy`, which lies by `labels.npy`.
 
-    A file holds five times as many images as the test set, severity after severity.
-    Checked are the sizes, that the labels repeat for each severity (so that the order
-    is the same in all), and that there are as many images of each class as in the
-    clean test set.
+    A file holds five times as many images as the test set, one severity after another.
+    This function checks the sizes, that the labels repeat for each severity (so that
+    all have one order), and that each class has as many images as in the clean test
+    set.
 
     Args:
         split: The clean test split, for its labels.
-        folder: With the files.
-        name: Type of corruption.
+        folder: The folder of the files.
+        name: A name in `ar_adals_tf.corruptions.CORRUPTIONS`.
         severity: 1 to 5.
 
     Raises:
-        InputError: On files that are absent or not of this form.
+        InputError: If a file is absent or has another form.
     """
     path = folder / f"{_PUBLISHED_TYPES.get(name, name)}.npy"
     images, labels = _read_npy(path), _read_npy(folder / "labels.npy")
@@ -191,7 +204,7 @@ def published(split: Split, folder: Path, name: str, severity: int) -> ArraySpli
     counts = [np.bincount(part, minlength=classes) for part in (rows[0], clean)]
     if size < len(clean) or (size == len(clean) and (counts[0] != counts[1]).any()):
         raise InputError(
-            f"{folder / 'labels.npy'} is of {size} images, and not of the classes of "
+            f"{folder / 'labels.npy'} has {size} labels that are not of the classes of "
             f"the {len(clean)} test images of {split.dataset}; give the folder of the "
             "same dataset"
         )
@@ -215,84 +228,36 @@ def imagenet_files(
     """Return the file names of ImageNet's validation half and of its test half.
 
     ImageNet-C has all 50,000 validation images, and one half of them drives the soft
-    labels: calibration under shift must be measured on the other half alone. The file
-    name is what both datasets share.
+    labels. Calibration under shift must be measured on the other half alone. The two
+    datasets share the names of the files.
+
+    Args:
+        data_dir: See `find_source`.
+        split_seed: See `find_source`.
+        validation_examples: See `find_source`.
 
     Returns:
         `validation` and `test`, bytes such as `ILSVRC2012_val_00000001.JPEG`.
     """
-    builder = datasets.prepared_builder("imagenet2012", data_dir)
-    records = datasets.read_records(builder, "validation", ("tfds_id", "file_name"))
+    builder = loading.prepared_builder("imagenet2012", data_dir)
+    records = loading.read_records(builder, "validation", ("tfds_id", "file_name"))
     rows = list(records.as_numpy_iterator())
     ids = np.array([row["tfds_id"] for row in rows])
     names = np.array([row["file_name"] for row in rows])
     size = len(ids) // 2 if validation_examples is None else validation_examples
-    first, others = datasets.split_positions(ids, split_seed, size)
+    first, others = loading.split_positions(ids, split_seed, size)
     return {"validation": names[first], "test": names[others]}
-
-
-class _CorruptedStream(StreamedSplit):
-    """A streamed split, corrupted batch by batch ahead of the reader."""
-
-    def __init__(self, split: Split, name: str, severity: int, seed: int) -> None:
-        self.dataset, self.name = split.dataset, f"{name}_{severity}"
-        self.info, self._size = split.info, len(split)
-        self._clean, self._corruption = split, (name, severity, seed)
-
-    def batches(self, batch_size: int) -> tf.data.Dataset:
-        """See `Split`."""
-        name, severity, seed = self._corruption
-
-        def spoil(ids: np.ndarray, images: np.ndarray) -> np.ndarray:
-            pixels = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
-            done = corrupt(pixels, name, severity, seed=seed, ids=ids.tolist())
-            return done.astype(np.float32) / np.float32(255)
-
-        def read(ids: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> Any:
-            spoilt = tf.numpy_function(spoil, [ids, images], tf.float32)
-            return ids, tf.ensure_shape(spoilt, images.shape), labels
-
-        # Small batches are what the threads share; then as many as were asked for.
-        small = self._clean.batches(min(batch_size, 50))
-        done = small.map(read, os.cpu_count() or 1, deterministic=True)
-        return done.unbatch().batch(batch_size).prefetch(2)
-
-
-class _Imagenet224(StreamedSplit):
-    """Images of ImageNet-C, which are cropped and scaled already."""
-
-    def batches(self, batch_size: int) -> tf.data.Dataset:
-        """See `Split`."""
-        side = self.info.image_shape[0]
-
-        def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-            shape = tf.io.extract_jpeg_shape(example["image"])
-            image = tf.cond(
-                tf.reduce_all(shape[:2] == side),
-                lambda: tf.cast(tf.io.decode_jpeg(example["image"], 3), tf.float32),
-                lambda: tf.cast(augmentation.central_crop(example["image"]), "float32"),
-            )
-            image = tf.ensure_shape(image, self.info.image_shape) / 255
-            return example["tfds_id"], image, example["label"]
-
-        dataset = self._encoded.map(read, tf.data.AUTOTUNE, deterministic=True)
-        return self._batched(dataset, batch_size)
 
 
 def _cifar10_c(
     info: DatasetInfo, data_dir: str | None, name: str, severity: int, limit: int
 ) -> ArraySplit:
-    builder = datasets.prepared_builder(
-        f"cifar10_corrupted/{name}_{severity}", data_dir
-    )
-    records = datasets.read_records(builder, "test", ("image", "label", "tfds_id"))
+    title = f"{name}_{severity}"
+    builder = loading.prepared_builder(f"cifar10_corrupted/{title}", data_dir)
+    records = loading.read_records(builder, "test", ("image", "label", "tfds_id"))
     size = min(limit, builder.info.splits["test"].num_examples)
-    read = datasets.decode_records("cifar10", records, {"test": np.arange(size)})
-    split = read["test"]
-    assert isinstance(split, ArraySplit)
-    return ArraySplit(
-        "cifar10", f"{name}_{severity}", info, split.ids, split.images, split.labels
-    )
+    read = loading.decode_records("cifar10", info, records, {title: np.arange(size)})
+    return read[title]
 
 
 def _imagenet_c(
@@ -303,25 +268,38 @@ def _imagenet_c(
     wanted: np.ndarray,
 ) -> Split:
     own = _TYPES_OF_TFDS["imagenet2012"].get(name, name)
-    builder = datasets.prepared_builder(
+    builder = loading.prepared_builder(
         f"imagenet2012_corrupted/{own}_{severity}", data_dir
     )
     keys = ("tfds_id", "image", "label", "file_name")
-    records = datasets.read_records(builder, "validation", keys)
+    records = loading.read_records(builder, "validation", keys)
     table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(wanted, np.ones(len(wanted), np.int64)), 0
     )
-    records = records.filter(lambda example: table.lookup(example["file_name"]) > 0)
-    records = records.apply(tf.data.experimental.assert_cardinality(len(wanted)))
-    return _Imagenet224(
-        "imagenet2012", f"{name}_{severity}", info, records, len(wanted)
+    records = records.filter(
+        as_written(lambda example: table.lookup(example["file_name"]) > 0)
     )
+    records = records.apply(tf.data.experimental.assert_cardinality(len(wanted)))
+    return StreamedSplit(
+        "imagenet2012", f"{name}_{severity}", info, records, len(wanted), _ready_or_crop
+    )
+
+
+def _ready_or_crop(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode an image of ImageNet-C, which is usually cropped and scaled already."""
+    height, width, channels = DATASETS["imagenet2012"].image_shape
+    image = tf.cond(
+        tf.reduce_all(tf.io.extract_jpeg_shape(encoded)[:2] == (height, width)),
+        lambda: tf.cast(tf.io.decode_jpeg(encoded, channels), tf.float32),
+        lambda: tf.cast(augmentation.central_crop(encoded), tf.float32),
+    )
+    return tf.ensure_shape(image, (height, width, channels))
 
 
 def _on_disk(
     split: Split, root: Path, types: Sequence[str], severities: Sequence[int]
 ) -> str | None:
-    """Return which ready-made source has everything that is asked for, if any."""
+    """Return which ready-made source has every set that is asked for, if any."""
     folder = root / _PUBLISHED.get(split.dataset, "none")
     if (folder / "labels.npy").exists() and all(
         (folder / f"{_PUBLISHED_TYPES.get(name, name)}.npy").exists() for name in types
@@ -362,7 +340,10 @@ def _check(
     split: Split, kind: str, types: Sequence[str], severities: Sequence[int]
 ) -> None:
     if not types or not severities:
-        raise InputError("no types or no severities of corruption are given")
+        raise InputError(
+            "no types or no severities of corruption are given; give at least one of "
+            "each with --shift_types and --severities"
+        )
     for name in types:
         if name not in CORRUPTIONS:
             raise InputError(

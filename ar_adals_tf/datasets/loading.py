@@ -1,9 +1,9 @@
-"""The datasets: what they are, how they are split, how their examples are read.
+"""How the datasets are read and split.
 
-Every example carries an id from before the first shuffle: TFDS's own
-(`cifar10-train.tfrecord-00000-of-00001__17`), or one of the same form for the
-embedded images. Small datasets are decoded once and kept in memory as uint8;
-ImageNet is streamed from its records.
+Every example has an id from before the first shuffle: TFDS's own, such as
+`cifar10-train.tfrecord-00000-of-00001__17`, or one of the same form for the embedded
+images. Small datasets are decoded once and kept in memory as uint8. ImageNet is
+streamed from its records.
 """
 
 import hashlib
@@ -17,14 +17,9 @@ from urllib.parse import urlparse
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.datasets.splits import (
-    _AUTOTUNE,
-    DATASETS,
-    ArraySplit,
-    Split,
-    StreamedSplit,
-    as_written,
-)
+from ar_adals_tf.autograph import as_written
+from ar_adals_tf.datasets.splits import ArraySplit, Split, StreamedSplit
+from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 
 
@@ -39,31 +34,34 @@ def load(
 ) -> dict[str, Split]:
     """Read a dataset's splits.
 
-    The validation set is a random part of `train` (10 % unless said otherwise), or,
-    of ImageNet, a random half of its validation images, the other half being the
-    test set. Which example falls where depends on its id and `split_seed` alone.
+    The validation set is a random part of `train`, 10 % by default. ImageNet's is a
+    random half of its validation images, and the other half is the test set. The part
+    in which an example falls depends on its id and `split_seed` alone.
 
     Args:
         name: A key of `DATASETS`.
-        data_dir: Where TFDS keeps its data; None is `TFDS_DATA_DIR` or
+        data_dir: The folder where TFDS keeps its data. Defaults to `TFDS_DATA_DIR` or
             `~/tensorflow_datasets`.
-        split_seed: Seed of the random split.
-        validation_examples: Size of the validation set; None is the recipe's. 0
-            leaves all of `train` for training, or all of ImageNet's for testing.
-        limit_examples: At most so many examples in every split, for a quick look.
-        splits: Which splits to read.
+        split_seed: Seed of the random split. Defaults to 0.
+        validation_examples: Size of the validation set. 0 leaves all of `train` for
+            training, or all of ImageNet's validation images for testing. Defaults to
+            the recipe's.
+        limit_examples: Largest number of examples in a split, for a quick look.
+            Defaults to None, which reads all.
+        splits: Names of the splits to read. Defaults to all three.
 
     Returns:
         The splits by name.
 
     Raises:
-        InputError: On an unknown dataset, one that is absent and cannot be
-            downloaded, one that lacks a split, or a validation set that leaves
-            nothing.
+        InputError: If the dataset is unknown, is absent and cannot be downloaded, or
+            lacks a split, or if the validation set leaves nothing.
 
     Example:
         >>> splits = load("fashion_mnist_small")
         >>> ids, images, labels = next(iter(splits["test"].batches(100)))
+        >>> images.shape
+        TensorShape([100, 28, 28, 1])
     """
     if name not in DATASETS:
         raise InputError(
@@ -74,16 +72,19 @@ def load(
             f"limit_examples must be at least 1; received {limit_examples}; leave it "
             "out for the whole dataset"
         )
-    if name == "fashion_mnist_small":
-        return _load_embedded(splits, validation_examples, split_seed, limit_examples)
+    if DATASETS[name].embedded:
+        return _load_embedded(
+            name, splits, validation_examples, split_seed, limit_examples
+        )
     builder = prepared_builder(name, data_dir)
-    read = _stream if DATASETS[name].streamed else decode_records
+    info = DATASETS[name]
+    read = _stream if info.streamed else decode_records
     loaded: dict[str, Split] = {}
     for source, positions in _plan(
         builder, name, splits, validation_examples, split_seed
     ).items():
         cut = {split: chosen[:limit_examples] for split, chosen in positions.items()}
-        loaded |= read(name, read_records(builder, source), cut)
+        loaded |= read(name, info, read_records(builder, source), cut)
     return {split: loaded[split] for split in splits}
 
 
@@ -92,16 +93,21 @@ def split_positions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide examples at random into `num_first` and the rest, by their ids.
 
-    The examples with the smallest SHA-256 of seed and id come first: the same on
-    every machine, in any order and with any version of NumPy.
+    The first part has the examples with the smallest SHA-256 of seed and id. It is the
+    same on every machine, in any order of the examples and with any version of NumPy.
 
     Args:
         ids: `(N,)` bytes.
-        split_seed: Another seed gives another division.
+        split_seed: Seed of the division.
         num_first: Size of the first part.
 
     Returns:
         Two ascending int64 arrays of positions into `ids`.
+
+    Example:
+        >>> first, rest = split_positions(np.array([b"a", b"b", b"c", b"d"]), 0, 1)
+        >>> first, rest
+        (array([3]), array([0, 1, 2]))
     """
     keys = [hashlib.sha256(b"%d\0%s" % (split_seed, i)).digest() for i in ids.tolist()]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
@@ -109,16 +115,20 @@ def split_positions(
 
 
 def _load_embedded(
+    name: str,
     splits: tuple[str, ...],
     validation_examples: int | None,
     split_seed: int,
     limit: int | None,
 ) -> dict[str, Split]:
-    info = DATASETS["fashion_mnist_small"]
-    source = resources.files("ar_adals_tf") / "data" / "fashion_mnist_small.npz"
+    info = DATASETS[name]
+    source = resources.files("ar_adals_tf") / "data" / str(info.embedded)
     with resources.as_file(source) as path, np.load(path, allow_pickle=False) as file:
         arrays = {
-            split: (file[f"{split}_images"][..., np.newaxis], file[f"{split}_labels"])
+            split: (
+                file[f"{split}_images"].reshape(-1, *info.image_shape),
+                file[f"{split}_labels"],
+            )
             for split in ("train", "validation", "test")
         }
     ids = {
@@ -126,17 +136,17 @@ def _load_embedded(
         for split, (_, labels) in arrays.items()
     }
     if validation_examples is not None:
-        # Another size is cut anew from all 6,000 training and validation images.
+        # Another size divides all training and validation images anew.
         pair = ("train", "validation")
         images, labels = (np.concatenate([arrays[s][k] for s in pair]) for k in (0, 1))
         joined = np.concatenate([ids[s] for s in pair])
-        _check_validation_size(validation_examples, len(joined), "fashion_mnist_small")
+        _check_validation_size(validation_examples, len(joined), name)
         parts = split_positions(joined, split_seed, validation_examples)
         for split, part in zip(("validation", "train"), parts, strict=True):
             arrays[split], ids[split] = (images[part], labels[part]), joined[part]
     return {
         split: ArraySplit(
-            "fashion_mnist_small",
+            name,
             split,
             info,
             ids[split][:limit],
@@ -156,7 +166,11 @@ def _check_validation_size(size: int, available: int, name: str) -> None:
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
-    """Return TFDS's builder with its data on disk, downloading it if need be."""
+    """Return TFDS's builder with its data on disk. Absent data are downloaded.
+
+    Raises:
+        InputError: If the data are absent and cannot be downloaded.
+    """
     import tensorflow_datasets as tfds
 
     where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
@@ -179,7 +193,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
 
 
 def _reachable(builder: Any) -> bool:
-    """Tell within seconds whether a download can work; TFDS retries for minutes."""
+    """Tell within seconds whether a download can work. TFDS retries for minutes."""
     if urllib.request.getproxies():
         return True
     for url in list(getattr(builder, "url_infos", {}))[:1]:
@@ -197,7 +211,7 @@ def _plan(
     validation_examples: int | None,
     split_seed: int,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Tell which positions of which of TFDS's splits make up each of ours."""
+    """Return for each of TFDS's splits the positions that make up each of ours."""
     own_validation = DATASETS[name].validation_fraction is None
     held_out = "validation" if own_validation else "test"
     sources = {
@@ -233,7 +247,7 @@ def _division(
     validation_examples: int | None,
     split_seed: int,
 ) -> dict[str, np.ndarray]:
-    """Divide one of TFDS's splits among ours."""
+    """Return the positions in one of TFDS's splits that make up each of ours."""
     fraction = DATASETS[name].validation_fraction
     if source == "validation":
         num_validation, rest = size // 2, "test"
@@ -252,12 +266,12 @@ def _division(
 def read_records(
     builder: Any, split: str, keys: tuple[str, ...] = ("tfds_id", "image", "label")
 ) -> tf.data.Dataset:
-    """Return a split's records in file order, images still encoded.
+    """Return a split's records in file order, with images still encoded.
 
     Args:
-        builder: Of TFDS, with its data on disk.
-        split: One of TFDS's splits.
-        keys: What of each record is wanted.
+        builder: A builder of TFDS with its data on disk.
+        split: Name of one of TFDS's splits.
+        keys: Entries of a record to return. Defaults to id, image and label.
     """
     import tensorflow_datasets as tfds
 
@@ -276,12 +290,13 @@ def _ids(records: tf.data.Dataset) -> np.ndarray:
 
 
 def _stream(
-    name: str, records: tf.data.Dataset, positions: dict[str, np.ndarray]
-) -> dict[str, Split]:
+    name: str,
+    info: DatasetInfo,
+    records: tf.data.Dataset,
+    positions: dict[str, np.ndarray],
+) -> dict[str, StreamedSplit]:
     return {
-        split: StreamedSplit(
-            name, split, DATASETS[name], _chosen(records, wanted), len(wanted)
-        )
+        split: StreamedSplit(name, split, info, _chosen(records, wanted), len(wanted))
         for split, wanted in positions.items()
     }
 
@@ -303,10 +318,22 @@ def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
 
 
 def decode_records(
-    name: str, records: tf.data.Dataset, positions: dict[str, np.ndarray]
-) -> dict[str, Split]:
-    """Decode the chosen records into memory, in one pass over the file."""
-    info = DATASETS[name]
+    name: str,
+    info: DatasetInfo,
+    records: tf.data.Dataset,
+    positions: dict[str, np.ndarray],
+) -> dict[str, ArraySplit]:
+    """Decode the chosen records into memory, in one pass over the file.
+
+    Args:
+        name: Name of the dataset.
+        info: What is known of it.
+        records: Its records; see `read_records`.
+        positions: Ascending positions of the wanted records, by name of the split.
+
+    Returns:
+        The splits by name.
+    """
 
     @as_written
     def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -319,7 +346,9 @@ def decode_records(
     images = np.zeros((len(every), *info.image_shape), np.uint8)
     labels = np.zeros(len(every), np.int64)
     start = 0
-    batches = _chosen(records, every).map(read, _AUTOTUNE).batch(1024).prefetch(2)
+    batches = (
+        _chosen(records, every).map(read, tf.data.AUTOTUNE).batch(1024).prefetch(2)
+    )
     for batch in batches.as_numpy_iterator():
         stop = start + len(batch[0])
         ids[start:stop], images[start:stop], labels[start:stop] = batch

@@ -1,58 +1,25 @@
 """A split of a dataset: its examples in a fixed order, in memory or streamed."""
 
+import math
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf import lazy
+from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets import augmentation
-from ar_adals_tf.digests import combine, digest_examples, example_hashes
+from ar_adals_tf.datasets.table import DatasetInfo
+from ar_adals_tf.digests import combine, example_hashes
+from ar_adals_tf.examples import Examples, Shard
 
 _READ_BUFFER = 16_384
 
-_AUTOTUNE = tf.data.AUTOTUNE
-
-#: For functions of `Dataset.map`: AutoGraph has nothing to convert in them, would read
-#: the sources of a running program anew, and wrap an InputError into its own.
-as_written = tf.autograph.experimental.do_not_convert
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a dataset before it is read.
-
-    Attributes:
-        num_classes: Z.
-        image_shape: `(height, width, channels)` that the model sees.
-        augment: The recipe's augmentation of a training batch.
-        validation_fraction: Share of `train` that becomes the validation set, or
-            None where the validation set comes from a split of its own.
-        streamed: Whether the images are too many or too large to keep in memory.
-    """
-
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    augment: augmentation.Augmentation = augmentation.no_augmentation
-    validation_fraction: float | None = 0.1
-    streamed: bool = False
-
-
-DATASETS: dict[str, DatasetInfo] = {
-    "fashion_mnist_small": DatasetInfo(10, (28, 28, 1), validation_fraction=None),
-    "fashion_mnist": DatasetInfo(10, (28, 28, 1)),
-    "svhn_cropped": DatasetInfo(10, (32, 32, 3)),
-    "cifar10": DatasetInfo(10, (32, 32, 3), augmentation.shift_and_flip),
-    "cifar100": DatasetInfo(100, (32, 32, 3), augmentation.pad_crop_and_flip),
-    "imagenet2012": DatasetInfo(
-        1000, (224, 224, 3), validation_fraction=None, streamed=True
-    ),
-}
-
 
 class Split(Protocol):
-    """The examples of one split, in a fixed order that files alone determine."""
+    """The examples of one split, in a fixed order that depends on the files alone."""
 
     dataset: str
     name: str
@@ -62,13 +29,13 @@ class Split(Protocol):
         """Return the number of examples."""
 
     def digest(self) -> str:
-        """Return a digest of ids, labels and pixels; the order does not matter."""
+        """Return a digest of ids, labels and pixels. The order does not matter."""
 
     def divided(self, size: int) -> "tuple[Split, Split]":
-        """Return the first `size` examples, called `selection`, and the others."""
+        """Return the first `size` examples, named `selection`, and the others."""
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """Yield `(id, image, label)` batches in order, the last one smaller.
+        """Yield batches `(id, image, label)` in order. The last one may be smaller.
 
         Ids are strings `(N,)`, images float32 `(N, H, W, C)` in [0, 1] without
         augmentation, labels int64 `(N,)`.
@@ -77,15 +44,28 @@ class Split(Protocol):
     def training_batches(
         self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
     ) -> tf.data.Dataset:
-        """Yield `(id, image, label)` batches, shuffled and augmented for training.
+        """Yield batches `(id, image, label)`, shuffled and augmented for training.
 
-        The order and the augmentation are a function of `(seed, epoch)` alone, so
-        that a restarted run sees what an uninterrupted one saw. `epoch` is read when
-        an iteration starts. The last batch may be smaller.
+        The order and the augmentation depend on `(seed, epoch)` alone, so that a
+        restarted run sees what an uninterrupted one saw. `epoch` is read when an
+        iteration starts. The last batch may be smaller.
         """
 
+    def shards(self, size: int) -> Iterator[Shard]:
+        """Yield ids `(n,)` and float images in [0, 1], `size` examples at a time."""
+        # A pipeline reads batches ahead, so they are small. They divide a shard.
+        batch_size = math.gcd(size, 256)
+        parts: list[Shard] = []
+        for ids, images, _ in self.batches(batch_size).as_numpy_iterator():
+            parts.append((ids.astype("S"), images))
+            if len(parts) * batch_size == size:
+                yield _joined(parts)
+                parts = []
+        if parts:
+            yield _joined(parts)
 
-class ArraySplit:
+
+class ArraySplit(Examples):
     """A split whose images are kept in memory.
 
     Args:
@@ -106,33 +86,16 @@ class ArraySplit:
         images: np.ndarray,
         labels: np.ndarray,
     ) -> None:
-        self.dataset, self.name, self.info = dataset, name, info
-        self.ids, self.images, self.labels = ids, images, labels
-        self._digest: str | None = None
+        super().__init__(dataset, name, ids, images, labels)
+        self.info = info
         self._tensors: list[tf.Tensor] = []
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def divided(self, size: int) -> tuple["ArraySplit", "ArraySplit"]:
         """See `Split`."""
-        first, rest = (
-            ArraySplit(
-                *(self.dataset, name, self.info),
-                *(a[part] for a in (self.ids, self.images, self.labels)),
-            )
-            for name, part in (
-                ("selection", slice(None, size)),
-                (self.name, slice(size, None)),
-            )
+        return (
+            self._part("selection", slice(None, size)),
+            self._part(self.name, slice(size, None)),
         )
-        return first, rest
-
-    def digest(self) -> str:
-        """See `Split`."""
-        if self._digest is None:
-            self._digest = digest_examples(self.ids, self.labels, self.images)
-        return self._digest
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
@@ -144,21 +107,23 @@ class ArraySplit:
             ids, images, labels = take(tf.range(start, stop))
             return ids, tf.cast(images, tf.float32) / 255, labels
 
-        starts = tf.data.Dataset.range(0, len(self), batch_size)
-        return starts.map(read, _AUTOTUNE, deterministic=True).prefetch(_AUTOTUNE)
+        return self._from_starts(batch_size, read)
 
     def training_batches(
         self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
     ) -> tf.data.Dataset:
         """See `Split`."""
         take = self._gather()
-        transform = self.info.augment if augment else augmentation.no_augmentation
+        transform = augmentation.no_augmentation
+        if augment:
+            transform = lazy.load(self.info.augment)
 
         @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch.read_value()])
-            # A permutation computed index by index: nothing to store or to draw
-            # first. The default of 4 rounds leaves epochs correlated by up to 0.6.
+            # This permutation is computed index by index, so nothing is stored or
+            # drawn beforehand. Its default of 4 rounds leaves the orders of two epochs
+            # correlated by up to 0.6.
             key = tf.random.stateless_uniform([3], epoch_seed, None, None, tf.uint32)
             stop = tf.minimum(start + batch_size, len(self))
             positions = tf.random_index_shuffle(
@@ -169,11 +134,27 @@ class ArraySplit:
             images = transform(images, batch_seed) / 255
             return ids, tf.ensure_shape(images, (None, *self.info.image_shape)), labels
 
+        return self._from_starts(batch_size, read)
+
+    def _part(self, name: str, part: slice) -> "ArraySplit":
+        return ArraySplit(
+            self.dataset,
+            name,
+            self.info,
+            self.ids[part],
+            self.images[part],
+            self.labels[part],
+        )
+
+    def _from_starts(self, batch_size: int, read: Callable) -> tf.data.Dataset:
+        """Read batches by the positions of their first examples."""
         starts = tf.data.Dataset.range(0, len(self), batch_size)
-        return starts.map(read, _AUTOTUNE, deterministic=True).prefetch(_AUTOTUNE)
+        return starts.map(read, tf.data.AUTOTUNE, deterministic=True).prefetch(
+            tf.data.AUTOTUNE
+        )
 
     def _gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        if not self._tensors:  # one copy for all pipelines, an ensemble has many
+        if not self._tensors:  # all pipelines share one copy; an ensemble has many
             with tf.device("CPU:0"):
                 arrays = (self.ids, self.images, self.labels)
                 self._tensors = [tf.constant(array) for array in arrays]
@@ -181,8 +162,8 @@ class ArraySplit:
         return lambda positions: tuple(tf.gather(a, positions) for a in tensors)
 
 
-class StreamedSplit:
-    """A split whose images stay encoded on disk: ImageNet.
+class StreamedSplit(Split):
+    """A split whose images stay encoded on disk, as ImageNet's do.
 
     Args:
         dataset: Name of the dataset.
@@ -191,6 +172,8 @@ class StreamedSplit:
         encoded: The records in a fixed order: a dataset of dictionaries with
             `tfds_id`, `image` (a JPEG) and `label`.
         size: The number of examples.
+        decode: From a scalar string, a JPEG, to a float32 image in [0, 255] of the
+            dataset's shape. Defaults to `augmentation.central_crop`.
     """
 
     def __init__(
@@ -200,9 +183,10 @@ class StreamedSplit:
         info: DatasetInfo,
         encoded: tf.data.Dataset,
         size: int,
+        decode: Callable[[tf.Tensor], tf.Tensor] = augmentation.central_crop,
     ) -> None:
         self.dataset, self.name, self.info = dataset, name, info
-        self._encoded, self._size = encoded, size
+        self._encoded, self._size, self._decode = encoded, size, decode
 
     def __len__(self) -> int:
         return self._size
@@ -210,36 +194,31 @@ class StreamedSplit:
     def divided(self, size: int) -> tuple["StreamedSplit", "StreamedSplit"]:
         """See `Split`."""
         return (
-            StreamedSplit(
-                *(self.dataset, "selection", self.info, self._encoded.take(size), size)
-            ),
-            StreamedSplit(
-                *(self.dataset, self.name, self.info, self._encoded.skip(size)),
-                self._size - size,
-            ),
+            self._part("selection", self._encoded.take(size), size),
+            self._part(self.name, self._encoded.skip(size), self._size - size),
         )
 
     def digest(self) -> str:
-        """See `Split`."""
-
-        def hashes() -> Iterator[int]:
-            for batch in self._encoded.batch(256).as_numpy_iterator():
-                yield from example_hashes(
-                    batch["tfds_id"], batch["label"], batch["image"]
-                )
-
-        return combine(hashes())
+        """See `Split`. The bytes of the JPEGs stand for the pixels."""
+        batches = self._encoded.batch(256).as_numpy_iterator()
+        return combine(
+            value
+            for batch in batches
+            for value in example_hashes(
+                batch["tfds_id"], batch["label"], batch["image"]
+            )
+        )
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
 
         @as_written
         def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-            image = augmentation.central_crop(example["image"]) / 255
+            image = self._decode(example["image"]) / 255
             return example["tfds_id"], image, example["label"]
 
-        dataset = self._encoded.map(read, _AUTOTUNE, deterministic=True)
-        return self._batched(dataset, batch_size)
+        dataset = self._encoded.map(read, tf.data.AUTOTUNE, deterministic=True)
+        return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     def training_batches(
         self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
@@ -249,9 +228,9 @@ class StreamedSplit:
         @as_written
         def shuffled(_: tf.Tensor) -> tf.data.Dataset:
             epoch_seed = tf.constant(seed * 1_000_003, tf.int64) + epoch.read_value()
-            # Else tf.random.set_seed, which anyone may have called, had a say too.
+            # Otherwise a global tf.random.set_seed would change the order.
             tf.compat.v1.get_default_graph().seed = None
-            # JPEGs, not pixels, fill the buffer: some 2 GB for 16,384 of ImageNet's.
+            # JPEGs, not pixels, fill the buffer: about 2 GB for 16,384 of ImageNet's.
             order = self._encoded.shuffle(min(_READ_BUFFER, len(self)), seed=epoch_seed)
             return order.enumerate()
 
@@ -266,16 +245,84 @@ class StreamedSplit:
                 )
                 image = augmentation.distorted_crop(example["image"], own_seed)
             else:
-                image = augmentation.central_crop(example["image"])
+                image = self._decode(example["image"])
             return example["tfds_id"], image / 255, example["label"]
 
         dataset = tf.data.Dataset.range(1).flat_map(shuffled)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
-        dataset = dataset.map(read, _AUTOTUNE, deterministic=True)
-        return self._batched(dataset, batch_size)
+        dataset = dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+        return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
-    def _batched(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        return dataset.batch(batch_size).prefetch(_AUTOTUNE)
+    def _part(self, name: str, encoded: tf.data.Dataset, size: int) -> "StreamedSplit":
+        return StreamedSplit(self.dataset, name, self.info, encoded, size, self._decode)
+
+
+class MappedSplit(Split):
+    """Another split whose images are changed as they are read.
+
+    Args:
+        split: The other split.
+        change: From ids, strings `(n,)`, and images, float32 `(n, ...)` in [0, 1], to
+            the changed images, float32 `(n, H, W, C)` in [0, 1]. It runs in a
+            `tf.data` pipeline, image by image or on any number of them.
+        name: Name of this split. Defaults to the other's.
+        info: What is known of the changed images. Defaults to the other's.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        *,
+        name: str | None = None,
+        info: DatasetInfo | None = None,
+    ) -> None:
+        self.dataset, self.name = split.dataset, name or split.name
+        self.info = info or split.info
+        self._split, self._change = split, change
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def divided(self, size: int) -> tuple["MappedSplit", "MappedSplit"]:
+        """See `Split`."""
+        first, rest = self._split.divided(size)
+        return (
+            MappedSplit(first, self._change, info=self.info),
+            MappedSplit(rest, self._change, name=self.name, info=self.info),
+        )
+
+    def digest(self) -> str:
+        """See `Split`. The changed pixels count, rounded to 8 bits."""
+        return combine(
+            value
+            for ids, images, labels in self.batches(256).as_numpy_iterator()
+            for value in example_hashes(ids, labels, images)
+        )
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """See `Split`."""
+        # Threads change small batches side by side.
+        small = self._split.batches(min(batch_size, 50))
+        return self._changed(small).rebatch(batch_size).prefetch(2)
+
+    def training_batches(
+        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+    ) -> tf.data.Dataset:
+        """See `Split`. The images are changed after their augmentation."""
+        batches = self._split.training_batches(batch_size, epoch, seed, augment)
+        return self._changed(batches).prefetch(2)
+
+    def _changed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        shape = (None, *self.info.image_shape)
+
+        @as_written
+        def read(
+            ids: tf.Tensor, images: tf.Tensor, labels: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            return ids, tf.ensure_shape(self._change(ids, images), shape), labels
+
+        return batches.map(read, os.cpu_count() or 1, deterministic=True)
 
 
 def example_ids(split: Split) -> np.ndarray:
@@ -284,3 +331,8 @@ def example_ids(split: Split) -> np.ndarray:
         return split.ids
     ids = split.batches(1000).map(as_written(lambda ids, *_: ids))
     return np.concatenate(list(ids.as_numpy_iterator())).astype("S")
+
+
+def _joined(parts: list[Shard]) -> Shard:
+    ids, images = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(images)

@@ -7,7 +7,6 @@ import numpy as np
 
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration.temperature import apply_temperature, fit_temperature
-from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions, scaled
 from ar_adals_tf.files import read_json, write_json
 from ar_adals_tf.robustness import RobustnessIndex
@@ -95,12 +94,4 @@ def levels_of(ids: np.ndarray, index: RobustnessIndex, num_levels: int) -> np.nd
     Raises:
         InputError: If the index lacks an id.
     """
-    missing = index.missing(ids)
-    if len(missing):
-        raise InputError(
-            f"{len(missing)} of {len(ids)} images are not in the robustness index, the "
-            f"first is {missing[0]!r}; compute the index of this very split"
-        )
-    order = np.argsort(index.ids)
-    positions = order[np.searchsorted(index.ids, ids, sorter=order)]
-    return index.levels(num_levels)[positions]
+    return index.levels(num_levels)[index.aligned(ids)]

@@ -1,6 +1,7 @@
 """Predictions on images of another dataset, of which none belongs to any class."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from ar_adals_tf import calibration, datasets
 from ar_adals_tf.calibration.temperature import apply_temperature
-from ar_adals_tf.datasets.splits import DatasetInfo, Split, StreamedSplit
+from ar_adals_tf.datasets.splits import DatasetInfo, MappedSplit, Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import Predict
@@ -85,34 +86,20 @@ def evaluate_ood(
 def fitted(split: Split, info: DatasetInfo) -> Split:
     """Return a split whose images have the shape of another dataset's."""
     shape = info.image_shape
-    return split if split.info.image_shape == shape else _Fitted(split, shape)
+    if split.info.image_shape == shape:
+        return split
+    height, width, channels = shape
 
+    def change(ids: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        del ids
+        if images.shape[-1] == 3 and channels == 1:
+            images = tf.image.rgb_to_grayscale(images)
+        elif images.shape[-1] == 1 and channels == 3:
+            images = tf.image.grayscale_to_rgb(images)
+        images = tf.image.resize(images, (height, width), antialias=True)
+        return tf.clip_by_value(images, 0, 1)
 
-class _Fitted(StreamedSplit):
-    """A split's images, scaled, and repeated or averaged over channels."""
-
-    def __init__(self, split: Split, shape: tuple[int, int, int]) -> None:
-        self.dataset, self.name, self._split = split.dataset, split.name, split
-        self.info = DatasetInfo(split.info.num_classes, shape)
-        self._size = len(split)
-
-    def digest(self) -> str:
-        """See `Split`."""
-        return self._split.digest()
-
-    def batches(self, batch_size: int) -> tf.data.Dataset:
-        """See `Split`."""
-        height, width, channels = self.info.image_shape
-
-        def read(ids: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> Any:
-            if images.shape[-1] == 3 and channels == 1:
-                images = tf.image.rgb_to_grayscale(images)
-            elif images.shape[-1] == 1 and channels == 3:
-                images = tf.image.grayscale_to_rgb(images)
-            images = tf.image.resize(images, (height, width), antialias=True)
-            return ids, tf.clip_by_value(images, 0, 1), labels
-
-        return self._split.batches(batch_size).map(read, tf.data.AUTOTUNE)
+    return MappedSplit(split, change, info=replace(split.info, image_shape=shape))
 
 
 def _scores(

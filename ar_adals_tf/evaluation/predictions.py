@@ -13,7 +13,7 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.runs import load_models
-from ar_adals_tf.files import atomic_write
+from ar_adals_tf.files import atomic_write, not_whole, read_npz
 from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
 
@@ -68,18 +68,17 @@ class Predictions(NamedTuple):
         Raises:
             InputError: If the file is absent or damaged.
         """
+        what = "file of predictions"
+        remedy = "evaluate the run again with python -m ar_adals_tf.evaluate"
+        arrays = read_npz(path, ("ids", "labels"), what, remedy)
+        ids, labels = arrays["ids"], arrays["labels"]
         try:
-            with np.load(path, allow_pickle=False) as file:
-                ids, labels = file["ids"], file["labels"]
-                if "logits" in file.files:
-                    return cls(ids, labels, file["logits"].astype(np.float32))
-                smallest = calibration.SMALLEST_PROBABILITY
-                probabilities = np.maximum(file["probabilities"], smallest)
-        except Exception as error:  # a wrong byte makes NumPy raise nearly anything
-            raise InputError(
-                f"the predictions {path} cannot be read ({type(error).__name__}); "
-                "evaluate the run again with python -m ar_adals_tf.evaluate"
-            ) from error
+            if "logits" in arrays:
+                return cls(ids, labels, arrays["logits"].astype(np.float32))
+            smallest = calibration.SMALLEST_PROBABILITY
+            probabilities = np.maximum(arrays["probabilities"], smallest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise not_whole(path, what, error, remedy) from error
         return cls(ids, labels, np.log(probabilities))
 
 

@@ -1,28 +1,30 @@
-"""What lies where in a run directory."""
+"""Which files lie where in a run directory."""
 
 import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
-from ar_adals_tf.attacks.runner import Runner
-from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.digests import digest_model
-from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.files import read_json, remove
+from ar_adals_tf.files import read_json
+from ar_adals_tf.indexing import compute_and_save
 from ar_adals_tf.robustness import RobustnessIndex
+
+if TYPE_CHECKING:
+    import keras
+
+    from ar_adals_tf.attacks.runner import Runner
+    from ar_adals_tf.examples import Source
 
 
 def is_finished(config: Config, run: Path) -> bool:
-    """Tell whether a directory holds this run, finished.
+    """Tell whether a directory holds this run and the run is finished.
 
     Raises:
-        InputError: If it holds a run with other settings.
+        InputError: If the directory holds a run with other settings.
     """
     if not (run / "config.json").exists():
         return False
@@ -42,7 +44,7 @@ def saved_config(run: str | Path) -> Config:
     """Return the settings that a run directory was made with.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the directory has no settings, or lacks one of them.
     """
     path = Path(run) / "config.json"
     if not path.exists():
@@ -62,18 +64,19 @@ def saved_config(run: str | Path) -> Config:
 
 
 def member_folders(config: Config, run: str | Path) -> list[Path]:
-    """Return where the models of a run lie: the run itself, or its members.
+    """Return the folders of a run's models: the run itself, or its members'.
 
     Example:
-        >>> member_folders(Config.make("cifar10", "ls", ensemble_size=2), "runs/a")
-        [PosixPath('runs/a/member_0'), PosixPath('runs/a/member_1')]
+        >>> config = Config.make("cifar10", "ls", ensemble_size=2)
+        >>> [str(folder) for folder in member_folders(config, "runs/a")]
+        ['runs/a/member_0', 'runs/a/member_1']
     """
     if config.ensemble_size == 1:
         return [Path(run)]
     return [Path(run) / f"member_{number}" for number in range(config.ensemble_size)]
 
 
-def load_models(run: str | Path) -> list[keras.Model]:
+def load_models(run: str | Path) -> list["keras.Model"]:
     """Load the model of a run, or all members of an ensemble.
 
     Raises:
@@ -85,10 +88,10 @@ def load_models(run: str | Path) -> list[keras.Model]:
 
 
 def check_members(config: Config, run: str | Path) -> None:
-    """Make sure that every member of an ensemble is there.
+    """Check that the model of every member of an ensemble exists.
 
     Raises:
-        InputError: Naming the members that are missing.
+        InputError: If models are missing. The sentence names their members.
     """
     if config.ensemble_size == 1:
         return
@@ -109,7 +112,13 @@ def check_members(config: Config, run: str | Path) -> None:
 def index_path(
     vanilla_dir: str | Path, attack: str, settings: Mapping[str, Any], split: str
 ) -> Path:
-    """Return where the index of a vanilla run lies, apart for each attack's settings.
+    """Return the path of a vanilla run's index. Other settings have another path.
+
+    Args:
+        vanilla_dir: Run directory of the vanilla model.
+        attack: Name of the attack.
+        settings: Settings of the attack that are not its defaults.
+        split: Name of the split.
 
     Example:
         >>> str(index_path("runs/cifar10-vanilla-0", "cw", {}, "train"))
@@ -122,37 +131,34 @@ def index_path(
 def compute_index(
     config: Config,
     path: Path,
-    model: keras.Model,
-    split: Split,
-    runner: Runner | None = None,
+    model: "keras.Model",
+    split: "Source",
+    runner: "Runner | None" = None,
 ) -> RobustnessIndex:
-    """Compute the index of a split by the run's attack, resumably, and save it.
+    """Compute the index of a split by the run's attack and save it.
+
+    A computation that was killed goes on; see `ar_adals_tf.indexing`.
 
     Args:
-        config: The settings.
-        path: Of the index.
+        config: The settings of the run.
+        path: The `.npz` file to write.
         model: The model to attack.
         split: The images.
-        runner: See `RobustnessIndex.compute`.
+        runner: See `RobustnessIndex.compute`. Defaults to a new one.
     """
-    shards = path.with_suffix(".shards")
-    shards.mkdir(parents=True, exist_ok=True)
-    index = RobustnessIndex.compute(
+    return compute_and_save(
+        path,
         model,
         split,
         attack=str(config.attack),
-        shards_dir=shards,
         runner=runner,
         verbose=config.verbose,
         **config.attack_settings,
     )
-    index.save(path)
-    remove(shards)
-    return index
 
 
-def test_index_paths(folder: str | Path) -> list[Path]:
-    """Return the test images' indexes in a run, the paper's CW-L2 before others."""
+def paths_of_test_indexes(folder: str | Path) -> list[Path]:
+    """Return the paths of a run's indexes of the test images, CW-L2's first."""
     return sorted(
         (Path(folder) / "robustness").glob("*/test.npz"),
         key=lambda path: (path.parent.name.split(",")[0] != "cw", str(path)),
@@ -160,43 +166,47 @@ def test_index_paths(folder: str | Path) -> list[Path]:
 
 
 def find_test_index(config: Config) -> RobustnessIndex | None:
-    """Return the vanilla model's index of the test images, if there is one.
+    """Return the vanilla model's index of the test images, or None if there is none.
 
-    A run that needs no index itself shares the one of the runs beside it.
+    A run that attacks nothing itself takes the index of the runs beside it.
     """
     folder = Path(config.vanilla().output_dir)
-    paths = test_index_paths(folder)
+    paths = paths_of_test_indexes(folder)
     if config.attack:
         paths = [index_path(folder, config.attack, config.attack_settings, "test")]
     return RobustnessIndex.load(paths[0]) if paths and paths[0].exists() else None
 
 
-def own_test_index(run: str | Path, model: keras.Model) -> RobustnessIndex | None:
-    """Return the index of the test images under the run's own model, if there is one.
+def own_test_index(run: str | Path, model: "keras.Model") -> RobustnessIndex | None:
+    """Return the test images' index under the run's own model, or None.
 
-    It lies in the run as a vanilla model's does (see `index_path`); one by the paper's
-    CW-L2 comes before others, and one of another model does not count.
+    It lies in the run as a vanilla model's does; see `index_path`. An index by the
+    paper's CW-L2 comes before others. An index of another model does not count.
     """
     wanted = digest_model(model)
-    for path in test_index_paths(run):
+    for path in paths_of_test_indexes(run):
         index = RobustnessIndex.load(path)
         if index.metadata.get("model_digest") == wanted:
             return index
     return None
 
 
-def load_model(path: str | Path) -> keras.Model:
-    """Load a `.keras` file, whose code is not run.
+def load_model(path: str | Path) -> "keras.Model":
+    """Load a `.keras` file. No code in the file is run.
 
     Raises:
-        InputError: If it is absent, damaged or needs code that is not known here.
+        InputError: If the file is absent, is damaged, or needs code of its own.
     """
+    import keras
+
+    from ar_adals_tf.distribution.strategy import scope
+
     if not Path(path).is_file():
         raise InputError(f"there is no model file {path}; give a .keras file")
     try:
         with scope():
             return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever its parts raise
+    except Exception as error:  # Keras lets through whatever its parts raise
         raise InputError(
             f"the model file {path} cannot be loaded ({type(error).__name__}: "
             f"{str(error).splitlines()[0][:120]}); give a whole .keras file without "

@@ -229,7 +229,7 @@ def draw_level_agreement(
 
     Args:
         table: `(R, R)`, images by level of the first (row) and second (column) index;
-            see `ar_adals_tf.robustness.agreement`.
+            see `ar_adals_tf.agreement.agreement`.
         first: What ranked the rows, such as an attack.
         second: Likewise, the columns.
         caption: What to see; None for `CAPTIONS["level_agreement"]`.
@@ -241,7 +241,7 @@ def draw_level_agreement(
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise InputError(
             f"the table of levels must be square; received shape {table.shape}; make "
-            "it with ar_adals_tf.robustness.agreement"
+            "it with ar_adals_tf.agreement.agreement"
         )
     share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure = new_figure(5.6, 5.2)

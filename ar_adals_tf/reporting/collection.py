@@ -22,7 +22,7 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import shift_path
 from ar_adals_tf.evaluation.under_attack import attack_path
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.runs import test_index_paths
+from ar_adals_tf.experiment.runs import paths_of_test_indexes
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
 from ar_adals_tf.files import read_json
 from ar_adals_tf.methods.table import METHODS
@@ -484,7 +484,7 @@ def _find_index(runs: Sequence[Run]) -> tuple[RobustnessIndex | None, Path | Non
     ]
     beside = [run.folder.parent / f"{run.dataset}-vanilla-0" for run in runs]
     for folder in dict.fromkeys([*vanilla, *said, *beside]):
-        for path in test_index_paths(folder):
+        for path in paths_of_test_indexes(folder):
             index = RobustnessIndex.load(path)
             if not len(index.missing(runs[0].predictions.ids)):
                 return index, path

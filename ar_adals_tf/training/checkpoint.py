@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write
+from ar_adals_tf.files import atomic_write, not_whole, read_npz
 
 
 def save(
@@ -46,17 +46,15 @@ def restore(
         InputError: If the file is damaged or belongs to another model.
     """
     variables = _variables(model)
+    names = [f"variable_{number}" for number in range(len(variables))]
+    what, remedy = "checkpoint of this model", "remove it to train from the start"
+    arrays = read_npz(path, [*names, "state"], what, remedy)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            values = [file[f"variable_{number}"] for number in range(len(variables))]
-            surplus = len(file.files) - len(variables) - 1
-            state = json.loads(str(file["state"]))
-    except Exception as error:  # a wrong byte makes NumPy raise nearly anything
-        raise InputError(
-            f"the checkpoint {path} is damaged or of another model "
-            f"({type(error).__name__}: {str(error)[:80]}); remove it to train from the "
-            "start"
-        ) from error
+        state = json.loads(str(arrays["state"]))
+    except ValueError as error:
+        raise not_whole(path, what, error, remedy) from error
+    values = [arrays[name] for name in names]
+    surplus = len(arrays) - len(names) - 1
     shapes = [
         tuple(variable.shape) == value.shape
         for variable, value in zip(variables, values, strict=True)

@@ -3,6 +3,7 @@
 Most run inside this process: the module runs as `__main__` with its own `sys.argv`.
 """
 
+import functools
 import json
 import os
 import re
@@ -20,12 +21,13 @@ import numpy as np
 import pytest
 from absl import app, flags
 
-from ar_adals_tf import command_line, datasets, robustness
+from ar_adals_tf import command_line, datasets
 from ar_adals_tf.datasets import loading
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.shards import Shards
 from tests.helpers import COMMANDS, OF_IMAGES, forget_flags
 
 ROOT = Path(__file__).parents[2]
@@ -306,7 +308,7 @@ UNUSABLE = [
             *("--model_file={model}", "--arrays={arrays}"),
             "--output_file={tmp}/file.txt/index.npz",
         ],
-        "the folder of --output_file must be a folder that can be written to",
+        "the folder of the index must be a folder that can be written to",
     ),
     *[
         (
@@ -318,12 +320,12 @@ UNUSABLE = [
             sentence,
         )
         for name, sentence in [
-            ("absent.npz", "--arrays={tmp}/absent.npz cannot be read"),
-            ("file.txt", "--arrays={tmp}/file.txt cannot be read"),
-            ("cut.npz", "--arrays={tmp}/cut.npz cannot be read"),
-            ("plain.npy", "--arrays={tmp}/plain.npy cannot be read"),
-            ("pickled.npz", "--arrays={tmp}/pickled.npz cannot be read"),
-            ("other.npz", "has no `images`, only pictures; make it with"),
+            ("absent.npz", "there is no file for --arrays {tmp}/absent.npz"),
+            ("file.txt", "{tmp}/file.txt is no whole file for --arrays"),
+            ("cut.npz", "{tmp}/cut.npz is no whole file for --arrays"),
+            ("plain.npy", "{tmp}/plain.npy is no whole file for --arrays"),
+            ("pickled.npz", "{tmp}/pickled.npz is no whole file for --arrays"),
+            ("other.npz", r"has no `images`, only pictures\); make it with"),
             ("empty.npz", "there is no image to attack"),
             ("short.npz", "equally many; received 60, 59"),
             ("twice.npz", "ids in .*twice.npz must be unique; 1 of 60 are"),
@@ -601,7 +603,7 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
     )
     with pytest.MonkeyPatch.context() as patch:
         saved = []
-        save = robustness._Shards.save
+        save, compute = Shards.save, RobustnessIndex.compute
 
         def save_two(shards, number, part):
             save(shards, number, part)
@@ -609,8 +611,9 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
             if len(saved) == 2:
                 raise KeyboardInterrupt
 
-        patch.setattr(robustness, "_SHARD", 20)  # three shards
-        patch.setattr(robustness._Shards, "save", save_two)
+        three_shards = functools.partial(compute, shard_size=20)
+        patch.setattr(RobustnessIndex, "compute", three_shards)
+        patch.setattr(Shards, "save", save_two)
         assert run("compute_robustness", *arguments)[0] == 130
         assert not (tmp_path / "new/index.npz").exists()
         status, out, _ = run("compute_robustness", *arguments)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import linecache
 import os
 import shutil
 import socket
@@ -13,15 +14,22 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow.python.autograph.impl import api
 
 from ar_adals_tf import datasets
 from ar_adals_tf.datasets import loading
-from ar_adals_tf.datasets import loading as datasets_loading
+from ar_adals_tf.datasets.corrupted import corrupted
 from ar_adals_tf.datasets.loading import load, split_positions
-from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
+from ar_adals_tf.datasets.splits import (
+    ArraySplit,
+    MappedSplit,
+    StreamedSplit,
+    example_ids,
+)
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
+
+ROOT = Path(__file__).parents[2]
 
 
 def plain_split(count, name="train", dataset="cifar10"):
@@ -541,30 +549,122 @@ def test_bad_wishes_are_refused(name, settings, message, request):
         load(name, **settings)
 
 
-def test_reading_looks_at_no_source_file(monkeypatch):
+def test_reading_looks_at_no_source_file(monkeypatch, small_dir):
     """AutoGraph would, and break when a file is edited under a running program."""
-    converted = []
-    actual = api._convert_actual
+    read, getlines = [], linecache.getlines
     monkeypatch.setattr(
-        api, "_convert_actual", lambda f, c: converted.append(f) or actual(f, c)
+        linecache, "getlines", lambda file, *a: read.append(file) or getlines(file, *a)
     )
-    # The count sees what AutoGraph converts.
+
+    def ours():
+        return {Path(file).name for file in read if Path(file).is_relative_to(ROOT)}
+
+    # What AutoGraph converts leaves a trace.
     list(tf.data.Dataset.range(2).map(plus_one))
-    assert len(converted) == 1
-    converted.clear()
-    split = plain_split(10)
-    split.batches(4)
-    split.training_batches(4, epoch_variable(), 0)
+    assert ours() == {Path(__file__).name}
+    read.clear()
+    arrays = load("cifar10", data_dir=small_dir, limit_examples=30)["test"]
     records = tf.data.Dataset.from_tensor_slices(
         {"tfds_id": [b"a", b"b"], "image": [b"", b""], "label": [0, 1]}
     )
-    streamed = datasets_loading._stream(
-        "imagenet2012", records, {"test": np.array([1])}
-    )
-    streamed["test"].batches(4)
-    streamed["test"].training_batches(4, epoch_variable(), 0)
-    assert not converted
+    info = DATASETS["imagenet2012"]
+    streamed = StreamedSplit("imagenet2012", "test", info, records, 2)
+    for split in (arrays, streamed, MappedSplit(arrays, lambda ids, images: images)):
+        split.batches(4)
+        split.training_batches(4, epoch_variable(), 0)
+    example_ids(MappedSplit(arrays, lambda ids, images: images))
+    assert not ours()
 
 
 def plus_one(number):
     return number + 1
+
+
+# Splits by wrapping
+
+
+def darker(ids, images):
+    """Halve every image, and blacken the one whose id ends in 3."""
+    black = tf.strings.regex_full_match(ids, ".*3")
+    return tf.where(black[:, None, None, None], 0.0, images / 2)
+
+
+def test_a_wrapped_split_changes_the_images_and_nothing_else(cifar10):
+    split = cifar10["test"]
+    wrapped = MappedSplit(split, darker, name="dark")
+    assert (wrapped.dataset, wrapped.name, len(wrapped)) == ("cifar10", "dark", 100)
+    floats = split.images.astype(np.float32) / 255 / 2
+    floats[[i.endswith(b"3") for i in split.ids]] = 0
+    for size in (7, 64, 100):  # smaller than, unlike and beyond what is read at once
+        batches = list(wrapped.batches(size).as_numpy_iterator())
+        assert [len(b[0]) for b in batches[:-1]] == [size] * (len(batches) - 1)
+        ids, images, labels = map(np.concatenate, zip(*batches, strict=True))
+        assert ids.tolist() == split.ids.tolist()
+        np.testing.assert_array_equal(images, floats)
+        np.testing.assert_array_equal(labels, split.labels)
+    assert wrapped.digest() == digest_examples(split.ids, split.labels, floats)
+    assert example_ids(wrapped).tolist() == split.ids.tolist()
+    first, rest = wrapped.divided(30)
+    assert (first.name, len(first), rest.name, len(rest)) == (
+        "selection",
+        30,
+        "dark",
+        70,
+    )
+    np.testing.assert_array_equal(collect(first.batches(9))[1], floats[:30])
+    np.testing.assert_array_equal(collect(rest.batches(9))[1], floats[30:])
+
+
+def test_a_wrapped_split_trains_on_changed_images(cifar10):
+    split, epoch = cifar10["test"], epoch_variable(2)
+    plain = collect(split.training_batches(16, epoch, seed=5))
+    changed = collect(MappedSplit(split, darker).training_batches(16, epoch, seed=5))
+    np.testing.assert_array_equal(changed[0], plain[0])
+    np.testing.assert_array_equal(changed[2], plain[2])
+    black = np.array([i.endswith(b"3") for i in plain[0]])
+    np.testing.assert_array_equal(changed[1][~black], plain[1][~black] / 2)
+    assert not changed[1][black].any() and black.any()
+
+
+@pytest.mark.parametrize("size", [1, 32, 48, 300])
+def test_shards_hold_every_example_once(size, cifar10):
+    """In memory and read in batches; all but the last shard are full."""
+    split = cifar10["test"]
+    for kind in (split, MappedSplit(split, lambda ids, images: images)):
+        shards = list(kind.shards(size))
+        assert [len(ids) for ids, _ in shards[:-1]] == [size] * (len(shards) - 1)
+        ids, images = (np.concatenate(part) for part in zip(*shards, strict=True))
+        assert ids.dtype.kind == "S" and ids.tolist() == split.ids.tolist()
+        assert images.dtype == np.float32
+        np.testing.assert_array_equal(images, split.images.astype(np.float32) / 255)
+
+
+def test_corrupted_streams_equal_corrupted_arrays(cifar10):
+    """The digest too, which is of the pixels."""
+    split = cifar10["test"]
+    arrays = corrupted(split, "contrast", 3)
+    stream = corrupted(MappedSplit(split, lambda ids, images: images), "contrast", 3)
+    assert (arrays.name, stream.name) == ("contrast_3", "contrast_3")
+    assert stream.digest() == arrays.digest() != split.digest()
+    np.testing.assert_array_equal(
+        collect(stream.batches(33))[1], collect(arrays.batches(33))[1]
+    )
+
+
+def test_what_is_decoded_otherwise_is_decoded_so_everywhere():
+    """The decoder of a streamed split serves batches, parts and unvaried training."""
+    jpeg = tf.io.encode_jpeg(tf.fill([8, 8, 3], tf.constant(100, tf.uint8))).numpy()
+    records = tf.data.Dataset.from_tensor_slices(
+        {"tfds_id": [b"a", b"b", b"c"], "image": [jpeg] * 3, "label": [0, 1, 2]}
+    )
+    info = datasets.DatasetInfo(10, (8, 8, 3))
+
+    def negative(encoded):
+        return 255 - tf.cast(tf.io.decode_jpeg(encoded, 3), tf.float32)
+
+    split = StreamedSplit("own", "test", info, records, 3, negative)
+    training = split.training_batches(2, epoch_variable(), 0, augment=False)
+    for part in (split.batches(2), split.divided(1)[1].batches(2), training):
+        images = collect(part)[1]
+        np.testing.assert_allclose(images, np.full_like(images, 155 / 255), atol=0.01)
+    assert split.digest() == digest_examples([b"a", b"b", b"c"], [0, 1, 2], [jpeg] * 3)

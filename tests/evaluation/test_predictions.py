@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
+from ar_adals_tf.datasets.splits import ArraySplit
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import measure
 from ar_adals_tf.evaluation.predictions import Predictions, Predictor
@@ -98,7 +99,7 @@ def test_damaged_predictions_are_refused(predictions, tmp_path):
         else:
             assert all(map(np.array_equal, loaded, expected))
     assert refused > len(contents) / 2
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no file of predictions"):
         Predictions.load(tmp_path / "absent.npz")
 
 

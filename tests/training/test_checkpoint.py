@@ -101,7 +101,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(saved):
     }
     for name, other in others.items():
         before = values(other.variables)
-        with pytest.raises(InputError, match="of another model.*remove it"):
+        with pytest.raises(InputError, match="of (another|this) model.*remove it"):
             checkpoint.restore(saved[1], other)
         after = values(other.variables)
         assert all(map(np.array_equal, before, after)), name
@@ -116,7 +116,7 @@ def test_damaged_files_are_refused_or_harmless(saved, tmp_path):
     expected = values(other.variables)
     for size in np.linspace(0, len(whole) - 1, 40, dtype=int):
         bad.write_bytes(whole[:size])
-        with pytest.raises(InputError, match="checkpoint .*bad.npz is damaged"):
+        with pytest.raises(InputError, match="bad.npz is no whole checkpoint"):
             checkpoint.restore(bad, other)
     assert all(map(np.array_equal, expected, values(other.variables)))
     wanted, refused = values(model.variables), 0
@@ -153,13 +153,13 @@ def test_nothing_in_a_file_is_executed(tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "checkpoint.npz"
     payload = np.array([Payload(trace)], dtype=object)
     np.savez(path, variable_0=payload, state=payload)
-    with pytest.raises(InputError, match="damaged or of another model"):
+    with pytest.raises(InputError, match="no whole checkpoint of this model"):
         checkpoint.restore(path, make_model())
     path.write_bytes(pickle.dumps(Payload(trace)))
-    with pytest.raises(InputError, match="damaged or of another model"):
+    with pytest.raises(InputError, match="no whole checkpoint of this model"):
         checkpoint.restore(path, make_model())
     np.save(tmp_path / "plain.npy", np.zeros(3))
-    with pytest.raises(InputError, match="damaged or of another model"):
+    with pytest.raises(InputError, match="no whole checkpoint of this model"):
         checkpoint.restore(tmp_path / "plain.npy", make_model())
     assert not trace.exists()
 

@@ -1,0 +1,155 @@
+"""Examples in memory: ids, images and labels as NumPy arrays."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ar_adals_tf.digests import digest_examples
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import read_npz
+
+#: Ids and images of consecutive examples: `(n,)` bytes or integers, and `(n, ...)`
+#: floats in [0, 1].
+Shard = tuple[np.ndarray, np.ndarray]
+
+
+class Source(Protocol):
+    """What a robustness index is computed from: `Examples` or any split.
+
+    Attributes:
+        dataset: Name of the dataset, for messages and metadata.
+        name: Name of the split.
+    """
+
+    dataset: str
+    name: str
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def digest(self) -> str:
+        """Return a digest of ids, labels and pixels. The order does not matter."""
+
+    def shards(self, size: int) -> Iterator[Shard]:
+        """Yield ids and float images in [0, 1], `size` examples at a time."""
+
+
+class Examples:
+    """The examples of one split, in memory.
+
+    Args:
+        dataset: Name of the dataset, for messages and metadata.
+        name: Name of the split.
+        ids: `(N,)` bytes or integers.
+        images: `(N, ...)` uint8, or floats in [0, 1].
+        labels: `(N,)` integers.
+
+    Example:
+        >>> pixels = np.full((5, 2, 2, 1), 255, np.uint8)
+        >>> examples = Examples("mine", "test", np.arange(5), pixels, np.zeros(5, int))
+        >>> [(ids.tolist(), images.max().item()) for ids, images in examples.shards(3)]
+        [([0, 1, 2], 1.0), ([3, 4], 1.0)]
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        name: str,
+        ids: np.ndarray,
+        images: np.ndarray,
+        labels: np.ndarray,
+    ) -> None:
+        self.dataset, self.name = dataset, name
+        self.ids, self.images, self.labels = ids, images, labels
+        self._digest: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def digest(self) -> str:
+        """See `Source`. The digest is computed once."""
+        if self._digest is None:
+            self._digest = digest_examples(self.ids, self.labels, self.images)
+        return self._digest
+
+    def shards(self, size: int) -> Iterator[Shard]:
+        """See `Source`. Only one shard of floats is in memory at a time."""
+        for start in range(0, len(self), size):
+            images = self.images[start : start + size]
+            if images.dtype == np.uint8:
+                images = images.astype(np.float32) / np.float32(255)
+            yield self.ids[start : start + size], images
+
+
+def as_examples(
+    images: Any,
+    labels: Any = None,
+    ids: Any = None,
+    dataset: str = "arrays",
+    name: str = "",
+) -> Examples:
+    """Return a user's arrays as examples.
+
+    Args:
+        images: `(N, ...)` uint8, or floats in [0, 1].
+        labels: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot. Defaults to class 0
+            for every image.
+        ids: `(N,)` bytes, text or integers. Defaults to the positions 0 to N - 1.
+        dataset: Name of the dataset, for messages and metadata.
+        name: Name of the split.
+
+    Raises:
+        InputError: If there is no image, if the arrays have different lengths, or if
+            ids repeat.
+
+    Example:
+        >>> as_examples(np.zeros((2, 4)), ids=["a", "b"]).ids
+        array([b'a', b'b'], dtype='|S1')
+    """
+    images = np.asarray(images)
+    count = len(images) if images.ndim else 0
+    if not count:
+        raise InputError("there is no image to attack; received an empty array")
+    labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels)
+    if labels.ndim == 2:
+        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
+    ids = np.arange(count) if ids is None else np.asarray(ids)
+    if ids.dtype.kind == "U":
+        ids = np.char.encode(ids, "utf-8")
+    if len(labels) != count or len(ids) != count:
+        raise InputError(
+            f"images, labels and ids must be equally many; received {count}, "
+            f"{len(labels)} and {len(ids)}"
+        )
+    different = len(np.unique(ids))
+    if different < count:
+        raise InputError(
+            f"the ids in {dataset} must be unique; {different} of {count} are "
+            "different; give every image an id of its own"
+        )
+    return Examples(dataset, name, ids, images, labels)
+
+
+def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
+    """Read a user's arrays from an `.npz` file.
+
+    Args:
+        path: A file with `images`, and optionally `labels` and `ids`; see
+            `as_examples`. Its name becomes the name of the dataset.
+        what: What the file is, for the error sentence.
+
+    Raises:
+        InputError: If the file cannot be read, has no images, or has arrays that do
+            not fit together.
+    """
+    arrays = read_npz(
+        path,
+        ("images",),
+        what,
+        "make it with np.savez(file, images=..., labels=..., ids=...)",
+    )
+    return as_examples(
+        arrays["images"], arrays.get("labels"), arrays.get("ids"), Path(path).name
+    )

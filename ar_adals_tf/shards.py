@@ -1,0 +1,88 @@
+"""Intermediate results in a folder, so that a computation that was killed goes on."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import (
+    atomic_write,
+    read_json,
+    read_npz,
+    writable_folder,
+    write_json,
+)
+
+_ARRAYS = ("ids", "distances", "found", "within")
+
+
+class Shards:
+    """The finished shards of one robustness index, each with a digest.
+
+    Args:
+        folder: Where the shards lie. It is created if it is absent.
+        plan: Everything that decides the results, as JSON can hold it.
+
+    Raises:
+        InputError: If the folder cannot be written to, or holds the shards of another
+            plan.
+    """
+
+    def __init__(self, folder: str | Path, plan: Mapping[str, Any]) -> None:
+        self._folder = writable_folder(folder, "shards_dir")
+        path = self._folder / "plan.json"
+        self._plan = json.dumps(plan, sort_keys=True)
+        if path.exists() and read_json(path) != json.loads(self._plan):
+            raise InputError(
+                f"{self._folder} holds the shards of another computation; remove it "
+                "or give another folder"
+            )
+        write_json(path, json.loads(self._plan))
+
+    def load(self, number: int, ids: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Return a finished shard.
+
+        Args:
+            number: Number of the shard, from 0.
+            ids: Ids of its images, `(n,)`.
+
+        Returns:
+            Its arrays `ids`, `distances`, `found` and `within`, each `(n,)`; None if it
+            must be computed because it is absent or, with a warning, damaged.
+        """
+        path = self._path(number)
+        if not path.exists():
+            return None
+        try:
+            part = read_npz(path, (*_ARRAYS, "digest"), "shard", "remove it")
+            if str(part.pop("digest")) != self._digest(part):
+                raise InputError("its digest differs")
+            if not np.array_equal(part["ids"], ids):
+                raise InputError("it is of other images")
+        except InputError as error:
+            warnings.warn(
+                f"{path} is damaged ({error}); computing it again", stacklevel=2
+            )
+            return None
+        return part
+
+    def save(self, number: int, part: Mapping[str, np.ndarray]) -> None:
+        """Write a shard with its digest; see `load` for the arguments."""
+        arrays: dict[str, Any] = {**part, "digest": np.array(self._digest(part))}
+        with atomic_write(self._path(number)) as aside, open(aside, "wb") as file:
+            np.savez(file, **arrays)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"shard-{number:05d}.npz"
+
+    def _digest(self, part: Mapping[str, np.ndarray]) -> str:
+        """Return the digest of a shard's arrays and of the plan behind them."""
+        content = hashlib.sha256(self._plan.encode())
+        for name in _ARRAYS:
+            content.update(np.ascontiguousarray(part[name]).tobytes())
+        return content.hexdigest()
