@@ -22,6 +22,7 @@ ROWS = (
     "pipeline experiment",
     "callbacks evaluation command_line",
     "training reporting",
+    "tour",
     "train evaluate compute_robustness sweep report compare_indexes quickstart",
     "__init__",
 )

@@ -175,6 +175,19 @@ class _AdversarialTraining(keras.Model):
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
 
+def _with_share(
+    perturb: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    share: float,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+) -> tf.Tensor:
+    """Perturb the first images of a batch away from their true labels."""
+    size = tf.cast(tf.shape(images)[0], tf.float32)
+    count = tf.maximum(tf.cast(tf.round(share * size), tf.int32), 1)
+    true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
+    return tf.concat([perturb(images[:count], true), images[count:]], axis=0)
+
+
 class FGSMTraining(_AdversarialTraining):
     """A functional model that trains on FGSM's images and on clean ones.
 
@@ -209,11 +222,7 @@ class FGSMTraining(_AdversarialTraining):
 
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the batch `(N, H, W, C)` with the share of it perturbed."""
-        size = tf.cast(tf.shape(images)[0], tf.float32)
-        count = tf.maximum(tf.cast(tf.round(self.share * size), tf.int32), 1)
-        true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
-        perturbed = self.perturbed(images[:count], true)
-        return tf.concat([perturbed, images[count:]], axis=0)
+        return _with_share(self.perturbed, self.share, images, labels)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
@@ -250,24 +259,36 @@ class _ManySteps(_AdversarialTraining):
         )
 
 
-class PGDTraining(_ManySteps, FGSMTraining):
+class PGDTraining(_ManySteps):
     """A functional model that trains on PGD's images and on clean ones.
 
-    It is `FGSMTraining` with PGD's images instead of FGSM's. They start from a point
-    drawn uniformly from the ball.
+    It is like `FGSMTraining`, with PGD's images instead of FGSM's. They start from a
+    point drawn uniformly from the ball.
 
     Args:
         inputs: As in `FGSMTraining`.
         outputs: As in `FGSMTraining`.
+        share: As in `FGSMTraining`.
         steps: Number of steps. Defaults to 7, as in Madry et al.
         **others: `relative_step`, the length of a step as a share of epsilon (defaults
-            to 0.25), and what `FGSMTraining` takes.
+            to 0.25); `seed`, `epsilon` and `name` as in `FGSMTraining`.
     """
 
     def __init__(
-        self, inputs: Any, outputs: Any, *, steps: int = 7, **others: Any
+        self,
+        inputs: Any,
+        outputs: Any,
+        *,
+        share: float = 0.5,
+        steps: int = 7,
+        **others: Any,
     ) -> None:
         super().__init__(inputs, outputs, steps=steps, **others)
+        self.share = share
+
+    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the batch `(N, H, W, C)` with the share of it perturbed."""
+        return _with_share(self.perturbed, self.share, images, labels)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
