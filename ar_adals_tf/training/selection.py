@@ -24,8 +24,8 @@ class Sweep:
     Attributes:
         param: The setting, a key of `AXES`.
         images: The images that choose, `validation` or `selection`.
-        runs: The run directory of each value, by the value as text.
-        measures: The measures of each run on these images, likewise.
+        runs: The run directory of each value. Values are text here.
+        measures: The measures on these images of each value's run.
     """
 
     param: str

@@ -240,13 +240,10 @@ def test_lockstep_labels_follow_the_averaged_probabilities(lockstep, data):
     for name, values in zip(("conf", "acc"), expected, strict=True):
         logged = [last[f"{name}/{r}"] for r in range(4)]
         np.testing.assert_allclose(logged, values, rtol=1e-5)
-    moved = np.clip(
-        [
-            last[f"p/{r}"] - 0.5 * (last[f"conf/{r}"] - last[f"acc/{r}"])
-            for r in range(4)
-        ],
-        *(0.1 + 1e-6, 1),
-    )
+    p = [
+        last[f"p/{r}"] - 0.5 * (last[f"conf/{r}"] - last[f"acc/{r}"]) for r in range(4)
+    ]
+    moved = np.clip(p, 0.1 + 1e-6, 1)
     np.testing.assert_allclose(fitted.smoothing.p, moved, rtol=1e-12)
 
 
