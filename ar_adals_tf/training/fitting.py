@@ -77,8 +77,8 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         for name in ("train", "validation"):
             levels[name] = RobustnessLevels(indexes[name], smoothing.num_levels)
     devices = member_devices(len(plan.members))
-    epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
     models = _build_models(plan, devices)
+    epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
     data = [
         training_data(plan, seed, epoch, smoothing, levels.get("train"))
         for seed in plan.seeds
@@ -87,30 +87,24 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     first_epoch = keeper.restore()
     if first_epoch and config.verbose:
         print(f"going on after epoch {first_epoch} of {config.epochs}")
+    if first_epoch == config.epochs:
+        return Fitted(models, keeper.history, smoothing)
     steps = sum(int(batches.cardinality()) for batches in data)
     progress = TrainingProgress(config.epochs, steps, config.verbose)
-    # In this order: new levels, then p by the levels, then both to disk.
-    callbacks: list[keras.callbacks.Callback] = [EpochVariable(epoch)]
-    if config.refresh_epochs and levels:
-        callbacks.append(Refresh(plan, levels))
-    if len(plan.splits["validation"]):
-        callbacks.append(_updates_of_p(plan, smoothing, models, levels))
-    callbacks.append(keeper)
-    if config.tensorboard and files.writes():
-        callbacks.append(EpochScalars(plan.folder / "tensorboard"))
-    callbacks.append(progress)
-    if first_epoch < config.epochs:
-        trainers = [
-            _trainer(model, batches, progress)
-            for model, batches in zip(models, data, strict=True)
-        ]
-        together = keras.callbacks.CallbackList(callbacks, model=models[0])
-        together.on_train_begin()
-        for number in range(first_epoch, config.epochs):
-            together.on_epoch_begin(number)
-            logs = by_device([partial(train, number) for train in trainers], devices)
-            together.on_epoch_end(number, _mean(logs))
-        together.on_train_end()
+    train = [
+        _trainer(model, batches, progress)
+        for model, batches in zip(models, data, strict=True)
+    ]
+    callbacks = _callbacks(plan, smoothing, models, levels, keeper)
+    together = keras.callbacks.CallbackList(
+        [EpochVariable(epoch), *callbacks, progress], model=models[0]
+    )
+    together.on_train_begin()
+    for number in range(first_epoch, config.epochs):
+        together.on_epoch_begin(number)  # on-the-fly: new levels, if it is time
+        logs = by_device([partial(one, number) for one in train], devices)
+        together.on_epoch_end(number, _mean(logs))  # conf and acc move p (Eq. 3)
+    together.on_train_end()
     return Fitted(models, keeper.history, smoothing)
 
 
@@ -127,20 +121,31 @@ def _build_models(plan: Plan, devices: Sequence[str]) -> list[keras.Model]:
     return [build_model(plan, seed) for seed in plan.seeds]
 
 
-def _updates_of_p(
+def _callbacks(
     plan: Plan,
     smoothing: AdaptiveLabelSmoothing,
     models: Sequence[keras.Model],
     levels: Mapping[str, RobustnessLevels],
-) -> ARAdaLS:
-    """Return the callback that validates and moves the soft labels (Eq. 3)."""
-    return ARAdaLS(
-        smoothing,
-        validation_data(plan, with_ids=bool(levels)),
-        levels.get("validation"),
-        num_bins=plan.config.num_bins,
-        ensemble=models if plan.members else (),
-    )
+    keeper: RunKeeper,
+) -> list[keras.callbacks.Callback]:
+    """Return what cuts new levels, then what moves p by them, then what keeps both."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if plan.config.refresh_epochs and levels:
+        callbacks.append(Refresh(plan, levels))
+    if len(plan.splits["validation"]):
+        callbacks.append(
+            ARAdaLS(
+                smoothing,
+                validation_data(plan, with_ids=bool(levels)),
+                levels.get("validation"),
+                num_bins=plan.config.num_bins,
+                ensemble=models if plan.members else (),
+            )
+        )
+    callbacks.append(keeper)
+    if plan.config.tensorboard and files.writes():
+        callbacks.append(EpochScalars(plan.folder / "tensorboard"))
+    return callbacks
 
 
 def _mean(logs: Sequence[Logs]) -> Logs:
