@@ -1,13 +1,15 @@
 """Choosing a setting by the lowest validation ECE, as the paper does."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ar_adals_tf import figures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
 from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.training.run import load_splits, train
 
 #: The settings that can be chosen, and what a figure calls them.
 AXES = {
@@ -17,31 +19,9 @@ AXES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Runs that differ in one setting, compared.
-
-    Attributes:
-        param: The setting, a key of `AXES`.
-        images: The images that choose, `validation` or `selection`.
-        runs: The run directory of each value. Values are text here.
-        measures: The measures on these images of each value's run.
-    """
-
-    param: str
-    images: str
-    runs: Mapping[str, str]
-    measures: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def chosen(self) -> str:
-        """The value with the lowest ECE; of equal values the first."""
-        return min(self.measures, key=lambda value: self.measures[value]["ece"])
-
-
 def sweep(
     base: Config,
-    param: str | None,
+    param: str,
     values: Sequence[str] | None,
     folder: Path,
     given: Sequence[str],
@@ -50,39 +30,51 @@ def sweep(
 
     Args:
         base: The settings of the runs, in which only the one setting varies.
-        param: The setting, a key of `AXES`. Defaults to what the paper chooses for the
-            method.
+        param: The setting, a key of `AXES`.
         values: Its values, as text. Defaults to the paper's.
-        folder: Where everything is written; a run lies in `<param>=<value>`.
+        folder: Where everything is written. Each run lies in `<param>=<value>`.
         given: Flags for `chosen.cfg`, beside those of dataset, method and the choice.
 
     Raises:
         InputError: If there are no validation images, if the setting means nothing to
             the method, or if a value is no number.
     """
-    from ar_adals_tf.files import read_json, writable_folder
-    from ar_adals_tf.training.run import load_splits, train
-
-    param = param or default_param(base.method)
     values = values or paper_values(base.dataset, base.method, param)
     configs = variants(base, param, values, folder)
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
     images = "selection" if base.selection_examples else "validation"
-    found = Sweep(
-        param,
-        images,
-        {value: config.output_dir for value, config in configs.items()},
-        {
-            value: read_json(train(config, splits) / "metrics.json")[images]
-            for value, config in configs.items()
-        },
+    rows = {
+        value: read_json(train(config, splits) / "metrics.json")[images]
+        for value, config in configs.items()
+    }
+    chosen = min(rows, key=lambda value: rows[value]["ece"])  # of equal ones the first
+    write_json(
+        folder / "sweep.json",
+        {"param": param, "images": images, "chosen": chosen, "measures": rows},
     )
-    _write(found, base, folder, given)
-    print("\n" + describe(found))
+    flags = [
+        f"# {param} chosen by the lowest ECE, {100 * rows[chosen]['ece']:.2f} %, "
+        f"of the {images} images after the last epoch.",
+        f"--dataset={base.dataset}",
+        f"--method={base.method}",
+        *given,
+        f"--{param}={chosen}",
+    ]
+    with atomic_write(folder / "chosen.cfg") as aside:
+        aside.write_text("\n".join(flags) + "\n")
+    figure = figures.draw_over_setting(
+        [float(value) for value in rows],
+        {"ECE": [row["ece"] for row in rows.values()]},
+        xlabel=AXES[param],
+        chosen=float(chosen),
+        title=f"{base.title} on {base.dataset}, {images} images",
+    )
+    figures.save(figure, folder / "sweep.png")
+    print("\n" + _table(param, rows, chosen, images))
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
     if param == "num_levels":
-        print("\n" + _way_to_figure_4(folder, list(found.runs.values())))
+        print("\n" + _way_to_figure_4(folder, [c.output_dir for c in configs.values()]))
 
 
 def default_param(method: str) -> str:
@@ -150,17 +142,11 @@ def variants(
             f"--param={param} means nothing to --method={base.method}; choose "
             f"--param={default_param(base.method)}"
         )
-    shared = base.as_dict()
-    return {
-        value: Config.make(
-            **shared
-            | {
-                param: parse(param, value),
-                "output_dir": str(folder / f"{param}={value}"),
-            }
-        )
-        for value in values
-    }
+    configs = {}
+    for value in values:
+        own = {param: parse(param, value), "output_dir": f"{folder}/{param}={value}"}
+        configs[value] = Config.make(**base.as_dict() | own)
+    return configs
 
 
 def parse(param: str, text: str) -> float | int:
@@ -182,54 +168,21 @@ def parse(param: str, text: str) -> float | int:
         ) from None
 
 
-def describe(found: Sweep) -> str:
+def _table(
+    param: str, rows: Mapping[str, Mapping[str, Any]], chosen: str, images: str
+) -> str:
     """Return the comparison as a table in text, the chosen value marked."""
-    bins = found.measures[found.chosen]["num_bins"]
     lines = [
-        f"{found.images} images, {bins} bins; the lowest ECE is chosen",
+        f"{images} images, {rows[chosen]['num_bins']} bins; the lowest ECE is chosen",
         "",
-        f"{found.param:>16}{'accuracy':>10}{'ECE (%)':>9}{'NLL':>8}",
+        f"{param:>16}{'accuracy':>10}{'ECE (%)':>9}{'NLL':>8}",
     ]
-    for value, row in found.measures.items():
+    for value, row in rows.items():
         lines.append(
             f"{value:>16}{row['accuracy']:>10.1%}{100 * row['ece']:>9.2f}"
-            f"{row['nll']:>8.3f}{'  chosen' if value == found.chosen else ''}"
+            f"{row['nll']:>8.3f}{'  chosen' if value == chosen else ''}"
         )
     return "\n".join(lines)
-
-
-def _write(found: Sweep, base: Config, folder: Path, given: Sequence[str]) -> None:
-    """Write `sweep.json`, `sweep.png` and `chosen.cfg`."""
-    from ar_adals_tf import figures
-    from ar_adals_tf.files import atomic_write, write_json
-
-    chosen = found.chosen
-    summary = {
-        "param": found.param,
-        "images": found.images,
-        "chosen": chosen,
-        "measures": found.measures,
-    }
-    write_json(folder / "sweep.json", summary)
-    flags = [
-        f"# {found.param} chosen by the lowest ECE, "
-        f"{100 * found.measures[chosen]['ece']:.2f} %, on the {found.images} images "
-        "after the last epoch.",
-        f"--dataset={base.dataset}",
-        f"--method={base.method}",
-        *given,
-        f"--{found.param}={chosen}",
-    ]
-    with atomic_write(folder / "chosen.cfg") as aside:
-        aside.write_text("\n".join(flags) + "\n")
-    figure = figures.draw_over_setting(
-        [float(value) for value in found.measures],
-        {"ECE": [row["ece"] for row in found.measures.values()]},
-        xlabel=AXES[found.param],
-        chosen=float(chosen),
-        title=f"{base.title} on {base.dataset}, {found.images} images",
-    )
-    figures.save(figure, folder / "sweep.png")
 
 
 def _way_to_figure_4(folder: Path, runs: Sequence[str]) -> str:
