@@ -2,13 +2,13 @@
 
 Every network takes images in [0, 1], of shape `(batch, height, width, channels)`, and
 returns float32 logits of shape `(batch, num_classes)`. Whatever a recipe does to its
-pixels is a layer inside the model, so that distances in the input space are distances
-between images and a `.keras` file needs no preprocessing beside it. Models are built
-from Keras's own layers alone: `keras.models.load_model` needs no custom objects.
+pixels is a layer inside the model. So distances in the input space are distances
+between images, and a `.keras` file needs no preprocessing beside it. Models are built
+from Keras's own layers alone, so `keras.models.load_model` needs no custom objects.
 
 A recipe is one row of `MODELS`: the function that stacks the layers, and what the
-layers have in common. A new network is one more row, or any function with
-`Network`'s call signature.
+layers have in common. A new network is one more row, or any function that takes the
+arguments of `build` after the name.
 """
 
 import random
@@ -36,17 +36,18 @@ class Network:
     Attributes:
         body: Stacks the layers between the normalised image and the pooled, flat
             features that the head reads.
-        l2: Coefficient of the L2 penalty, `l2 * sum(w ** 2)`, of the `penalised`.
-        penalised: Which variables the penalty counts: "kernel" (of convolutions),
-            "head" (kernel and bias of the last layer), "batch_norm" (gamma, beta).
+        l2: Coefficient of the L2 penalty, `l2 * sum(w ** 2)`.
+        penalised: Which variables the penalty counts: "kernel" (kernels of
+            convolutions), "head" (kernel and bias of the last layer), "batch_norm"
+            (gamma and beta).
         conv_bias: Whether convolutions have a bias.
         momentum: Batch normalisation's momentum.
         epsilon: Batch normalisation's epsilon.
-        head_stddev: Standard deviation of the last layer's normal initial kernel; None
-            is He's.
-        mean: Each channel's mean, subtracted from the pixels inside the model; None
+        head_stddev: Standard deviation of the last layer's normal initial kernel. None
+            stands for He's initial kernel.
+        mean: Each channel's mean, which the model subtracts from the pixels. None
             leaves the pixels as they are.
-        std: Each channel's standard deviation, by which the pixels are divided then.
+        std: Each channel's standard deviation, by which the model then divides.
     """
 
     body: Callable[["_Layers", Tensor], Tensor]
@@ -73,12 +74,12 @@ class Network:
         shape = _checked_shape(input_shape)
         if num_classes < 2:
             raise InputError(
-                "num_classes must be 2 or more, for a classifier has to choose; "
-                f"received {num_classes}; pass the number of labels of the dataset"
+                "num_classes must be 2 or more, because a classifier has to choose; "
+                f"received {num_classes}; pass the dataset's number of classes"
             )
         if l2 is not None and not l2 >= 0:
             raise InputError(
-                f"l2 must be 0 or more; received {l2}; pass None for the recipe's"
+                f"l2 must be 0 or more; received {l2}; pass None for the recipe's value"
             )
         if not 0 <= dropout < 1:
             raise InputError(
@@ -123,8 +124,8 @@ class Network:
 class _Layers:
     """Makes the layers of one model: each named in order, with a seed of its own.
 
-    Explicit names and seeds make two builds equal, names and weights, whatever else
-    the process has built or drawn; Keras's global random state is not touched.
+    Explicit names and seeds make two builds equal in names and weights, whatever else
+    the process has built or drawn. Keras's global random state is not touched.
     """
 
     def __init__(self, recipe: Network, l2: float, seed: int) -> None:
@@ -136,7 +137,7 @@ class _Layers:
     def conv(
         self, x: Tensor, filters: int, size: int = 3, strides: int = 1, **settings: Any
     ) -> Tensor:
-        """Convolve, with He's normal initial kernel; padding "same" unless told."""
+        """Convolve, with He's normal initial kernel and padding "same" by default."""
         settings = {
             "padding": "same",
             "use_bias": self._recipe.conv_bias,
@@ -179,7 +180,7 @@ class _Layers:
         return layers.ZeroPadding2D(width, name=self._name("pad"))(x)
 
     def dense(self, x: Tensor, units: int) -> Tensor:
-        """Connect fully, ReLU after it."""
+        """Connect fully, followed by a ReLU."""
         return layers.Dense(
             units,
             activation="relu",
@@ -221,10 +222,10 @@ class _Layers:
 
 
 def small_cnn(make: _Layers, x: Tensor) -> Tensor:
-    """Three small convolutions, pooled after the first two: greys on a CPU.
+    """Three small convolutions, the first two pooled: for grey images on a CPU.
 
-    Batch normalisation matters to the study: without it confidence falls with an
-    image's contrast, and a corrupted image makes the network less sure, not wrong.
+    Batch normalisation matters here. Without it, confidence falls with an image's
+    contrast, so a corrupted image would make the network less sure instead of wrong.
     """
     for filters in (16, 32):
         x = make.max_pool(make.relu(make.norm(make.conv(x, filters))))
@@ -232,7 +233,7 @@ def small_cnn(make: _Layers, x: Tensor) -> Tensor:
 
 
 def cnn7(make: _Layers, x: Tensor) -> Tensor:
-    """Seven convolutions with batch normalisation, pooled after two, four and all."""
+    """Seven convolutions with batch normalisation, pooled after 2, 4 and 7 of them."""
     for filters, repeats in ((32, 2), (64, 2), (128, 3)):
         for _ in range(repeats):
             x = make.relu(make.norm(make.conv(x, filters)))
@@ -242,10 +243,10 @@ def cnn7(make: _Layers, x: Tensor) -> Tensor:
 
 
 def resnet29_v2(make: _Layers, x: Tensor) -> Tensor:
-    """The v2 network of Keras's `cifar10_resnet.py` at depth 29: bottlenecks.
+    """The v2 network of Keras's `cifar10_resnet.py` at depth 29, with bottlenecks.
 
-    The first block of each stage projects its raw input onto the shortcut; the very
-    first starts from an input that is already normalised and rectified.
+    The first block of each stage projects its raw input onto the shortcut. The input
+    of the very first block is already normalised and rectified.
     """
     x = make.relu(make.norm(make.conv(x, 16)))
     for stage, (narrow, wide) in enumerate(((16, 64), (64, 128), (128, 256))):
@@ -263,7 +264,7 @@ def resnet29_v2(make: _Layers, x: Tensor) -> Tensor:
 def wide_resnet28_10(make: _Layers, x: Tensor) -> Tensor:
     """Wide ResNet-28-10 (Zagoruyko and Komodakis, 2016), pre-activation blocks.
 
-    As in Edward2's CIFAR baseline: the projection reads the block's raw input.
+    As in Edward2's CIFAR baseline, the projection reads the block's raw input.
     """
     x = make.conv(x, 16)
     for stage, filters in enumerate((160, 320, 640)):
@@ -279,7 +280,8 @@ def wide_resnet28_10(make: _Layers, x: Tensor) -> Tensor:
 def resnet101_v1(make: _Layers, x: Tensor) -> Tensor:
     """ResNet-101 v1 with the stride on the 3x3, as in Edward2's ImageNet baseline.
 
-    Not `keras.applications.ResNet101`, which strides on the 1x1 and has biases.
+    `keras.applications.ResNet101` is another network: it strides on the 1x1
+    convolution and has biases.
     """
     x = make.conv(make.pad(x, 3), 64, 7, 2, padding="valid")
     x = make.max_pool(make.relu(make.norm(x)), 3)
@@ -351,11 +353,7 @@ def build(
     name: str,
     input_shape: tuple[int, int, int],
     num_classes: int,
-    *,
-    l2: float | None = None,
-    seed: int = 0,
-    pixel_mean: Any = None,
-    dropout: float = 0.0,
+    **options: Any,
 ) -> keras.Model:
     """Return a freshly initialised network of the paper or of its companion study.
 
@@ -363,14 +361,19 @@ def build(
         name: A key of `MODELS`.
         input_shape: Height, width and channels of an image.
         num_classes: Number of classes Z, two or more.
-        l2: Coefficient of the L2 penalty; None is the recipe's, 0 is none.
-        seed: Determines every initial weight and the dropout, whatever else the
-            process has drawn; global random states are neither read nor changed.
-        pixel_mean: Subtracted from the images inside the model, instead of the recipe's
-            own normalisation: an array in [0, 1] of the images' shape, or one value a
-            channel. ResNet-29's recipe wants the mean of its training images here,
-            which only the caller has.
-        dropout: Share of the features dropped before the last layer, in [0, 1).
+        **options: What `Network` takes by name:
+
+            - `l2`: Coefficient of the L2 penalty, 0 for no penalty. Defaults to the
+              recipe's.
+            - `seed`: Determines every initial weight and the dropout, whatever else
+              the process has drawn; global random states are neither read nor changed.
+              Defaults to 0.
+            - `pixel_mean`: What the model subtracts from the images, instead of the
+              recipe's own normalisation: an array in [0, 1] of the images' shape, or
+              one value for each channel. ResNet-29's recipe wants the mean of its
+              training images here, which only the caller has. Defaults to None.
+            - `dropout`: Share of the features dropped before the last layer, in [0, 1).
+              Defaults to 0.
 
     Returns:
         A functional model from images in [0, 1], of shape
@@ -378,25 +381,19 @@ def build(
         Batch normalisation is synchronised between replicas.
 
     Raises:
-        InputError: On an unknown name or an argument outside its range.
+        InputError: If the name is unknown or an argument is outside its range.
 
     Example:
-        >>> mean = train_images.mean(axis=0)    # (32, 32, 3), in [0, 1]
-        >>> model = build("resnet29_v2", (32, 32, 3), 10, pixel_mean=mean)
-        >>> logits = model(train_images[:8])    # (8, 10)
+        >>> images = np.random.default_rng(0).random((8, 28, 28, 1))
+        >>> model = build("small_cnn", (28, 28, 1), 10, pixel_mean=images.mean(axis=0))
+        >>> model(images).shape
+        TensorShape([8, 10])
     """
     if name not in MODELS:
         raise InputError(
             f"there is no model {name!r}; the choices are {', '.join(sorted(MODELS))}"
         )
-    return MODELS[name](
-        input_shape,
-        num_classes,
-        l2=l2,
-        seed=seed,
-        pixel_mean=pixel_mean,
-        dropout=dropout,
-    )
+    return MODELS[name](input_shape, num_classes, **options)
 
 
 def _checked_shape(input_shape: Any) -> tuple[int, ...]:

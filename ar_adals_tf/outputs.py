@@ -1,7 +1,7 @@
 """What a classifier's output means: logits or probabilities, and how to get either.
 
-Attacks need logits (a softmax saturates in float32 and kills the gradient), the
-calibration measures need probabilities. Users bring both kinds of model, so the
+Attacks need logits, because a softmax saturates in float32 and its gradient vanishes.
+Calibration measures need probabilities. Users bring both kinds of model, so the
 question is answered here, once.
 """
 
@@ -23,17 +23,23 @@ _NEEDS = (
 def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
     """Tell whether a model returns probabilities (True) or logits (False).
 
-    Asked in this order: `from_logits`, the activation of the model's last
-    operation, the `from_logits` of the loss that it is compiled with.
+    The first of these that knows answers: `from_logits`; the activation of the model's
+    last operation; the `from_logits` of the loss that the model is compiled with.
 
     Args:
         model: A built Keras classifier with one output of shape `(batch, Z)`.
-        from_logits: What the caller knows: True if the model returns logits.
+        from_logits: True if the model returns logits, False if it returns
+            probabilities. Defaults to None: find out.
 
     Raises:
-        InputError: On several outputs or a dictionary, on a sigmoid or other
-            activation that is no softmax, on an output that is not `(batch, Z)` with
-            Z >= 2.
+        InputError: If the model has several outputs or returns a dictionary, if it
+            ends in an activation other than a softmax, such as a sigmoid, if the
+            output is not `(batch, Z)` with Z >= 2, or if nothing tells which it is.
+
+    Example:
+        >>> head = keras.layers.Dense(3, activation="softmax")
+        >>> is_softmax(keras.Sequential([keras.Input((2,)), head]))
+        True
     """
     _check_output(model)
     if from_logits is not None:
@@ -69,17 +75,20 @@ def logits_fn(
 ) -> Callable[[Any], tf.Tensor]:
     """Return a function from inputs to float32 logits of shape `(batch, Z)`.
 
-    The model runs in inference mode. Of a softmax head the logits before the
-    softmax are taken, exactly; where the head cannot be opened (a subclassed
-    model), the logarithm of the probabilities, which is equal up to a constant
-    per example until the softmax underflows.
+    The model runs in inference mode. If it ends in a softmax, the logits are exactly
+    what the softmax gets. If the head cannot be opened, as in a subclassed model, they
+    are the logarithm of the probabilities, which differs only by a constant for each
+    example until the softmax underflows.
 
     Args:
         model: A built Keras classifier.
         from_logits: See `is_softmax`.
 
     Example:
-        >>> logits = logits_fn(model)(images)   # (batch, Z), float32
+        >>> head = keras.layers.Dense(2, "softmax", kernel_initializer="ones")
+        >>> model = keras.Sequential([keras.Input((2,)), head])
+        >>> logits_fn(model)(tf.constant([[1.0, 4.0]])).numpy()
+        array([[5., 5.]], dtype=float32)
     """
     if not is_softmax(model, from_logits):
         return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
@@ -99,15 +108,17 @@ def ensemble_logits_fn(
 ) -> Callable[[Any], tf.Tensor]:
     """Return a function from inputs to float32 logits of one model or of several.
 
-    Several are averaged: the logits are the logarithm of the mean of their
-    probabilities. Of one they are `logits_fn`'s.
+    The logits of several models are the logarithm of the mean of their probabilities.
+    A single model's logits are those of `logits_fn`.
 
     Args:
-        models: Built Keras classifiers of one shape.
+        models: Built Keras classifiers, at least one, with equal shapes.
         from_logits: See `is_softmax`.
 
     Example:
-        >>> logits = ensemble_logits_fn([model_1, model_2])(images)   # (batch, Z)
+        ```python
+        logits = ensemble_logits_fn([one, other])(images)  # (batch, Z)
+        ```
     """
     members = [logits_fn(model, from_logits) for model in models]
     if len(members) == 1:
@@ -120,7 +131,15 @@ def average_logits(logits: Sequence[Any]) -> tf.Tensor:
     """Return the logarithm of the mean of the members' probabilities.
 
     Args:
-        logits: One `(batch, Z)` a member.
+        logits: The logits of each member, `(batch, Z)`.
+
+    Returns:
+        Logits of the ensemble, `(batch, Z)`.
+
+    Example:
+        >>> logits = average_logits([[[0.0, 1.0]], [[1.0, 0.0]]])
+        >>> tf.nn.softmax(logits).numpy()
+        array([[0.5, 0.5]], dtype=float32)
     """
     logs = tf.nn.log_softmax(tf.stack(logits))
     return tf.reduce_logsumexp(logs, axis=0) - math.log(len(logits))
@@ -129,7 +148,14 @@ def average_logits(logits: Sequence[Any]) -> tf.Tensor:
 def probabilities_fn(
     model: keras.Model, from_logits: bool | None = None
 ) -> Callable[[Any], tf.Tensor]:
-    """Return a function from inputs to float32 probabilities, in inference mode."""
+    """Return a function from inputs to float32 probabilities of shape `(batch, Z)`.
+
+    The model runs in inference mode.
+
+    Args:
+        model: A built Keras classifier.
+        from_logits: See `is_softmax`.
+    """
     if is_softmax(model, from_logits):
         return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
     return lambda inputs: tf.nn.softmax(
@@ -138,19 +164,24 @@ def probabilities_fn(
 
 
 def num_classes(model: keras.Model) -> int:
-    """Return Z, the number of classes that a built classifier tells apart."""
+    """Return Z, the number of classes that a built classifier tells apart.
+
+    Raises:
+        InputError: As in `is_softmax`, if the output is not `(batch, Z)`.
+    """
     _check_output(model)
     return int(_output_shape(model)[-1])
 
 
 def _check_output(model: keras.Model) -> None:
+    """Refuse a model that has not one output of shape `(batch, Z)`."""
     shape = _output_shape(model)
     if shape is None:
         raise InputError(
             f"model {model.name!r} is not built, so its output is unknown; call it on "
             "one batch or give it an Input first"
         )
-    # A functional model's shape does not say that the one output lies in a dictionary.
+    # A functional model's output_shape hides that its one output is in a dictionary.
     output = shape if isinstance(shape, dict) else getattr(model, "output", None)
     if isinstance(output, dict) and len(output) == 1:
         key = next(iter(output))
@@ -203,7 +234,7 @@ def _is_nested(operation: Any) -> bool:
 def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     """Return the function up to the softmax, or None if the head cannot be opened."""
     try:
-        # The node, not `operation.input`: of a nested model that is its own Input.
+        # From the node: the `input` of a nested model is that model's own Input.
         operation, node, _ = model.outputs[0]._keras_history
         inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
         body = keras.Model(inputs, operation._inbound_nodes[node].input_tensors[0])

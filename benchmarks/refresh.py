@@ -32,6 +32,7 @@ from ar_adals_tf import (
 )
 from ar_adals_tf.agreement import agreement
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.training.building import build_model
 
@@ -66,7 +67,7 @@ def main(_: list[str]) -> None:
     )
     config = Config.make(FLAGS.dataset, "vanilla")
     train = splits["train"]
-    model = build_model(config, train)
+    model = build_model(Plan.make(config, splits), config.seed)
     if FLAGS.model_file:
         trained = keras.models.load_model(FLAGS.model_file, compile=False)
         model.set_weights(trained.get_weights())

@@ -1,8 +1,12 @@
 """What several test files share: made-up runs, plain oracles, flags forgotten."""
 
 import csv
+import dataclasses
 import html.parser
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -12,6 +16,7 @@ from ar_adals_tf.evaluation.measures import measure
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import aggregate
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.robustness import RobustnessIndex
 
 FLAGS = flags.FLAGS
@@ -25,6 +30,37 @@ def softmax(logits):
     """Softmax in float64, written plainly."""
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
     return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+#: Source text that divides the processor into two devices, CPU:0 and CPU:1.
+TWO_CPUS = """
+import tensorflow as tf
+
+halves = [tf.config.LogicalDeviceConfiguration()] * 2
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, halves)
+"""
+
+
+def run_on_two_cpus(code):
+    """Run source text after `TWO_CPUS`, and return what it printed.
+
+    It needs a process of its own: devices are divided before TensorFlow does anything.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", TWO_CPUS + code],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def plan_in(folder, config, splits):
+    """Return the plan of a run in a folder."""
+    return Plan.make(dataclasses.replace(config, output_dir=str(folder)), splits)
 
 
 def history(run):

@@ -1,10 +1,6 @@
 """Algorithm 1, written plainly in NumPy, against real training runs."""
 
-import os
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,7 +13,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from tests.helpers import softmax
+from tests.helpers import run_on_two_cpus, softmax
 
 Z, NUM_TRAIN, NUM_VALIDATION = 10, 600, 240
 
@@ -603,17 +599,9 @@ def test_initial_epoch_goes_on_from_the_p_of_that_epoch(train, validation, tmp_p
 # Several devices
 
 _MIRRORED = """
-import sys
-
-sys.path.insert(0, sys.argv[1])
-import numpy as np
-import tensorflow as tf
-
 tf.config.threading.set_intra_op_parallelism_threads(1)
-cpus = tf.config.list_physical_devices("CPU")
-halves = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpus[0], halves)
 import keras
+import numpy as np
 from tests import test_callbacks as t
 from ar_adals_tf import datasets
 
@@ -665,16 +653,7 @@ print("equal")
 
 
 def test_two_replicas_agree_with_one():
-    """In a process of its own: logical devices are set before anything runs."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    result = subprocess.run(
-        [sys.executable, "-c", _MIRRORED, str(Path(__file__).parents[1])],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "equal" in result.stdout
+    assert "equal" in run_on_two_cpus(_MIRRORED)
 
 
 # Refusals

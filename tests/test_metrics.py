@@ -1,9 +1,5 @@
 """The streaming metric against the NumPy measure on the same data."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ import tensorflow as tf
 from ar_adals_tf import calibration
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.metrics import ExpectedCalibrationError
+from tests.helpers import run_on_two_cpus
 
 
 def predictions(n=700, classes=10, seed=0):
@@ -194,11 +191,7 @@ def test_bad_number_of_bins_is_refused():
 
 
 TWO_REPLICAS = """
-import keras, numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-)
+import keras, numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.metrics import ExpectedCalibrationError
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -223,13 +216,5 @@ print(history["val_ece"][0], calibration.expected_calibration_error(
 
 
 def test_two_replicas_give_the_measure_of_the_whole():
-    # In a process of its own: logical devices are set before TensorFlow starts.
-    result = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    streamed_ece, expected = map(float, result.stdout.split())
+    streamed_ece, expected = map(float, run_on_two_cpus(TWO_REPLICAS).split())
     assert streamed_ece == pytest.approx(expected, abs=1e-6)

@@ -8,27 +8,32 @@ import tensorflow as tf
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """Return how many processes work together; 1 unless there are several workers."""
+    """Return how many processes work together, at least 1."""
     return strategy.num_replicas_in_sync // _num_local(strategy)
 
 
 def everyones(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
     """Gather the rows of all workers, in the order of the workers.
 
-    Every worker must call this at the same point; each may bring another number of
-    rows, none too.
+    Every worker must call this at the same point. Each may bring another number of
+    rows, also none.
 
     Args:
-        strategy: Of several workers; of a single one the rows are returned as they
-            are.
-        rows: `(n, ...)`, numeric.
+        strategy: The model's strategy. If it has a single worker, the rows are returned
+            as they are.
+        rows: `(n, ...)`, numbers or booleans.
 
     Returns:
         `(sum of all n, ...)`, the same on every worker.
+
+    Example:
+        >>> import numpy as np, tensorflow as tf
+        >>> everyones(tf.distribute.get_strategy(), np.array([1, 2]))
+        array([1, 2])
     """
     if num_workers(strategy) == 1:
         return rows
-    # Collectives know no booleans.
+    # TensorFlow's collectives do not take booleans.
     sent = rows.astype(np.int32) if rows.dtype == bool else rows
     gathered = strategy.gather(_scattered(strategy, sent), axis=0)
     return np.asarray(gathered).astype(rows.dtype)
@@ -37,22 +42,32 @@ def everyones(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
 class Replicas:
     """The replicas of this process, as one device that works on rows.
 
-    A function of tensors runs on each of them, on equal parts of the rows; what it
+    A function of tensors runs on each replica, on equal parts of the rows. What it
     returns stays there until `collect` brings it together.
 
     Args:
-        strategy: The model's.
+        strategy: The model's strategy.
+
+    Attributes:
+        strategy: The same.
+        count: The number of this process's replicas.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
         self.count = _num_local(strategy)
-        self._plain = _is_default(strategy)
+        self._plain = is_default(strategy)
 
     def compiled(self, function: Callable, jit_compile: bool | None = None) -> Callable:
         """Return a function compiled to run on every replica.
 
-        Its arguments come from `scatter` or from another such function.
+        Args:
+            function: A function of tensors.
+            jit_compile: As in `tf.function`. Defaults to None.
+
+        Returns:
+            A function whose arguments come from `scatter` or from another such
+            function.
         """
         inner = tf.function(
             function, autograph=False, jit_compile=jit_compile, reduce_retracing=True
@@ -66,7 +81,7 @@ class Replicas:
     def in_python(self, function: Callable) -> Callable:
         """Return a function that runs for each replica in turn, uncompiled.
 
-        It runs outside of the strategy, which would otherwise mirror the variables
+        It runs outside the strategy. Inside, the strategy would mirror the variables
         that an attack makes for itself, and sum its gradients over the replicas.
         """
         if self._plain:
@@ -98,10 +113,23 @@ class Replicas:
         return np.concatenate([np.asarray(part) for part in parts])
 
     def share(self, count: int) -> slice:
-        """Return which of `count` images are this worker's: a run of neighbours."""
-        workers = num_workers(self.strategy)
-        rank = _rank(self.strategy) if workers > 1 else 0
-        return slice(count * rank // workers, count * (rank + 1) // workers)
+        """Return which of `count` rows are this worker's; see `share_of`."""
+        return share_of(count, rank(self.strategy), num_workers(self.strategy))
+
+
+def share_of(count: int, rank: int, workers: int) -> slice:
+    """Return which of `count` rows one of several workers takes: neighbours.
+
+    Args:
+        count: The number of rows.
+        rank: The worker's number, from 0.
+        workers: The number of workers.
+
+    Example:
+        >>> [share_of(7, rank, 2) for rank in (0, 1)]
+        [slice(0, 3, None), slice(3, 7, None)]
+    """
+    return slice(count * rank // workers, count * (rank + 1) // workers)
 
 
 def map_rows(
@@ -110,14 +138,17 @@ def map_rows(
     """Return a function of rows that all replicas of all workers compute together.
 
     Args:
-        strategy: The model's.
-        function: From one or more arrays of n rows to one, row by row, for any n.
+        strategy: The model's strategy.
+        function: From one or more arrays of n rows to one array of n rows, row by row.
 
     Example:
-        >>> probabilities = map_rows(model.distribute_strategy, model)(images)
+        >>> import numpy as np, tensorflow as tf
+        >>> double = map_rows(tf.distribute.get_strategy(), lambda x: 2 * x)
+        >>> double(np.array([1.0, 2.0]))
+        array([2., 4.])
     """
-    of_share = map_share(strategy, function)
-    return lambda *arrays: everyones(strategy, of_share(*arrays))
+    own_share = map_share(strategy, function)
+    return lambda *arrays: everyones(strategy, own_share(*arrays))
 
 
 def map_share(
@@ -125,14 +156,19 @@ def map_share(
     function: Callable[..., tf.Tensor],
     jit_compile: bool | None = None,
 ) -> Callable[..., np.ndarray]:
-    """Return the same of this worker's share of the rows, see `Replicas.share`.
+    """Return a function like that of `map_rows`, for this worker's share of the rows.
 
-    Each replica gets equally many rows, padded with zeros where need be, and never
-    none: TensorFlow's kernels do not all take an empty batch.
+    All replicas get the same number of rows, at least one: zeros fill up what is
+    missing, since not all of TensorFlow's kernels take an empty batch.
+
+    Args:
+        strategy: The model's strategy.
+        function: As in `map_rows`.
+        jit_compile: As in `tf.function`. Defaults to None.
     """
     replicas = Replicas(strategy)
     on_all = replicas.compiled(function, jit_compile)
-    if _is_default(strategy):
+    if is_default(strategy):
         return lambda *arrays: np.asarray(on_all(*arrays))
 
     def mapped(*arrays: np.ndarray) -> np.ndarray:
@@ -150,28 +186,34 @@ def map_share(
     return mapped
 
 
-def _is_default(strategy: tf.distribute.Strategy) -> bool:
+def is_default(strategy: tf.distribute.Strategy) -> bool:
+    """Tell whether this is TensorFlow's strategy where none was chosen."""
+    # TensorFlow has no public name for its class, and a model keeps its strategy, so
+    # tf.distribute.has_strategy(), which asks for the one in force, cannot tell.
     return type(strategy).__name__ == "_DefaultDistributionStrategy"
 
 
-def _num_local(strategy: tf.distribute.Strategy) -> int:
-    if _is_default(strategy):
-        return 1
-    return len(strategy.extended.worker_devices)
-
-
-def _rank(strategy: tf.distribute.Strategy) -> int:
+def rank(strategy: tf.distribute.Strategy) -> int:
+    """Return which of the workers this process is, from 0."""
+    if num_workers(strategy) == 1:
+        return 0
     return int(strategy.cluster_resolver.task_id)
 
 
+def _num_local(strategy: tf.distribute.Strategy) -> int:
+    """Return how many replicas this process has."""
+    return 1 if is_default(strategy) else len(strategy.extended.worker_devices)
+
+
 def _scattered(strategy: tf.distribute.Strategy, rows: np.ndarray) -> Any:
+    """Put equal parts of the rows on the replicas of this process."""
     parts = np.array_split(rows, _num_local(strategy))
     return _per_replica(strategy, parts)
 
 
 def _per_replica(strategy: tf.distribute.Strategy, parts: Any) -> Any:
-    """Return one value of the parts, each on the replica of its position."""
-    left = iter(parts)  # asked for the replicas of this process, in order
+    """Join parts into one value, each part on the replica of its position."""
+    left = iter(parts)  # TensorFlow asks for this process's replicas in order
     return strategy.experimental_distribute_values_from_function(
         lambda _: tf.convert_to_tensor(next(left))
     )

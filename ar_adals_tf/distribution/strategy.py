@@ -1,7 +1,7 @@
-"""Several devices and machines: which strategy, who writes, and rows spread over all.
+"""Several devices and machines: which strategy, and what runs on which device.
 
 Training follows `tf.distribute`: every replica takes its part of each global batch.
-Attacks and predictions know no neighbours, so their images are dealt out: each worker
+Attacks and predictions treat each image alone, so the images are split: each worker
 takes its share, each of its replicas a part of that, and all workers get all results.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import files
-from ar_adals_tf.distribution.replicas import _is_default, _rank, everyones, num_workers
+from ar_adals_tf.distribution.replicas import everyones, is_default, num_workers, rank
 from ar_adals_tf.errors import InputError
 
 _LOST = (
@@ -36,28 +36,29 @@ def choose(
     """Make the strategy of this process, before TensorFlow touches a device.
 
     Models that this package builds or loads are then spread by it. Several workers
-    share their folders (a network disk, say); only the first of them writes.
+    must share their folders, for example on a network disk; only the first one writes.
 
     Args:
-        name: `none`; `mirrored`: all GPUs of this machine; `multi_worker`: the
-            machines that the environment variable TF_CONFIG lists; `tpu`: a TPU.
-        cpu_replicas: Of `mirrored` without a GPU: into how many devices to divide the
-            processor, to try it out.
-        tpu: Name or address of the TPU; empty where this machine has it.
+        name: `none`; `mirrored`, for all GPUs of this machine; `multi_worker`, for the
+            machines that the environment variable TF_CONFIG lists; or `tpu`.
+        cpu_replicas: Into how many devices to divide the processor, to try `mirrored`
+            on a machine without a GPU. Defaults to None.
+        tpu: Name or address of the TPU. Defaults to the TPU of this machine.
 
     Raises:
-        InputError: On another name, on a strategy that finds no devices, or a TF_CONFIG
-            that is missing or wrong.
+        InputError: If the name is another one, if the strategy finds no devices, or if
+            TF_CONFIG is missing or wrong.
 
     Example:
-        >>> choose("mirrored", cpu_replicas=2).num_replicas_in_sync
-        2
+        ```python
+        choose("mirrored", cpu_replicas=2).num_replicas_in_sync  # 2
+        ```
     """
     global _chosen
     if cpu_replicas is not None and name != "mirrored":
         raise InputError(
-            f"--cpu_replicas is for --strategy=mirrored; received {name!r}; leave it "
-            "out"
+            f"--cpu_replicas is for --strategy=mirrored; received {name!r}; leave "
+            "--cpu_replicas out"
         )
     makers: dict[str, Callable[[], tf.distribute.Strategy]] = {
         "none": tf.distribute.get_strategy,
@@ -67,23 +68,24 @@ def choose(
     }
     if name not in makers:
         raise InputError(
-            f"--strategy must be one of {', '.join(makers)}; received {name!r}"
+            f"--strategy must be one of {', '.join(makers)}; received {name!r}; "
+            "choose one of them"
         )
     strategy = _chosen = makers[name]()
     if num_workers(strategy) > 1:
-        files.share_disk(_rank(strategy) == 0, lambda: _meet(strategy))
+        files.share_disk(rank(strategy) == 0, lambda: _meet(strategy))
     return strategy
 
 
 def current() -> tf.distribute.Strategy:
-    """Return what `choose` made; without it, TensorFlow's strategy in force."""
+    """Return what `choose` made. Defaults to TensorFlow's strategy in force."""
     return _chosen or tf.distribute.get_strategy()
 
 
 @contextlib.contextmanager
 def scope() -> Iterator[None]:
-    """Build and load models in here, so that every replica has their variables."""
-    if tf.distribute.has_strategy() or not _chosen or _is_default(_chosen):
+    """Build and load models in this context, so that every replica has them."""
+    if tf.distribute.has_strategy() or not _chosen or is_default(_chosen):
         yield
     else:
         with _chosen.scope():
@@ -94,54 +96,67 @@ def describe_strategy() -> dict[str, Any]:
     """Return what a run's records say of the strategy in force.
 
     Example:
-        >>> describe()
-        {'name': 'MirroredStrategy', 'replicas': 2, 'workers': 1}
+        >>> describe_strategy()
+        {'name': 'none', 'replicas': 1, 'workers': 1}
     """
     strategy = current()
     return {
-        "name": "none" if _is_default(strategy) else type(strategy).__name__,
+        "name": "none" if is_default(strategy) else type(strategy).__name__,
         "replicas": strategy.num_replicas_in_sync,
         "workers": num_workers(strategy),
     }
 
 
-def member_devices(count: int) -> list[str | None]:
+def member_devices(count: int) -> list[str]:
     """Return on which device each member of an ensemble trains.
 
-    Under a mirrored strategy with no more replicas than members, each member has a
-    device to itself, in turn: nothing waits for the other devices after every batch.
-    Otherwise None, which leaves it to the strategy.
+    Under a mirrored strategy with at least as many members as replicas, the members
+    take the devices in turn, and each member lives on one device alone. Then no device
+    waits for the others after every batch.
 
     Args:
-        count: The number of members.
+        count: The number of members; 0 for a single model.
+
+    Returns:
+        A device for each member. Empty if members have no devices of their own,
+        because the strategy splits each batch across all of its devices.
 
     Example:
-        >>> member_devices(5)       # two GPUs
-        ['/...GPU:0', '/...GPU:1', '/...GPU:0', '/...GPU:1', '/...GPU:0']
+        ```python
+        member_devices(3)  # on two GPUs: ["/...GPU:0", "/...GPU:1", "/...GPU:0"]
+        ```
     """
     strategy = current()
     replicas = strategy.num_replicas_in_sync
     spread = isinstance(strategy, tf.distribute.MirroredStrategy)
     if not spread or replicas > count:
-        return [None] * count
+        return []
     devices = strategy.extended.worker_devices
     return [devices[number % replicas] for number in range(count)]
 
 
 def by_device(
-    functions: Sequence[Callable[[], Any]], devices: Sequence[str | None]
+    functions: Sequence[Callable[[], Any]], devices: Sequence[str]
 ) -> list[Any]:
-    """Call functions, those of one device in turn, different devices at once.
+    """Call functions: one after another on each device, all devices at once.
 
     Args:
-        functions: Without arguments.
-        devices: Of each, from `member_devices`.
+        functions: Functions without arguments.
+        devices: The device of each function, from `member_devices`. If it is empty,
+            the functions are called one after another.
 
     Returns:
-        What each returned.
-    """
+        What each function returned.
 
-    def call_those_of(device: str | None) -> dict[int, Any]:
+    Example:
+        >>> by_device([lambda: 1, lambda: 2], [])
+        [1, 2]
+    """
+    if len(set(devices)) < 2:  # no threads, which would not hear of an interruption
+        with tf.device(devices[0] if devices else None):
+            return [function() for function in functions]
+
+    def call_those_on(device: str) -> dict[int, Any]:
         with tf.device(device):
             return {
                 i: function()
@@ -150,37 +165,48 @@ def by_device(
             }
 
     different = list(dict.fromkeys(devices))
-    if len(different) == 1:
-        return list(call_those_of(different[0]).values())
     with ThreadPoolExecutor(len(different)) as pool:
-        parts = list(pool.map(call_those_of, different))
+        parts = list(pool.map(call_those_on, different))
     results = {i: result for part in parts for i, result in part.items()}
     return [results[i] for i in range(len(functions))]
 
 
-def check_batch_size(batch_size: int, num_examples: int) -> None:
+def check_batch_size(batch_size: int, num_examples: int, replicas: int) -> None:
     """Make sure that every replica gets examples of every batch in training.
 
-    TensorFlow gives each replica a part of `ceil(batch / replicas)` examples while
-    there are any.
+    TensorFlow gives one replica after another `ceil(batch / replicas)` examples, until
+    there are no more.
+
+    Args:
+        batch_size: The global batch.
+        num_examples: The training examples.
+        replicas: The number of replicas.
 
     Raises:
         InputError: If the usual batch, or the last one of an epoch, is too small.
+
+    Example:
+        >>> check_batch_size(batch_size=50, num_examples=150, replicas=2)
     """
-    replicas = current().num_replicas_in_sync
     for size in (min(batch_size, num_examples), num_examples % batch_size):
         if size and -(-size // replicas) * (replicas - 1) >= size:
             raise InputError(
                 f"{num_examples} examples in batches of {batch_size} make a batch of "
-                f"{size}, of which one of {replicas} replicas would get none; give "
+                f"{size}, so one of the {replicas} replicas would get none; give "
                 "another --batch_size"
             )
 
 
 def unsynchronised(model: keras.Model) -> list[str]:
-    """Return the batch normalisations that look at one replica's images alone.
+    """Return the names of the batch normalisations that are not synchronised.
 
-    With several replicas they make training depend on how many there are.
+    They see the images of one replica alone, so that training depends on the number of
+    replicas.
+
+    Example:
+        >>> norm = keras.layers.BatchNormalization(name="norm")
+        >>> unsynchronised(keras.Sequential([keras.Input((2,)), norm]))
+        ['norm']
     """
     return [
         layer.name
@@ -213,14 +239,14 @@ def _mirrored(cpu_replicas: int | None) -> tf.distribute.Strategy:
     if gpus and cpu_replicas is not None:
         raise InputError(
             f"--cpu_replicas is for machines without a GPU; this one has {len(gpus)}; "
-            "leave it out"
+            "leave --cpu_replicas out"
         )
     if gpus:
         return tf.distribute.MirroredStrategy()
     if cpu_replicas is None:
         raise InputError(
-            "--strategy=mirrored finds no GPU here; leave it out, or try it on the "
-            "processor with --cpu_replicas=2"
+            "--strategy=mirrored finds no GPU here; leave --strategy out, or try it on "
+            "the processor with --cpu_replicas=2"
         )
     processor = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -258,11 +284,12 @@ def _tpu(address: str) -> tf.distribute.Strategy:
     except (ValueError, tf.errors.OpError) as error:
         raise InputError(
             f"--strategy=tpu finds no TPU {address!r} "
-            f"({str(error).splitlines()[0][:120]}); give its name with --tpu, or local "
-            "on the machine that has it"
+            f"({str(error).splitlines()[0][:120]}); give its name with --tpu, or "
+            "--tpu=local on the machine that has it"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
 def _meet(strategy: tf.distribute.Strategy) -> None:
+    """Return when all workers have called this."""
     everyones(strategy, np.zeros(1, np.int32))

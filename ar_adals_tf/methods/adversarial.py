@@ -1,14 +1,15 @@
 """Adversarial training: images perturbed inside the compiled training step.
 
-`fgsm` and `pgd` are pure functions of a batch. The models below are ordinary functional
-ones whose training step uses them; to be saved they are rebuilt as a plain
-`keras.Model`, so nobody who loads one needs this module.
+`sign_step` and `projected_sign_steps` are pure functions of a batch. The models below
+are ordinary functional ones whose training step uses these functions. A run saves them
+as a plain `keras.Model`, so nobody who loads one needs this module. (The attacks that
+measure a trained model are in `ar_adals_tf.attacks.bounded`.)
 
-Perturbations are bounded by epsilon in every pixel, stay in [0, 1], and are found on
-the model in inference mode: its batch statistics and dropout are neither used nor
-moved, so an image's perturbation depends on no other image of the batch. Pang et al.
-(Bag of Tricks for Adversarial Training, 2021) compare both modes: this one is the more
-accurate on clean images and about as robust.
+Perturbations change a pixel by at most epsilon and stay in [0, 1]. They are found on
+the model in inference mode, which neither uses nor moves its batch statistics and its
+dropout, so the perturbation of an image depends on no other image of the batch. Pang
+et al. (Bag of Tricks for Adversarial Training, 2021) compare both modes: inference mode
+is more accurate on clean images and about as robust.
 """
 
 from collections.abc import Callable
@@ -23,28 +24,35 @@ from ar_adals_tf.outputs import logits_fn
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 
 
-def fgsm_images(
+def sign_step(
     logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
-    """Perturb images by one step of the fast gradient sign method.
+    """Perturb images by one step of the gradient's sign (FGSM).
 
     Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015:
     `x + epsilon * sign(d CE(targets, f(x)) / dx)`, cut to [0, 1].
 
     Args:
-        logits_of: From images to logits `(N, Z)`; `outputs.logits_fn(model)`.
+        logits_of: A function from images to logits `(N, Z)`, such as
+            `outputs.logits_fn(model)`.
         images: `(N, H, W, C)` float32 in [0, 1].
         targets: `(N, Z)`, the distribution to move away from: one-hot true labels.
         epsilon: Largest change of a pixel.
 
+    Returns:
+        Perturbed images, `(N, H, W, C)` float32 in [0, 1].
+
     Example:
-        >>> attacked = fgsm(logits_fn(model), images, tf.one_hot(labels, 10), 8 / 255)
+        >>> weights = tf.constant([[1.0, -1.0], [-1.0, 1.0]])
+        >>> image, label = tf.constant([[0.5, 0.0]]), tf.constant([[1.0, 0.0]])
+        >>> sign_step(lambda x: x @ weights, image, label, 0.25).numpy().tolist()
+        [[0.25, 0.25]]
     """
     step = epsilon * _ascent(logits_of, images, targets)
     return tf.clip_by_value(images + step, 0.0, 1.0)
 
 
-def pgd_images(
+def projected_sign_steps(
     logits_of: LogitsFn,
     images: tf.Tensor,
     targets: tf.Tensor,
@@ -53,31 +61,38 @@ def pgd_images(
     step_size: float,
     start: tf.Tensor,
 ) -> tf.Tensor:
-    """Perturb images by projected gradient descent in the L-infinity ball.
+    """Perturb images by many steps of the gradient's sign in the L-infinity ball (PGD).
 
     Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018:
-    `steps` times a step of the gradient's sign, cut to within epsilon of the image and
-    to [0, 1]. Of `CE(targets, f(x))` and `KL(targets || f(x))` the gradients are equal,
-    so that this is the inner maximisation of TRADES too.
+    each step is cut to within epsilon of the image and to [0, 1]. `CE(targets, f(x))`
+    and `KL(targets || f(x))` have the same gradient by x, so this is the inner
+    maximisation of TRADES too.
 
     Args:
-        logits_of: As of `fgsm`.
-        images: As of `fgsm`.
-        targets: As of `fgsm`; any distributions.
-        epsilon: As of `fgsm`.
+        logits_of: As in `sign_step`.
+        images: As in `sign_step`.
+        targets: `(N, Z)`, the distribution to move away from; any distribution.
+        epsilon: As in `sign_step`.
         steps: Number of steps.
         step_size: Change of a pixel in a step.
-        start: Images to start from; cut to the ball first.
+        start: Images to start from. They are cut to the ball first.
+
+    Returns:
+        Perturbed images, `(N, H, W, C)` float32 in [0, 1].
 
     Example:
-        >>> noise = tf.random.stateless_uniform(images.shape, (0, 1), -0.03, 0.03)
-        >>> pgd(logits_of, images, targets, 0.03, 7, 0.0075, images + noise)
+        >>> weights = tf.constant([[1.0, -1.0], [-1.0, 1.0]])
+        >>> x, y = tf.constant([[0.5, 0.0]]), tf.constant([[1.0, 0.0]])
+        >>> projected_sign_steps(
+        ...     lambda x: x @ weights, x, y, 0.25, steps=3, step_size=0.125, start=x
+        ... ).numpy().tolist()
+        [[0.25, 0.25]]
     """
     low = tf.maximum(images - epsilon, 0.0)
     high = tf.minimum(images + epsilon, 1.0)
 
-    def step(done: tf.Tensor, attacked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        moved = attacked + step_size * _ascent(logits_of, attacked, targets)
+    def step(done: tf.Tensor, perturbed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        moved = perturbed + step_size * _ascent(logits_of, perturbed, targets)
         return done + 1, tf.clip_by_value(moved, low, high)
 
     return tf.while_loop(
@@ -90,15 +105,13 @@ def pgd_images(
 
 
 def _ascent(logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Return the sign of the cross-entropy's gradient by the images.
-
-    The gradient by the logits, `softmax - targets`, sums to 0, of which rounding leaves
-    nothing where the model is sure; and it is scaled to 1 in each image, which no sign
-    knows, so that it does not vanish in float16 layers.
-    """
+    """Return the sign of the cross-entropy's gradient by the images."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         logits = logits_of(images)
+    # Where the model is confident, rounding erases `softmax - targets`, so it is
+    # re-centred to sum to 0 and scaled to a maximum of 1 in each image. Neither changes
+    # the sign of the images' gradient, and float16 layers can pass it on.
     by_logits = tf.nn.softmax(logits) - targets
     by_logits -= targets * tf.reduce_sum(by_logits, axis=-1, keepdims=True)
     largest = tf.reduce_max(tf.abs(by_logits), axis=-1, keepdims=True)
@@ -107,18 +120,25 @@ def _ascent(logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor) -> tf.Te
 
 
 def kl_divergence(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Return `KL(softmax(logits) || softmax(other))`, `(N,)`, of logits `(N, Z)`.
+    """Return the Kullback-Leibler divergence `KL(softmax(logits) || softmax(other))`.
+
+    Args:
+        logits: `(N, Z)`.
+        other: `(N, Z)`.
+
+    Returns:
+        `(N,)`, at least 0.
 
     Example:
-        >>> kl_divergence([[0.0, 0.0]], [[0.0, 0.0]])
-        [0.0]
+        >>> kl_divergence([[0.0, 0.0]], [[0.0, 0.0]]).numpy()
+        array([0.], dtype=float32)
     """
     log_p, log_q = tf.nn.log_softmax(logits), tf.nn.log_softmax(other)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 class _AdversarialTraining(keras.Model):
-    """A functional model whose training step has other images."""
+    """A functional model whose training step perturbs the images first."""
 
     def __init__(
         self,
@@ -139,14 +159,14 @@ class _AdversarialTraining(keras.Model):
         return super().train_step((images, labels, weights))
 
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return what a batch is trained on."""
+        """Return the images that a batch is trained on."""
         raise NotImplementedError
 
     def step_seed(self) -> tf.Tensor:
         """Return a seed `(2,)` that no other step and no other replica has.
 
-        A run that goes on after an interruption has the optimizer's count of steps,
-        and so the seeds that an uninterrupted one has.
+        It follows from the optimizer's count of steps, which a checkpoint has, so a
+        resumed run has the seeds of an uninterrupted one.
         """
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
         seed = tf.stack([tf.constant(self.seed, tf.int64), step])
@@ -155,29 +175,43 @@ class _AdversarialTraining(keras.Model):
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
 
-class FGSMTraining(_AdversarialTraining):
-    """A functional model that trains on FGSM's images beside clean ones.
+def _with_share(
+    perturb: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    share: float,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+) -> tf.Tensor:
+    """Perturb the first images of a batch away from their true labels."""
+    size = tf.cast(tf.shape(images)[0], tf.float32)
+    count = tf.maximum(tf.cast(tf.round(share * size), tf.int32), 1)
+    true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
+    return tf.concat([perturb(images[:count], true), images[count:]], axis=0)
 
-    Of each batch (of each replica's part of it) the first `share` of the images, a
-    random one since batches are shuffled, is perturbed away from the true label, the
-    largest entry of the soft label; the soft label itself remains what is learned. The
-    logged loss and accuracy are of this mixture. `epsilon` 0 is plain training, to the
-    last bit.
+
+class FGSMTraining(_AdversarialTraining):
+    """A functional model that trains on FGSM's images and on clean ones.
+
+    The first images of each batch, `share` of them, are perturbed away from the true
+    label, which is the largest entry of the soft label. Batches are shuffled, so these
+    images are random ones. What is learned remains the soft label. The logged loss and
+    accuracy are those of the mixture. An `epsilon` of 0 is plain training, to the last
+    bit. Under a strategy, "batch" means each replica's part of it.
 
     Args:
-        inputs: As of `keras.Model`: images in [0, 1].
-        outputs: As of `keras.Model`: logits.
-        share: Of the batch that is perturbed, above 0 and at most 1; rounded to whole
-            images, at least one.
-        seed: Random starts are a function of it, of the step and of the replica.
-        epsilon: Largest change of a pixel.
-        name: As of `keras.Model`.
+        inputs: The model's inputs: images in [0, 1].
+        outputs: The model's outputs: logits.
+        share: Share of the batch that is perturbed, above 0 and at most 1. It is
+            rounded to whole images, at least one. Defaults to 0.5.
+        **others: `seed`, of which random starts are a function, together with the step
+            and the replica (defaults to 0); `epsilon`, the largest change of a pixel
+            (defaults to 8/255); and `name`, as in `keras.Model`.
 
     Example:
-        >>> model = FGSMTraining(plain.input, plain.output, epsilon=8 / 255)
+        >>> images = keras.Input((4,))
+        >>> model = FGSMTraining(images, keras.layers.Dense(2)(images), epsilon=0.1)
         >>> loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         >>> model.compile("adam", loss)
-        >>> model.fit(images, one_hot_labels)
+        >>> history = model.fit(tf.ones((8, 4)), tf.one_hot([0, 1] * 4, 2), verbose=0)
     """
 
     def __init__(
@@ -188,26 +222,56 @@ class FGSMTraining(_AdversarialTraining):
 
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the batch `(N, H, W, C)` with the share of it perturbed."""
-        size = tf.cast(tf.shape(images)[0], tf.float32)
-        count = tf.maximum(tf.cast(tf.round(self.share * size), tf.int32), 1)
-        true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
-        attacked = self.perturbed(images[:count], true)
-        return tf.concat([attacked, images[count:]], axis=0)
+        return _with_share(self.perturbed, self.share, images, labels)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
-        return fgsm_images(logits_fn(self), images, targets, self.epsilon)
+        return sign_step(logits_fn(self), images, targets, self.epsilon)
 
 
-class PGDTraining(FGSMTraining):
-    """Likewise on PGD's images, from a start drawn uniformly from the ball.
+class _ManySteps(_AdversarialTraining):
+    """Adversarial training whose perturbations are found in many steps."""
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        *,
+        steps: int,
+        relative_step: float = 0.25,
+        **others: Any,
+    ) -> None:
+        super().__init__(inputs, outputs, **others)
+        self.steps, self.step_size = steps, relative_step * self.epsilon
+
+    def moved(
+        self, images: tf.Tensor, targets: tf.Tensor, noise: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the images, moved away from the targets from a start with noise."""
+        return projected_sign_steps(
+            logits_fn(self),
+            images,
+            targets,
+            self.epsilon,
+            self.steps,
+            self.step_size,
+            images + noise,
+        )
+
+
+class PGDTraining(_ManySteps):
+    """A functional model that trains on PGD's images and on clean ones.
+
+    It is like `FGSMTraining`, with PGD's images instead of FGSM's. They start from a
+    point drawn uniformly from the ball.
 
     Args:
-        inputs: As of `FGSMTraining`.
-        outputs: As of `FGSMTraining`.
-        steps: Number of steps; the default is Madry et al.'s.
-        relative_step: A step's length as a share of epsilon.
-        **others: As of `FGSMTraining`.
+        inputs: As in `FGSMTraining`.
+        outputs: As in `FGSMTraining`.
+        share: As in `FGSMTraining`.
+        steps: Number of steps. Defaults to 7, as in Madry et al.
+        **others: `relative_step`, the length of a step as a share of epsilon (defaults
+            to 0.25); `seed`, `epsilon` and `name` as in `FGSMTraining`.
     """
 
     def __init__(
@@ -215,41 +279,44 @@ class PGDTraining(FGSMTraining):
         inputs: Any,
         outputs: Any,
         *,
+        share: float = 0.5,
         steps: int = 7,
-        relative_step: float = 0.25,
         **others: Any,
     ) -> None:
-        super().__init__(inputs, outputs, **others)
-        self.steps, self.step_size = steps, relative_step * self.epsilon
+        super().__init__(inputs, outputs, steps=steps, **others)
+        self.share = share
+
+    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the batch `(N, H, W, C)` with the share of it perturbed."""
+        return _with_share(self.perturbed, self.share, images, labels)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
         noise = tf.random.stateless_uniform(
             tf.shape(images), self.step_seed(), -self.epsilon, self.epsilon
         )
-        how = (self.epsilon, self.steps, self.step_size)
-        return pgd_images(logits_fn(self), images, targets, *how, images + noise)
+        return self.moved(images, targets, noise)
 
 
-class TRADES(_AdversarialTraining):
+class TRADES(_ManySteps):
     """A functional model that learns clean images and stays constant around them.
 
     Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy,
-    2019, Eq. 5: the compiled loss of the clean images plus
-    `beta * KL(p(x) || p(x'))`; beta is 1 / lambda there. `x'` is PGD's image that
-    maximises this divergence, from a start with the authors' normal noise of 0.001; no
-    label takes part in it. Both go through the model as one batch, where the authors
-    have two: batch normalisation trains on what it will see, and replicas that share
-    its statistics meet in one order. The logged loss is the sum, the accuracy that of
-    the clean images.
+    2019, Eq. 5: the compiled loss of the clean images plus `beta * KL(p(x) || p(x'))`;
+    beta is 1 / lambda in the paper. `x'` is PGD's image that maximises this divergence,
+    without any label, from a start with the authors' normal noise of 0.001. Clean and
+    perturbed images go through the model as one batch, where the authors have two, so
+    that batch normalisation trains on what it will see and replicas that share its
+    statistics meet in one order. The logged loss is the sum, the logged accuracy that
+    of the clean images.
 
     Args:
-        inputs: As of `FGSMTraining`.
-        outputs: As of `FGSMTraining`.
-        beta: Weight of the divergence, at least 0.
-        steps: Number of steps; the default is the authors'.
-        relative_step: A step's length as a share of epsilon.
-        **others: Seed, epsilon and name, as of `FGSMTraining`.
+        inputs: As in `FGSMTraining`.
+        outputs: As in `FGSMTraining`.
+        beta: Weight of the divergence, at least 0. Defaults to 6.
+        steps: Number of steps. Defaults to 10, as the authors have it.
+        **others: `relative_step` as in `PGDTraining`; `seed`, `epsilon` and `name` as
+            in `FGSMTraining`.
     """
 
     def __init__(
@@ -259,22 +326,17 @@ class TRADES(_AdversarialTraining):
         *,
         beta: float = 6.0,
         steps: int = 10,
-        relative_step: float = 0.25,
         **others: Any,
     ) -> None:
-        super().__init__(inputs, outputs, **others)
-        self.steps, self.step_size = steps, relative_step * self.epsilon
+        super().__init__(inputs, outputs, steps=steps, **others)
         self.beta, self.divergence = beta, GlobalMean(kl_divergence)
 
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the clean images and then the perturbed ones, `(2 N, H, W, C)`."""
         del labels
-        logits_of = logits_fn(self)
-        noise = tf.random.stateless_normal(tf.shape(images), self.step_seed())
-        how = (self.epsilon, self.steps, self.step_size)
-        targets = tf.nn.softmax(logits_of(images))
-        attacked = pgd_images(logits_of, images, targets, *how, images + 0.001 * noise)
-        return tf.concat([images, attacked], axis=0)
+        noise = 0.001 * tf.random.stateless_normal(tf.shape(images), self.step_seed())
+        targets = tf.nn.softmax(logits_fn(self)(images))
+        return tf.concat([images, self.moved(images, targets, noise)], axis=0)
 
     def compute_loss(
         self,
@@ -287,9 +349,9 @@ class TRADES(_AdversarialTraining):
         """Add the divergence to the clean images' loss, in training."""
         if not training:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        clean, attacked = tf.split(y_pred, 2)
+        clean, perturbed = tf.split(y_pred, 2)
         loss = super().compute_loss(x, y, clean, sample_weight, training)
-        return loss + self.beta * self.divergence(clean, attacked, sample_weight)
+        return loss + self.beta * self.divergence(clean, perturbed, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

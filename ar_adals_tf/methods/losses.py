@@ -1,7 +1,7 @@
 """Training losses and batch transforms that compete with label smoothing.
 
-Each loss takes one-hot labels `(N, Z)` and logits `(N, Z)` and returns `(N,)`, whose
-mean over the batch is trained.
+Each loss takes one-hot labels `(N, Z)` and logits `(N, Z)` and returns a loss for each
+image, `(N,)`. What is trained is the mean over the batch.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,11 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Args:
         labels: `(N, Z)`, each row sums to 1.
-        logits: Of the model.
+        logits: The model's logits, `(N, Z)`.
+
+    Example:
+        >>> cross_entropy([[0.0, 1.0]], [[0.0, 0.0]]).numpy().round(3)  # log 2
+        array([0.693], dtype=float32)
     """
     return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
@@ -28,13 +32,13 @@ def focal(labels: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, 2020.
 
     Args:
-        labels: One-hot.
-        logits: Of the model.
-        gamma: At least 0, which is cross-entropy.
+        labels: One-hot labels, `(N, Z)`.
+        logits: The model's logits, `(N, Z)`.
+        gamma: The exponent, at least 0. An exponent of 0 gives cross-entropy.
 
     Example:
-        >>> focal([[0.0, 1.0]], [[0.0, 0.0]], gamma=2.0)      # 0.25 log 2
-        [0.173]
+        >>> focal([[0.0, 1.0]], [[0.0, 0.0]], gamma=2.0).numpy().round(3)  # 0.25 log 2
+        array([0.173], dtype=float32)
     """
     log_p = tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
     return -((1 - tf.exp(log_p)) ** gamma) * log_p
@@ -46,8 +50,8 @@ def sample_dependent_focal(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     Mukhoti et al., 2020, section 5; gamma itself has no gradient.
 
     Args:
-        labels: One-hot.
-        logits: Of the model.
+        labels: One-hot labels, `(N, Z)`.
+        logits: The model's logits, `(N, Z)`.
     """
     p = tf.reduce_sum(labels * tf.nn.softmax(logits), axis=-1)
     return tf.where(p < 0.2, focal(labels, logits, 5.0), focal(labels, logits, 3.0))
@@ -63,32 +67,39 @@ def margin_smoothing(
     program takes the mean over k where the paper has the sum.
 
     Args:
-        labels: One-hot.
-        logits: Of the model.
+        labels: One-hot labels, `(N, Z)`.
+        logits: The model's logits, `(N, Z)`.
         margin: How far a logit may lie below the largest without cost.
-        weight: Of the penalty.
+        weight: The weight of the penalty.
+
+    Example:
+        >>> margin_smoothing([[1.0, 0.0]], [[9.0, 0.0]], margin=4, weight=0.1).numpy()
+        array([0.5001234], dtype=float32)
     """
     below = tf.reduce_max(logits, axis=-1, keepdims=True) - logits
     penalty = tf.reduce_sum(tf.nn.relu(below - margin), axis=-1)
-    cross_entropy = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
-    return cross_entropy + weight * penalty
+    return cross_entropy(labels, logits) + weight * penalty
 
 
 def mixup(
     images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mix each image and label of a batch with another one's.
+    """Mix each image and its label with another image of the batch and its label.
 
-    Zhang et al., mixup, 2018: `x = w x_i + (1 - w) x_j`, labels likewise, with one w
-    a batch from Beta(alpha, alpha) and j a random order of the batch, as there.
+    Zhang et al., mixup, 2018: `x = w x_i + (1 - w) x_j`, and the same for the labels.
+    As in the authors' program, each batch has one w from Beta(alpha, alpha), and j is
+    a random order of the batch.
 
     Args:
         images: `(N, H, W, C)` float32.
         labels: `(N, Z)` float32.
-        seed: `(2,)` integers; the result is a function of it alone.
-        alpha: Above 0; the smaller, the less is mixed.
+        seed: `(2,)` integers. All randomness is a function of them.
+        alpha: Above 0. A small alpha mixes little.
+
+    Returns:
+        The mixed images and labels, of the same shapes.
     """
-    # float64: a small alpha draws numbers that float32 does not hold.
+    # A small alpha draws numbers that float32 cannot hold.
     gammas = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
     total = tf.reduce_sum(gammas)
     weight = tf.cast(tf.where(total > 0, gammas[0] / total, 1.0), tf.float32)
@@ -101,13 +112,17 @@ def mixup(
 
 
 class GlobalMean(keras.losses.Loss):
-    """The mean of a loss over the global batch, also where it divides unevenly.
+    """The mean of a loss over the global batch, also where replicas get unequal parts.
 
-    Keras takes the mean of the replicas' means, in which the images of a smaller part
-    weigh more: the last batch of an epoch then trains as no single replica would.
+    Keras takes the mean of the replicas' means. There, images in a smaller part weigh
+    more, so the last batch of an epoch would train otherwise than on one replica.
 
     Args:
-        function: From labels and outputs to a loss an example, `(n,)`.
+        function: From labels and outputs to the loss of each example, `(n,)`.
+
+    Example:
+        >>> float(GlobalMean(lambda labels, outputs: outputs)([0, 0], [1.0, 2.0]))
+        1.5
     """
 
     def __init__(self, function: Callable[[Any, Any], tf.Tensor]) -> None:
@@ -115,7 +130,7 @@ class GlobalMean(keras.losses.Loss):
         self._function = function
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Return this replica's part of the mean: over all replicas they add up."""
+        """Return this replica's part of the mean; the parts add up to the mean."""
         values = tf.cast(self._function(y_true, y_pred), tf.float32)
         if sample_weight is not None:
             values *= tf.cast(sample_weight, tf.float32)

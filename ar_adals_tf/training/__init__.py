@@ -1,1 +1,1 @@
-"""Training one run, resumable after every epoch."""
+"""Trains one run, resumable after every epoch, and chooses between runs."""

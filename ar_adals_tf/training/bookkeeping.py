@@ -17,34 +17,42 @@ from ar_adals_tf.training import checkpoint
 
 
 class RunKeeper(keras.callbacks.Callback):
-    """Keeps the run on disk after every epoch, and moves the data to the next one."""
+    """Keeps the models, the soft labels and the history on disk after every epoch.
+
+    Args:
+        folder: The run directory.
+        models: The models that are trained together.
+        smoothing: Their soft labels.
+
+    Attributes:
+        history: A row of logs for each epoch that is done.
+    """
 
     def __init__(
         self,
-        run: Path,
+        folder: Path,
+        models: Sequence[keras.Model],
         smoothing: AdaptiveLabelSmoothing,
-        epoch: tf.Variable,
-        fitted: Sequence[keras.Model],
     ) -> None:
         super().__init__()
         self.history: list[dict[str, float]] = []
-        self._run, self._smoothing, self._epoch = run, smoothing, epoch
-        self._models = fitted
+        self._folder, self._models, self._smoothing = folder, models, smoothing
 
     def restore(self) -> int:
-        """Go back to the last whole epoch, if any; return how many are done."""
-        path = self._run / "checkpoint.npz"
+        """Go back to the last whole epoch, if there is one.
+
+        Returns:
+            How many epochs are done.
+        """
+        path = self._folder / "checkpoint.npz"
         if not path.exists():
             return 0
         state = checkpoint.restore(path, self._models)
         self._smoothing.restore(state["smoothing"])
         self.history = state["history"]
-        self._write_history()  # the process may have ended between the two files
+        # The process may have ended after the checkpoint and before the table.
+        write_history(self._folder / "history.csv", self.history)
         return len(self.history)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        del logs
-        self._epoch.assign(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = float(self.model.optimizer.learning_rate)
@@ -54,34 +62,61 @@ class RunKeeper(keras.callbacks.Callback):
                 raise FloatingPointError(
                     f"{name} became {logs[name]} in epoch {epoch + 1} at learning rate "
                     f"{rate:g}, so training stops; the epochs before it are kept in "
-                    f"{self._run}: start again in another --output_dir with a lower "
+                    f"{self._folder}: start again in another --output_dir with a lower "
                     "--learning_rate"
                 )
         self.history.append({"epoch": epoch, "learning_rate": rate, **logs})
         checkpoint.save(
-            self._run / "checkpoint.npz",
+            self._folder / "checkpoint.npz",
             self._models,
             {"smoothing": self._smoothing.state(), "history": self.history},
         )
-        self._write_history()
+        write_history(self._folder / "history.csv", self.history)
 
-    def _write_history(self) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(self.history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history)
-        path = self._run / "history.csv"
-        if path.exists() and path.read_text() == table.getvalue():
-            return
-        with atomic_write(path) as aside:
-            aside.write_text(table.getvalue())
+
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write a history as a table, unless the file has it already.
+
+    Args:
+        path: The `.csv` file.
+        history: A row for each epoch, at least one, all with the same names.
+    """
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    if path.exists() and path.read_text() == table.getvalue():
+        return
+    with atomic_write(path) as aside:
+        aside.write_text(table.getvalue())
+
+
+class EpochVariable(keras.callbacks.Callback):
+    """Tells the input pipeline, through a variable, which epoch begins.
+
+    The order of the images and their augmentation are functions of the epoch.
+
+    Args:
+        variable: A scalar int64 variable that the pipeline reads.
+    """
+
+    def __init__(self, variable: tf.Variable) -> None:
+        super().__init__()
+        self._variable = variable
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        del logs
+        self._variable.assign(epoch)
 
 
 class EpochScalars(keras.callbacks.Callback):
     """Writes the logs of each epoch for TensorBoard.
 
-    Keras's own callback listens to every batch, which makes fit wait for the device
-    after each of them.
+    Keras's own callback also listens to every batch, so `fit` would wait for the
+    device after each of them.
+
+    Args:
+        folder: Where TensorBoard's files go.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,20 +135,28 @@ class EpochScalars(keras.callbacks.Callback):
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """One bar over the whole training, with the time left."""
+    """One bar over the whole training, with the time left.
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    Args:
+        epochs: All epochs of the run.
+        steps: Batches in an epoch, those of all members together.
+        show: Whether there is a bar to see. Defaults to True.
+    """
+
+    def __init__(self, epochs: int, steps: int, show: bool = True) -> None:
         super().__init__()
-        self._epochs, self._steps = epochs, steps
+        self._epochs, self._steps, self._show = epochs, steps, show
+        self._bar: Any = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         del logs
-        if not hasattr(self, "_bar"):
+        if self._bar is None:  # only now is it known where training goes on
             self._bar = progress_bar(
                 self._epochs * self._steps,
                 "training",
                 "batch",
                 initial=epoch * self._steps,
+                show=self._show,
             )
 
     def tick(self) -> None:
@@ -133,9 +176,13 @@ class TrainingProgress(keras.callbacks.Callback):
 
 
 class BatchTicks(keras.callbacks.Callback):
-    """Counts the batches of one member on the bar of them all."""
+    """Counts the batches of one model on the bar of the whole training.
 
-    async_safe = True  # it reads no logs of a batch, so fit need not wait for them
+    Args:
+        bar: The bar.
+    """
+
+    async_safe = True  # it reads no logs of a batch, so `fit` need not wait for them
 
     def __init__(self, bar: TrainingProgress) -> None:
         super().__init__()

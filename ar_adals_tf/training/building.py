@@ -1,83 +1,101 @@
-"""The model of a run: built, compiled, with its loss and its schedule."""
+"""The model of a run: built, with its loss and its schedule, and compiled."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
 
 from ar_adals_tf import models
-from ar_adals_tf.datasets.splits import ArraySplit, Split
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.distribution.strategy import scope
-from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.methods import losses
-from ar_adals_tf.methods.table import METHODS, own_settings
+from ar_adals_tf.methods.table import own_settings
 from ar_adals_tf.training.schedules import RecipeSchedule
 
+#: Keras's name of each `mixed_precision`.
+DTYPE_POLICIES = {
+    "none": "float32",
+    "float16": "mixed_float16",
+    "bfloat16": "mixed_bfloat16",
+}
 
-def build_model(
-    config: Config, train_split: Split, device: str | None = None
-) -> keras.Model:
-    """Build and compile the run's model.
+
+def build_model(plan: Plan, seed: int, device: str | None = None) -> keras.Model:
+    """Build and compile a model of the run.
 
     Args:
-        config: The settings.
-        train_split: The images that it will be trained on.
-        device: Where it lives; None: where the strategy says.
+        plan: The run; its `train` split gives the images' shape and mean.
+        seed: Determines the initial weights and the dropout.
+        device: Where the model lives. Defaults to where the strategy puts it.
     """
-    recipe = DATASETS[config.dataset].recipe
-    policies = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    keras.mixed_precision.set_dtype_policy(
-        policies.get(config.mixed_precision, "float32")
-    )
+    config, split = plan.config, plan.splits["train"]
     mean = None
-    if recipe.subtract_pixel_mean and isinstance(train_split, ArraySplit):
-        mean = train_split.images.mean(axis=0) / 255
-    training = METHODS[config.adversarial_training or config.method]
-    with tf.device(device) if device else scope():
+    if plan.recipe.subtract_pixel_mean and isinstance(split, ArraySplit):
+        mean = split.images.mean(axis=0) / 255
+    with (
+        _dtype_policy(DTYPE_POLICIES[config.mixed_precision]),
+        tf.device(device) if device else scope(),
+    ):
         model = models.build(
             config.model,
-            train_split.info.image_shape,
-            train_split.info.num_classes,
-            seed=config.seed,
+            split.info.image_shape,
+            split.info.num_classes,
+            seed=seed,
             pixel_mean=mean,
             dropout=config.dropout,
         )
-        if training.adversarial:
-            model = training.adversarial(
+        if plan.adversarial and plan.adversarial.adversarial:
+            model = plan.adversarial.adversarial(
                 model.input,
                 model.output,
-                seed=config.seed,
+                seed=seed,
                 name=model.name,
-                **own_settings(training, config.method_settings),
+                **own_settings(plan.adversarial, config.method_settings),
             )
-    keras.mixed_precision.set_dtype_policy("float32")
-    schedule = RecipeSchedule(
-        recipe if config.schedule == "recipe" else recipe.constant(),
-        config.learning_rate,
-        config.epochs,
-        config.batch_size,
-        math.ceil(len(train_split) / config.batch_size),
-    )
     with tf.device(device) if device else model.distribute_strategy.scope():
-        if recipe.optimizer == "adam":
-            optimizer = keras.optimizers.Adam(schedule)
-        else:
-            optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+        optimizer = _optimizer(plan)
         model.compile(
             optimizer,
-            losses.GlobalMean(_loss(config)),
+            losses.GlobalMean(_loss(plan)),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
         optimizer.build(model.trainable_variables)
     return model
 
 
-def _loss(config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+@contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Make layers with a dtype policy; afterwards the former one is in force again."""
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+
+
+def _optimizer(plan: Plan) -> keras.optimizers.Optimizer:
+    """Return the recipe's optimizer with the run's learning rate."""
+    config, recipe = plan.config, plan.recipe
+    schedule = RecipeSchedule(
+        recipe if config.schedule == "recipe" else recipe.constant(),
+        config.learning_rate,
+        config.epochs,
+        config.batch_size,
+        math.ceil(len(plan.splits["train"]) / config.batch_size),
+    )
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(schedule)
+    return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+
+
+def _loss(plan: Plan) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the method's loss, a function of labels and logits, `(batch,)`."""
-    function = METHODS[config.method].loss
+    function = plan.method.loss
     if function is None:
         return losses.cross_entropy
-    settings = own_settings(METHODS[config.method], config.method_settings)
+    settings = own_settings(plan.method, plan.config.method_settings)
     return lambda labels, logits: function(labels, logits, **settings)

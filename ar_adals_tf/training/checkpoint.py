@@ -1,7 +1,7 @@
 """Everything that training needs to go on where it was, in one file.
 
 Keras's own formats leave out the state of the random generators (Dropout) and know
-nothing of the soft labels; a run resumed without either is another run.
+nothing of the soft labels. A run that is resumed without either is another run.
 """
 
 import json
@@ -24,9 +24,19 @@ def save(
     """Write the model's, its generators' and its optimizer's variables, and `state`.
 
     Args:
-        path: Of the file, an `.npz` without pickles; written aside and renamed.
+        path: The file, an `.npz` without pickles; it is written aside and renamed.
         model: A compiled model, or several that are trained together.
-        state: What else belongs to the run, as JSON can hold it.
+        state: Whatever else belongs to the run, as JSON can hold it.
+
+    Example:
+        >>> import keras, os, tempfile
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> model.compile("adam", "mse")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "checkpoint.npz")
+        ...     save(path, model, {"epoch": 4})
+        ...     restore(path, model)
+        {'epoch': 4}
     """
     arrays = {
         f"variable_{number}": keras.ops.convert_to_numpy(variable)
@@ -40,7 +50,14 @@ def save(
 def restore(
     path: str | Path, model: keras.Model | Sequence[keras.Model]
 ) -> dict[str, Any]:
-    """Put a compiled model, or several, back where it was and return the saved state.
+    """Put a compiled model, or several, back where it was.
+
+    Args:
+        path: The file.
+        model: As in `save`.
+
+    Returns:
+        The saved state.
 
     Raises:
         InputError: If the file is damaged or belongs to another model.

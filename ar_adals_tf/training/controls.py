@@ -1,8 +1,8 @@
-"""Controls: what else than robustness the levels can be cut from.
+"""Controls: scores other than robustness that the levels can be cut from.
 
-Each is an index like the robustness index, so that nothing after it differs; its
-`distances` hold the score, level 0 the smallest. If a control does as well as
-robustness, robustness is not what matters.
+Each control is an index like the robustness index, so that everything after it stays
+the same. Its `distances` hold the score; level 0 has the smallest scores. If a control
+does as well as robustness, then robustness is not what matters.
 """
 
 import zlib
@@ -29,22 +29,30 @@ def control_index(
     """Rank the images of a split by another score than robustness.
 
     Args:
-        kind: `confidence`: the model's confidence, the least confident first (the
-            paper's footnote 1 warns of it). `loss`: its loss with the true label, the
-            largest first. `random`: by chance. The scores of the first two are
-            -log(1 - p), with p the probability of the predicted and of the true class:
-            they order as p does and still tell apart what rounds to p = 1.
+        kind: What ranks the images:
+
+            - `confidence`: the model's confidence, the least confident image first.
+              The paper's footnote 1 warns of it.
+            - `loss`: the model's loss with the true label, the largest loss first.
+            - `random`: chance.
+
+            The scores of the first two are `-log(1 - p)`, where p is the probability
+            of the predicted class, or of the true class. They have the order of p and
+            still differ where p is rounded to 1.
         split: The images.
-        model: The vanilla model; None for `random`.
-        seed: Of `random`.
-        verbose: Whether to show a progress bar.
+        model: The vanilla model. `random` needs none. Defaults to None.
+        seed: The seed of `random`. Defaults to 0.
+        verbose: Whether to show a progress bar. Defaults to True.
 
     Raises:
-        InputError: On an unknown kind.
+        InputError: If the kind is unknown, or needs a model and there is none.
 
     Example:
-        >>> index = ranking("confidence", splits["train"], vanilla)
-        >>> index.levels(10)      # 0 for the least confident tenth
+        >>> from ar_adals_tf import datasets
+        >>> splits = datasets.load("fashion_mnist_small", limit_examples=4)
+        >>> index = control_index("random", splits["train"])
+        >>> sorted(index.levels(2).tolist())
+        [0, 0, 1, 1]
     """
     if kind == "random":
         ids = example_ids(split)
@@ -56,7 +64,8 @@ def control_index(
         scores = sureness(logits, classes)
     else:
         raise InputError(
-            f"levels are cut from confidence, loss or random; received {kind!r}"
+            "a control is confidence or loss, which need a model, or random; received "
+            f"{kind!r}{' without a model' if model is None else ''}; give one of these"
         )
     metadata = {
         "dataset": split.dataset,
@@ -73,11 +82,19 @@ def control_index(
 
 
 def sureness(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return -log(1 - p) of the given class, `(N,)` float64, to full precision.
+    """Return how sure a model is of given classes, `-log(1 - p)`, to full precision.
 
     Args:
         logits: `(N, Z)`.
-        classes: int `(N,)`.
+        classes: `(N,)`, a class of each image, integer.
+
+    Returns:
+        `(N,)` float64, at least 0.
+
+    Example:
+        >>> import numpy as np
+        >>> sureness(np.array([[0.0, 0.0], [0.0, 40.0]]), np.array([0, 1])).round(3)
+        array([ 0.693, 40.   ])
     """
     logits = logits.astype(np.float64)
     rows = np.arange(len(logits))
@@ -85,5 +102,7 @@ def sureness(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     others = logits.copy()
     others[rows, classes] = -np.inf
     log_p = logits[rows, classes] - total
-    of_rest = total - special.logsumexp(others, axis=1)
-    return np.where(log_p < -1, -np.log1p(-np.exp(np.minimum(log_p, -1))), of_rest)
+    # A large p is rounded to 1, so there log(1 - p) comes from the other classes.
+    from_p = -np.log1p(-np.exp(np.minimum(log_p, -1)))
+    from_others = total - special.logsumexp(others, axis=1)
+    return np.where(log_p < -1, from_p, from_others)

@@ -1,157 +1,183 @@
-"""Fitting one run's models: data, callbacks and Keras's `fit`, resumable."""
+"""Algorithm 1 on one run's models, resumable after every epoch."""
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from ar_adals_tf import files
 from ar_adals_tf.callbacks import ARAdaLS
-from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import (
     by_device,
     check_batch_size,
+    current,
     member_devices,
 )
-from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.methods.table import METHODS, make_smoothing, own_settings
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.methods.table import make_smoothing
+from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training.bookkeeping import (
     BatchTicks,
     EpochScalars,
+    EpochVariable,
     RunKeeper,
     TrainingProgress,
 )
 from ar_adals_tf.training.building import build_model
-from ar_adals_tf.training.refresh import Refresh, Splits
+from ar_adals_tf.training.data import training_data, validation_data
+from ar_adals_tf.training.refresh import Refresh
+
+Logs = dict[str, float]
 
 
 class Fitted(NamedTuple):
     """What fitting leaves.
 
     Attributes:
-        models: One, or the members of an ensemble that was trained in lockstep.
-        history: A row of logs an epoch.
+        models: One, or the members of an ensemble that were trained in lockstep.
+        history: A row of logs for each epoch.
         smoothing: The soft labels at the end.
     """
 
     models: list[keras.Model]
-    history: list[dict[str, float]]
+    history: list[Logs]
     smoothing: AdaptiveLabelSmoothing
 
 
-def fit(
-    config: Config,
-    run: Path,
-    splits: Splits,
-    indexes: Mapping[str, RobustnessIndex],
-) -> Fitted:
-    """Train, from the last checkpoint on if there is one.
+def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
+    """Train by Algorithm 1, from the last checkpoint on if there is one.
+
+    Every method is Algorithm 1: without levels there is one for all images, and
+    where labels do not move, alpha is 0. Members of an ensemble are trained in
+    lockstep: each gets an epoch, then their averaged probabilities move the labels.
 
     Args:
-        config: The settings.
-        run: The run directory.
-        splits: `train` and `validation`.
-        indexes: Of the same, where the method has levels.
+        plan: The run, with the splits `train` and `validation`.
+        indexes: The robustness index of either split; empty for one level.
+
+    Raises:
+        InputError: If the checkpoint is of another model, or a batch is too small for
+            the replicas.
+        FloatingPointError: If the loss is no longer a number.
     """
+    config = plan.config
     smoothing = make_smoothing(
-        METHODS[config.method],
-        splits["train"].info.num_classes,
+        plan.method,
+        plan.splits["train"].info.num_classes,
         config.num_levels or 1,
         config.alpha,
         config.label_smoothing,
     )
-    members = config.members() if config.is_joint else [config]
-    devices = member_devices(len(members)) if config.is_joint else [None]
-    if devices[0] is None:
-        check_batch_size(config.batch_size, len(splits["train"]))
-    fitted = [
-        build_model(member, splits["train"], device)
-        for member, device in zip(members, devices, strict=True)
-    ]
+    levels = {}
+    if smoothing.num_levels > 1:
+        for name in ("train", "validation"):
+            levels[name] = RobustnessLevels(indexes[name], smoothing.num_levels)
+    devices = member_devices(len(plan.members))
+    models = _build_models(plan, devices)
     epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
-    levels = {
-        name: RobustnessLevels(indexes[name], smoothing.num_levels)
-        for name in (("train", "validation") if smoothing.num_levels > 1 else ())
-    }
     data = [
-        _training_data(member, splits["train"], epoch, smoothing, levels.get("train"))
-        for member in members
+        training_data(plan, seed, epoch, smoothing, levels.get("train"))
+        for seed in plan.seeds
     ]
-    keeper = RunKeeper(run, smoothing, epoch, fitted)
+    keeper = RunKeeper(plan.folder, models, smoothing)
     first_epoch = keeper.restore()
     if first_epoch and config.verbose:
         print(f"going on after epoch {first_epoch} of {config.epochs}")
+    if first_epoch == config.epochs:
+        return Fitted(models, keeper.history, smoothing)
+    steps = sum(int(batches.cardinality()) for batches in data)
+    progress = TrainingProgress(config.epochs, steps, config.verbose)
+    train = [
+        _trainer(model, batches, progress)
+        for model, batches in zip(models, data, strict=True)
+    ]
+    callbacks = _callbacks(plan, smoothing, models, levels, keeper)
+    together = keras.callbacks.CallbackList(
+        [EpochVariable(epoch), *callbacks, progress], model=models[0]
+    )
+    together.on_train_begin()
+    for number in range(first_epoch, config.epochs):
+        together.on_epoch_begin(number)  # on-the-fly: new levels, if it is time
+        logs = by_device([partial(one, number) for one in train], devices)
+        together.on_epoch_end(number, _mean(logs))  # conf and acc move p (Eq. 3)
+    together.on_train_end()
+    return Fitted(models, keeper.history, smoothing)
+
+
+def _build_models(plan: Plan, devices: Sequence[str]) -> list[keras.Model]:
+    """Build a model for each seed, each on its device if they have devices."""
+    if devices:
+        pairs = zip(plan.seeds, devices, strict=True)
+        return [build_model(plan, seed, device) for seed, device in pairs]
+    check_batch_size(
+        plan.config.batch_size,
+        len(plan.splits["train"]),
+        current().num_replicas_in_sync,
+    )
+    return [build_model(plan, seed) for seed in plan.seeds]
+
+
+def _callbacks(
+    plan: Plan,
+    smoothing: AdaptiveLabelSmoothing,
+    models: Sequence[keras.Model],
+    levels: Mapping[str, RobustnessLevels],
+    keeper: RunKeeper,
+) -> list[keras.callbacks.Callback]:
+    """Return what cuts new levels, then what moves p by them, then what keeps both."""
     callbacks: list[keras.callbacks.Callback] = []
-    if config.refresh_epochs and levels:
-        callbacks.append(Refresh(config, run / "robustness", splits, levels))
-    if len(splits["validation"]):
-        validation = splits["validation"].batches(config.batch_size)
+    if plan.config.refresh_epochs and levels:
+        callbacks.append(Refresh(plan, levels))
+    if len(plan.splits["validation"]):
         callbacks.append(
             ARAdaLS(
                 smoothing,
-                validation if levels else validation.map(_drop_id),
+                validation_data(plan, with_ids=bool(levels)),
                 levels.get("validation"),
-                num_bins=config.num_bins,
-                ensemble=fitted if config.is_joint else (),
+                num_bins=plan.config.num_bins,
+                ensemble=models if plan.members else (),
             )
         )
     callbacks.append(keeper)
-    if config.tensorboard and files.writes():
-        callbacks.append(EpochScalars(run / "tensorboard"))
-    steps = sum(int(batches.cardinality()) for batches in data)
-    progress = [TrainingProgress(config.epochs, steps)] if config.verbose else []
-    if first_epoch < config.epochs:
-        epochs = range(first_epoch, config.epochs)
-        _fit(fitted, devices, data, callbacks, progress, epochs)
-    return Fitted(fitted, keeper.history, smoothing)
+    if plan.config.tensorboard and files.writes():
+        callbacks.append(EpochScalars(plan.folder / "tensorboard"))
+    return callbacks
 
 
-def _fit(
-    fitted: Sequence[keras.Model],
-    devices: Sequence[str | None],
-    data: Sequence[tf.data.Dataset],
-    callbacks: Sequence[keras.callbacks.Callback],
-    progress: Sequence[TrainingProgress],
-    epochs: Iterable[int],
-) -> None:
-    """Give each member one epoch; the callbacks see them as one model.
+def _mean(logs: Sequence[Logs]) -> Logs:
+    """Return the mean of the models' logs."""
+    return {name: sum(own[name] for own in logs) / len(logs) for name in logs[0]}
 
-    Weights and optimizer states of all members are in memory, activations of one a
-    device at a time. The logs are the members' means.
+
+def _trainer(
+    model: keras.Model, data: tf.data.Dataset, progress: TrainingProgress
+) -> Callable[[int], Logs]:
+    """Return what trains one epoch, given its number, and returns its logs.
+
+    The weights and optimizer states of all members stay in memory, the activations of
+    one member at a time on each device.
     """
-    together = keras.callbacks.CallbackList([*callbacks, *progress], model=fitted[0])
-    several = fitted[0].distribute_strategy.num_replicas_in_sync > 1
-    trainer = _by_own_steps if several else _by_fit
-    train = [trainer(*pair, progress) for pair in zip(fitted, data, strict=True)]
-    together.on_train_begin()
-    for epoch in epochs:
-        together.on_epoch_begin(epoch)
-        logs = by_device(
-            [functools.partial(member, epoch) for member in train], devices
-        )
-        mean = {name: sum(own[name] for own in logs) / len(logs) for name in logs[0]}
-        together.on_epoch_end(epoch, mean)
-    together.on_train_end()
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        return _by_own_steps(model, data, progress)
+    return _by_fit(model, data, progress)
 
 
 def _by_fit(
-    model: keras.Model, data: tf.data.Dataset, progress: Sequence[TrainingProgress]
-) -> Callable[[int], dict[str, float]]:
-    """Return what trains one epoch and returns its logs."""
-    of_batches = [BatchTicks(bar) for bar in progress]
+    model: keras.Model, data: tf.data.Dataset, progress: TrainingProgress
+) -> Callable[[int], Logs]:
+    """Train by Keras's `fit`; see `_trainer`."""
+    ticks = BatchTicks(progress)
 
-    def train(epoch: int) -> dict[str, float]:
+    def train(epoch: int) -> Logs:
         history = model.fit(
             data,
             epochs=epoch + 1,
             initial_epoch=epoch,
-            callbacks=of_batches,
+            callbacks=[ticks],
             shuffle=False,
             verbose=0,
         ).history
@@ -161,11 +187,11 @@ def _by_fit(
 
 
 def _by_own_steps(
-    model: keras.Model, data: tf.data.Dataset, progress: Sequence[TrainingProgress]
-) -> Callable[[int], dict[str, float]]:
-    """Return the same for several replicas: Keras's `fit` cannot serve several workers.
+    model: keras.Model, data: tf.data.Dataset, progress: TrainingProgress
+) -> Callable[[int], Logs]:
+    """Train several replicas; see `_trainer`. Keras's `fit` cannot serve workers.
 
-    It is the model's own `train_step` all the same. Each worker reads all of the data
+    The steps are still the model's own `train_step`. Each worker reads all of the data
     and keeps its part of every batch.
     """
     strategy = model.distribute_strategy
@@ -178,45 +204,12 @@ def _by_own_steps(
         lambda batch: strategy.run(model.train_step, (batch,)), autograph=False
     )
 
-    def train(epoch: int) -> dict[str, float]:
+    def train(epoch: int) -> Logs:
         del epoch  # the data know it
         model.reset_metrics()
         for batch in parts:
             step(batch)
-            for bar in progress:
-                bar.tick()
+            progress.tick()
         return {k: float(v) for k, v in model.get_metrics_result().items()}
 
     return train
-
-
-def _training_data(
-    config: Config,
-    split: Split,
-    epoch: tf.Variable,
-    smoothing: AdaptiveLabelSmoothing,
-    levels: RobustnessLevels | None,
-) -> tf.data.Dataset:
-    """Return batches of images and soft labels, mixed where the method mixes."""
-    batches = split.training_batches(
-        config.batch_size, epoch, config.seed, config.augmentation == "recipe"
-    )
-    if levels is None:
-        batches = batches.map(_drop_id)
-    data = soft_labels(batches, smoothing, levels, check_ids=False)
-    transform = METHODS[config.method].transform
-    if transform is None:
-        return data
-    settings = own_settings(METHODS[config.method], config.method_settings)
-
-    def transformed(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:
-        seed = tf.stack([tf.constant(config.seed, tf.int64), epoch.read_value()])
-        seed = tf.random.experimental.stateless_fold_in(seed, position)
-        return transform(*batch, seed, **settings)
-
-    return data.enumerate().map(transformed, tf.data.AUTOTUNE, deterministic=True)
-
-
-def _drop_id(example_id: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> Any:
-    del example_id
-    return image, label

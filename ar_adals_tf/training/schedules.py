@@ -11,21 +11,22 @@ from ar_adals_tf.datasets.table import Recipe
 class RecipeSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up and steps at milestones, as a recipe has them.
 
-    Training for another number of epochs than the recipe's moves the end of the
-    warm-up and the milestones in proportion.
+    If a run has another number of epochs than the recipe, the end of the warm-up and
+    the milestones move in proportion.
 
     Args:
-        recipe: Of the dataset; its milestones and warm-up count.
-        learning_rate: The base rate; scaled by batch_size / recipe.per_batch where the
-            recipe says so.
+        recipe: The dataset's recipe, which has the warm-up and the milestones.
+        learning_rate: The base rate. It is scaled by `batch_size / recipe.per_batch`
+            where the recipe says so.
         epochs: All epochs of the run.
         batch_size: The global batch.
-        steps_per_epoch: Batches an epoch.
+        steps_per_epoch: Batches in an epoch.
 
     Example:
+        >>> from ar_adals_tf.datasets.table import DATASETS
         >>> schedule = RecipeSchedule(DATASETS["cifar10"].recipe, 1e-3, 200, 256, 176)
-        >>> float(schedule(80 * 176))
-        1e-4
+        >>> float(schedule(80 * 176))  # a tenth of the base rate, in float32
+        9.999999747378752e-05
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class RecipeSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return rate
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the schedule amounts to, for a look; it is never rebuilt."""
+        """Return what the schedule amounts to, to be read and not rebuilt."""
         return {
             "learning_rate": self._rate,
             "warmup_steps": self._warmup,

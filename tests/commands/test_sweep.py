@@ -1,6 +1,5 @@
 """Sweeps choose by validation images, and say what they chose. About 20 seconds."""
 
-import csv
 import importlib
 import json
 import sys
@@ -11,8 +10,10 @@ from absl.testing import flagsaver
 
 from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.methods.table import METHODS
-from tests.helpers import forget_flags
+from ar_adals_tf.training import selection
+from tests.helpers import forget_flags, history
 
 
 @pytest.fixture
@@ -44,31 +45,47 @@ def test_every_method_can_be_chosen(sweep):
         ("cifar100", "ls", "label_smoothing", np.arange(11) / 100),
     ],
 )
-def test_the_papers_values(dataset, method, param, values, sweep):
-    texts = sweep.paper_values(dataset, method, param)
-    np.testing.assert_array_equal([sweep.parse(param, t) for t in texts], values)
+def test_the_papers_values(dataset, method, param, values):
+    texts = selection.paper_values(dataset, method, param)
+    found = [selection.parse(param, text) for text in texts]
+    np.testing.assert_array_equal(found, values)
 
 
-def test_parameters_are_the_methods_own(sweep):
+def test_parameters_are_the_methods_own():
     methods = ("ls", "adals", "ar_adals")
-    found = [sweep.default_param(method) for method in methods]
+    found = [selection.default_param(method) for method in methods]
     assert found == ["label_smoothing", "alpha", "alpha"]
     with pytest.raises(InputError, match="vanilla has no setting"):
-        sweep.default_param("vanilla")
+        selection.default_param("vanilla")
     with pytest.raises(InputError, match="num_levels must be numbers.*'many'"):
-        sweep.parse("num_levels", "many")
+        selection.parse("num_levels", "many")
+
+
+def test_runs_differ_in_the_one_setting(tmp_path):
+    """And are what `train` would make with this setting given."""
+    given = {"attack": "margin", "epochs": 3, "seed": 5, "refresh_epochs": [1]}
+    base = Config.make("cifar10", "ar_adals", **given)
+    for value, config in selection.variants(base, "num_levels", "24", tmp_path).items():
+        folder = str(tmp_path / f"num_levels={value}")
+        more = {"num_levels": int(value), "output_dir": folder}
+        assert config == Config.make("cifar10", "ar_adals", **given, **more)
 
 
 def run_sweep(sweep, folder, *more):
     """Run the command in this process."""
+    arguments = [
+        "sweep",
+        "--dataset=fashion_mnist_small",
+        "--method=ls",
+        "--values=0.3,0,0.6",
+        "--limit_examples=150",
+        "--epochs=1",
+        "--notensorboard",
+        f"--output_dir={folder}",
+        *more,
+    ]
     with flagsaver.flagsaver():
-        command_line.FLAGS(
-            [
-                *("sweep", "--dataset=fashion_mnist_small", "--method=ls"),
-                *("--values=0.3,0,0.6", "--limit_examples=150", "--epochs=1"),
-                *("--notensorboard", f"--output_dir={folder}", *more),
-            ]
-        )
+        command_line.FLAGS(arguments)
         sweep.main()
 
 
@@ -79,46 +96,54 @@ def parsed(flagfile):
         return command_line.training_config()
 
 
-@pytest.mark.parametrize("held_out", [0, 60])
-def test_the_lowest_validation_ece_is_chosen(held_out, sweep, tmp_path, capsys):
-    more = [f"--selection_examples={held_out}"] if held_out else []
-    run_sweep(sweep, tmp_path, *more)
-    runs = {
-        value: tmp_path / f"label_smoothing={value}" for value in ("0.3", "0", "0.6")
-    }
-    found = {
-        value: json.loads((run / "metrics.json").read_text())
-        for value, run in runs.items()
-    }
-    for value, run in runs.items():
-        with open(run / "history.csv", newline="") as file:
-            last = list(csv.DictReader(file))[-1]
-        assert found[value]["validation"]["ece"] == pytest.approx(
-            float(last["val_ece"]), abs=1e-6
+def metrics(folder):
+    """Return what each run measured, by its value."""
+    return {
+        value: json.loads(
+            (folder / f"label_smoothing={value}" / "metrics.json").read_text()
         )
-    images = "selection" if held_out else "validation"
-    ece = {value: metrics[images]["ece"] for value, metrics in found.items()}
-    best = min(ece, key=ece.get)
-    saved = json.loads((tmp_path / "sweep.json").read_text())
+        for value in ("0.3", "0", "0.6")
+    }
+
+
+@pytest.fixture(params=["validation", "selection"])
+def swept(request, sweep, tmp_path, capsys):
+    """Return a sweep's folder, the images that chose, and what the command printed."""
+    more = ["--selection_examples=60"] if request.param == "selection" else []
+    run_sweep(sweep, tmp_path, *more)
+    return tmp_path, request.param, capsys.readouterr().out
+
+
+def test_the_lowest_ece_is_chosen(swept):
+    folder, images, printed = swept
+    found = metrics(folder)
+    best = min(found, key=lambda value: found[value][images]["ece"])
+    saved = json.loads((folder / "sweep.json").read_text())
     assert saved["chosen"] == best and saved["images"] == images
-    assert (tmp_path / "sweep.png").stat().st_size > 10_000
-    assert "chosen" in next(
-        line for line in capsys.readouterr().out.splitlines() if f" {best} " in line
-    )
+    assert saved["measures"] == {value: own[images] for value, own in found.items()}
+    assert (folder / "sweep.png").stat().st_size > 10_000
+    (marked,) = (line for line in printed.splitlines() if line.endswith("  chosen"))
+    assert marked.split()[0] == best
+    config = parsed(folder / "chosen.cfg")
+    run = folder / f"label_smoothing={best}"
+    assert config.differences(json.loads((run / "config.json").read_text())) == []
+    for value, own in found.items():
+        last = history(folder / f"label_smoothing={value}")["val_ece"][-1]
+        assert own["validation"]["ece"] == pytest.approx(last, abs=1e-6)
+
+
+def test_what_is_trained_is_not_trained_again(sweep, tmp_path):
+    run_sweep(sweep, tmp_path)
+    paths = sorted(tmp_path.glob("*/metrics.json"))
+    changed = [path.stat().st_mtime_ns for path in paths]
     config = parsed(tmp_path / "chosen.cfg")
-    assert (
-        config.differences(json.loads((runs[best] / "config.json").read_text())) == []
-    )
-    if held_out:
-        return
-    changed = [(run / "metrics.json").stat().st_mtime_ns for run in runs.values()]
     (tmp_path / "chosen.cfg").unlink()
     run_sweep(sweep, tmp_path)
-    assert changed == [(r / "metrics.json").stat().st_mtime_ns for r in runs.values()]
+    assert changed == [path.stat().st_mtime_ns for path in paths]
     assert parsed(tmp_path / "chosen.cfg") == config
 
 
-def test_the_selection_images_are_apart(tmp_path):
+def test_the_selection_images_are_apart():
     """They are in no part that trains, and the others are all there."""
     from ar_adals_tf.datasets.loading import load
 
@@ -140,9 +165,13 @@ def test_a_setting_that_means_nothing_is_refused(sweep, tmp_path):
         run_sweep(sweep, tmp_path, "--validation_examples=0")
 
 
-def test_a_sweep_over_r_ends_with_the_way_to_figure_4(sweep, tmp_path):
+def test_a_sweep_over_r_ends_with_the_way_to_figure_4(sweep, tmp_path, capsys):
+    """The last lines that the command prints name its runs."""
+    more = ["--method=ar_adals", "--attack=margin", "--values=1,4"]
+    run_sweep(sweep, tmp_path, "--param=num_levels", *more)
+    printed = capsys.readouterr().out
     runs = [str(tmp_path / f"num_levels={r}") for r in (1, 4)]
-    text = sweep._to_figure_4(tmp_path, runs)
-    assert f"for run in {runs[0]} {runs[1]}; do" in text
-    assert "evaluate --run_dir=$run --shift" in text
-    assert f"report --runs={runs[0]},{runs[1]} --output_dir={tmp_path}/report" in text
+    assert f"for run in {runs[0]} {runs[1]}; do" in printed
+    assert "evaluate --run_dir=$run --shift" in printed
+    command = f"report --runs={runs[0]},{runs[1]} --output_dir={tmp_path}/report"
+    assert printed.rstrip().endswith(command)

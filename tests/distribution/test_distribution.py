@@ -19,8 +19,13 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf import datasets
-from ar_adals_tf.distribution import strategy
-from ar_adals_tf.distribution.replicas import Replicas, everyones, map_rows, num_workers
+from ar_adals_tf.distribution.replicas import (
+    Replicas,
+    everyones,
+    map_rows,
+    num_workers,
+    share_of,
+)
 from ar_adals_tf.distribution.strategy import (
     check_batch_size,
     choose,
@@ -38,8 +43,13 @@ ATTACKS = {
     "cleverhans_cw_l2": {"iterations": 20, "search_steps": 2, "learning_rate": 0.05},
 }
 TRAIN = [
-    *("-m", "ar_adals_tf.train", "--dataset=fashion_mnist_small"),
-    *("--limit_examples=150", "--epochs=2", "--batch_size=50", "--attack=margin"),
+    "-m",
+    "ar_adals_tf.train",
+    "--dataset=fashion_mnist_small",
+    "--limit_examples=150",
+    "--epochs=2",
+    "--batch_size=50",
+    "--attack=margin",
     "--notensorboard",
 ]
 MIRRORED = ["--strategy=mirrored", "--cpu_replicas=2"]
@@ -107,12 +117,14 @@ def model_file(tmp_path_factory):
 
 INDEXES = """
 import json, sys
-from ar_adals_tf import datasets, runs, strategies
+from ar_adals_tf import datasets
+from ar_adals_tf.distribution.strategy import choose
+from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.robustness import RobustnessIndex
 
 name, cpu_replicas, model_file, folder, attacks = json.loads(sys.argv[1])
-strategies.choose(name, cpu_replicas)
-model = runs.load_model(model_file)
+choose(name, cpu_replicas)
+model = load_model(model_file)
 images = datasets.load("fashion_mnist_small", limit_examples=150)["test"]
 for attack, settings in attacks.items():
     index = RobustnessIndex.compute(model, images, attack=attack, **settings)
@@ -222,14 +234,16 @@ UNEVEN = """
 import json
 import numpy as np
 import tensorflow as tf
-from ar_adals_tf import losses, strategies
+from ar_adals_tf.distribution.replicas import map_rows
+from ar_adals_tf.distribution.strategy import by_device, choose, member_devices
+from ar_adals_tf.methods import losses
 
-strategy = strategies.choose("mirrored", cpu_replicas=2)
+strategy = choose("mirrored", cpu_replicas=2)
 rng = np.random.default_rng(0)
 x = rng.normal(size=(8, 3)).astype("float32")
 y = np.eye(4, dtype="float32")[rng.integers(0, 4, 8)]
 data = tf.data.Dataset.from_tensor_slices((x, y)).batch(7)
-loss = strategies.GlobalMean(losses.cross_entropy)
+loss = losses.GlobalMean(losses.cross_entropy)
 with strategy.scope():
     weights = tf.Variable(np.ones((3, 4), "float32"))
 
@@ -248,13 +262,13 @@ found = [
     [part.numpy().tolist() for part in step(batch)]
     for batch in strategy.experimental_distribute_dataset(data)
 ]
-spread = strategies.map_rows(strategy, lambda x: x @ weights + 1)
+spread = map_rows(strategy, lambda x: x @ weights + 1)
 rows = {n: spread(x[:n]).tolist() for n in (8, 7, 1)}
-devices = strategies.member_devices(3)
 makers = [lambda i=i: (i, tf.Variable(1.0)) for i in range(3)]
-members = strategies.by_device(makers, devices)
+members = by_device(makers, member_devices(3))
 where = [(i, v.device[-5:]) for i, v in members]
-print(json.dumps([x.tolist(), y.tolist(), found, rows, where]))
+split = [member_devices(count) for count in (0, 1)]
+print(json.dumps([x.tolist(), y.tolist(), found, rows, where, split]))
 """
 
 
@@ -262,9 +276,10 @@ def test_uneven_parts_and_members():
     output = subprocess.run(
         [sys.executable, "-c", UNEVEN], capture_output=True, text=True, check=True
     ).stdout
-    x, y, found, rows, where = json.loads(output.splitlines()[-1])
-    # The members of an ensemble take the devices in turn.
+    x, y, found, rows, where, split = json.loads(output.splitlines()[-1])
+    # The members of an ensemble take the devices in turn; one member has all of them.
     assert where == [[0, "CPU:0"], [1, "CPU:1"], [2, "CPU:0"]]
+    assert split == [[], []]
     x, y = np.array(x), np.array(y)
     for part, (value, gradient) in zip((slice(0, 7), slice(7, 8)), found, strict=True):
         # Equal weights: every class has probability 1/4.
@@ -294,13 +309,8 @@ def test_one_device_needs_no_strategy():
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
-def test_shares_of_workers_cover_all_images_once(monkeypatch, workers):
-    replicas = Replicas(tf.distribute.get_strategy())
-    monkeypatch.setattr(replicas, "num_workers", lambda _: workers)
-    shares = []
-    for rank in range(workers):
-        monkeypatch.setattr(replicas, "_rank", lambda _, rank=rank: rank)
-        shares.append(np.arange(13)[replicas.share(13)])
+def test_shares_of_workers_cover_all_images_once(workers):
+    shares = [np.arange(13)[share_of(13, rank, workers)] for rank in range(workers)]
     assert np.concatenate(shares).tolist() == list(range(13))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -350,23 +360,24 @@ def test_a_strategy_without_devices_is_refused(
 @pytest.mark.parametrize(
     ("replicas", "batch_size", "count", "fits"),
     [
-        *((1, 50, 151, True), (2, 50, 150, True), (2, 50, 152, True)),
-        *((2, 50, 151, False), (4, 50, 155, False), (4, 50, 157, True)),
-        *((4, 3, 9, False), (2, 50, 1, False)),
+        (1, 50, 151, True),
+        (2, 50, 150, True),
+        (2, 50, 152, True),
+        (2, 50, 151, False),
+        (4, 50, 155, False),
+        (4, 50, 157, True),
+        (4, 3, 9, False),
+        (2, 50, 1, False),
     ],
 )
 def test_a_batch_that_leaves_a_replica_empty_is_refused(
-    monkeypatch, replicas, batch_size, count, fits
+    replicas, batch_size, count, fits
 ):
-    class Strategy:
-        num_replicas_in_sync = replicas
-
-    monkeypatch.setattr(strategy, "current", Strategy)
     if fits:
-        check_batch_size(batch_size, count)
+        check_batch_size(batch_size, count, replicas)
     else:
         with pytest.raises(InputError, match="would get none"):
-            check_batch_size(batch_size, count)
+            check_batch_size(batch_size, count, replicas)
 
 
 def test_lost_workers_are_only_named_among_several():

@@ -10,6 +10,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions, run_predictor, scaled
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     compute_index,
     digest_run,
@@ -21,7 +22,8 @@ from ar_adals_tf.experiment.runs import (
 )
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.controls import control_index
-from ar_adals_tf.training.run import level_indexes, load_splits, train
+from ar_adals_tf.training.indexes import level_indexes
+from ar_adals_tf.training.run import load_splits, train
 
 SETTINGS = {
     "epochs": 2,
@@ -147,7 +149,7 @@ def test_random_levels_need_no_vanilla_model(tmp_path):
     config = configured("ar_adals", tmp_path / "run", levels_from="random", seed=3)
     assert config.attack is None
     splits = load_splits(config)
-    indexes = level_indexes(config, splits)
+    indexes = level_indexes(Plan.make(config, splits), None)
     assert set(indexes) == {"train", "validation"}
     folder = tmp_path / "fashion_mnist_small-vanilla-0"
     for name, index in indexes.items():

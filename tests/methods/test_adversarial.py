@@ -1,9 +1,5 @@
 """Attacks in training against CleverHans, closed forms and plain NumPy. 30 seconds."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -19,11 +15,12 @@ from ar_adals_tf.methods.adversarial import (
     TRADES,
     FGSMTraining,
     PGDTraining,
-    fgsm_images,
     kl_divergence,
-    pgd_images,
+    projected_sign_steps,
+    sign_step,
 )
 from ar_adals_tf.outputs import logits_fn
+from tests.helpers import run_on_two_cpus
 
 EPSILON = 8 / 255
 
@@ -90,9 +87,9 @@ def test_the_attacks_are_cleverhanss(name, vanilla, unseen):
     x, y = unseen
     logits, theirs = logits_fn(vanilla), of_cleverhans(vanilla, name, x, y)
     if name == "fgsm":
-        ours = fgsm_images(logits, tf.constant(x), y, EPSILON).numpy()
+        ours = sign_step(logits, tf.constant(x), y, EPSILON).numpy()
     else:
-        ours = pgd_images(
+        ours = projected_sign_steps(
             logits, tf.constant(x), y, EPSILON, 10, EPSILON / 4, x
         ).numpy()
     differ = np.abs(ours - theirs) > 1e-6
@@ -118,7 +115,7 @@ def closed_form(x, y, weights, epsilon):
 
 def test_fgsm_on_a_linear_model_is_the_closed_form(linear, unseen):
     x, y = (values[:100] for values in unseen)
-    ours = fgsm_images(linear[0], tf.constant(x), y, 0.1).numpy()
+    ours = sign_step(linear[0], tf.constant(x), y, 0.1).numpy()
     far = np.abs(ours - closed_form(x, y, linear[1], 0.1)) > 1e-6
     assert far.mean() < 1e-4  # gradients of almost 0
 
@@ -131,9 +128,11 @@ def test_pgd_on_two_classes_ends_in_the_corner(linear, unseen):
     uphill = np.sign(weights[:, 1] - weights[:, 0]).reshape(1, 28, 28, 1)
     noise = np.random.default_rng(1).uniform(-9, 9, x.shape).astype(np.float32)
     for start in (x, x + noise):
-        ours = pgd_images(logits, tf.constant(x), y, 0.1, 8, 0.025, start).numpy()
+        ours = projected_sign_steps(
+            logits, tf.constant(x), y, 0.1, 8, 0.025, start
+        ).numpy()
         np.testing.assert_allclose(ours, np.clip(x + 0.1 * uphill, 0, 1), atol=1e-6)
-    halfway = pgd_images(logits, tf.constant(x), y, 0.1, 2, 0.025, x).numpy()
+    halfway = projected_sign_steps(logits, tf.constant(x), y, 0.1, 2, 0.025, x).numpy()
     np.testing.assert_allclose(halfway, np.clip(x + 0.05 * uphill, 0, 1), atol=1e-6)
 
 
@@ -191,7 +190,7 @@ def test_trades_moves_the_probabilities_whatever_the_label(vanilla, unseen):
         for other in (
             made,
             np.clip(x + random, 0, 1),
-            fgsm_images(logits, x, y, EPSILON),
+            sign_step(logits, x, y, EPSILON),
         )
     ]
     assert divergence[0] > 5 * divergence[1]
@@ -257,7 +256,7 @@ def test_float16_layers_move_as_many_pixels(vanilla, unseen):
     half.set_weights(sure.get_weights())
     x, y = unseen
     moved = [
-        (fgsm_images(logits_fn(model), tf.constant(x), y, EPSILON).numpy() != x).mean()
+        (sign_step(logits_fn(model), tf.constant(x), y, EPSILON).numpy() != x).mean()
         for model in (sure, half)
     ]
     assert moved[0] == pytest.approx(moved[1], abs=0.001)
@@ -334,15 +333,7 @@ def test_training_makes_robust(kind, settings, vanilla, images, unseen):
 
 
 _MIRRORED = """
-import sys
-
-sys.path.insert(0, sys.argv[1])
 import numpy as np
-import tensorflow as tf
-
-cpus = tf.config.list_physical_devices("CPU")
-halves = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpus[0], halves)
 from tests.methods import test_adversarial as t
 from ar_adals_tf import datasets
 
@@ -363,11 +354,4 @@ print("trained")
 
 @pytest.mark.slow
 def test_two_replicas_train_and_draw_their_own_starts():
-    """In a process of its own: logical devices are set before anything runs."""
-    result = subprocess.run(
-        [sys.executable, "-c", _MIRRORED, str(Path(__file__).parents[2])],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "trained" in result.stdout
+    assert "trained" in run_on_two_cpus(_MIRRORED)

@@ -9,7 +9,7 @@ from ar_adals_tf.methods import losses
 from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.fitting import fit
 from ar_adals_tf.training.run import load_splits
-from tests.helpers import softmax
+from tests.helpers import plan_in, softmax
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +115,19 @@ def test_training_minimises_it(method, plain, settings, tmp_path):
         "fashion_mnist_small",
         method,
         method_settings=settings,
-        **{"epochs": 1, "limit_examples": 60, "batch_size": 60, "verbose": False},
+        epochs=1,
+        limit_examples=60,
+        batch_size=60,
+        verbose=False,
         tensorboard=False,
     )
     splits = load_splits(config)
-    model = build_model(config, splits["train"])
+    plan = plan_in(tmp_path, config, splits)
+    model = build_model(plan, seed=0)
     images = splits["train"].images / np.float32(255)
     labels = np.eye(10, dtype=np.float32)[splits["train"].labels]
     logits = np.asarray(model(images, training=True))
-    logged = fit(config, tmp_path, splits, {}).history[0]["loss"]
+    logged = fit(plan, {}).history[0]["loss"]
     logged -= float(sum(model.losses))
     unmixed = focal(labels, logits, 0).mean()
     if plain:

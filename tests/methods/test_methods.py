@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model, saved_config
 from ar_adals_tf.methods.table import METHODS, make_smoothing
 from ar_adals_tf.pipeline import soft_labels
@@ -20,8 +21,14 @@ from tests.helpers import history
 
 FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {
-    **{"epochs": 8, "limit_examples": 300, "batch_size": 20, "alpha": "0.3,3:0.2"},
-    **{"attack": "margin", "tensorboard": False, "verbose": False, "num_levels": 5},
+    "epochs": 8,
+    "limit_examples": 300,
+    "batch_size": 20,
+    "alpha": "0.3,3:0.2",
+    "attack": "margin",
+    "tensorboard": False,
+    "verbose": False,
+    "num_levels": 5,
     "label_smoothing": 0.1,
 }
 
@@ -53,7 +60,7 @@ def test_soft_labels_at_the_start_and_after_an_update(method, p, moved):
 def plainly_trained(config, loss):
     """Train the run's model by Keras alone: hard labels, the same batches."""
     splits = load_splits(config)
-    model = build_model(config, splits["train"])
+    model = build_model(Plan.make(config, splits), config.seed)
     model.compile(model.optimizer, loss)
     epoch = tf.Variable(0, dtype=tf.int64)
     batches = splits["train"].training_batches(config.batch_size, epoch, config.seed)

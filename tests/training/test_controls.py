@@ -10,6 +10,7 @@ from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training.controls import control_index, sureness
 from ar_adals_tf.training.fitting import fit
 from ar_adals_tf.training.run import load_splits
+from tests.helpers import plan_in
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +19,14 @@ def vanilla(tmp_path_factory):
     config = Config.make(
         "fashion_mnist_small",
         "vanilla",
-        **{"epochs": 12, "batch_size": 50, "verbose": False, "tensorboard": False},
+        epochs=12,
+        batch_size=50,
+        verbose=False,
+        tensorboard=False,
     )
     splits = dict(load_splits(config))
     splits["train"] = splits["train"].divided(400)[0]
-    model = fit(config, tmp_path_factory.mktemp("run"), splits, {}).models[0]
+    model = fit(plan_in(tmp_path_factory.mktemp("run"), config, splits), {}).models[0]
     return splits, model, Predictor(model)(splits["validation"], verbose=False)
 
 
@@ -103,3 +107,5 @@ def test_random_levels_follow_the_seed_and_the_split(vanilla):
 def test_unknown_kinds_are_refused(vanilla):
     with pytest.raises(InputError, match="received 'entropy'"):
         control_index("entropy", vanilla[0]["validation"], vanilla[1])
+    with pytest.raises(InputError, match="received 'loss' without a model"):
+        control_index("loss", vanilla[0]["validation"])

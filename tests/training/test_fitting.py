@@ -10,24 +10,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ar_adals_tf import datasets
 from ar_adals_tf.datasets.splits import ArraySplit
-from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.methods.adversarial import FGSMTraining
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from ar_adals_tf.training import fitting
+from ar_adals_tf.training import checkpoint
 from ar_adals_tf.training.building import build_model
+from ar_adals_tf.training.data import training_data
 from ar_adals_tf.training.fitting import fit
 from ar_adals_tf.training.run import load_splits
-from tests.helpers import softmax
+from tests.helpers import plan_in, softmax
 
+#: Few images and a high rate: overconfident soon, so that labels move early.
 SETTINGS = {
-    # Few images and a high rate: overconfident soon, so that labels move early.
-    **{"epochs": 5, "limit_examples": 200, "batch_size": 20, "alpha": "0.5"},
-    **{"learning_rate": 0.004},
-    **{"attack": "margin", "attack_settings": {"top_k": 2}, "num_levels": 4},
-    **{"dropout": 0.2, "verbose": False, "tensorboard": False},
+    "epochs": 5,
+    "limit_examples": 200,
+    "batch_size": 20,
+    "alpha": "0.5",
+    "learning_rate": 0.004,
+    "attack": "margin",
+    "attack_settings": {"top_k": 2},
+    "num_levels": 4,
+    "dropout": 0.2,
+    "verbose": False,
+    "tensorboard": False,
 }
 
 
@@ -36,7 +45,7 @@ def data():
     """Return the splits and the margin index of a model that knows nothing yet."""
     config = Config.make("fashion_mnist_small", "vanilla", **SETTINGS)
     splits = load_splits(config)
-    model = build_model(config, splits["train"])
+    model = build_model(Plan.make(config, splits), seed=0)
     return splits, {
         name: RobustnessIndex.compute(
             model, splits[name], attack="margin", verbose=False
@@ -45,9 +54,14 @@ def data():
     }
 
 
+def fit_in(run, config, data):
+    """Fit in a folder; `data` are splits and indexes."""
+    return fit(plan_in(run, config, data[0]), data[1])
+
+
 def interrupted(config, run, data, monkeypatch, after):
     """Fit until so many epochs are kept, and then be killed."""
-    save, kept = fitting.checkpoint.save, []
+    save, kept = checkpoint.save, []
 
     def save_and_die(*arguments):
         save(*arguments)
@@ -56,8 +70,8 @@ def interrupted(config, run, data, monkeypatch, after):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fitting.checkpoint, "save", save_and_die)
-        fit(config, run, *data)
+        patch.setattr(checkpoint, "save", save_and_die)
+        fit_in(run, config, data)
 
 
 def weights(models):
@@ -92,7 +106,7 @@ def fit_and_count(config, run, data):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "train_step", counted)
-        return config, run, fit(config, run, *data), len(traced)
+        return config, run, fit_in(run, config, data), len(traced)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +172,7 @@ def test_an_interrupted_on_the_fly_run_goes_on_to_the_same_bits(
     interrupted(config, tmp_path, data, monkeypatch, after=2)
     kept = tmp_path / "robustness" / "epoch_1" / "train.npz"
     changed = kept.stat().st_mtime_ns
-    got = fit(config, tmp_path, *data)
+    got = fit_in(tmp_path, config, data)
     assert kept.stat().st_mtime_ns == changed
     assert got.history == expected.history
     for a, b in zip(weights(got.models), weights(expected.models), strict=True):
@@ -199,7 +213,7 @@ def lockstep(data, tmp_path_factory):
     run = tmp_path_factory.mktemp("lockstep")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", spy)
-        fitted = fit(config, run, *data)
+        fitted = fit_in(run, config, data)
     return config, run, fitted, seen
 
 
@@ -226,13 +240,10 @@ def test_lockstep_labels_follow_the_averaged_probabilities(lockstep, data):
     for name, values in zip(("conf", "acc"), expected, strict=True):
         logged = [last[f"{name}/{r}"] for r in range(4)]
         np.testing.assert_allclose(logged, values, rtol=1e-5)
-    moved = np.clip(
-        [
-            last[f"p/{r}"] - 0.5 * (last[f"conf/{r}"] - last[f"acc/{r}"])
-            for r in range(4)
-        ],
-        *(0.1 + 1e-6, 1),
-    )
+    p = [
+        last[f"p/{r}"] - 0.5 * (last[f"conf/{r}"] - last[f"acc/{r}"]) for r in range(4)
+    ]
+    moved = np.clip(p, 0.1 + 1e-6, 1)
     np.testing.assert_allclose(fitted.smoothing.p, moved, rtol=1e-12)
 
 
@@ -241,7 +252,7 @@ def test_an_interrupted_lockstep_goes_on_to_the_same_bits(
 ):
     config, run, expected, _ = lockstep
     interrupted(config, tmp_path, data, monkeypatch, after=1)
-    got = fit(config, tmp_path, *data)
+    got = fit_in(tmp_path, config, data)
     assert got.history == expected.history
     for a, b in zip(weights(got.models), weights(expected.models), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -270,9 +281,9 @@ def test_an_interrupted_adversarial_training_goes_on_to_the_same_bits(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    expected = fit(config, whole, *data)
+    expected = fit_in(whole, config, data)
     interrupted(config, killed, data, monkeypatch, after=1)
-    got = fit(config, killed, *data)
+    got = fit_in(killed, config, data)
     assert got.history == expected.history
     np.testing.assert_array_equal(got.smoothing.p, expected.smoothing.p)
     for a, b in zip(weights(got.models), weights(expected.models), strict=True):
@@ -288,7 +299,7 @@ def test_ar_adals_under_adversarial_training_moves_its_labels(data, tmp_path):
         method_settings={"epsilon": "8/255"},
         **SETTINGS,
     )
-    fitted = fit(config, tmp_path, *data)
+    fitted = fit_in(tmp_path, config, data)
     p, confidence, accuracy = (
         by_level(fitted.history, n) for n in ("p", "conf", "acc")
     )
@@ -308,39 +319,47 @@ def test_adversarial_training_scales_float16_losses(data):
     """As plain training does: else small gradients of the weights would vanish."""
     scaled = [
         build_model(
-            Config.make("fashion_mnist_small", method, mixed_precision="float16"),
-            data[0]["train"],
+            Plan.make(
+                Config.make("fashion_mnist_small", method, mixed_precision="float16"),
+                data[0],
+            ),
+            seed=0,
         ).optimizer
         for method in ("vanilla", "fgsm_at", "pgd_at", "trades")
     ]
     assert {type(o) for o in scaled} == {keras.optimizers.LossScaleOptimizer}
 
 
-def test_augmentation_and_schedule_of_the_recipe_can_be_left_out(cifar10_test):
-    """CIFAR-10's recipe shifts and flips images, and lowers the learning rate."""
-    images, labels = cifar10_test
+@pytest.fixture(scope="module")
+def forty(cifar10_test):
+    """Return 40 CIFAR-10 images as training images."""
+    images, labels = (values[:40] for values in cifar10_test)
     ids = np.array([b"%d" % i for i in range(40)])
-    split = ArraySplit(
-        "cifar10", "train", DATASETS["cifar10"], ids, images[:40], labels[:40]
-    )
-    smoothing = AdaptiveLabelSmoothing(10, 1)
+    info = datasets.DATASETS["cifar10"]
+    return {"train": ArraySplit("cifar10", "train", info, ids, images, labels)}
+
+
+@pytest.mark.parametrize("choice", ["recipe", "none"])
+def test_augmentation_of_the_recipe_can_be_left_out(choice, forty):
+    """CIFAR-10's recipe shifts and flips images."""
+    config = Config.make("cifar10", "vanilla", augmentation=choice)
     epoch = tf.Variable(0, dtype=tf.int64)
-    known = {image.tobytes() for image in images[:40]}
-    rates = {}
-    for choice in ("recipe", "none"):
-        config = Config.make(
-            "cifar10",
-            "vanilla",
-            model="small_cnn",
-            augmentation=choice,
-            schedule={"recipe": "recipe", "none": "constant"}[choice],
-        )
-        data = fitting._training_data(config, split, epoch, smoothing, None)
-        seen = np.concatenate([x for x, _ in data.as_numpy_iterator()])
-        as_they_are = [np.rint(x * 255).astype(np.uint8).tobytes() for x in seen]
-        assert set(as_they_are) == known or choice == "recipe"
-        assert len(known.intersection(as_they_are)) < 10 or choice == "none"
-        optimizer = build_model(config, split).optimizer
-        optimizer.iterations.assign(190)  # a step an epoch
-        rates[choice] = float(optimizer.learning_rate)
-    assert rates == pytest.approx({"recipe": 5e-7, "none": 1e-3}, rel=1e-5)
+    batches = training_data(
+        Plan.make(config, forty), 0, epoch, AdaptiveLabelSmoothing(10, 1)
+    )
+    seen = np.concatenate([x for x, _ in batches.as_numpy_iterator()])
+    as_they_are = [np.rint(x * 255).astype(np.uint8).tobytes() for x in seen]
+    known = {image.tobytes() for image in forty["train"].images}
+    if choice == "none":
+        assert set(as_they_are) == known
+    else:
+        assert len(known.intersection(as_they_are)) < 10
+
+
+@pytest.mark.parametrize(("choice", "rate"), [("recipe", 5e-7), ("constant", 1e-3)])
+def test_schedule_of_the_recipe_can_be_left_out(choice, rate, forty):
+    """CIFAR-10's recipe lowers the learning rate."""
+    config = Config.make("cifar10", "vanilla", model="small_cnn", schedule=choice)
+    optimizer = build_model(Plan.make(config, forty), seed=0).optimizer
+    optimizer.iterations.assign(190)  # a step an epoch
+    assert float(optimizer.learning_rate) == pytest.approx(rate, rel=1e-5)

@@ -1,0 +1,183 @@
+"""The tour that `quickstart` gives: four methods, compared, on embedded images."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ar_adals_tf.attacks.table import prepare
+from ar_adals_tf.datasets.loading import load
+from ar_adals_tf.evaluation.measures import measure, saved_temperature
+from ar_adals_tf.evaluation.predictions import Predictions, run_predictor
+from ar_adals_tf.evaluation.shift import evaluate_shift
+from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.runs import (
+    digest_run,
+    find_test_index,
+    index_path,
+    load_model,
+    saved_config,
+)
+from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.reporting.page import write_report
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.training.run import train
+
+DATASET = "fashion_mnist_small"
+
+COMPARED = ("vanilla", "ls", "adals", "ar_adals")
+
+#: Corruptions that make sense on 28 x 28 grey pictures of clothes.
+CORRUPTIONS = ("gaussian_noise", "impulse_noise", "contrast", "gaussian_blur")
+
+#: A CW-L2 of 3 x 40 instead of 3 x 500 iterations, with a bolder step and start.
+REDUCED_ATTACK = {"iterations": 40, "learning_rate": 0.05, "initial_constant": 1.0}
+
+#: Pictures of the report that are worth a look first.
+PICTURES = {
+    "figure_3_fashion_mnist_small": "calibration error, clean and corrupted",
+    "figure_1": "accuracy, confidence and ECE by robustness level",
+    "figure_2c_fashion_mnist_small": "calibration error of three methods by level",
+    "soft_labels_fashion_mnist_small_ar_adals": "how the soft labels moved",
+}
+
+_CHECKED = 100  # images on which the reduced attack is compared with the full one
+
+
+def take_tour(
+    folder: Path,
+    seed: int = 0,
+    epochs: int | None = None,
+    limit_examples: int | None = None,
+) -> None:
+    """Train, measure, print the comparison and write the report.
+
+    What is in the folder already is not computed again.
+
+    Args:
+        folder: Where everything is written; each run lies in a folder of its method.
+        seed: Initial weights and shuffling. Defaults to 0.
+        epochs: Number of epochs. Defaults to the recipe's.
+        limit_examples: At most this many images of each split. Defaults to all.
+    """
+    started = time.perf_counter()
+    splits = load(DATASET, limit_examples=limit_examples)
+    runs = {}
+    for method in COMPARED:
+        config = Config.make(
+            DATASET,
+            method,
+            seed=seed,
+            epochs=epochs,
+            limit_examples=limit_examples,
+            output_dir=str(folder / method),
+            vanilla_dir=str(folder / "vanilla"),
+            attack_settings=REDUCED_ATTACK,
+        )
+        runs[method] = train(config, splits)
+    print(f"\nthe reduced CW-L2: {_fidelity(folder / 'vanilla', splits['validation'])}")
+    metrics = {method: _measure(run, splits["test"]) for method, run in runs.items()}
+    print("\n" + comparison(metrics))
+    _report(folder)
+    print(
+        f"\nDone in {time.perf_counter() - started:.0f} s. This was one seed on small "
+        "images; baselines/ has three seeds and the commands for the paper's runs."
+    )
+
+
+def comparison(metrics: dict[str, dict[str, Any]]) -> str:
+    """Return the comparison of methods as a table in text.
+
+    Args:
+        metrics: What `metrics.json` holds, with `clean` and `shift`, by method.
+    """
+    any_run = next(iter(metrics.values()))
+    shift, bins = any_run["shift"], any_run["clean"]["num_bins"]
+    severities = [str(s) for s in shift["severities"]]
+    lines = [
+        f"Test images, clean and corrupted; ECE in % ({bins} bins), lower is better.",
+        f"Corrupted: mean over {', '.join(shift['types'])}.",
+        "",
+        f"{'':17}{'clean':>24}   ECE at severity",
+        f"{'method':17}{'accuracy':>9}{'ECE':>7}{'NLL':>8}   "
+        + "".join(f"{s:>7}" for s in severities),
+    ]
+    for method, found in metrics.items():
+        clean, mean = found["clean"], found["shift"]["mean"]
+        lines.append(
+            f"{METHODS[method].title:17}{clean['accuracy']:>9.1%}"
+            f"{100 * clean['ece']:>7.1f}{clean['nll']:>8.3f}   "
+            + "".join(f"{100 * mean[s]['ece']:>7.1f}" for s in severities)
+        )
+    return "\n".join(lines)
+
+
+def _fidelity(vanilla: Path, split: Any) -> str:
+    """Return what the reduced attack costs in rank correlation, in words."""
+    path = vanilla / "robustness" / "fidelity.json"
+    if not path.exists():
+        index = RobustnessIndex.load(
+            index_path(vanilla, "cw", REDUCED_ATTACK, "validation")
+        )
+        images = split.images[:_CHECKED].astype(np.float32) / np.float32(255)
+        model = load_model(vanilla / "model.keras")
+        full = prepare("cw", model, keep_adversarial=False)(images)
+        reduced = index.distances[: len(images)]
+        content = {
+            "images": len(images),
+            "spearman": float(spearmanr(full.distances, reduced).statistic),
+            "median_ratio": float(np.median(reduced) / np.median(full.distances)),
+        }
+        write_json(path, content)
+    found = read_json(path)
+    return (
+        f"on {found['images']} validation images its distances have a rank correlation "
+        f"of {found['spearman']:.3f} with those of the full attack (3 x 500 "
+        f"iterations); their median is {found['median_ratio']:.2f} times as large. "
+        "Only the ranking matters to the method."
+    )
+
+
+def _measure(run: Path, split: Any) -> dict[str, Any]:
+    """Complete a run's metrics by robustness level and under shift."""
+    metrics = read_json(run / "metrics.json")
+    if "shift" in metrics:
+        return metrics
+    config = saved_config(run)
+    temperature = saved_temperature(run)
+    metrics |= measure(
+        Predictions.load(run / "predictions.npz"),
+        config.num_bins,
+        find_test_index(config),
+        temperature=temperature,
+    )
+    metrics["shift"] = evaluate_shift(
+        run_predictor(run),
+        split,
+        run / "shift",
+        CORRUPTIONS,
+        num_bins=config.num_bins,
+        temperature=temperature,
+        identity=digest_run(run),
+    )
+    write_json(run / "metrics.json", metrics)
+    return metrics
+
+
+def _report(folder: Path) -> None:
+    """Write the report of the runs and say where it is."""
+    page = write_report(
+        [folder / method for method in COMPARED],
+        folder / "report",
+        "AR-AdaLS in a few minutes",
+        f"python -m ar_adals_tf.quickstart --output_dir={folder}",
+    )
+    print(f"\nThe whole report is one page with every table and figure:\n  {page}")
+    print("Look at these pictures of it first:")
+    for name, caption in PICTURES.items():
+        path = page.parent / "figures" / f"{name}.png"
+        if path.exists():
+            print(f"  {path}  {caption}")

@@ -1,0 +1,78 @@
+"""The robustness indexes that a run cuts its levels from: found, or made."""
+
+import keras
+
+from ar_adals_tf.datasets.splits import example_ids
+from ar_adals_tf.experiment.config import LEVELS_FROM
+from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.training.controls import control_index
+
+
+def level_indexes(
+    plan: Plan, vanilla: keras.Model | None
+) -> dict[str, RobustnessIndex]:
+    """Find or make what the levels of every split are cut from.
+
+    Levels of the test set are used only for measuring. They always come from
+    robustness, so that all runs are measured on the same levels; a run that attacks
+    nothing takes them from an index that is there already, or leaves them out.
+
+    Args:
+        plan: The run, with its splits.
+        vanilla: The vanilla model; None if levels are random.
+
+    Raises:
+        InputError: If an index that is there is damaged, or of another model, attack
+            or set of images.
+    """
+    if plan.config.levels_from == LEVELS_FROM[0]:
+        indexes = {name: _robustness(plan, name, vanilla) for name in plan.loaded}
+    else:
+        indexes = {
+            name: _control(plan, name, vanilla) for name in ("train", "validation")
+        }
+        test = find_test_index(plan.config)
+        if test is not None:
+            indexes["test"] = test
+    if "selection" in plan.splits:
+        kept = example_ids(plan.splits["validation"])
+        indexes["validation"] = indexes["validation"].subset(kept)
+    return indexes
+
+
+def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
+    """Find or compute the vanilla model's robustness index of a split."""
+    config, split = plan.config, plan.loaded[name]
+    path = index_path(
+        plan.vanilla_folder, config.attack or "", config.attack_settings, name
+    )
+    if path.exists():
+        index = RobustnessIndex.load(path)
+        index.verify(vanilla, digest=split.digest(), split=name, attack=config.attack)
+        if config.verbose:
+            print(f"found {path}: {index}")
+        return index
+    if config.verbose:
+        print(f"computing {path}")
+    index = compute_index(config, path, vanilla, split)
+    if config.verbose:
+        print(index)
+    return index
+
+
+def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
+    """Find or compute an index of a split by something else than robustness."""
+    config, split = plan.config, plan.loaded[name]
+    kind = str(config.levels_from)
+    settings = {"seed": config.seed} if kind == "random" else {}
+    path = index_path(plan.vanilla_folder, kind, settings, name)
+    if path.exists():
+        index = RobustnessIndex.load(path)
+        index.verify(vanilla, digest=split.digest(), split=name)
+        return index
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index = control_index(kind, split, vanilla, config.seed, config.verbose)
+    index.save(path)
+    return index

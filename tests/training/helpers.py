@@ -1,0 +1,93 @@
+"""What the tests of whole runs share."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.runs import load_model
+
+VANILLA = "fashion_mnist_small-vanilla-0"
+
+#: The run that processes of their own make.
+FLAGS = {
+    "dataset": "fashion_mnist_small",
+    "method": "ar_adals",
+    "attack": "margin",
+    "limit_examples": 200,
+    "batch_size": 50,
+    "epochs": 3,
+    "dropout": 0.3,
+    "deterministic": True,
+    "num_levels": 5,
+}
+
+#: The runs that are made inside the process of the tests.
+SMALL = {
+    "limit_examples": 200,
+    "batch_size": 50,
+    "epochs": 3,
+    "dropout": 0.3,
+    "tensorboard": False,
+    "verbose": False,
+}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def make_config(folder, method="adals", dataset="fashion_mnist_small", **given):
+    return Config.make(dataset, method, output_dir=str(folder), **SMALL | given)
+
+
+def command(folder, **given):
+    """Return the command that makes a run of `FLAGS` in a folder."""
+    flags = FLAGS | {"output_dir": folder} | given
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    return [sys.executable, "-m", "ar_adals_tf.train", *arguments]
+
+
+def finish(folder, **given):
+    """Run the command to its end in a process of its own; return what it printed."""
+    process = subprocess.run(
+        command(folder, **given), capture_output=True, text=True, timeout=600
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def weights(run):
+    """Return the weights of a run's model, or of all its members' models."""
+    paths = sorted(run.rglob("model.keras"))
+    assert paths
+    return [weight for path in paths for weight in load_model(path).get_weights()]
+
+
+def assert_same(run, expected):
+    """Assert that two runs' weights and tables are equal to the last bit."""
+    assert names(run) == names(expected)
+    for a, b in zip(weights(run), weights(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in names(expected):
+        if name.endswith((".csv", ".json")) and not name.endswith("config.json"):
+            assert (run / name).read_text() == (expected / name).read_text()
+
+
+def names(run):
+    """Return the files of a run, without TensorBoard's, whose names are times.
+
+    What a killed process had been writing aside stays, hidden, and counts for nothing.
+    """
+    every = (path.relative_to(run) for path in run.rglob("[!.]*") if path.is_file())
+    return sorted(str(path) for path in every if "tensorboard" not in path.parts)
+
+
+def snapshot(folder):
+    """Return each file's content and time."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

@@ -1,0 +1,69 @@
+"""What a run keeps on disk and shows while it trains. About 1 second."""
+
+import csv
+
+import tensorflow as tf
+
+from ar_adals_tf.training.bookkeeping import (
+    EpochVariable,
+    TrainingProgress,
+    write_history,
+)
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_a_history_is_a_table_to_the_last_bit(tmp_path):
+    history = [{"epoch": 0, "loss": 0.1 + 0.2}, {"epoch": 1, "loss": 1e-300}]
+    write_history(tmp_path / "history.csv", history)
+    assert read(tmp_path / "history.csv") == history
+
+
+def test_a_table_that_is_there_already_is_not_written_again(tmp_path):
+    path = tmp_path / "history.csv"
+    write_history(path, [{"loss": 0.5}])
+    before = path.stat()
+    write_history(path, [{"loss": 0.5}])
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
+    write_history(path, [{"loss": 0.5}, {"loss": 0.25}])
+    assert read(path) == [{"loss": 0.5}, {"loss": 0.25}]
+
+
+def test_the_input_pipeline_knows_the_epoch():
+    epoch = tf.Variable(0, dtype=tf.int64)
+    seen = tf.data.Dataset.range(1).map(lambda _: epoch.read_value())
+    for number in (0, 1, 7):
+        EpochVariable(epoch).on_epoch_begin(number)
+        assert [int(value) for value in seen] == [number]
+
+
+def show_epochs(first, show):
+    """Go through the epochs 0 to 2 of 5 batches, from `first` on."""
+    bar = TrainingProgress(epochs=3, steps=5, show=show)
+    for epoch in range(first, 3):
+        bar.on_epoch_begin(epoch)
+        for _ in range(5):
+            bar.tick()
+        bar.on_epoch_end(epoch, {"val_accuracy": 0.875, "val_ece": 0.0625})
+    bar.on_train_end()
+
+
+def test_a_bar_over_the_epochs_that_are_left(capsys):
+    show_epochs(first=1, show=True)
+    shown = capsys.readouterr().err
+    assert "training" in shown and "5/15" in shown
+
+
+def test_a_silent_bar_shows_nothing(capsys):
+    show_epochs(first=0, show=False)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""

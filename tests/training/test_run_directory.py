@@ -1,0 +1,293 @@
+"""What a run directory holds, and what is refused before one is written. 40 seconds."""
+
+import ast
+import dataclasses
+import json
+import re
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ar_adals_tf
+from ar_adals_tf import datasets, files
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.runs import is_finished, load_model, saved_config
+from ar_adals_tf.training.run import train
+from tests.helpers import history, plain_ece, softmax
+from tests.training.helpers import FLAGS, VANILLA, make_config, names, snapshot
+
+
+def test_the_directory_holds_what_the_command_promises(finished):
+    """Every file that train's docstring names, and nothing more."""
+    source = Path(ar_adals_tf.__file__).with_name("train.py").read_text()
+    promised = re.findall(
+        r"^    (\S+[./]\S*)  ", ast.get_docstring(ast.parse(source)), re.M
+    )
+    assert len(promised) == 9
+    for name in promised:
+        assert (finished / name).exists(), name
+    present = {path.name + "/" * path.is_dir() for path in finished.iterdir()}
+    assert present == set(promised)
+    pictures = {path.name for path in (finished / "figures").iterdir()}
+    assert pictures == {"reliability.png", "levels.png", "soft_labels.png"}
+    for picture in (finished / "figures").iterdir():
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_config_json_holds_every_setting_and_the_versions(finished):
+    saved = json.loads((finished / "config.json").read_text())
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert set(saved) == fields | {"versions", "strategy"}
+    assert {name: saved[name] for name in FLAGS} == FLAGS
+    assert (saved["seed"], saved["learning_rate"], saved["alpha"]) == (0, 1e-3, "0.1")
+    for package in ("tensorflow", "keras", "numpy", "tensorflow-datasets"):
+        assert saved["versions"][package] == version(package)
+    assert saved["strategy"] == {"name": "none", "replicas": 1, "workers": 1}
+    assert saved_config(finished).as_dict() == {n: saved[n] for n in fields}
+
+
+def predictions(run):
+    """Return ids, labels and probabilities of the test images."""
+    with np.load(run / "predictions.npz", allow_pickle=False) as file:
+        return file["ids"], file["labels"], file["probabilities"]
+
+
+def test_predictions_are_the_models(finished):
+    ids, labels, p = predictions(finished)
+    split = datasets.load("fashion_mnist_small", limit_examples=200)["test"]
+    np.testing.assert_array_equal(labels, split.labels)
+    np.testing.assert_array_equal(ids, split.ids)
+    images = split.images / np.float32(255)
+    logits = load_model(finished / "model.keras").predict(images, verbose=0)
+    np.testing.assert_allclose(p, softmax(logits), atol=1e-6)
+    assert p.dtype == np.float32
+
+
+def test_metrics_follow_from_the_predictions(finished):
+    """Recomputed by NumPy."""
+    _, labels, p = predictions(finished)
+    p = p.astype(np.float64)
+    expected = {
+        "accuracy": (p.argmax(axis=1) == labels).mean(),
+        "mean_confidence": p.max(axis=1).mean(),
+        "nll": -np.log(p[np.arange(200), labels]).mean(),
+        "brier": np.square(p - np.eye(10)[labels]).sum(axis=1).mean(),
+        "ece": plain_ece(labels, p),
+        "num_bins": 15,
+    }
+    clean = json.loads((finished / "metrics.json").read_text())["clean"]
+    found = {name: clean[name] for name in expected}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_metrics_by_level_follow_from_the_index(finished):
+    """The 200 test images, 40 a level, in the order of the vanilla run's distances."""
+    ids, labels, p = predictions(finished)
+    p = p.astype(np.float64)
+    index = finished.parent / VANILLA / "robustness/margin/test.npz"
+    with np.load(index, allow_pickle=False) as file:
+        distance = dict(zip(file["ids"], file["distances"], strict=True))
+    ranked = sorted(range(200), key=lambda i: (distance[ids[i]], ids[i]))
+    by_level = json.loads((finished / "metrics.json").read_text())["by_level"]
+    for level, images in enumerate(np.reshape(ranked, (5, 40))):
+        expected = {
+            "accuracy": (p[images].argmax(axis=1) == labels[images]).mean(),
+            "confidence": p[images].max(axis=1).mean(),
+            "ece": plain_ece(labels[images], p[images]),
+            "counts": 40,
+        }
+        found = {name: by_level[name][level] for name in expected}
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_history_has_a_row_an_epoch(finished):
+    columns = history(finished)
+    np.testing.assert_array_equal(columns["epoch"], [0, 1, 2])
+    np.testing.assert_allclose(columns["learning_rate"], 1e-3, rtol=1e-6)
+    by_level = [f"{n}/{r}" for r in range(5) for n in ("p", "eps", "conf", "acc")]
+    measures = ["accuracy", "loss", "val_loss", "val_accuracy", "val_ece"]
+    assert set(columns) == {"epoch", "learning_rate", *measures, *by_level}
+
+
+def test_tensorboard_shows_the_history(finished):
+    from tensorboard.backend.event_processing import event_accumulator
+    from tensorboard.util import tensor_util
+
+    events = event_accumulator.EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    columns = history(finished)
+    tags = events.Tags()["tensors"]
+    assert set(tags) == set(columns) - {"epoch", "learning_rate"}
+    for tag in tags:
+        points = events.Tensors(tag)
+        assert [point.step for point in points] == [0, 1, 2]
+        values = [tensor_util.make_ndarray(p.tensor_proto).item() for p in points]
+        np.testing.assert_allclose(values, columns[tag], rtol=1e-6)
+
+
+def test_a_finished_run_is_left_as_it_is(finished, capsys):
+    before = snapshot(finished.parent)
+    train(saved_config(finished))
+    assert f"{finished} is finished already; nothing to do." in capsys.readouterr().out
+    assert snapshot(finished.parent) == before
+
+
+def test_another_setting_in_the_same_folder_is_refused(finished):
+    config = saved_config(finished)
+    before = snapshot(finished.parent)
+    with pytest.raises(InputError, match=r"\(epochs is 4 here, 3 there\).*another --o"):
+        train(dataclasses.replace(config, epochs=4))
+    assert snapshot(finished.parent) == before
+
+
+def test_another_setting_than_the_vanilla_runs_is_refused(finished):
+    config = saved_config(finished)
+    before = snapshot(finished.parent)
+    # Op determinism cannot be turned off again in this process.
+    beside = dataclasses.replace(
+        config,
+        output_dir=str(finished.parent / "x"),
+        dropout=0.1,
+        deterministic=False,
+    )
+    with pytest.raises(InputError, match=f"{VANILLA} holds.*dropout is 0.1 here, 0.3"):
+        train(beside)
+    assert not names(finished.parent / "x")
+    (finished.parent / "x").rmdir()
+    assert snapshot(finished.parent) == before
+
+
+def test_another_setting_than_an_interrupted_runs_is_refused(finished, tmp_path):
+    interrupted = tmp_path / "run"
+    interrupted.mkdir()
+    shutil.copy(finished / "config.json", interrupted)
+    config = saved_config(finished)
+    moved = dataclasses.replace(config, output_dir=str(interrupted), seed=7)
+    assert not is_finished(moved, interrupted)  # no epoch is lost
+    (interrupted / "checkpoint.npz").touch()
+    with pytest.raises(InputError, match="seed is 7 here, 0 there"):
+        train(moved)
+
+
+def test_a_model_without_validation_images(tmp_path):
+    """All images train; the history lacks what validation would have measured."""
+    settings = {"validation_examples": 0, "epochs": 2, "limit_examples": 100}
+    run = train(make_config(tmp_path / "run", "vanilla", **settings))
+    columns = history(run)
+    assert set(columns) == {"epoch", "learning_rate", "accuracy", "loss"}
+    assert len(json.loads((run / "metrics.json").read_text())["clean"]) > 4
+
+
+# What is refused, before anything is written.
+
+
+@pytest.fixture
+def beside_vanilla(finished, tmp_path):
+    """Return settings of a run beside a copy of the finished vanilla run."""
+    shutil.copytree(finished.parent / VANILLA, tmp_path / VANILLA)
+    # Op determinism cannot be turned off again in this process.
+    path = tmp_path / VANILLA / "config.json"
+    path.write_text(
+        path.read_text().replace('"deterministic": true', '"deterministic": false')
+    )
+    config = saved_config(finished)
+    return dataclasses.replace(
+        config, output_dir=str(tmp_path / "run"), deterministic=False, verbose=False
+    )
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def pretend(path, **changes):
+    """Change the metadata of an index."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    metadata = json.loads(str(arrays["metadata"])) | changes
+    np.savez(path, **arrays | {"metadata": np.array(json.dumps(metadata))})
+
+
+def overwrite(path, text="not this"):
+    path.write_text(text)
+
+
+INDEX = f"{VANILLA}/robustness/margin"
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "sentence"),
+    [
+        (truncate, f"{INDEX}/train.npz", "train.npz is no whole robustness index"),
+        (overwrite, f"{INDEX}/test.npz", "test.npz is no whole robustness index"),
+        (
+            lambda path: shutil.copy(path.with_name("validation.npz"), path),
+            f"{INDEX}/train.npz",
+            "index is of another set of images or labels",
+        ),
+        (
+            lambda path: pretend(path, model_digest="f" * 64),
+            f"{INDEX}/train.npz",
+            "index is of another model: it says ffffffffffff…",
+        ),
+        (
+            lambda path: pretend(path, attack="ddn"),
+            f"{INDEX}/train.npz",
+            "index is of another attack: it says ddn, wanted is margin",
+        ),
+        (truncate, f"{VANILLA}/model.keras", "model.keras cannot be loaded"),
+        (overwrite, f"{VANILLA}/model.keras", "model.keras cannot be loaded"),
+        (Path.unlink, f"{VANILLA}/model.keras", "there is no model file"),
+        (overwrite, f"{VANILLA}/config.json", "config.json is not valid JSON"),
+    ],
+)
+def test_a_damaged_or_foreign_vanilla_run_is_refused(
+    damage, file, sentence, beside_vanilla, tmp_path
+):
+    damage(tmp_path / file)
+    with pytest.raises(InputError, match=sentence):
+        train(beside_vanilla)
+    assert not names(tmp_path / "run")
+
+
+def test_a_vanilla_run_named_by_hand_must_be_of_the_same_images(
+    beside_vanilla, tmp_path
+):
+    named = dataclasses.replace(beside_vanilla, vanilla_dir=str(tmp_path / VANILLA))
+    with pytest.raises(InputError, match="limit_examples 200, this run has 100"):
+        train(dataclasses.replace(named, limit_examples=100))
+    (tmp_path / VANILLA / "config.json").unlink()
+    with pytest.raises(InputError, match=f"{VANILLA} is no run directory"):
+        train(named)
+    assert not names(tmp_path / "run")
+
+
+def test_too_many_levels_are_refused_and_the_folder_stays_free(
+    beside_vanilla, tmp_path
+):
+    many = dataclasses.replace(beside_vanilla, num_levels=201)
+    with pytest.raises(InputError, match="between 1 and the 200 images.*received 201"):
+        train(many)
+    assert not is_finished(beside_vanilla, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
+    config = make_config(tmp_path, "vanilla")
+    files.write_json(tmp_path / "config.json", config.as_dict())
+    overwrite(tmp_path / "checkpoint.npz")
+    with pytest.raises(InputError, match="checkpoint.npz is damaged.*remove it"):
+        train(config)
+    assert names(tmp_path) == ["checkpoint.npz", "config.json"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '"text"', "", "\0"])
+def test_a_run_directory_with_a_strange_config_is_refused(content, tmp_path):
+    with pytest.raises(InputError, match="is no run directory"):
+        saved_config(tmp_path)
+    overwrite(tmp_path / "config.json", content)
+    with pytest.raises(InputError, match="config.json"):
+        saved_config(tmp_path)
