@@ -109,12 +109,13 @@ def _fidelity(vanilla: Path, split: Any) -> str:
 def _measure(run: Path, split: Any) -> dict[str, Any]:
     """Complete a run's metrics by robustness level and under shift."""
     from ar_adals_tf.evaluation.measures import measure, saved_temperature
-    from ar_adals_tf.evaluation.predictions import Predictions, run_predictor
+    from ar_adals_tf.evaluation.predictions import Predictions
+    from ar_adals_tf.evaluation.predictor import run_predictor
+    from ar_adals_tf.evaluation.results import read_metrics, write_metrics
     from ar_adals_tf.evaluation.shift import evaluate_shift
     from ar_adals_tf.experiment.runs import digest_run, find_test_index, saved_config
-    from ar_adals_tf.files import read_json, write_json
 
-    metrics = read_json(run / "metrics.json")
+    metrics = read_metrics(run)
     if "shift" in metrics:
         return metrics
     config = saved_config(run)
@@ -134,7 +135,7 @@ def _measure(run: Path, split: Any) -> dict[str, Any]:
         temperature=temperature,
         identity=digest_run(run),
     )
-    write_json(run / "metrics.json", metrics)
+    write_metrics(run, metrics)
     return metrics
 
 

@@ -9,7 +9,8 @@ import pytest
 from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import measure
-from ar_adals_tf.evaluation.predictions import Predictions, Predictor
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import level_measures, write_results
 from ar_adals_tf.robustness import RobustnessIndex
 
