@@ -1,4 +1,6 @@
-"""Out-of-distribution images: in the model's shape, predicted, kept. About 10 seconds."""
+"""Out-of-distribution images: reshaped, predicted, kept. About 10 seconds."""
+
+import json
 
 import keras
 import numpy as np
@@ -120,3 +122,41 @@ def test_the_models_own_dataset_is_refused(model, tmp_path):
     for name in ("fashion_mnist_small", "cifar11"):
         with pytest.raises(InputError, match=f"received '{name}'"):
             evaluate_ood(Predictor(model), clean, split, [name], tmp_path)
+
+
+def test_a_folder_of_version_0_1_0_is_taken_over(model, tfds_dir, tmp_path):
+    """It has settings for each set; what was made otherwise is made again."""
+    split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)[
+        "test"
+    ]
+    clean = Predictor(model)(split, verbose=False)
+    labels = np.zeros(4, np.int64)
+    kept = Predictions(np.arange(4).astype("S"), labels, np.eye(4, 10, dtype="f4"))
+    settings = {"limit_examples": 4, "model": "mine"}
+    for name, own in (
+        ("cifar10", settings),
+        ("cifar100", settings | {"limit_examples": 5}),
+        ("svhn_cropped", None),
+    ):
+        kept.save_compactly(tmp_path / f"{name}.npz")
+        if own:
+            (tmp_path / f"{name}.json").write_text(json.dumps(own))
+
+    def predict(*_, **__):
+        raise AssertionError("predicted again")
+
+    found = evaluate_ood(
+        predict,
+        clean,
+        split,
+        ["cifar10"],
+        tmp_path,
+        data_dir=tfds_dir,
+        limit_examples=4,
+        identity="mine",
+    )
+    expected = entropy(Predictions.load(tmp_path / "cifar10.npz").logits).mean()
+    means = found["cifar10"]["mean_entropy"]
+    assert means["out_of_distribution"] == pytest.approx(expected)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"cifar10.npz", "settings.json"}
