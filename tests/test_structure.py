@@ -94,7 +94,10 @@ def loaded(statement):
         ("from ar_adals_tf import smoothing, calibration, errors", {"tensorflow"}),
         ("from ar_adals_tf.calibration import measures", {"tensorflow", "absl"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
-        ("from ar_adals_tf.evaluation import predictions", {"matplotlib"}),
+        (
+            "from ar_adals_tf.evaluation import measures, predictions, results",
+            {"tensorflow", "keras", "matplotlib"},
+        ),
         ("from ar_adals_tf.attacks import table", {"cleverhans", "matplotlib"}),
         ("from ar_adals_tf.reporting import page", {"tensorflow", "cleverhans"}),
     ],
