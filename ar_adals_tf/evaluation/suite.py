@@ -67,7 +67,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is evaluated: a run, or anyone's model.
+    """What is evaluated: a run, or the model of a file.
 
     Attributes:
         title: What people call it.
@@ -141,11 +141,12 @@ def evaluate(
     footprint: bool = False,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    """Measure a run again, or anyone's Keras model of images in [0, 1].
+    """Measure a run again, or any Keras model of images in [0, 1].
 
-    `predictions.npz`, `metrics.json` and `figures/` are written into the folder. What
-    `metrics.json` had besides is kept. Predictions on other images are kept in the
-    folder's `shift/`, `ood/` and `attacked/`, and what is there is not computed again.
+    `predictions.npz`, `metrics.json` and `figures/` are written into the folder. A
+    run's other measures in `metrics.json` are kept. Predictions on other images are
+    kept in the folder's `shift/`, `ood/` and `attacked/`, and what is there is not
+    computed again.
 
     Args:
         run_dir: A run directory. Its own settings say which images.
@@ -160,7 +161,7 @@ def evaluate(
             in `shift-first-N/` and so on.
         num_bins: Bins of every ECE. Defaults to the run's number, or 15.
         robustness_index: A file with an index of the test images, to measure by level.
-            Defaults to the index in the vanilla run, if there is one.
+            Defaults to the one in the run's vanilla run, if there is one.
         shift: Whether to measure on corrupted test images, see `evaluate_shift`.
         shift_types: Corruptions. Defaults to the paper's list for the dataset, or to
             all that change its images.
@@ -205,10 +206,11 @@ def evaluate(
     if ood:
         check_names(ood, subject.test.dataset)
     if attacks or footprint:
-        subject.part()
+        subject.part()  # refuses what it cannot cut, before the long work
     if shift:
         types = shift_types or types_of(subject.test.dataset)
-        source = _shift_source(subject, shift_source, types, [*map(int, severities)])
+        strengths = _parse_severities(severities)
+        source = _shift_source(subject, shift_source, types, strengths)
 
     predict = Predictor(subject.models)
     clean = predict(subject.test)
@@ -218,10 +220,11 @@ def evaluate(
     def keep(kind: str, found: Measures, words: str) -> None:
         metrics[subject.name(kind)] = found
         write_metrics(subject.folder, metrics)
-        say(words)
+        if words:
+            say(words)
 
     if shift:
-        found = _on_shift(subject, predict, source, types, [*map(int, severities)])
+        found = _on_shift(subject, predict, source, types, strengths)
         keep("shift", found, describe_shift(found))
     if ood:
         found = _on_ood(subject, predict, clean, ood, limit_examples)
@@ -300,6 +303,16 @@ def _measure_clean(subject: Subject, clean: Predictions) -> Measures:
         metrics = read_metrics(folder) | metrics
     write_results(folder, clean, metrics, subject.title)
     return metrics
+
+
+def _parse_severities(values: Sequence[int | str]) -> list[int]:
+    try:
+        return [int(value) for value in values]
+    except ValueError as error:
+        raise InputError(
+            "--severities must be among 1, 2, 3, 4 and 5; received "
+            f"{','.join(map(str, values))}; such as --severities=1,3,5"
+        ) from error
 
 
 def _shift_source(

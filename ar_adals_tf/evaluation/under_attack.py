@@ -128,8 +128,9 @@ def evaluate_attacks(
         for epsilon in map(float, epsilons)
         if epsilon
     }
-    wanted = _lying_there(store) | wanted
-    missing = [name for name in wanted if store.load(name) is None]
+    there = _sets_in(store)
+    missing = wanted.keys() - there.keys()
+    wanted = there | wanted
 
     def sets() -> Iterator[tuple[str, Predictions]]:
         yield "clean", clean
@@ -150,8 +151,8 @@ def evaluate_attacks(
         return _measure(at_t, num_bins, index, num_levels)
 
     found = measured(sets(), temperature, measure_set)
-    there = {attack for attack, _ in wanted.values()} or set(attacks)
-    kinds = [name for name in BOUNDED_ATTACKS if name in there]
+    measured_attacks = {attack for attack, _ in wanted.values()} or set(attacks)
+    kinds = [name for name in BOUNDED_ATTACKS if name in measured_attacks]
 
     def by_attack(t: float | None) -> Measures:
         strengths: dict[str, Any] = {kind: {"0": found[t]["clean"]} for kind in kinds}
@@ -159,16 +160,16 @@ def evaluate_attacks(
             strengths[attack][f"{epsilon:g}"] = found[t][name]
         return {"by_attack": strengths}
 
-    results = {
+    results: Measures = {
         **facts,
         "num_bins": num_bins,
         "attacks": {name: bounded_settings(name) for name in kinds},
         "epsilons": sorted({0.0} | {epsilon for _, epsilon in wanted.values()}),
         **nested(temperature, by_attack),
     }
-    return (
-        results if own_index is None else results | {"l2_success": l2_curve(own_index)}
-    )
+    if own_index is not None:
+        results["l2_success"] = l2_curve(own_index)
+    return results
 
 
 def describe_attacks(found: Mapping[str, Any]) -> str:
@@ -201,22 +202,22 @@ def l2_curve(index: RobustnessIndex) -> Measures:
 
 
 def l2_success(distances: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-    """Return the share of images whose prediction an L2 budget suffices to change.
+    """Return the share of images whose prediction changes within each L2 budget.
 
     Args:
-        distances: `(N,)`, of a robustness index: L2 norms in [0, 1] pixels; infinite
-            where no change was found.
+        distances: `(N,)`, from a robustness index: L2 norms in [0, 1] pixels. They are
+            infinite where no change was found.
         budgets: `(B,)`, L2 norms.
 
     Returns:
-        `(B,)`, in [0, 1]: the share of distances of at most each budget.
+        `(B,)`, in [0, 1]: the share of distances that are at most each budget.
 
     Example:
         >>> l2_success(np.array([0.1, 0.3, np.inf]), np.array([0.1, 1.0])).round(2)
         array([0.33, 0.67])
     """
     ordered = np.sort(distances)
-    # In the distances' own precision, where 0.05 is at most 0.05.
+    # In the distances' own precision: a float32 0.05 is above the float64 one.
     limits = np.asarray(budgets).astype(ordered.dtype)
     return np.searchsorted(ordered, limits, side="right") / len(ordered)
 
@@ -275,7 +276,7 @@ def check_attacks(attacks: Sequence[str], epsilons: Sequence[float]) -> None:
         )
 
 
-def _lying_there(store: PredictionStore) -> dict[str, tuple[str, float]]:
+def _sets_in(store: PredictionStore) -> dict[str, tuple[str, float]]:
     """Return attack and strength of the undamaged sets in a store, by name."""
     found = {}
     for name in store.names():

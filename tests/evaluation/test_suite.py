@@ -8,7 +8,7 @@ import pytest
 
 from ar_adals_tf import datasets
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation import suite
+from ar_adals_tf.evaluation import suite, under_attack
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.suite import evaluate
@@ -138,6 +138,7 @@ def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
         ({"attacks": ["fgsm"], "epsilons": ["8/255"]}, "numbers over 255"),
         ({"shift": True, "shift_types": ["fogg"]}, "unknown type 'fogg'"),
         ({"shift": True, "severities": [6]}, "received 6"),
+        ({"shift": True, "severities": ["x"]}, "received x"),
         ({"robustness_index": "none.npz"}, "none.npz"),
         ({"model_file": "mine.keras"}, "received both"),
     ],
@@ -178,3 +179,15 @@ def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
     assert set(metrics) == {"clean", "more"} and read_metrics(out) == metrics
     assert metrics["clean"]["num_bins"] == 15
     assert metrics["clean"]["num_examples"] == 30
+
+
+def test_at_strength_0_nothing_is_attacked_and_nothing_more_said(run, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("attacked")
+
+    monkeypatch.setattr(under_attack, "attack_step", refuse)
+    lines = []
+    metrics = evaluate(run, attacks=["pgd"], epsilons=["0"], say=lines.append)
+    measures = metrics["attacks"]["by_attack"]["pgd"]["0"]
+    assert measures["ece"] == metrics["clean"]["ece"]
+    assert "" not in lines and len(lines) == 2
