@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from ar_adals_tf.calibration.measures import (
     DEFAULT_NUM_BINS,
-    SMALLEST_PROBABILITY,
     confidence_calibration_error,
 )
+from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError

@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 from ar_adals_tf.attacks.table import prepare
 from ar_adals_tf.datasets.loading import load
 from ar_adals_tf.evaluation.measures import measure, saved_temperature
-from ar_adals_tf.evaluation.predictions import Predictions, run_predictor
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictor import run_predictor
 from ar_adals_tf.evaluation.shift import evaluate_shift
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
@@ -143,7 +144,7 @@ def _fidelity(vanilla: Path, split: Any) -> str:
 
 def _measure(run: Path, split: Any) -> dict[str, Any]:
     """Complete a run's metrics by robustness level and under shift."""
-    metrics = read_json(run / "metrics.json")
+    metrics = read_metrics(run)
     if "shift" in metrics:
         return metrics
     config = saved_config(run)
@@ -163,7 +164,7 @@ def _measure(run: Path, split: Any) -> dict[str, Any]:
         temperature=temperature,
         identity=digest_run(run),
     )
-    write_json(run / "metrics.json", metrics)
+    write_metrics(run, metrics)
     return metrics
 
 

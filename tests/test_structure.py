@@ -100,7 +100,10 @@ def loaded(statement):
         ("from ar_adals_tf import agreement, indexing", {"tensorflow", "keras"}),
         ("from ar_adals_tf.datasets import table", {"tensorflow"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
-        ("from ar_adals_tf.evaluation import predictions", {"matplotlib"}),
+        (
+            "from ar_adals_tf.evaluation import measures, predictions, results",
+            {"tensorflow", "keras", "matplotlib"},
+        ),
         ("from ar_adals_tf.attacks import table", {"cleverhans", "matplotlib"}),
         ("from ar_adals_tf.reporting import page", {"tensorflow", "cleverhans"}),
     ],

@@ -1,4 +1,4 @@
-"""Checks of predictions and labels, shared by all measures."""
+"""Checks of labels and probabilities, shared by all measures."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,56 @@ from ar_adals_tf.errors import InputError
 _SUM_TOLERANCE = 1e-3  # float16 rounds each probability by up to 2**-11 of itself
 
 
+class Checked(NamedTuple):
+    """Labels and probabilities that fit together, and what follows from them.
+
+    Attributes:
+        labels: `(N,)` int64 in [0, Z).
+        probabilities: `(N, Z)` float64; each row sums to 1 within 0.001.
+        confidence: `(N,)` float64, the probability of the predicted class.
+        correct: `(N,)` bool, whether the predicted class is the label.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    confidence: np.ndarray
+    correct: np.ndarray
+
+
+def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> Checked:
+    """Check labels and probabilities and return them with confidences and successes.
+
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+
+    Raises:
+        InputError: See `check_probabilities` and `check_labels`.
+
+    Example:
+        >>> check_predictions([1], [[0.25, 0.75]]).confidence.tolist()
+        [0.75]
+    """
+    probabilities = check_probabilities(probabilities)
+    labels = check_labels(labels, *probabilities.shape)
+    return Checked(
+        labels,
+        probabilities,
+        confidence=probabilities.max(axis=1),
+        correct=probabilities.argmax(axis=1) == labels,
+    )
+
+
 def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Return probabilities as float64 `(N, Z)`, or say what is wrong with them.
 
     Raises:
         InputError: Unless N >= 1, Z >= 2, and every row is non-negative, finite and
             sums to 1 within 0.001.
+
+    Example:
+        >>> check_probabilities([[0.25, 0.75]])
+        array([[0.25, 0.75]])
     """
     try:
         probabilities = np.asarray(probabilities, np.float64)
@@ -26,7 +70,7 @@ def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     if probabilities.ndim != 2 or probabilities.shape[1] < 2:
         raise InputError(
             "probabilities must have shape (images, classes) with two or more classes; "
-            f"received {probabilities.shape}; of one sigmoid output p pass [1 - p, p]"
+            f"received {probabilities.shape}; pass [1 - p, p] for one sigmoid output p"
         )
     if not probabilities.shape[0]:
         raise InputError(
@@ -51,37 +95,37 @@ def check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> np.nd
     """Return labels as int64 `(num_images,)`, or say what is wrong with them.
 
     Raises:
-        InputError: Unless they are integers in [0, num_classes), one an image.
+        InputError: Unless they are integers in [0, num_classes), one for each image.
+
+    Example:
+        >>> check_labels([2, 0], num_images=2, num_classes=3)
+        array([2, 0])
     """
-    return _check_integers("labels", labels, num_images, num_classes)
+    return check_integers("labels", labels, num_images, num_classes)
 
 
-class _Predictions(NamedTuple):
-    labels: np.ndarray
-    probabilities: np.ndarray
-    confidence: np.ndarray
-    correct: np.ndarray
+def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
+    """Return `(size,)` integers in [0, limit) as int64, or say what is wrong with them.
 
+    Args:
+        name: What they are, for the error sentence.
+        values: The integers.
+        size: How many there must be.
+        limit: What they must be below.
 
-def _predictions(labels: np.ndarray, probabilities: np.ndarray) -> _Predictions:
-    probabilities = check_probabilities(probabilities)
-    labels = check_labels(labels, *probabilities.shape)
-    return _Predictions(
-        labels,
-        probabilities,
-        confidence=probabilities.max(axis=1),
-        correct=probabilities.argmax(axis=1) == labels,
-    )
+    Raises:
+        InputError: On another shape, another type or a value out of range.
 
-
-def _check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
-    """Return `(size,)` integers in [0, limit) as int64, or raise."""
+    Example:
+        >>> check_integers("levels", [0, 9], size=2, limit=10)
+        array([0, 9])
+    """
     values = np.asarray(values)
     if values.shape != (size,) or not np.issubdtype(values.dtype, np.integer):
         raise InputError(
             f"{name} must be integers of shape ({size},), one an image; received "
-            f"{values.dtype} of shape {values.shape}; of one-hot labels pass the "
-            "argmax over classes"
+            f"{values.dtype} of shape {values.shape}; pass the argmax over classes if "
+            "they are one-hot"
         )
     if values.min() < 0 or values.max() >= limit:
         raise InputError(

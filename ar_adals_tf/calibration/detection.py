@@ -1,4 +1,4 @@
-"""Telling out-of-distribution images apart by the predictive entropy."""
+"""Detection: telling out-of-distribution images from in-distribution ones."""
 
 import numpy as np
 from scipy import special
@@ -8,27 +8,54 @@ from ar_adals_tf.errors import InputError
 
 
 def predictive_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Return the entropy of each prediction in nats, `(N,)`, in [0, log Z]."""
+    """Return the entropy of each prediction in nats, `(N,)`, in [0, log Z].
+
+    Args:
+        probabilities: `(N, Z)`.
+
+    Raises:
+        InputError: On what is not probabilities.
+
+    See Also:
+        ood_scores: How well it tells images of another dataset.
+
+    Example:
+        >>> predictive_entropy([[1.0, 0.0], [0.5, 0.5]]).round(4)
+        array([0.    , 0.6931])
+    """
     return special.entr(check_probabilities(probabilities)).sum(axis=1)
 
 
 def ood_scores(in_scores: np.ndarray, out_scores: np.ndarray) -> dict[str, float]:
-    """Return how well a score tells out-of-distribution images from usual ones.
+    """Return how well a score tells out-of-distribution images.
 
-    Out-of-distribution is the positive class, so its scores should be the higher
-    ones: `predictive_entropy`, or one minus the confidence. Needs scikit-learn.
+    They are the positive class, so their scores should be the higher ones, such as
+    `predictive_entropy` or one minus the confidence. Needs scikit-learn.
 
     Args:
-        in_scores: `(N,)`, scores of the images the model was made for.
-        out_scores: `(K,)`, scores of images of another dataset.
+        in_scores: `(N,)`, scores of the in-distribution images: those that the model
+            was made for.
+        out_scores: `(K,)`, scores of the out-of-distribution images: those of another
+            dataset.
 
     Returns:
-        A dictionary with `auroc`, `aupr` (average precision) and
-        `fpr_at_95_recall`, the share of usual images that is flagged when at
-        least 95 % of the others are; each in [0, 1].
+        A dictionary with `auroc`, `aupr` (average precision) and `fpr_at_95_recall`,
+        the share of in-distribution images that is flagged when at least 95 % of the
+        others are. Each lies in [0, 1].
 
     Raises:
         InputError: On empty or non-finite scores, or without scikit-learn.
+
+    See Also:
+        predictive_entropy: The score that `evaluate --ood` takes.
+
+    References:
+        .. [1] Hendrycks and Gimpel, A Baseline for Detecting Misclassified and
+           Out-of-Distribution Examples in Neural Networks, ICLR 2017.
+
+    Example:
+        >>> round(ood_scores([0.1, 0.2, 0.6], [0.5, 0.9])["fpr_at_95_recall"], 4)
+        0.3333
     """
     try:
         from sklearn import metrics

@@ -1,11 +1,11 @@
 """How well a classifier's confidence agrees with how often it is right.
 
-Pure functions of NumPy arrays, in float64 inside. Throughout, N is the number of
-images, Z of classes, M of runs. `labels` are integers of shape `(N,)` in [0, Z);
-`probabilities` have shape `(N, Z)`, lie in [0, 1] and sum to 1 for every image, which
-stored float16 and float32 values do well enough (tolerance 0.001). The *confidence* of
-an image is the probability of its predicted class, which is the first class of the
-largest probability. Whatever does not fit raises `InputError`.
+Pure functions of NumPy arrays, in float64 inside. N is the number of images, Z of
+classes. `labels` are integers of shape `(N,)` in [0, Z). `probabilities` have shape
+`(N, Z)`, lie in [0, 1] and sum to 1 for every image within 0.001, so that float16 and
+float32 values will do. The *confidence* of an image is the probability of its
+predicted class, which is the first class of the largest probability. Arrays that do
+not fit raise `InputError`.
 """
 
 from typing import NamedTuple
@@ -13,21 +13,21 @@ from typing import NamedTuple
 import numpy as np
 
 from ar_adals_tf.calibration.checks import (
-    _check_integers,
-    _Predictions,
-    _predictions,
-    check_probabilities,
+    Checked,
+    check_integers,
+    check_predictions,
 )
-from ar_adals_tf.calibration.selective import area_under_risk_coverage, coverage_at_risk
+from ar_adals_tf.calibration.scores import brier_of, nll_of
+from ar_adals_tf.calibration.selective import (
+    area_under_curve,
+    coverage_on_curve,
+    risk_coverage,
+)
 from ar_adals_tf.errors import InputError
 
 DEFAULT_NUM_BINS = 15
 
 """Number of confidence bins of the expected calibration error."""
-
-SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
-
-"""What a probability of zero counts as in a logarithm: 1.2e-38, so -log is 87.3."""
 
 
 class ReliabilityBins(NamedTuple):
@@ -47,7 +47,7 @@ class ReliabilityBins(NamedTuple):
 
 
 class LevelMeasures(NamedTuple):
-    """Measures per robustness level; each `(num_levels,)`, level 0 the least robust.
+    """Measures by robustness level; each `(R,)`, level 0 the least robust.
 
     Attributes:
         accuracy: In [0, 1]; NaN for a level without images.
@@ -62,40 +62,39 @@ class LevelMeasures(NamedTuple):
     counts: np.ndarray
 
 
-def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the share of images whose predicted class is the label, in [0, 1]."""
-    return float(_predictions(labels, probabilities).correct.mean())
-
-
-def mean_confidence(probabilities: np.ndarray) -> float:
-    """Return the mean probability of the predicted class, in [1/Z, 1]."""
-    return float(check_probabilities(probabilities).max(axis=1).mean())
-
-
 def expected_calibration_error(
     labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
 ) -> float:
     """Return the ECE over equal-width confidence bins, in [0, 1].
 
     With B_k the images whose confidence lies in [k / num_bins, (k + 1) / num_bins),
-    the last bin closed, ECE = sum over k of |B_k| / N * |acc(B_k) - conf(B_k)|; an
-    empty bin adds nothing (Guo et al., On Calibration of Modern Neural Networks,
-    2017, Eq. 3). The Keras metric `ExpectedCalibrationError` has the same bins.
+    the last bin closed, ECE = sum over k of |B_k| / N * |acc(B_k) - conf(B_k)|
+    ([1]_, Eq. 3). An empty bin adds nothing.
 
     Args:
-        labels: `(N,)`, integers.
+        labels: `(N,)`, integers in [0, Z).
         probabilities: `(N, Z)`.
-        num_bins: Number of bins, at least 1.
+        num_bins: Number of bins, at least 1. Defaults to 15.
 
     Raises:
-        InputError: On arrays that do not fit (see the module's head), or no images.
+        InputError: On arrays that do not fit, or fewer than one bin.
+
+    See Also:
+        ar_adals_tf.ExpectedCalibrationError: The Keras metric, with the same bins.
+        adaptive_calibration_error: Bins of equally many images.
+        classwise_calibration_error: All probabilities, not only the confidence.
+        reliability_bins: The bins themselves.
+
+    References:
+        .. [1] Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural
+           Networks, ICML 2017.
 
     Example:
         >>> probabilities = np.array([[0.9, 0.1], [0.7, 0.3]])
-        >>> round(expected_calibration_error(np.array([0, 1]), probabilities), 6)
+        >>> round(expected_calibration_error([0, 1], probabilities), 6)
         0.4
     """
-    p = _predictions(labels, probabilities)
+    p = check_predictions(labels, probabilities)
     return confidence_calibration_error(p.confidence, p.correct, num_bins)
 
 
@@ -105,53 +104,95 @@ def confidence_calibration_error(
     num_bins: int = DEFAULT_NUM_BINS,
     weights: np.ndarray | None = None,
 ) -> float:
-    """Return the same ECE where only confidences and successes are at hand.
+    """Return the same ECE from confidences and successes alone.
+
+    Nothing but the number of bins is checked: this is for inner loops.
 
     Args:
         confidence: `(N,)`, the probability of the predicted class.
         correct: `(N,)`, whether the prediction is right.
-        num_bins: Number of bins, at least 1.
-        weights: `(N,)`, what each image counts; None: all the same.
+        num_bins: Number of bins, at least 1. Defaults to 15.
+        weights: `(N,)`, what each image counts. Defaults to `None`: each counts 1.
 
     Returns:
-        The ECE, in [0, 1]. Nothing is checked: this is for inner loops.
+        The ECE, in [0, 1].
+
+    Raises:
+        InputError: On fewer than one bin.
+
+    See Also:
+        expected_calibration_error: The same from labels and probabilities.
+
+    Example:
+        >>> correct = np.array([True, False])
+        >>> round(confidence_calibration_error([0.9, 0.7], correct), 6)
+        0.4
     """
-    return _calibration_error(
-        correct, confidence, bin_index(confidence, num_bins), weights
-    )
+    index = bin_index(confidence, num_bins)
+    return _calibration_error(correct, confidence, index, weights)
 
 
 def adaptive_calibration_error(
     labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
 ) -> float:
-    """Return the ECE over bins of equally many images instead of equal width.
+    """Return the ECE over bins of equally many images, in [0, 1].
 
-    The images, ordered by confidence, are cut at the ranks floor(k * N / num_bins);
-    images of equal confidence share a bin, so their order does not matter (after
-    Nguyen and O'Connor, 2015). Arguments and errors as `expected_calibration_error`.
+    The images, ordered by confidence, are cut at the ranks floor(k * N / num_bins)
+    (after [1]_). Images of equal confidence share a bin, so their order does not
+    matter.
+
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins, at least 1. Defaults to 15.
+
+    Raises:
+        InputError: On arrays that do not fit, or fewer than one bin.
+
+    See Also:
+        expected_calibration_error: Bins of equal width.
+
+    References:
+        .. [1] Nguyen and O'Connor, Posterior Calibration and Exploratory Analysis for
+           Natural Language Processing Models, EMNLP 2015.
+
+    Example:
+        >>> probabilities = np.array([[0.9, 0.1], [0.7, 0.3]])
+        >>> round(adaptive_calibration_error([0, 1], probabilities, num_bins=1), 6)
+        0.3
     """
-    p = _predictions(labels, probabilities)
-    cuts = np.arange(1, bin_edges(num_bins).size - 1) * p.confidence.size // num_bins
-    edges = np.sort(p.confidence)[cuts]
-    index = np.searchsorted(edges, p.confidence, side="right")
-    return _calibration_error(p.correct, p.confidence, index)
+    return _adaptive_error(check_predictions(labels, probabilities), num_bins)
 
 
 def classwise_calibration_error(
     labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
 ) -> float:
-    """Return the mean over classes of the ECE of each class's probability.
+    """Return the mean over classes of the ECE of each class's probability, in [0, 1].
 
     For class z the probability is the z-th column and the event is `label == z`
-    (Nixon et al., Measuring Calibration in Deep Learning, 2019, static calibration
-    error). Arguments and errors as `expected_calibration_error`.
+    ([1]_, static calibration error).
+
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins, at least 1. Defaults to 15.
+
+    Raises:
+        InputError: On arrays that do not fit, or fewer than one bin.
+
+    See Also:
+        expected_calibration_error: The confidence alone.
+
+    References:
+        .. [1] Nixon, Dusenberry, Zhang, Jerfel and Tran, Measuring Calibration in
+           Deep Learning, CVPR Workshops 2019.
+
+    Example:
+        >>> probabilities = np.array([[0.9, 0.1], [0.7, 0.3]])
+        >>> round(classwise_calibration_error([0, 1], probabilities), 6)
+        0.4
     """
-    p = _predictions(labels, probabilities)
-    errors = [
-        _calibration_error(p.labels == z, column, bin_index(column, num_bins))
-        for z, column in enumerate(p.probabilities.T)
-    ]
-    return float(np.mean(errors))
+    return _classwise_error(check_predictions(labels, probabilities), num_bins)
 
 
 def reliability_bins(
@@ -159,9 +200,23 @@ def reliability_bins(
 ) -> ReliabilityBins:
     """Return the bins behind `expected_calibration_error`, for a reliability diagram.
 
-    Arguments and errors as `expected_calibration_error`.
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins, at least 1. Defaults to 15.
+
+    Raises:
+        InputError: On arrays that do not fit, or fewer than one bin.
+
+    See Also:
+        ar_adals_tf.figures.draw_reliability_diagram: Draws them.
+
+    Example:
+        >>> bins = reliability_bins([0, 1], [[0.875, 0.125], [0.75, 0.25]], num_bins=2)
+        >>> bins.counts, bins.accuracy, bins.confidence
+        (array([0, 2]), array([0. , 0.5]), array([0.    , 0.8125]))
     """
-    p = _predictions(labels, probabilities)
+    p = check_predictions(labels, probabilities)
     index = bin_index(p.confidence, num_bins)
     counts = np.bincount(index, minlength=num_bins)
     filled = np.maximum(counts, 1)
@@ -173,45 +228,38 @@ def reliability_bins(
     )
 
 
-def negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean of -log(probability of the label), in nats, in [0, 87.4].
-
-    A probability below float32's smallest normal number, 1.2e-38, counts as that
-    number, so an underflown softmax costs 87.3 nats an image and never infinity.
-    """
-    return _nll(_predictions(labels, probabilities))
-
-
-def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the squared distance to the one-hot label, in [0, 2].
-
-    Summed over classes, averaged over images (Brier, 1950).
-    """
-    return _brier(_predictions(labels, probabilities))
-
-
 def summary(
     labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
 ) -> dict[str, float | int]:
-    """Return the usual measures as plain numbers, ready for JSON.
+    """Return the measures that every table has, as plain numbers, ready for JSON.
 
-    Arguments and errors as `expected_calibration_error`.
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins, at least 1. Defaults to 15.
 
     Returns:
-        A dictionary with `accuracy`, `ece`, `nll` (nats), `brier`,
-        `mean_confidence`, `num_bins` and `num_examples`.
+        A dictionary with `accuracy`, `ece`, `nll` (nats), `brier`, `mean_confidence`,
+        `num_bins` and `num_examples`.
+
+    Raises:
+        InputError: On arrays that do not fit, or fewer than one bin.
+
+    See Also:
+        more_measures: What is left out here.
+        by_level: Accuracy, confidence and ECE for each robustness level.
 
     Example:
-        >>> summary(labels, probabilities)["ece"]
-        0.0123
+        >>> summary([0, 1], [[0.875, 0.125], [0.75, 0.25]])["mean_confidence"]
+        0.8125
     """
-    p = _predictions(labels, probabilities)
+    p = check_predictions(labels, probabilities)
     index = bin_index(p.confidence, num_bins)
     return {
         "accuracy": float(p.correct.mean()),
         "ece": _calibration_error(p.correct, p.confidence, index),
-        "nll": _nll(p),
-        "brier": _brier(p),
+        "nll": nll_of(p),
+        "brier": brier_of(p),
         "mean_confidence": float(p.confidence.mean()),
         "num_bins": int(num_bins),
         "num_examples": int(p.labels.size),
@@ -223,21 +271,33 @@ def more_measures(
 ) -> dict[str, float]:
     """Return what `summary` leaves out, as plain numbers, ready for JSON.
 
-    Arguments and errors as `expected_calibration_error`.
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins, at least 1. Defaults to 15.
 
     Returns:
         A dictionary with `adaptive_ece`, `classwise_ece`, `aurc` and
         `coverage_at_1_percent_risk`. Label smoothing is known to worsen the last two.
 
+    Raises:
+        InputError: On arrays that do not fit, or fewer than one bin.
+
+    See Also:
+        adaptive_calibration_error, classwise_calibration_error,
+        area_under_risk_coverage, coverage_at_risk: Each of them on its own.
+
     Example:
-        >>> more_measures(labels, probabilities)["aurc"]
-        0.0123
+        >>> more_measures([0, 1], [[0.9, 0.1], [0.8, 0.2]])["aurc"]
+        0.25
     """
+    p = check_predictions(labels, probabilities)
+    curve = risk_coverage(p.confidence, p.correct)
     return {
-        "adaptive_ece": adaptive_calibration_error(labels, probabilities, num_bins),
-        "classwise_ece": classwise_calibration_error(labels, probabilities, num_bins),
-        "aurc": area_under_risk_coverage(labels, probabilities),
-        "coverage_at_1_percent_risk": coverage_at_risk(labels, probabilities, 0.01),
+        "adaptive_ece": _adaptive_error(p, num_bins),
+        "classwise_ece": _classwise_error(p, num_bins),
+        "aurc": area_under_curve(*curve),
+        "coverage_at_1_percent_risk": coverage_on_curve(*curve, 0.01),
     }
 
 
@@ -251,21 +311,26 @@ def by_level(
     """Return accuracy, mean confidence and ECE for each robustness level.
 
     Args:
-        labels: `(N,)`, integers.
+        labels: `(N,)`, integers in [0, Z).
         probabilities: `(N, Z)`.
         levels: `(N,)`, integers in [0, num_levels); level 0 is the least robust.
         num_levels: R, the number of levels.
-        num_bins: Number of confidence bins of each level's ECE.
+        num_bins: Number of confidence bins of each level's ECE. Defaults to 15.
 
     Raises:
         InputError: On arrays that do not fit, or a level outside [0, num_levels).
 
+    See Also:
+        ar_adals_tf.RobustnessIndex.levels: Where levels come from.
+
     Example:
-        >>> measures = by_level(labels, probabilities, levels, num_levels=10)
+        >>> probabilities = [[0.875, 0.125], [0.75, 0.25]]
+        >>> measures = by_level([1, 0], probabilities, levels=[0, 1], num_levels=2)
         >>> measures.confidence - measures.accuracy    # overconfidence by level
+        array([ 0.875, -0.25 ])
     """
-    p = _predictions(labels, probabilities)
-    levels = _check_integers("levels", levels, p.labels.size, num_levels)
+    p = check_predictions(labels, probabilities)
+    levels = check_integers("levels", levels, p.labels.size, num_levels)
     index = bin_index(p.confidence, num_bins)
     counts = np.bincount(levels, minlength=num_levels)
     gaps = np.bincount(
@@ -283,13 +348,20 @@ def by_level(
 def bin_edges(num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
     """Return the edges 0, 1 / B, .., 1 of B equal-width bins, `(B + 1,)`, float64.
 
+    Args:
+        num_bins: B, at least 1. Defaults to 15.
+
     Raises:
         InputError: On fewer than one bin.
+
+    Example:
+        >>> bin_edges(4)
+        array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
     if not isinstance(num_bins, (int, np.integer)) or num_bins < 1:
         raise InputError(
             f"num_bins must be a whole number of at least 1; received {num_bins!r}; "
-            f"{DEFAULT_NUM_BINS} is usual"
+            f"{DEFAULT_NUM_BINS} is a common choice"
         )
     # k / B is the float that a person writes: 0.6 then lies in [0.6, 0.7).
     return np.arange(num_bins + 1) / num_bins
@@ -299,12 +371,19 @@ def bin_index(confidence: np.ndarray, num_bins: int = DEFAULT_NUM_BINS) -> np.nd
     """Return the bin of each value in [0, 1]: [k / B, (k + 1) / B), the last closed.
 
     Args:
-        confidence: Values in [0, 1], any shape; a rounding error outside is kept in
-            the first or last bin.
-        num_bins: B, at least 1.
+        confidence: Values in [0, 1], any shape. A value outside, as rounding gives,
+            falls into the first or the last bin.
+        num_bins: B, at least 1. Defaults to 15.
 
     Returns:
         Integers in [0, num_bins), of the shape of `confidence`.
+
+    Raises:
+        InputError: On fewer than one bin.
+
+    Example:
+        >>> bin_index([0.0, 0.25, 1.0], num_bins=4)
+        array([0, 1, 3])
     """
     inner = bin_edges(num_bins)[1:-1]
     return np.searchsorted(inner, np.asarray(confidence, np.float64), side="right")
@@ -324,12 +403,16 @@ def _calibration_error(
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-def _nll(p: _Predictions) -> float:
-    of_label = p.probabilities[np.arange(p.labels.size), p.labels]
-    return float(-np.log(np.maximum(of_label, SMALLEST_PROBABILITY)).mean())
+def _adaptive_error(p: Checked, num_bins: int) -> float:
+    cuts = np.arange(1, bin_edges(num_bins).size - 1) * p.confidence.size // num_bins
+    edges = np.sort(p.confidence)[cuts]
+    index = np.searchsorted(edges, p.confidence, side="right")
+    return _calibration_error(p.correct, p.confidence, index)
 
 
-def _brier(p: _Predictions) -> float:
-    difference = p.probabilities.copy()
-    difference[np.arange(p.labels.size), p.labels] -= 1
-    return float((difference**2).sum(axis=1).mean())
+def _classwise_error(p: Checked, num_bins: int) -> float:
+    errors = [
+        _calibration_error(p.labels == z, column, bin_index(column, num_bins))
+        for z, column in enumerate(p.probabilities.T)
+    ]
+    return float(np.mean(errors))

@@ -2,22 +2,41 @@
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import _predictions
+from ar_adals_tf.calibration.checks import check_predictions
 from ar_adals_tf.errors import InputError
 
 
 def area_under_risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the AURC, in [0, 1]: the mean error among the k most confident images.
 
-    The mean over k = 1 .. N of the error rate of the k images of highest confidence
-    (Geifman et al., 2019); lower is better, and a confidence that ranks well lowers
-    it at equal accuracy. Over images of equal confidence it is the expectation of a
-    random order.
+    For each k = 1 .. N this is the error rate of the k images of highest confidence,
+    and the AURC is its mean over k [1]_. Lower is better. At equal accuracy it is lower
+    the better the confidence ranks the images. Images of equal confidence count as
+    if they stood in a random order: the result is the expectation over all orders.
+
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+
+    Raises:
+        InputError: On arrays that do not fit (see `check_predictions`).
+
+    See Also:
+        coverage_at_risk: One point of the same curve.
+        expected_calibration_error: Whether the confidence is right, not how it ranks.
+
+    References:
+        .. [1] Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation for
+           Deep Neural Classifiers, ICLR 2019.
+
+    Example:
+        The most confident image is right, the next one wrong: (0/1 + 1/2) / 2.
+
+        >>> area_under_risk_coverage([0, 1], [[0.9, 0.1], [0.8, 0.2]])
+        0.25
     """
-    answered, errors = _risk_coverage(labels, probabilities)
-    # Within a tie errors grow evenly: that is the expectation over the tie's orders.
-    k = np.arange(1, answered[-1] + 1)
-    return float(np.mean(np.interp(k, np.r_[0, answered], np.r_[0, errors]) / k))
+    p = check_predictions(labels, probabilities)
+    return area_under_curve(*risk_coverage(p.confidence, p.correct))
 
 
 def coverage_at_risk(
@@ -25,31 +44,74 @@ def coverage_at_risk(
 ) -> float:
     """Return the largest share of images answered with an error rate of at most `risk`.
 
-    Answered are the images at or above a confidence threshold; images of equal
-    confidence are answered together. 0 if no threshold is that safe.
+    The images at or above a confidence threshold are answered, so images of equal
+    confidence are answered together. The result is 0 if no threshold is that safe.
 
     Args:
-        labels: `(N,)`, integers.
+        labels: `(N,)`, integers in [0, Z).
         probabilities: `(N, Z)`.
-        risk: Error rate allowed among the answered images, in [0, 1].
+        risk: Error rate allowed among the answered images, in [0, 1]. Defaults to
+            0.01.
 
     Raises:
         InputError: On arrays that do not fit, or a risk outside [0, 1].
+
+    See Also:
+        area_under_risk_coverage: The whole curve as one number.
+
+    Example:
+        >>> coverage_at_risk([0, 1], [[0.9, 0.1], [0.8, 0.2]])
+        0.5
     """
     if not 0 <= risk <= 1:
         raise InputError(
             f"risk is an error rate and must lie in [0, 1]; received {risk!r}; pass "
             "0.01 for 1 %"
         )
-    answered, errors = _risk_coverage(labels, probabilities)
+    p = check_predictions(labels, probabilities)
+    return coverage_on_curve(*risk_coverage(p.confidence, p.correct), risk)
+
+
+def risk_coverage(
+    confidence: np.ndarray, correct: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the risk-coverage curve in counts, from the highest confidence down.
+
+    Args:
+        confidence: `(N,)`.
+        correct: `(N,)` bool.
+
+    Returns:
+        `answered`, `(K,)`, the images at or above each of the K different confidences,
+        and `errors`, `(K,)`, the wrong ones among them.
+
+    Example:
+        >>> answered, errors = risk_coverage([0.9, 0.8, 0.8], np.array([1, 0, 1], bool))
+        >>> answered.tolist(), errors.tolist()
+        ([1, 3], [0.0, 1.0])
+    """
+    _, group = np.unique(-np.asarray(confidence), return_inverse=True)
+    return np.cumsum(np.bincount(group)), np.cumsum(np.bincount(group, ~correct))
+
+
+def area_under_curve(answered: np.ndarray, errors: np.ndarray) -> float:
+    """Return the AURC of a curve from `risk_coverage`.
+
+    Example:
+        >>> area_under_curve(np.array([1, 2]), np.array([0, 1]))
+        0.25
+    """
+    # Within a tie errors grow evenly: that is the expectation over the tie's orders.
+    k = np.arange(1, answered[-1] + 1)
+    return float(np.mean(np.interp(k, np.r_[0, answered], np.r_[0, errors]) / k))
+
+
+def coverage_on_curve(answered: np.ndarray, errors: np.ndarray, risk: float) -> float:
+    """Return the coverage at a risk on a curve from `risk_coverage`.
+
+    Example:
+        >>> coverage_on_curve(np.array([1, 2]), np.array([0, 1]), risk=0.01)
+        0.5
+    """
     safe = answered[errors / answered <= risk]
     return float(safe.max() / answered[-1]) if safe.size else 0.0
-
-
-def _risk_coverage(
-    labels: np.ndarray, probabilities: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return images answered and errors among them, at each confidence from the top."""
-    p = _predictions(labels, probabilities)
-    _, group = np.unique(-p.confidence, return_inverse=True)
-    return np.cumsum(np.bincount(group)), np.cumsum(np.bincount(group, ~p.correct))

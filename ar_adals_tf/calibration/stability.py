@@ -11,15 +11,19 @@ from ar_adals_tf.errors import InputError
 def prediction_variance(probabilities_of_runs: Sequence[np.ndarray]) -> float:
     """Return how much the predicted probabilities differ between runs, in [0, 1].
 
-    The variance over runs (ddof 0) of each class's probability, summed over classes,
-    averaged over images.
+    The variance over runs (ddof 0) of each class's probability is summed over classes
+    and averaged over images.
 
     Args:
-        probabilities_of_runs: `(M, N, Z)`, or M arrays `(N, Z)`, of at least two
+        probabilities_of_runs: `(M, N, Z)`, or M arrays `(N, Z)`, from at least two
             runs on the same images in the same order.
 
     Raises:
         InputError: On fewer than two runs or arrays that do not fit.
+
+    See Also:
+        prediction_variance_by_image: The same before it is averaged.
+        disagreement: Whether the predicted classes differ.
 
     Example:
         >>> prediction_variance([[[1.0, 0.0]], [[0.0, 1.0]]])
@@ -31,7 +35,19 @@ def prediction_variance(probabilities_of_runs: Sequence[np.ndarray]) -> float:
 def prediction_variance_by_image(
     probabilities_of_runs: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """Return `prediction_variance` for each image, `(N,)`; average it by level."""
+    """Return `prediction_variance` for each image, `(N,)`; average it by level.
+
+    Args:
+        probabilities_of_runs: As in `prediction_variance`.
+
+    Raises:
+        InputError: As in `prediction_variance`.
+
+    Example:
+        >>> one, other = [[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]
+        >>> prediction_variance_by_image([one, other])
+        array([0.5, 0. ])
+    """
     runs = _check_runs(probabilities_of_runs)
     mean = sum(runs) / len(runs)
     squares = sum((run - mean) ** 2 for run in runs)
@@ -41,8 +57,21 @@ def prediction_variance_by_image(
 def disagreement(probabilities_of_runs: Sequence[np.ndarray]) -> float:
     """Return the share of images on which two different runs predict other classes.
 
-    Averaged over all pairs of runs; in [0, 1]. Arguments and errors as
-    `prediction_variance`.
+    The share is averaged over all pairs of runs and lies in [0, 1].
+
+    Args:
+        probabilities_of_runs: As in `prediction_variance`.
+
+    Raises:
+        InputError: As in `prediction_variance`.
+
+    See Also:
+        prediction_variance: How much the probabilities differ.
+
+    Example:
+        >>> one, other = [[1.0, 0.0], [0.6, 0.4]], [[0.0, 1.0], [0.7, 0.3]]
+        >>> disagreement([one, other])
+        0.5
     """
     runs = _check_runs(probabilities_of_runs)
     votes = np.zeros_like(runs[0])

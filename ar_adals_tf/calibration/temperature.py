@@ -1,9 +1,11 @@
 """Temperature scaling: one number that makes a trained classifier's logits honest.
 
-Guo et al., On Calibration of Modern Neural Networks, 2017: the logits are divided by
-a temperature T > 0 that minimises the negative log-likelihood of a validation set.
-T > 1 takes confidence away, T < 1 adds some, and no predicted class changes. N is the
-number of images, Z of classes.
+The logits are divided by a temperature T > 0 that minimises the negative
+log-likelihood of a validation set [1]_. T > 1 lowers the confidence, T < 1 raises it,
+and no predicted class changes. N is the number of images, Z of classes.
+
+.. [1] Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks,
+   ICML 2017.
 """
 
 import warnings
@@ -12,7 +14,7 @@ import numpy as np
 from scipy import optimize, special
 
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
-from ar_adals_tf.calibration.measures import SMALLEST_PROBABILITY
+from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
 MIN_TEMPERATURE = 0.01
@@ -23,29 +25,35 @@ MAX_TEMPERATURE = 100.0
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """Return the temperature that minimises the negative log-likelihood.
 
-    In b = 1 / T the NLL is convex, so its derivative, the mean over images of
-    (sum over z of softmax(b * logits)_z * logits_z) - logits_label, has one root,
-    which is found to float64's precision by Brent's method. Without a root between
-    `MIN_TEMPERATURE` and `MAX_TEMPERATURE` the nearer bound is returned with a
-    `UserWarning` that says why: a validation set without a single error asks for
-    ever more confidence, one that is predicted no better than by chance for none.
+    In b = 1 / T the NLL is convex. Its derivative, the mean over images of
+    (sum over z of softmax(b * logits)_z * logits_z) - logits_label, therefore has at
+    most one root, which Brent's method finds to float64's precision. Without a root
+    between `MIN_TEMPERATURE` and `MAX_TEMPERATURE` the nearer bound is returned, with
+    a `UserWarning` that gives the reason: a validation set without a single error asks
+    for ever more confidence; one that is predicted no better than by chance, for none.
 
     Args:
         labels: `(N,)`, integers in [0, Z), of validation images.
-        logits: `(N, Z)`, or for an average of probabilities, such as an
-            ensemble's, `log_probabilities` of it.
+        logits: `(N, Z)`. For an average of probabilities, such as an ensemble's, pass
+            its `log_probabilities`.
 
     Returns:
-        T, in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`]; 1 if every image's logits are
-        all equal, when T has no effect.
+        T, in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`]. It is 1 if every image's logits
+        are all equal, because T then has no effect.
 
     Raises:
         InputError: On shapes that do not fit, logits that are not finite, labels out
             of range, or no images.
 
+    See Also:
+        apply_temperature: What to do with T.
+
     Example:
-        >>> temperature = fit_temperature(validation_labels, validation_logits)
-        >>> probabilities = apply_temperature(test_logits, temperature)
+        Three of four images are right with a margin of 5, so sigmoid(5 / T) = 3/4.
+
+        >>> temperature = fit_temperature([0, 0, 0, 1], [[5.0, 0.0]] * 4)
+        >>> round(temperature, 4), round(float(5 / np.log(3)), 4)
+        (4.5512, 4.5512)
     """
     logits = _check_logits(logits)
     labels = check_labels(labels, *logits.shape)
@@ -84,6 +92,9 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     Raises:
         InputError: On logits that are not `(N, Z)` and finite, or T not positive.
 
+    See Also:
+        fit_temperature: Where T comes from.
+
     Example:
         >>> apply_temperature(np.array([[0.0, 2.0]]), 2.0).round(3)
         array([[0.269, 0.731]])
@@ -99,26 +110,30 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Return logits of given probabilities, `(N, Z)`, float64: their logarithm.
 
-    So that averaged probabilities, which have no logits, can be scaled. A
+    Averaged probabilities have no logits; this is how they can be scaled. A
     probability below 1.2e-38 counts as that, as in the negative log-likelihood.
 
     Args:
-        probabilities: `(N, Z)`; see `ar_adals_tf.calibration`.
+        probabilities: `(N, Z)`; see `ar_adals_tf.calibration.measures`.
 
     Raises:
         InputError: On what is not probabilities.
 
+    See Also:
+        fit_temperature: Takes them.
+
     Example:
-        >>> mean = np.mean([member_1, member_2], axis=0)         # probabilities
-        >>> temperature = fit_temperature(labels, log_probabilities(mean))
+        >>> member_1, member_2 = [[0.75, 0.25]], [[0.25, 0.75]]
+        >>> log_probabilities(np.mean([member_1, member_2], axis=0)).round(4)
+        array([[-0.6931, -0.6931]])
     """
     return np.log(np.maximum(check_probabilities(probabilities), SMALLEST_PROBABILITY))
 
 
 def _at_bound(temperature: float, reason: str) -> float:
     warnings.warn(
-        f"the fitted temperature is the bound {temperature:g}: {reason}; more "
-        "validation images would tell",
+        f"the fitted temperature is the bound {temperature:g}: {reason}; use "
+        "more validation images",
         stacklevel=3,
     )
     return temperature
@@ -135,7 +150,7 @@ def _check_logits(logits: np.ndarray) -> np.ndarray:
     if not finite.all():
         raise InputError(
             f"logits must be finite; {int((~finite).sum())} of {finite.size} images "
-            f"have others, the first is image {int(finite.argmin())}; of "
-            "probabilities pass log_probabilities(probabilities)"
+            f"have others, the first is image {int(finite.argmin())}; pass "
+            "log_probabilities(probabilities) if they come from probabilities"
         )
     return logits

@@ -1,9 +1,9 @@
 """What a model costs to use, as float32 and after quantisation to int8.
 
 The int8 model is made by TensorFlow Lite's post-training quantisation: weights and
-activations in 8 bits, their ranges set by some training images. The same runtime
-(LiteRT's interpreter, on the processor) also runs the model in float32, so that what
-the number format changes can be told from what the runtime changes.
+activations have 8 bits, and some training images set their ranges. The same runtime
+(LiteRT's interpreter, on the processor) also runs the model in float32. This separates
+what the number format changes from what the runtime changes.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,18 @@ import tensorflow as tf
 from ar_adals_tf import calibration, hardware
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.measures import measure
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.measures import Measures, nested
+from ar_adals_tf.evaluation.predictions import Predictions, scaled
+from ar_adals_tf.evaluation.results import FORM_TITLES, describe_measures
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.files import atomic_write, writable_folder
 from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.quiet import quiet_libraries
 
-CALIBRATION_IMAGES = 200
+QUANTISATION_IMAGES = 200
 
 """How many training images set the ranges of the int8 activations."""
-
-FORM_TITLES = {
-    "tensorflow_float32": "float32, TensorFlow",
-    "lite_float32": "float32, LiteRT",
-    "lite_int8": "int8, LiteRT",
-}
-
-"""What people call the forms of a model."""
 
 _Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -59,7 +52,7 @@ def measure_footprint(
     batch_size: int = 32,
     repeats: int = 20,
     verbose: bool = True,
-) -> dict[str, Any]:
+) -> Measures:
     """Measure time, size, memory and calibration of a model in three forms.
 
     Args:
@@ -67,34 +60,35 @@ def measure_footprint(
             probabilities are averaged and whose sizes and times are summed.
         model_files: Their `.keras` files.
         split: The clean test set.
-        clean: The predictions of it.
-        images: float32 `(N, H, W, C)` in [0, 1], no test images: they set the ranges
+        clean: The predictions on it.
+        images: float32 `(N, H, W, C)` in [0, 1], training images: they set the ranges
             of the int8 activations.
         folder: Where `float32.tflite` and `int8.tflite` go (with several models
             `int8_0.tflite`, ...), ready to be used.
-        num_bins: Of the ECE.
-        temperature: Of the run's temperature scaling, to measure with it as well.
+        num_bins: Bins of the ECE. Defaults to 15.
+        temperature: T of the run, to measure with it as well. Defaults to `None`.
         batch_size: How many images are predicted at once when time and memory are
-            measured.
-        repeats: How often; the forms take turns, so that what else the machine does
-            hits all of them.
+            measured. Defaults to 32.
+        repeats: How often the time is measured. The forms take turns, so that other
+            work of the machine slows all of them. Defaults to 20.
         verbose: Whether to show a progress bar.
 
     Returns:
-        `hardware`, `batch_size`, `repeats`, `calibration_images`, `num_parameters`,
-        and `forms`: `tensorflow_float32`, `lite_float32` and `lite_int8`, each with
-        the measures of `calibration.summary`, with a temperature `temperature_scaled`
-        likewise, `seconds_per_image` (the median), `file_bytes` and `peak_bytes`: how
-        much a fresh process's memory grows at most while it loads the model and
-        predicts a batch (None where the system does not tell).
+        `hardware`, `batch_size`, `repeats`, `quantisation_images`, `num_parameters`,
+        and `forms`: `tensorflow_float32`, `lite_float32` and `lite_int8`. Each form has
+        the measures of `calibration.summary`, with a temperature the same again under
+        `temperature_scaled`, `seconds_per_image` (the median), `file_bytes` and
+        `peak_bytes`: how much a fresh process's memory grows at most while it loads
+        the model and predicts a batch (None where the system does not tell).
 
     Raises:
         InputError: If the model cannot be converted.
 
     Example:
-        >>> found = measure_footprint([model], ["a.keras"], test, clean, x_train, "out")
-        >>> found["forms"]["lite_int8"]["ece"]
-        0.0213
+        ```python
+        found = measure_footprint([model], ["a.keras"], test, clean, x_train, "out")
+        found["forms"]["lite_int8"]["ece"]    # 0.0213
+        ```
     """
     folder = writable_folder(folder, "the folder of the quantised model")
     logits = tf.function(ensemble_logits_fn(models), reduce_retracing=True)
@@ -104,7 +98,7 @@ def measure_footprint(
             [Path(file) for file in model_files],
         )
     }
-    for name, ranging in (("float32", None), ("int8", images[:CALIBRATION_IMAGES])):
+    for name, ranging in (("float32", None), ("int8", images[:QUANTISATION_IMAGES])):
         files = []
         for number, model in enumerate(models):
             suffix = f"_{number}" if len(models) > 1 else ""
@@ -123,24 +117,45 @@ def measure_footprint(
             predictions[name] = clean._replace(logits=np.concatenate(parts))
     _, batch, _ = next(iter(split.batches(batch_size)))
     seconds = _seconds([predict for predict, _ in forms.values()], batch, repeats)
-    found: dict[str, Any] = {}
-    for (name, (_, files)), taken in zip(forms.items(), seconds, strict=True):
-        own = measure(predictions[name], num_bins, temperature=temperature)
-        found[name] = own["clean"] | {
+
+    def measure_form(form: str) -> Measures:
+        def at(t: float | None) -> Measures:
+            found = predictions[form] if t is None else scaled(predictions[form], t)
+            return calibration.summary(found.labels, found.probabilities, num_bins)
+
+        return nested(temperature, at)
+
+    found = {
+        form: measure_form(form)
+        | {
             "seconds_per_image": taken / len(batch),
             "file_bytes": sum(file.stat().st_size for file in files),
             "peak_bytes": peak_memory(files, tuple(batch.shape)),
         }
-        if temperature is not None:
-            found[name]["temperature_scaled"] = own["temperature_scaled"]
+        for (form, (_, files)), taken in zip(forms.items(), seconds, strict=True)
+    }
     return {
         "hardware": hardware.describe_hardware(),
         "batch_size": len(batch),
         "repeats": repeats,
-        "calibration_images": len(images[:CALIBRATION_IMAGES]),
+        "quantisation_images": len(images[:QUANTISATION_IMAGES]),
         "num_parameters": sum(int(model.count_params()) for model in models),
         "forms": found,
     }
+
+
+def describe_footprint(found: Mapping[str, Any]) -> str:
+    """Return what `measure_footprint` found, a line for each form."""
+    lines = [f"{found['hardware']}; batches of {found['batch_size']}"]
+    for form, costs in found["forms"].items():
+        peak = costs["peak_bytes"]
+        memory = f"{peak / 1e6:.1f} MB" if peak is not None else "unknown"
+        lines.append(
+            f"{FORM_TITLES[form]}: {1000 * costs['seconds_per_image']:.3f} ms an "
+            f"image, file {costs['file_bytes'] / 1e6:.2f} MB, memory {memory}; "
+            f"{describe_measures(costs)}"
+        )
+    return "\n".join(lines)
 
 
 def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
@@ -148,15 +163,17 @@ def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
 
     Args:
         model: A built classifier of logits or probabilities.
-        images: float32 `(N, H, W, C)` in [0, 1], to quantise to int8 with; None keeps
-            float32. Input and output are float32 either way, and whatever operation
-            has no int8 kernel stays in float32.
+        images: float32 `(N, H, W, C)` in [0, 1], which set the ranges of int8. Input
+            and output stay float32, and so does an operation without an int8 kernel.
+            Defaults to `None`: all stays float32.
 
     Raises:
         InputError: If the model has an operation that cannot be converted.
 
     Example:
-        >>> Path("model.tflite").write_bytes(to_lite(model, x_train[:200]))
+        ```python
+        Path("model.tflite").write_bytes(to_lite(model, x_train[:200]))
+        ```
     """
     logits = tf.autograph.experimental.do_not_convert(logits_fn(model))
     module = tf.Module()
@@ -189,14 +206,16 @@ def lite_logits(files: Sequence[str | Path]) -> _Predict:
     """Return a function from images to logits that LiteRT runs.
 
     Args:
-        files: A `.tflite` file of logits, or several, whose probabilities are
-            averaged, as `ar_adals_tf.outputs.ensemble_logits_fn` does.
+        files: A `.tflite` file that returns logits. Several are an ensemble, whose
+            probabilities are averaged as in `ar_adals_tf.outputs.ensemble_logits_fn`.
 
     Returns:
         A function from float32 `(B, H, W, C)` to float32 `(B, Z)`.
 
     Example:
-        >>> lite_logits(["run/footprint/int8.tflite"])(images).argmax(axis=1)
+        ```python
+        lite_logits(["run/footprint/int8.tflite"])(images).argmax(axis=1)
+        ```
     """
     members = [_interpreter(file) for file in files]
 
@@ -210,23 +229,24 @@ def lite_logits(files: Sequence[str | Path]) -> _Predict:
 def peak_memory(files: Sequence[str | Path], shape: Sequence[int]) -> int | None:
     """Return the bytes by which a fresh process grows to use a model.
 
-    The process imports TensorFlow, is measured, loads the model, predicts a batch
-    twice, and its greatest memory since the first measurement is read: weights,
-    activations and whatever the runtime sets up for them.
+    The process imports TensorFlow, reads its memory, loads the model, predicts a batch
+    twice, and reads the highest memory since. The difference is what weights,
+    activations and the runtime around them take.
 
     Args:
         files: `.keras` files or `.tflite` files; all of them are loaded.
-        shape: Of the batch, `(B, H, W, C)`.
+        shape: The batch's, `(B, H, W, C)`.
 
     Returns:
-        Bytes; None where the system does not tell, which only Linux does.
+        Bytes; None where the system does not tell. Only Linux does.
 
     Example:
-        >>> peak_memory(["run/footprint/int8.tflite"], (32, 28, 28, 1))
-        3821568
+        ```python
+        peak_memory(["run/footprint/int8.tflite"], (32, 28, 28, 1))    # 3821568
+        ```
     """
     code = (
-        "from ar_adals_tf import footprint; import sys; "
+        "from ar_adals_tf.evaluation import footprint; import sys; "
         "print(footprint._grown(sys.argv[2:], sys.argv[1]))"
     )
     text = ",".join(map(str, shape))
@@ -260,7 +280,7 @@ def _grown(files: Sequence[str], shape: str) -> int | None:
 
 
 def _status(name: str) -> int:
-    """Return a size that Linux knows of this process, in bytes."""
+    """Return a size of this process that Linux knows, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return 1024 * int(fields[name].split()[0])
@@ -268,7 +288,7 @@ def _status(name: str) -> int:
 
 def _interpreter(file: str | Path) -> Any:
     with warnings.catch_warnings(), quiet_libraries():
-        warnings.simplefilter("ignore")  # it is to move to a package of its own
+        warnings.simplefilter("ignore")  # the interpreter will move to another package
         interpreter = tf.lite.Interpreter(str(file), num_threads=os.cpu_count())
         interpreter.allocate_tensors()
     return interpreter

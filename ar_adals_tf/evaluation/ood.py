@@ -1,6 +1,6 @@
-"""Predictions on images of another dataset, of which none belongs to any class."""
+"""Out-of-distribution images: predictions on the test set of another dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from ar_adals_tf import calibration, datasets
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.datasets.splits import DatasetInfo, MappedSplit, Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.shift import Predict
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.evaluation.measures import Measures, measured, nested
+from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
+from ar_adals_tf.files import read_json, remove, write_json
 
 
 def evaluate_ood(
     predict: Predict,
-    usual: Predictions,
+    clean: Predictions,
     split: Split,
     names: Sequence[str],
     folder: str | Path,
@@ -29,58 +29,83 @@ def evaluate_ood(
     temperature: float | None = None,
     identity: str = "",
     verbose: bool = True,
-) -> dict[str, dict[str, Any]]:
-    """Predict foreign test images and tell how well their entropy gives them away.
+) -> dict[str, Measures]:
+    """Predict out-of-distribution images and tell how well their entropy betrays them.
 
-    Only test splits are read. Images of another shape are scaled to the model's,
-    grey ones repeated to three channels and coloured ones turned grey.
+    Only test splits are read. Images of another shape are scaled to the model's. Grey
+    ones are repeated to three channels, coloured ones turned grey. Predictions are kept
+    in the folder, see `PredictionStore`.
 
     Args:
         predict: The model: `predict(split, verbose)` returns `Predictions`.
-        usual: Its predictions on its own test set.
-        split: Its own test split.
-        names: Keys of `ar_adals_tf.datasets.DATASETS`.
+        clean: Its predictions on its own test set: the in-distribution images.
+        split: That test set.
+        names: Other datasets, keys of `ar_adals_tf.datasets.DATASETS`.
         folder: Where the predictions go, a file `<dataset>.npz` each.
-        data_dir: Where TFDS keeps its data.
-        limit_examples: At most so many foreign images.
-        temperature: Of the run's temperature scaling, to measure with it as well.
+        data_dir: Where TFDS keeps its data. Defaults to TFDS's own folder.
+        limit_examples: How many out-of-distribution images to take at most. Defaults
+            to `None`: all.
+        temperature: T of the run, to measure with it as well. Defaults to `None`.
         identity: What tells this model from others, such as a digest.
         verbose: Whether to show a progress bar.
 
     Returns:
         By dataset `score`, which is the predictive entropy, `num_examples`,
-        `mean_entropy` of the usual and of the foreign images, and what
+        `mean_entropy`, with `in_distribution` and `out_of_distribution`, and what
         `calibration.ood_scores` returns; with a temperature the same again under
         `temperature_scaled`.
 
     Raises:
         InputError: On the model's own dataset, or one that is not there.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, Any]] = {}
+    check_names(names, split.dataset)
+    settings = {"limit_examples": limit_examples, "model": identity}
+    _take_over(Path(folder), settings)
+    store = PredictionStore(folder, settings)
+
+    def make(name: str) -> Predictions:
+        other = datasets.load(
+            name, data_dir=data_dir, limit_examples=limit_examples, splits=("test",)
+        )["test"]
+        return predict(fitted(other, split.info), verbose=verbose)
+
+    def scores(predictions: Predictions, t: float | None) -> Measures:
+        return _scores(clean.logits, predictions.logits, t or 1.0)
+
+    found = measured(store.sets(names, make), temperature, scores)
+
+    def results(name: str) -> Measures:
+        return nested(temperature, lambda t: found[t][name])
+
+    return {name: results(name) for name in names}
+
+
+def check_names(names: Sequence[str], dataset: str) -> None:
+    """Make sure that out-of-distribution images are of another, known dataset.
+
+    Raises:
+        InputError: If they are not.
+
+    Example:
+        >>> check_names(["cifar100"], "cifar10")
+    """
     for name in names:
-        if name not in datasets.DATASETS or name == split.dataset:
-            others = [other for other in datasets.DATASETS if other != split.dataset]
+        if name not in datasets.DATASETS or name == dataset:
+            others = [other for other in datasets.DATASETS if other != dataset]
             raise InputError(
-                f"--ood takes datasets other than {split.dataset} itself; received "
+                f"--ood takes datasets other than {dataset} itself; received "
                 f"{name!r}; choose from {', '.join(others)}"
             )
-        path, facts = folder / f"{name}.npz", folder / f"{name}.json"
-        settings = {"limit_examples": limit_examples, "model": identity}
-        if not (path.exists() and facts.exists() and read_json(facts) == settings):
-            foreign = datasets.load(
-                name, data_dir=data_dir, limit_examples=limit_examples, splits=("test",)
-            )["test"]
-            predict(fitted(foreign, split.info), verbose=verbose).save_compactly(path)
-            write_json(facts, settings)
-        logits = Predictions.load(path).logits
-        results[name] = _scores(usual.logits, logits, 1.0)
-        if temperature is not None:
-            results[name]["temperature_scaled"] = _scores(
-                usual.logits, logits, temperature
-            )
-    return results
+
+
+def describe_ood(found: Mapping[str, Measures]) -> str:
+    """Return what `evaluate_ood` found, a line for each dataset."""
+    return "\n".join(
+        f"{name}: AUROC {scores['auroc']:.3f}, AUPR {scores['aupr']:.3f}, FPR at "
+        f"95 % recall {scores['fpr_at_95_recall']:.3f} "
+        f"({scores['num_examples']} images, by entropy)"
+        for name, scores in found.items()
+    )
 
 
 def fitted(split: Split, info: DatasetInfo) -> Split:
@@ -103,18 +128,30 @@ def fitted(split: Split, info: DatasetInfo) -> Split:
 
 
 def _scores(
-    usual: np.ndarray, foreign: np.ndarray, temperature: float
-) -> dict[str, Any]:
-    entropy = [
+    in_logits: np.ndarray, out_logits: np.ndarray, temperature: float
+) -> Measures:
+    in_entropy, out_entropy = (
         calibration.predictive_entropy(apply_temperature(logits, temperature))
-        for logits in (usual, foreign)
-    ]
+        for logits in (in_logits, out_logits)
+    )
     return {
         "score": "predictive entropy",
-        "num_examples": len(foreign),
+        "num_examples": len(out_logits),
         "mean_entropy": {
-            name: float(e.mean())
-            for name, e in zip(("usual", "foreign"), entropy, strict=True)
+            "in_distribution": float(in_entropy.mean()),
+            "out_of_distribution": float(out_entropy.mean()),
         },
-        **calibration.ood_scores(*entropy),
+        **calibration.ood_scores(in_entropy, out_entropy),
     }
+
+
+def _take_over(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Give a folder of version 0.1.0 one settings.json instead of one for each set."""
+    if not folder.is_dir() or (folder / "settings.json").exists():
+        return
+    for path in sorted(folder.glob("*.npz")):
+        own = path.with_suffix(".json")
+        if not (own.exists() and read_json(own) == settings):
+            remove(path)
+        remove(own)
+    write_json(folder / "settings.json", settings)

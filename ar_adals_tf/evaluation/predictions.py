@@ -1,23 +1,22 @@
-"""What a trained model predicts on a split, and how predictions are stored."""
+"""Predictions on a split and folders that keep them; nothing here needs a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from scipy import special
 
 from ar_adals_tf import calibration
-from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.runs import load_models
-from ar_adals_tf.files import atomic_write, not_whole, read_npz
-from ar_adals_tf.outputs import ensemble_logits_fn
-from ar_adals_tf.progress import progress_bar
-
-_BATCH = 500
+from ar_adals_tf.files import (
+    atomic_write,
+    not_whole,
+    read_json,
+    read_npz,
+    remove,
+    write_json,
+)
 
 
 class Predictions(NamedTuple):
@@ -27,6 +26,11 @@ class Predictions(NamedTuple):
         ids: `(N,)` bytes.
         labels: `(N,)` int64, the true classes.
         logits: `(N, Z)` float32, up to a constant an image.
+
+    Example:
+        >>> one = Predictions(np.array([b"a"]), np.array([1]), np.zeros((1, 2)))
+        >>> one.probabilities
+        array([[0.5, 0.5]])
     """
 
     ids: np.ndarray
@@ -39,7 +43,7 @@ class Predictions(NamedTuple):
         return special.softmax(self.logits, axis=1)
 
     def first(self, count: int) -> "Predictions":
-        """Return the predictions on the first so many images."""
+        """Return the predictions on the first `count` images."""
         return Predictions(*(column[:count] for column in self))
 
     def save(self, path: str | Path) -> None:
@@ -82,77 +86,111 @@ class Predictions(NamedTuple):
         return cls(ids, labels, np.log(probabilities))
 
 
-class Predictor:
-    """A model's predictions, or an ensemble's, compiled once for many splits.
+Predict = Callable[..., Predictions]
 
-    The logits of an ensemble are the logarithm of its averaged probabilities.
-
-    Args:
-        model: A built classifier of images in [0, 1], or several of one shape, whose
-            probabilities are averaged.
-        from_logits: Whether it returns logits; None finds out.
-
-    Example:
-        >>> predict = Predictor(model)
-        >>> predict(splits["test"]).probabilities     # (N, Z)
-    """
-
-    def __init__(
-        self,
-        model: keras.Model | Sequence[keras.Model],
-        from_logits: bool | None = None,
-    ) -> None:
-        models = [model] if isinstance(model, keras.Model) else list(model)
-        self._shape = tuple(models[0].input_shape[1:])
-        self._function = map_rows(
-            models[0].distribute_strategy, ensemble_logits_fn(models, from_logits)
-        )
-
-    def __call__(self, split: Split, verbose: bool = True) -> Predictions:
-        """Predict a split, in its order.
-
-        Raises:
-            InputError: If its images are not of the model's shape.
-        """
-        if self._shape != split.info.image_shape:
-            raise InputError(
-                f"the model takes images of shape {self._shape}, {split.dataset} has "
-                f"{split.info.image_shape}; choose the model's own --dataset"
-            )
-        columns: tuple[list[np.ndarray], ...] = ([], [], [])
-        title = f"predicting {split.dataset} {split.name}"
-        with progress_bar(len(split), title, show=verbose) as bar:
-            for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
-                batch = (ids, labels, self._function(images))
-                for column, part in zip(columns, batch, strict=True):
-                    column.append(part)
-                bar.update(len(ids))
-        ids, labels, logits = (np.concatenate(column) for column in columns)
-        return Predictions(ids.astype("S"), labels, logits)
-
-
-def run_predictor(run_dir: str | Path) -> Predictor:
-    """Return the predictor of a run, a single model or an ensemble.
-
-    Raises:
-        InputError: If it is no run, or a model is missing or damaged.
-
-    Example:
-        >>> predict = run_predictor("runs/cifar10-vanilla-ensemble5-0")
-        >>> predict(splits["test"]).probabilities     # the members' mean
-    """
-    return Predictor(load_models(run_dir))
+"""A model: `predict(split, verbose)` returns `Predictions`."""
 
 
 def scaled(predictions: Predictions, temperature: float) -> Predictions:
     """Return the predictions with their logits divided by a temperature.
 
     Example:
-        >>> scaled(predictions, saved_temperature("runs/cifar10-vanilla-0"))
+        >>> logits = np.array([[2.0, 4.0]], np.float32)
+        >>> scaled(Predictions(np.array([b"a"]), np.array([1]), logits), 2.0).logits
+        array([[1., 2.]], dtype=float32)
     """
     return predictions._replace(
         logits=(predictions.logits / temperature).astype(np.float32)
     )
+
+
+class PredictionStore:
+    """A folder that keeps predictions set by set, so that interrupted work goes on.
+
+    A set is the predictions on one version of the images, such as one corruption. It
+    lies in `<name>.npz`, compactly. What decides all sets of the folder, such as the
+    model's digest, lies in `settings.json`. When a store is opened with other settings,
+    all its sets are void and removed. A damaged set counts as absent.
+
+    Args:
+        folder: The folder; it is made if it is absent.
+        settings: What decides the predictions, ready for JSON.
+
+    Example:
+        ```python
+        store = PredictionStore("run/shift", {"model": digest_run("run")})
+        for name, predictions in store.sets(["fog_1", "fog_5"], make=predict_set):
+            ...  # `predict_set("fog_1")` was called if fog_1.npz was not there
+        ```
+    """
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "settings.json"
+        if path.exists() and read_json(path) == settings:
+            return
+        for void in sorted(self.folder.glob("*.npz")):
+            remove(void)
+        write_json(path, settings)
+
+    def path(self, name: str) -> Path:
+        """Return where a set lies."""
+        return self.folder / f"{name}.npz"
+
+    def names(self) -> list[str]:
+        """Return the names of the sets that lie in the folder, sorted."""
+        return sorted(path.stem for path in self.folder.glob("*.npz"))
+
+    def load(self, name: str) -> Predictions | None:
+        """Return a set; None if it is absent or damaged."""
+        try:
+            return Predictions.load(self.path(name))
+        except InputError:
+            return None
+
+    def get(self, name: str, make: Callable[[str], Predictions]) -> Predictions:
+        """Return a set, made and kept if it is not there.
+
+        A new set is read back, so that its logits are rounded to float16 as they will
+        be next time: the measures do not depend on when it was made.
+
+        Args:
+            name: Of the set.
+            make: `make(name)` returns its predictions.
+        """
+        found = self.load(name)
+        if found is None:
+            make(name).save_compactly(self.path(name))
+            found = Predictions.load(self.path(name))
+        return found
+
+    def sets(
+        self, names: Iterable[str], make: Callable[[str], Predictions]
+    ) -> Iterator[tuple[str, Predictions]]:
+        """Yield each name with its set (see `get`), one set in memory at a time."""
+        for name in names:
+            yield name, self.get(name, make)
+
+
+def shift_path(folder: str | Path, corruption: str, severity: int | str) -> Path:
+    """Return where the predictions on one corruption lie.
+
+    Example:
+        >>> shift_path("run/shift", "fog", 5).as_posix()
+        'run/shift/fog_5.npz'
+    """
+    return Path(folder) / f"{corruption}_{severity}.npz"
+
+
+def attack_path(folder: str | Path, attack: str, epsilon: float) -> Path:
+    """Return where the predictions under one attack lie.
+
+    Example:
+        >>> attack_path("run/attacked", "pgd", 8.0).as_posix()
+        'run/attacked/pgd_8.npz'
+    """
+    return Path(folder) / f"{attack}_{epsilon:g}.npz"
 
 
 def _save_npz(path: str | Path, **arrays: Any) -> None:

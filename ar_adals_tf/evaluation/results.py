@@ -1,4 +1,7 @@
-"""The files that an evaluation writes into a run directory."""
+"""The files that an evaluation writes into a run directory, and measures in words.
+
+Nothing here needs a model.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,15 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from ar_adals_tf import calibration, figures
+from ar_adals_tf import calibration
+from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.files import write_json
+from ar_adals_tf.files import read_json, write_json
+
+FORM_TITLES = {
+    "tensorflow_float32": "float32, TensorFlow",
+    "lite_float32": "float32, LiteRT",
+    "lite_int8": "int8, LiteRT",
+}
+
+"""What people call the forms of a model whose footprint is measured."""
 
 
 def write_results(
     folder: str | Path,
     predictions: Predictions,
-    metrics: dict[str, Any],
+    metrics: Mapping[str, Any],
     title: str,
     p_by_epoch: np.ndarray | None = None,
     refresh_epochs: Sequence[int] = (),
@@ -26,35 +38,114 @@ def write_results(
         predictions: On the test set.
         metrics: From `measure`.
         title: What the pictures are titled.
-        p_by_epoch: `(epochs, R)`, the soft labels of the correct class, if they moved.
+        p_by_epoch: `(epochs, R)`, the soft labels of the correct class. Defaults to
+            `None`: they did not move.
         refresh_epochs: When the levels were cut anew.
     """
+    from ar_adals_tf import figures
+
     folder = Path(folder)
     predictions.save(folder / "predictions.npz")
-    pictures = folder / "figures"
-    pictures.mkdir(exist_ok=True)
-    labels, probabilities = predictions.labels, predictions.probabilities
     bins = calibration.reliability_bins(
-        labels, probabilities, metrics["clean"]["num_bins"]
+        predictions.labels, predictions.probabilities, metrics["clean"]["num_bins"]
     )
-    figures.save(
-        figures.draw_reliability_diagram(bins, title), pictures / "reliability.png"
-    )
+    pictures = {"reliability": figures.draw_reliability_diagram(bins, title)}
     if "by_level" in metrics:
-        measures = level_measures(metrics)
-        figures.save(
-            figures.draw_levels({title: measures}, ece=True), pictures / "levels.png"
-        )
+        levels = {title: level_measures(metrics)}
+        pictures["levels"] = figures.draw_levels(levels, ece=True)
     if p_by_epoch is not None and len(p_by_epoch) > 1:
-        figures.save(
-            figures.draw_soft_labels(p_by_epoch, refresh_epochs, title),
-            pictures / "soft_labels.png",
+        pictures["soft_labels"] = figures.draw_soft_labels(
+            p_by_epoch, refresh_epochs, title
         )
-    write_json(folder / "metrics.json", metrics)
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+        figures.save(picture, folder / "figures" / f"{name}.png")
+    write_metrics(folder, metrics)
 
 
-def level_measures(metrics: dict[str, Any]) -> calibration.LevelMeasures:
-    """Return `metrics["by_level"]` as arrays again."""
+def write_metrics(folder: str | Path, metrics: Mapping[str, Any]) -> None:
+    """Write a folder's `metrics.json`, atomically."""
+    write_json(Path(folder) / "metrics.json", metrics)
+
+
+def read_metrics(folder: str | Path) -> dict[str, Any]:
+    """Read a folder's `metrics.json`, also one that version 0.1.0 wrote.
+
+    Returns:
+        `clean`, `more`, `validation`, `by_level`, `shift`, `ood`, `attacks`,
+        `footprint`, ...: what has been measured. What has a temperature has
+        `temperature_scaled` in it, with `temperature` and the same measures again; the
+        one at the top has `clean`, `more` and `by_level`.
+
+    Raises:
+        InputError: If the file is no JSON object.
+        FileNotFoundError: If there is none.
+
+    Example:
+        ```python
+        metrics = read_metrics("runs/cifar10-ar_adals-0")
+        metrics["temperature_scaled"]["clean"]["ece"]
+        ```
+    """
+    path = Path(folder) / "metrics.json"
+    metrics = read_json(path)
+    if not isinstance(metrics, dict):
+        raise InputError(
+            f"{path} holds no measures by name but a {type(metrics).__name__}; remove "
+            "it and evaluate the run again with python -m ar_adals_tf.evaluate"
+        )
+    return upgrade_metrics(metrics)
+
+
+def upgrade_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics in the form of `measure`, whichever version wrote them.
+
+    Version 0.1.0 wrote the clean measures with a temperature beside those without,
+    under three names, and had other words for out-of-distribution images and for the
+    images that set the ranges of int8.
+
+    Example:
+        >>> old = {"clean": {"ece": 0.2}, "more": {"aurc": 0.1}}
+        >>> old["temperature_scaled"] = {"ece": 0.1, "temperature": 2.0}
+        >>> old["temperature_scaled_more"] = {"aurc": 0.1}
+        >>> upgrade_metrics(old)["temperature_scaled"]
+        {'temperature': 2.0, 'clean': {'ece': 0.1}, 'more': {'aurc': 0.1}}
+    """
+    found = {name: _renamed(value) for name, value in metrics.items()}
+    scaled = found.get("temperature_scaled", {})
+    if "temperature" in scaled and "clean" not in scaled:
+        clean = dict(scaled)
+        again = {"temperature": clean.pop("temperature"), "clean": clean}
+        for name in ("more", "by_level"):
+            if (beside := found.pop(f"temperature_scaled_{name}", None)) is not None:
+                again[name] = beside
+        found["temperature_scaled"] = again
+    return found
+
+
+#: Keys of version 0.1.0 and what they are called now.
+_RENAMED = {
+    "usual": "in_distribution",
+    "foreign": "out_of_distribution",
+    "calibration_images": "quantisation_images",
+}
+
+
+def _renamed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {_RENAMED.get(key, key): _renamed(inner) for key, inner in value.items()}
+
+
+def level_measures(metrics: Mapping[str, Any]) -> calibration.LevelMeasures:
+    """Return `metrics["by_level"]` as arrays again; NaN for a level without images.
+
+    Example:
+        >>> by_level = {"accuracy": [1.0, None], "confidence": [0.9, None]}
+        >>> by_level |= {"ece": [0.1, None], "counts": [3.0, 0.0]}
+        >>> level_measures({"by_level": by_level}).accuracy
+        array([ 1., nan])
+    """
     return calibration.LevelMeasures(
         *(
             np.array([np.nan if v is None else v for v in metrics["by_level"][name]])
@@ -64,24 +155,25 @@ def level_measures(metrics: dict[str, Any]) -> calibration.LevelMeasures:
 
 
 def describe_run(title: str, metrics: Mapping[str, Any]) -> str:
-    """Return a line of clean measures, and one of those with the temperature."""
+    """Return a line of clean measures, and another one with the temperature."""
     lines = [f"{title}: {describe_measures(metrics['clean'])}"]
     if "temperature_scaled" in metrics:
         scaled = metrics["temperature_scaled"]
         with_temperature = f"{title} + temperature {scaled['temperature']:.3f}"
-        lines.append(f"{with_temperature}: {describe_measures(scaled)}")
+        lines.append(f"{with_temperature}: {describe_measures(scaled['clean'])}")
     return "\n".join(lines)
 
 
-def describe_measures(clean: Mapping[str, Any]) -> str:
-    """Return clean measures as one line for people.
+def describe_measures(measures: Mapping[str, Any]) -> str:
+    """Return measures of `calibration.summary` as one line for people.
 
     Example:
-        >>> describe(metrics["clean"])
+        >>> measures = {"accuracy": 0.853, "ece": 0.0461, "nll": 0.45, "brier": 0.216}
+        >>> describe_measures(measures | {"num_bins": 15})
         'accuracy 85.3 %, ECE 4.61 % (15 bins), NLL 0.450, Brier 0.216'
     """
     return (
-        f"accuracy {clean['accuracy']:.1%}, ECE {clean['ece']:.2%} "
-        f"({clean['num_bins']} bins), NLL {clean['nll']:.3f}, "
-        f"Brier {clean['brier']:.3f}"
+        f"accuracy {measures['accuracy']:.1%}, ECE {measures['ece']:.2%} "
+        f"({measures['num_bins']} bins), NLL {measures['nll']:.3f}, "
+        f"Brier {measures['brier']:.3f}"
     ).replace("%", " %")

@@ -2,12 +2,12 @@
 
 The attacks are CleverHans's, in the L-infinity norm and against the true label: FGSM,
 one step of the whole strength, and PGD, ten steps of a quarter of it from a random
-start. They move the logits, also of models that end in a softmax; of an ensemble the
-logarithm of the averaged probabilities, so that the average itself is attacked.
+start. They move the logits, also those of models that end in a softmax. For an ensemble
+they move the logarithm of the averaged probabilities, so the average itself is
+attacked.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,20 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import calibration
-from ar_adals_tf.attacks.bounded import Step, attack_step, image_seeds
+from ar_adals_tf.attacks.bounded import attack_step, image_seeds
 from ar_adals_tf.attacks.device import default_batch_size
-from ar_adals_tf.attacks.program import Logits
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.measures import measure
-from ar_adals_tf.evaluation.predictions import Predictions, scaled
-from ar_adals_tf.evaluation.shift import prepare_folder
+from ar_adals_tf.evaluation.measures import Measures, measure, measured, nested
+from ar_adals_tf.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    attack_path,
+    scaled,
+)
+from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
@@ -56,161 +60,176 @@ def evaluate_attacks(
     identity: str = "",
     batch_size: int | None = None,
     verbose: bool = True,
-) -> dict[str, Any]:
+) -> Measures:
     """Attack a test set at several strengths and measure the calibration.
 
-    Predictions are kept set by set, so that an interrupted evaluation goes on; what
-    another model or other images left behind is computed again. Whatever sets of this
-    model lie in the folder already are measured as well. What is attacked are the
-    logits before any temperature; the same images are measured with it and without.
+    Predictions are kept set by set, see `PredictionStore`: an interrupted evaluation
+    goes on, and what another model or other images left behind is computed again. Sets
+    that lie in the folder already are measured as well. The logits before any
+    temperature are attacked; the same images are measured with it and without.
 
     Args:
         models: A classifier of images in [0, 1], or several, whose averaged
             probabilities are attacked and measured.
         split: The clean test set.
-        clean: The predictions of it: what is measured at strength 0.
+        clean: The predictions on it, which are measured at strength 0.
         folder: Where the predictions go, a file `<attack>_<epsilon>.npz` each.
-        attacks: Keys of `ATTACKS`.
-        epsilons: Strengths over 255, 0 to 255.
+        attacks: Keys of `BOUNDED_ATTACKS`. Defaults to all.
+        epsilons: Strengths over 255, 0 to 255. Defaults to 0, 4, 8, 12 and 16.
         index: Robustness index that the levels of the test images are cut from.
-        num_levels: R; fewer if there are fewer images.
-        num_bins: Of the ECE.
-        temperature: Of the run's temperature scaling, to measure with it as well.
+            Defaults to `None`: nothing is measured by level.
+        num_levels: R; fewer if there are fewer images. Defaults to 10.
+        num_bins: Bins of the ECE. Defaults to 15.
+        temperature: T of the run, to measure with it as well. Defaults to `None`.
         own_index: Robustness index of these images under this very model, for the
-            L2 success curve.
-        seed: Of the random starts.
+            L2 success curve. Defaults to `None`: there is no curve.
+        seed: Seed of the random starts. Defaults to 0.
         identity: What tells this model from others, such as a digest.
-        batch_size: How many images each replica attacks at once; None: chosen for the
-            model and the device.
+        batch_size: How many images each replica attacks at once. Defaults to what
+            suits the model and the device.
         verbose: Whether to show a progress bar.
 
     Returns:
-        `attacks`, each attack's settings; `epsilons`; `by_attack`: attack, then
-        epsilon as text ("0", "4", "0.5"), then the measures of
-        `calibration.summary` and `more_measures`, `reliability` (`counts`, `accuracy`
-        and `confidence` of each bin) and with an index `by_level`. With a temperature
-        `temperature_scaled`, which has `temperature` and `by_attack` again; with an
-        `own_index` `l2_success`, see `l2_success`.
+        `attacks`, each attack's settings; `num_examples`, `seed` and `num_bins`;
+        `epsilons`; `by_attack`: attack, then epsilon as text ("0", "4", "0.5"), then
+        the measures of `calibration.summary` and `more_measures`, `reliability`
+        (`counts`, `accuracy` and `confidence` of each bin) and with an index
+        `by_level`. With a temperature `temperature_scaled`, which has `temperature` and
+        `by_attack` again; with an `own_index` `l2_success`, see `l2_curve`.
 
     Raises:
         InputError: On an unknown attack or a strength out of range.
 
     Example:
-        >>> found = evaluate_attacks([model], split, predict(split), "run/attacked")
-        >>> found["by_attack"]["pgd"]["8"]["accuracy"]
-        0.012
+        ```python
+        found = evaluate_attacks([model], split, predict(split), "run/attacked")
+        found["by_attack"]["pgd"]["8"]["accuracy"]    # 0.012
+        ```
     """
-    _check(attacks, epsilons)
-    folder = Path(folder)
-    settings = {
-        "attacks": {
-            name: dict(BOUNDED_ATTACKS[name].settings) for name in BOUNDED_ATTACKS
+    check_attacks(attacks, epsilons)
+    facts = {"num_examples": len(split), "seed": seed}
+    store = PredictionStore(
+        folder,
+        facts
+        | {
+            "attacks": {
+                name: dict(BOUNDED_ATTACKS[name].settings) for name in BOUNDED_ATTACKS
+            },
+            "dataset": split.dataset,
+            "model": identity,
         },
-        "dataset": split.dataset,
-        "num_examples": len(split),
-        "seed": seed,
-        "model": identity,
+    )
+    wanted = {
+        attack_path("", attack, epsilon).stem: (attack, epsilon)
+        for attack in attacks
+        for epsilon in map(float, epsilons)
+        if epsilon
     }
-    prepare_folder(folder, settings)
-    missing = [
-        pair
-        for pair in product(attacks, sorted(set(map(float, epsilons)) - {0.0}))
-        if _stored(folder, *pair) is None
-    ]
-    if missing:
-        strategy = models[0].distribute_strategy
-        logits = ensemble_logits_fn(models)
-        size = batch_size or max(1, default_batch_size(models[0]) // len(models))
-        title = f"attacking {split.dataset} {split.name}"
-        with progress_bar(len(missing) * len(split), title, show=verbose) as bar:
-            for name, epsilon in missing:
-                step = attack_step(name, logits, epsilon / 255)
-                predicted = _predict(
-                    strategy, step, logits, split, seed, size, bar.update
-                )
-                predicted.save_compactly(attack_path(folder, name, epsilon))
-    sets = {(name, 0.0): clean for name in BOUNDED_ATTACKS}
-    for name in BOUNDED_ATTACKS:
-        for path in folder.glob(f"{name}_*.npz"):
-            epsilon = float(path.stem.removeprefix(f"{name}_"))
-            if (found := _stored(folder, name, epsilon)) is not None:
-                sets[name, epsilon] = found
-    there = [name for name in BOUNDED_ATTACKS if any(n == name and e for n, e in sets)]
-    there = there or list(attacks)
+    there = _sets_in(store)
+    missing = wanted.keys() - there.keys()
+    wanted = there | wanted
 
-    def measured(t: float | None) -> dict[str, Any]:
-        by_attack: dict[str, Any] = {name: {} for name in there}
-        for (name, epsilon), found in sorted(sets.items(), key=lambda item: item[0]):
-            if name in by_attack:
-                of = found if t is None else scaled(found, t)
-                by_attack[name][f"{epsilon:g}"] = _measure(
-                    of, num_bins, index, num_levels
-                )
-        return by_attack
+    def sets() -> Iterator[tuple[str, Predictions]]:
+        yield "clean", clean
+        total, title = len(missing) * len(split), f"attacking {split.dataset}"
+        show = verbose and bool(missing)
+        with progress_bar(total, f"{title} {split.name}", show=show) as bar:
 
-    results = {
-        **{key: settings[key] for key in ("num_examples", "seed")},
+            def make(name: str) -> Predictions:
+                attack, epsilon = wanted[name]
+                return _predict(
+                    models, split, attack, epsilon, seed, batch_size, bar.update
+                )
+
+            yield from store.sets(wanted, make)
+
+    def measure_set(predictions: Predictions, t: float | None) -> Measures:
+        at_t = predictions if t is None else scaled(predictions, t)
+        return _measure(at_t, num_bins, index, num_levels)
+
+    found = measured(sets(), temperature, measure_set)
+    measured_attacks = {attack for attack, _ in wanted.values()} or set(attacks)
+    kinds = [name for name in BOUNDED_ATTACKS if name in measured_attacks]
+
+    def by_attack(t: float | None) -> Measures:
+        strengths: dict[str, Any] = {kind: {"0": found[t]["clean"]} for kind in kinds}
+        for name, (attack, epsilon) in sorted(wanted.items(), key=lambda item: item[1]):
+            strengths[attack][f"{epsilon:g}"] = found[t][name]
+        return {"by_attack": strengths}
+
+    results: Measures = {
+        **facts,
         "num_bins": num_bins,
-        "attacks": {name: dict(BOUNDED_ATTACKS[name].settings) for name in there},
-        "epsilons": sorted({epsilon for name, epsilon in sets if name in there}),
-        "by_attack": measured(None),
+        "attacks": {name: dict(BOUNDED_ATTACKS[name].settings) for name in kinds},
+        "epsilons": sorted({0.0} | {epsilon for _, epsilon in wanted.values()}),
+        **nested(temperature, by_attack),
     }
-    if temperature is not None:
-        results["temperature_scaled"] = {
-            "temperature": temperature,
-            "by_attack": measured(temperature),
-        }
     if own_index is not None:
-        results["l2_success"] = {
-            "attack": own_index.metadata.get("attack", ""),
-            "settings": own_index.metadata.get("settings", {}),
-            "num_examples": len(own_index),
-            "budgets": L2_BUDGETS.tolist(),
-            "success": l2_success(own_index.distances, L2_BUDGETS).tolist(),
-        }
+        results["l2_success"] = l2_curve(own_index)
     return results
 
 
-def attack_path(folder: str | Path, name: str, epsilon: float) -> Path:
-    """Return where the predictions under one attack lie.
+def describe_attacks(found: Mapping[str, Any]) -> str:
+    """Return what `evaluate_attacks` found, a line for each attack and strength."""
+    return "\n".join(
+        f"{BOUNDED_TITLES[name]} at {epsilon}/255: {describe_measures(measures)}"
+        for name, by_epsilon in found["by_attack"].items()
+        for epsilon, measures in by_epsilon.items()
+        if epsilon != "0"
+    )
 
-    Example:
-        >>> str(set_path("attacked", "pgd", 8.0))
-        'attacked/pgd_8.npz'
+
+def l2_curve(index: RobustnessIndex) -> Measures:
+    """Return the success of an attack of least L2 norm over budgets, for JSON.
+
+    Args:
+        index: Robustness index of the test images under the model.
+
+    Returns:
+        `attack`, its `settings`, `num_examples`, `budgets` (`L2_BUDGETS`) and
+        `success`, see `l2_success`.
     """
-    return Path(folder) / f"{name}_{epsilon:g}.npz"
+    return {
+        "attack": index.metadata.get("attack", ""),
+        "settings": index.metadata.get("settings", {}),
+        "num_examples": len(index),
+        "budgets": L2_BUDGETS.tolist(),
+        "success": l2_success(index.distances, L2_BUDGETS).tolist(),
+    }
 
 
 def l2_success(distances: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-    """Return the share of images whose prediction an L2 budget suffices to change.
+    """Return the share of images whose prediction changes within each L2 budget.
 
     Args:
-        distances: `(N,)`, of a robustness index: L2 norms in [0, 1] pixels; infinite
-            where no change was found.
+        distances: `(N,)`, from a robustness index: L2 norms in [0, 1] pixels. They are
+            infinite where no change was found.
         budgets: `(B,)`, L2 norms.
 
     Returns:
-        `(B,)`, in [0, 1]: the share of distances of at most each budget.
+        `(B,)`, in [0, 1]: the share of distances that are at most each budget.
 
     Example:
         >>> l2_success(np.array([0.1, 0.3, np.inf]), np.array([0.1, 1.0])).round(2)
         array([0.33, 0.67])
     """
     ordered = np.sort(distances)
-    # In the distances' own precision, where 0.05 is at most 0.05.
+    # In the distances' own precision: a float32 0.05 is above the float64 one.
     limits = np.asarray(budgets).astype(ordered.dtype)
     return np.searchsorted(ordered, limits, side="right") / len(ordered)
 
 
-def parse_epsilons(values: Sequence[str], attacks: Sequence[str]) -> list[float]:
-    """Return strengths over 255 as numbers, if the attacks are known.
+def parse_epsilons(
+    values: Sequence[str | float], attacks: Sequence[str]
+) -> list[float]:
+    """Return strengths over 255 as numbers, if they and the attacks can be used.
 
     Args:
         values: Such as `["0", "4", "0.5"]`.
-        attacks: Keys of `ATTACKS`.
+        attacks: Keys of `BOUNDED_ATTACKS`.
 
     Raises:
-        InputError: On what is no number from 0 to 255, or an unknown attack.
+        InputError: On what is no number, and as `check_attacks`.
 
     Example:
         >>> parse_epsilons(["0", "4", "0.5"], ["fgsm"])
@@ -220,14 +239,26 @@ def parse_epsilons(values: Sequence[str], attacks: Sequence[str]) -> list[float]
         epsilons = [float(value) for value in values]
     except ValueError as error:
         raise InputError(
-            f"--epsilons takes numbers over 255; received {','.join(values)}; such as "
-            "--epsilons=0,4,8"
+            f"--epsilons takes numbers over 255; received "
+            f"{','.join(map(str, values))}; such as --epsilons=0,4,8"
         ) from error
-    _check(attacks, epsilons)
+    check_attacks(attacks, epsilons)
     return epsilons
 
 
-def _check(attacks: Sequence[str], epsilons: Sequence[float]) -> None:
+def check_attacks(attacks: Sequence[str], epsilons: Sequence[float]) -> None:
+    """Make sure that attacks are known and strengths can be used.
+
+    Args:
+        attacks: Keys of `BOUNDED_ATTACKS`.
+        epsilons: Strengths over 255.
+
+    Raises:
+        InputError: On an unknown attack, no strength, or one outside 0 to 255.
+
+    Example:
+        >>> check_attacks(["fgsm"], [0, 4])
+    """
     for name in attacks:
         if name not in BOUNDED_ATTACKS:
             raise InputError(
@@ -242,32 +273,37 @@ def _check(attacks: Sequence[str], epsilons: Sequence[float]) -> None:
         )
 
 
-def _stored(folder: Path, name: str, epsilon: float) -> Predictions | None:
-    """Return a set's predictions; None where they must be made (again)."""
-    path = attack_path(folder, name, epsilon)
-    try:
-        return Predictions.load(path) if path.exists() else None
-    except InputError:  # damaged
-        return None
+def _sets_in(store: PredictionStore) -> dict[str, tuple[str, float]]:
+    """Return attack and strength of the undamaged sets in a store, by name."""
+    found = {}
+    for name in store.names():
+        attack, _, epsilon = name.rpartition("_")
+        if attack in BOUNDED_ATTACKS and store.load(name) is not None:
+            found[name] = attack, float(epsilon)
+    return found
 
 
 def _predict(
-    strategy: tf.distribute.Strategy,
-    step: Step,
-    logits: Logits,
+    models: Sequence[keras.Model],
     split: Split,
+    attack: str,
+    epsilon: float,
     seed: int,
-    size: int,
+    batch_size: int | None,
     progress: Callable[[int], Any],
 ) -> Predictions:
     """Attack and predict a split in batches of one size, the last one filled up."""
+    strategy = models[0].distribute_strategy
+    logits = ensemble_logits_fn(models)
+    step = attack_step(attack, logits, epsilon / 255)
+    size = batch_size or max(1, default_batch_size(models[0]) // len(models))
 
-    def attacked_logits(
+    def logits_under_attack(
         images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor
     ) -> tf.Tensor:
         return logits(step(images, labels, seeds))
 
-    predict = map_rows(strategy, attacked_logits)
+    predict = map_rows(strategy, logits_under_attack)
     size *= strategy.num_replicas_in_sync
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     for ids, images, labels in split.batches(size).as_numpy_iterator():

@@ -17,7 +17,7 @@ from ar_adals_tf import calibration
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
 from ar_adals_tf.calibration.temperature import apply_temperature
-from ar_adals_tf.evaluation.footprint import FORM_TITLES as FORMS
+from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
 from ar_adals_tf.figures import attacks
 from ar_adals_tf.reporting import collection
 from ar_adals_tf.reporting.collection import Collection, Group, Run

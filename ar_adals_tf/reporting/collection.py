@@ -18,9 +18,7 @@ from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
-from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.shift import shift_path
-from ar_adals_tf.evaluation.under_attack import attack_path
+from ar_adals_tf.evaluation.predictions import Predictions, attack_path, shift_path
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import paths_of_test_indexes
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles

@@ -14,7 +14,7 @@ from scipy import special
 from ar_adals_tf.datasets.splits import Split, example_ids
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictor
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.version import versions
 

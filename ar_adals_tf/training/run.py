@@ -13,7 +13,7 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import describe_strategy
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
-from ar_adals_tf.evaluation.predictions import run_predictor
+from ar_adals_tf.evaluation.predictor import run_predictor
 from ar_adals_tf.evaluation.results import describe_run, write_results
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan

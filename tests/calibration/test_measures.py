@@ -269,21 +269,23 @@ def test_variance_and_disagreement_between_runs():
 def test_ood_scores_by_counting_pairs():
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)
-    usual = np.round(rng.normal(0, 1, 80), 1)  # rounded, so that there are ties
-    foreign = np.round(rng.normal(1, 1, 60), 1)
-    scores = calibration.ood_scores(usual, foreign)
-    wins = (foreign[:, None] > usual).mean() + 0.5 * (foreign[:, None] == usual).mean()
+    inside = np.round(rng.normal(0, 1, 80), 1)  # rounded, so that there are ties
+    outside = np.round(rng.normal(1, 1, 60), 1)
+    scores = calibration.ood_scores(inside, outside)
+    wins = (outside[:, None] > inside).mean() + 0.5 * (
+        outside[:, None] == inside
+    ).mean()
     assert scores["auroc"] == pytest.approx(wins)
-    threshold = np.sort(foreign)[60 - 57]  # keeps 57 of 60, which is 95 %
-    assert scores["fpr_at_95_recall"] == pytest.approx((usual >= threshold).mean())
+    threshold = np.sort(outside)[60 - 57]  # keeps 57 of 60, which is 95 %
+    assert scores["fpr_at_95_recall"] == pytest.approx((inside >= threshold).mean())
     precision = [
-        (foreign >= t).sum() / ((foreign >= t).sum() + (usual >= t).sum())
-        for t in foreign
+        (outside >= t).sum() / ((outside >= t).sum() + (inside >= t).sum())
+        for t in outside
     ]
     assert scores["aupr"] == pytest.approx(np.mean(precision))
     evenly = calibration.ood_scores(np.arange(20) - 0.5, np.arange(20.0))
     assert evenly["fpr_at_95_recall"] == 0.9  # 19 of 20 are at least 1; 18 above 1
-    perfect = calibration.ood_scores(usual, usual + 100)
+    perfect = calibration.ood_scores(inside, inside + 100)
     assert perfect == pytest.approx(
         {"auroc": 1.0, "aupr": 1.0, "fpr_at_95_recall": 0.0}
     )

@@ -550,7 +550,7 @@ def test_a_run_under_attack(vanilla_run, run):
     assert found["epsilons"] == [0, 8]
     for of, clean in (
         (found, metrics["clean"]),
-        (found["temperature_scaled"], metrics["temperature_scaled"]),
+        (found["temperature_scaled"], metrics["temperature_scaled"]["clean"]),
     ):
         by_strength = of["by_attack"]["pgd"]
         assert by_strength["0"]["ece"] == clean["ece"]
@@ -581,7 +581,7 @@ def test_anyones_models_footprint(model_file, run, tmp_path):
     for form in forms.values():
         # Other systems than Linux do not tell; a model of 0.1 MB takes some, not a lot.
         assert form["peak_bytes"] is None or 1e5 < form["peak_bytes"] < 1e9
-    assert metrics["footprint"]["calibration_images"] == 50
+    assert metrics["footprint"]["quantisation_images"] == 50
 
 
 # The index.

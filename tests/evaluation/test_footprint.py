@@ -9,7 +9,7 @@ from ar_adals_tf import datasets
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import footprint
 from ar_adals_tf.evaluation.footprint import lite_logits, measure_footprint, to_lite
-from ar_adals_tf.evaluation.predictions import Predictor
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.outputs import logits_fn
 
 

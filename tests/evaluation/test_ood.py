@@ -1,4 +1,6 @@
-"""Foreign images: brought to the model's shape, predicted, kept. About 10 seconds."""
+"""Out-of-distribution images: reshaped, predicted, kept. About 10 seconds."""
+
+import json
 
 import keras
 import numpy as np
@@ -8,7 +10,8 @@ from ar_adals_tf import datasets
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.ood import evaluate_ood, fitted
-from ar_adals_tf.evaluation.predictions import Predictions, Predictor
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictor import Predictor
 
 
 def split_of(images, name="other"):
@@ -65,9 +68,9 @@ def entropy(logits):
     return -(p * np.log(p)).sum(axis=1)
 
 
-def test_scores_tell_foreign_images(model, tfds_dir, tmp_path):
+def test_scores_tell_out_of_distribution_images(model, tfds_dir, tmp_path):
     """Oracle: AUROC as the share of pairs in the right order."""
-    usual_split = datasets.load(
+    own_split = datasets.load(
         "fashion_mnist_small", splits=("test",), limit_examples=80
     )["test"]
     asked = []
@@ -79,8 +82,8 @@ def test_scores_tell_foreign_images(model, tfds_dir, tmp_path):
     def scores(**more):
         return evaluate_ood(
             predict,
-            predict(usual_split),
-            usual_split,
+            predict(own_split),
+            own_split,
             ["cifar10"],
             tmp_path,
             data_dir=tfds_dir,
@@ -93,13 +96,15 @@ def test_scores_tell_foreign_images(model, tfds_dir, tmp_path):
     assert asked == ["fashion_mnist_small", "cifar10"]
     stored = Predictions.load(tmp_path / "cifar10.npz")
     assert len(stored.labels) == found["num_examples"] == 50
-    usual = predict(usual_split).logits
+    clean = predict(own_split).logits
     for results, t in ((found, 1.0), (found["temperature_scaled"], 3.0)):
-        low, high = entropy(usual / t), entropy(stored.logits / t)
+        low, high = entropy(clean / t), entropy(stored.logits / t)
         pairs = np.sign(high[:, np.newaxis] - low)
         auroc = (pairs == 1).mean() + (pairs == 0).mean() / 2
         assert results["auroc"] == pytest.approx(auroc, abs=1e-3)
-        assert results["mean_entropy"]["foreign"] == pytest.approx(high.mean())
+        assert results["mean_entropy"]["out_of_distribution"] == pytest.approx(
+            high.mean()
+        )
         threshold = np.sort(high)[2]  # 48 of 50 are at or above it: 96 %
         assert results["fpr_at_95_recall"] == pytest.approx((low >= threshold).mean())
     asked.clear()
@@ -109,11 +114,49 @@ def test_scores_tell_foreign_images(model, tfds_dir, tmp_path):
     assert asked == ["fashion_mnist_small", "cifar10"]
 
 
-def test_the_models_own_dataset_is_not_foreign(model, tmp_path):
+def test_the_models_own_dataset_is_refused(model, tmp_path):
     split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)[
         "test"
     ]
-    usual = Predictor(model)(split, verbose=False)
+    clean = Predictor(model)(split, verbose=False)
     for name in ("fashion_mnist_small", "cifar11"):
         with pytest.raises(InputError, match=f"received '{name}'"):
-            evaluate_ood(Predictor(model), usual, split, [name], tmp_path)
+            evaluate_ood(Predictor(model), clean, split, [name], tmp_path)
+
+
+def test_a_folder_of_version_0_1_0_is_taken_over(model, tfds_dir, tmp_path):
+    """It has settings for each set; what was made otherwise is made again."""
+    split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)[
+        "test"
+    ]
+    clean = Predictor(model)(split, verbose=False)
+    labels = np.zeros(4, np.int64)
+    kept = Predictions(np.arange(4).astype("S"), labels, np.eye(4, 10, dtype="f4"))
+    settings = {"limit_examples": 4, "model": "mine"}
+    for name, own in (
+        ("cifar10", settings),
+        ("cifar100", settings | {"limit_examples": 5}),
+        ("svhn_cropped", None),
+    ):
+        kept.save_compactly(tmp_path / f"{name}.npz")
+        if own:
+            (tmp_path / f"{name}.json").write_text(json.dumps(own))
+
+    def predict(*_, **__):
+        raise AssertionError("predicted again")
+
+    found = evaluate_ood(
+        predict,
+        clean,
+        split,
+        ["cifar10"],
+        tmp_path,
+        data_dir=tfds_dir,
+        limit_examples=4,
+        identity="mine",
+    )
+    expected = entropy(Predictions.load(tmp_path / "cifar10.npz").logits).mean()
+    means = found["cifar10"]["mean_entropy"]
+    assert means["out_of_distribution"] == pytest.approx(expected)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"cifar10.npz", "settings.json"}

@@ -21,7 +21,8 @@ from ar_adals_tf.datasets.corrupted import (
 )
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictions, Predictor
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.shift import MEASURES, aggregate, evaluate_shift
 
 TYPES, SEVERITIES = ("contrast", "gaussian_noise"), (1, 5)

@@ -18,7 +18,8 @@ from ar_adals_tf.attacks.bounded import attack_step, image_seeds
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import under_attack
-from ar_adals_tf.evaluation.predictions import Predictions, Predictor
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.under_attack import evaluate_attacks
 from ar_adals_tf.experiment.runs import own_test_index
 from ar_adals_tf.outputs import ensemble_logits_fn, logits_fn
@@ -275,8 +276,8 @@ def test_strength_0_is_the_clean_test_set(model, split, clean, tmp_path):
         measures = found["by_attack"][name]["0"]
         assert {k: measures[k] for k in metrics["clean"]} == metrics["clean"]
         measures = found["temperature_scaled"]["by_attack"][name]["0"]
-        scaled = metrics["temperature_scaled"] | {"temperature": None}
-        assert {k: measures.get(k) for k in scaled} == scaled
+        scaled = metrics["temperature_scaled"]["clean"]
+        assert {k: measures[k] for k in scaled} == scaled
     assert not list(tmp_path.glob("*.npz"))
 
 
@@ -312,7 +313,7 @@ def test_an_interrupted_evaluation_goes_on(model, split, clean, tmp_path, monkey
             raise KeyboardInterrupt
         return attack_step(name, logits, epsilon)
 
-    monkeypatch.setattr(bounded, "attack_step", counted)
+    monkeypatch.setattr(under_attack, "attack_step", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluated(model, split, clean, tmp_path)
     assert evaluated(model, split, clean, tmp_path) == whole

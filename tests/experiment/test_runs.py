@@ -8,7 +8,8 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
-from ar_adals_tf.evaluation.predictions import Predictions, run_predictor, scaled
+from ar_adals_tf.evaluation.predictions import Predictions, scaled
+from ar_adals_tf.evaluation.predictor import run_predictor
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
@@ -100,8 +101,9 @@ def test_temperature_changes_no_prediction_and_lowers_validation_nll(which, ense
     assert least < nll["validation", 1.0]
     assert least < min(nll["validation", f * temperature] for f in (0.97, 1.03))
     metrics = read(run, "metrics.json")
-    own = metrics["temperature_scaled"]
-    assert own.keys() == metrics["clean"].keys() | {"temperature"}
+    assert metrics["temperature_scaled"]["temperature"] == temperature
+    own = metrics["temperature_scaled"]["clean"]
+    assert own.keys() == metrics["clean"].keys()
     assert own["nll"] == pytest.approx(nll["test", temperature], rel=1e-5)
     assert own["accuracy"] == metrics["clean"]["accuracy"]
     assert metrics["clean"]["nll"] == pytest.approx(nll["test", 1.0], rel=1e-5)

@@ -9,9 +9,9 @@ import pytest
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import under_attack
-from ar_adals_tf.evaluation.footprint import FORM_TITLES as FORMS
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
 from ar_adals_tf.reporting import attack_section, collection, contents, page
 from tests.helpers import N, Page, Z, add_index, make_run, noisy, plain_ece, stored
 

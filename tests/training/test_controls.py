@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictor
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training.controls import control_index, sureness

@@ -1,0 +1,84 @@
+"""A model, or an ensemble, that predicts splits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.distribution.replicas import map_rows
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.experiment.runs import load_models
+from ar_adals_tf.outputs import ensemble_logits_fn
+from ar_adals_tf.progress import progress_bar
+
+_BATCH = 500
+
+
+class Predictor:
+    """A model's predictions, or an ensemble's, compiled once for many splits.
+
+    The logits of an ensemble are the logarithm of its averaged probabilities.
+
+    Args:
+        model: A built classifier of images in [0, 1]. Several of one shape are an
+            ensemble.
+        from_logits: Whether the model returns logits. Defaults to `None`: it is found
+            out.
+
+    Example:
+        ```python
+        predict = Predictor(model)
+        predict(splits["test"]).probabilities     # (N, Z)
+        ```
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | Sequence[keras.Model],
+        from_logits: bool | None = None,
+    ) -> None:
+        models = [model] if isinstance(model, keras.Model) else list(model)
+        self._shape = tuple(models[0].input_shape[1:])
+        self._function = map_rows(
+            models[0].distribute_strategy, ensemble_logits_fn(models, from_logits)
+        )
+
+    def __call__(self, split: Split, verbose: bool = True) -> Predictions:
+        """Predict a split, in its order.
+
+        Raises:
+            InputError: If its images do not have the shape that the model takes.
+        """
+        if self._shape != split.info.image_shape:
+            raise InputError(
+                f"the model takes images of shape {self._shape}, {split.dataset} has "
+                f"{split.info.image_shape}; choose the model's own --dataset"
+            )
+        columns: tuple[list[np.ndarray], ...] = ([], [], [])
+        title = f"predicting {split.dataset} {split.name}"
+        with progress_bar(len(split), title, show=verbose) as bar:
+            for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
+                batch = (ids, labels, self._function(images))
+                for column, part in zip(columns, batch, strict=True):
+                    column.append(part)
+                bar.update(len(ids))
+        ids, labels, logits = (np.concatenate(column) for column in columns)
+        return Predictions(ids.astype("S"), labels, logits)
+
+
+def run_predictor(run_dir: str | Path) -> Predictor:
+    """Return the predictor of a run, a single model or an ensemble.
+
+    Raises:
+        InputError: If it is no run, or a model is missing or damaged.
+
+    Example:
+        ```python
+        predict = run_predictor("runs/cifar10-vanilla-ensemble5-0")
+        predict(splits["test"]).probabilities     # the members' mean
+        ```
+    """
+    return Predictor(load_models(run_dir))

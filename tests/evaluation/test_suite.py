@@ -1,0 +1,193 @@
+"""`evaluate` from Python: what is checked first, said and kept. About 10 seconds."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from ar_adals_tf import datasets
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation import suite, under_attack
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.suite import evaluate
+from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.runs import digest_run
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.layers.Input((28, 28, 1)),
+            keras.layers.AveragePooling2D(4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+@pytest.fixture
+def run(model, tmp_path):
+    """A run directory as training leaves it, but for its measures."""
+    folder = tmp_path / "run"
+    config = Config.make(
+        "fashion_mnist_small",
+        "vanilla",
+        limit_examples=40,
+        num_bins=7,
+        output_dir=str(folder),
+    )
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config.as_dict()))
+    (folder / "temperature.json").write_text(json.dumps({"temperature": 1.5}))
+    model.save(folder / "model.keras")
+    return folder
+
+
+@pytest.fixture
+def no_prediction(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("predicted before everything was checked")
+
+    monkeypatch.setattr(suite, "Predictor", refuse)
+
+
+def test_a_run_is_measured_and_what_else_was_measured_stays(run, model):
+    """Oracle: Keras's own predictions. Old measures are kept, in the new form."""
+    old = {"validation": {"ece": 0.5}, "temperature_scaled": {"temperature": 9.0}}
+    old |= {"ood": {"cifar10": {"mean_entropy": {"usual": 1.0, "foreign": 2.0}}}}
+    (run / "metrics.json").write_text(json.dumps(old))
+    lines = []
+    metrics = evaluate(run, say=lines.append)
+    split = datasets.load("fashion_mnist_small", limit_examples=40)["test"]
+    logits = model.predict(split.images / np.float32(255), verbose=0)
+    accuracy = (logits.argmax(axis=1) == split.labels).mean()
+    assert metrics["clean"]["accuracy"] == pytest.approx(accuracy)
+    assert metrics["clean"]["num_bins"] == 7
+    assert metrics["temperature_scaled"]["temperature"] == 1.5
+    e = np.exp(logits / 1.5)
+    confidence = (e / e.sum(axis=1, keepdims=True)).max(axis=1).mean()
+    clean = metrics["temperature_scaled"]["clean"]
+    assert clean["mean_confidence"] == pytest.approx(confidence, rel=1e-5)
+    assert metrics["validation"] == {"ece": 0.5}
+    means = metrics["ood"]["cifar10"]["mean_entropy"]
+    assert means == {"in_distribution": 1.0, "out_of_distribution": 2.0}
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert lines[0].startswith("Vanilla: accuracy ")
+    assert lines[-1] == f"written to {run}"
+
+
+def test_a_quick_look_lies_apart_and_takes_the_first_images(run):
+    arguments = {"shift_types": ["contrast"], "severities": ["2"], "say": str}
+    metrics = evaluate(run, shift=True, limit_examples=15, **arguments)
+    assert metrics["clean"]["num_examples"] == 40
+    assert metrics["shift-first-15"]["num_examples"] == 15
+    assert "shift" not in metrics
+    quick = Predictions.load(run / "shift-first-15" / "contrast_2.npz")
+    metrics = evaluate(run, shift=True, **arguments)
+    assert metrics["shift"]["num_examples"] == 40 and "shift-first-15" in metrics
+    whole = Predictions.load(run / "shift" / "contrast_2.npz")
+    np.testing.assert_array_equal(quick.ids, whole.ids[:15])
+
+
+def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
+    """Its settings.json of shift and attacks, word for word."""
+    model, seed = digest_run(run), 0
+    common = {"dataset": "fashion_mnist_small", "num_examples": 40}
+    cleverhans = {"norm": "inf", "label": "true", "by": "cleverhans"}
+    pgd = {"steps": 10, "step_size": "epsilon / 4", "random_start": True}
+    attacks = {"fgsm": cleverhans, "pgd": cleverhans | pgd}
+    folders = {
+        "shift": {"source": "generated", "seed": seed, **common, "model": model},
+        "attacked": {"attacks": attacks, **common, "seed": seed, "model": model},
+    }
+    kept = Predictions(
+        np.arange(40).astype("S"), np.arange(40) % 10, np.eye(40, 10, dtype="f4")
+    )
+    for name, settings in folders.items():
+        (run / name).mkdir()
+        (run / name / "settings.json").write_text(json.dumps(settings))
+    kept.save_compactly(run / "shift" / "contrast_2.npz")
+    kept.save_compactly(run / "attacked" / "fgsm_8.npz")
+    before = {path: path.read_bytes() for path in run.glob("*/*.npz")}
+    metrics = evaluate(
+        run,
+        shift=True,
+        shift_types=["contrast"],
+        severities=[2],
+        attacks=["fgsm"],
+        epsilons=[8],
+        say=str,
+    )
+    assert {path: path.read_bytes() for path in run.glob("*/*.npz")} == before
+    # Ten of the forty rows have a logit of 1, on the label; the others are all 0,
+    # which predicts class 0: right for images 10, 20 and 30, whose label it is.
+    assert metrics["shift"]["overall"]["all"]["accuracy"] == 13 / 40
+    assert metrics["attacks"]["by_attack"]["fgsm"]["8"]["accuracy"] == 13 / 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ood": ["cifar11"]}, "--ood takes datasets other than.*'cifar11'"),
+        ({"ood": ["fashion_mnist_small"]}, "received 'fashion_mnist_small'"),
+        ({"attacks": ["cw"]}, "--attacks takes fgsm, pgd; received 'cw'"),
+        ({"attacks": ["fgsm"], "epsilons": ["8/255"]}, "numbers over 255"),
+        ({"shift": True, "shift_types": ["fogg"]}, "unknown type 'fogg'"),
+        ({"shift": True, "severities": [6]}, "received 6"),
+        ({"shift": True, "severities": ["x"]}, "received x"),
+        ({"robustness_index": "none.npz"}, "none.npz"),
+        ({"model_file": "mine.keras"}, "received both"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_predicted(
+    arguments, message, run, no_prediction
+):
+    with pytest.raises(InputError, match=message):
+        evaluate(run, say=str, **arguments)
+    assert not (run / "metrics.json").exists()
+
+
+def test_a_model_file_needs_a_folder_and_its_own_dataset(run, no_prediction, tmp_path):
+    file = run / "model.keras"
+    with pytest.raises(InputError, match="--model_file needs --output_dir"):
+        evaluate(model_file=file)
+    with pytest.raises(InputError, match="received neither"):
+        evaluate()
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(3))
+    model.save(tmp_path / "three.keras")
+    with pytest.raises(InputError, match="three.keras tells 3 classes apart, fashion"):
+        evaluate(
+            model_file=tmp_path / "three.keras",
+            output_dir=tmp_path / "out",
+            limit_examples=20,
+        )
+
+
+def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
+    """No temperature, 15 bins; what lay there of another model is not kept."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "metrics.json").write_text(json.dumps({"shift": {"of": "another"}}))
+    metrics = evaluate(
+        model_file=run / "model.keras", output_dir=out, limit_examples=30, say=str
+    )
+    assert set(metrics) == {"clean", "more"} and read_metrics(out) == metrics
+    assert metrics["clean"]["num_bins"] == 15
+    assert metrics["clean"]["num_examples"] == 30
+
+
+def test_at_strength_0_nothing_is_attacked_and_nothing_more_said(run, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("attacked")
+
+    monkeypatch.setattr(under_attack, "attack_step", refuse)
+    lines = []
+    metrics = evaluate(run, attacks=["pgd"], epsilons=["0"], say=lines.append)
+    measures = metrics["attacks"]["by_attack"]["pgd"]["0"]
+    assert measures["ece"] == metrics["clean"]["ece"]
+    assert "" not in lines and len(lines) == 2
