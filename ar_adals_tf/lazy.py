@@ -1,4 +1,4 @@
-"""Packages whose public names are imported when they are first used."""
+"""Names that are imported when they are first used."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -31,3 +31,17 @@ def lazy_names(
         return getattr(import_module(f"{package}.{home[name]}"), name)
 
     return get, lambda: sorted(home), sorted(home)
+
+
+def load(reference: str) -> Any:
+    """Import what a reference names. Tables refer to functions without loading them.
+
+    Args:
+        reference: `"module:name"`.
+
+    Example:
+        >>> load("math:hypot")(3, 4)
+        5.0
+    """
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -5,7 +5,8 @@ from ar_adals_tf.lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "splits": ["DatasetInfo", "DATASETS", "ArraySplit", "example_ids"],
+        "table": ["DatasetInfo", "DATASETS"],
+        "splits": ["ArraySplit", "example_ids"],
         "loading": [
             "load",
             "split_positions",

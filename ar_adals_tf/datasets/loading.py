@@ -19,12 +19,12 @@ import tensorflow as tf
 
 from ar_adals_tf.datasets.splits import (
     _AUTOTUNE,
-    DATASETS,
     ArraySplit,
     Split,
     StreamedSplit,
     as_written,
 )
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 
 
@@ -74,8 +74,10 @@ def load(
             f"limit_examples must be at least 1; received {limit_examples}; leave it "
             "out for the whole dataset"
         )
-    if name == "fashion_mnist_small":
-        return _load_embedded(splits, validation_examples, split_seed, limit_examples)
+    if DATASETS[name].embedded:
+        return _load_embedded(
+            name, splits, validation_examples, split_seed, limit_examples
+        )
     builder = prepared_builder(name, data_dir)
     read = _stream if DATASETS[name].streamed else decode_records
     loaded: dict[str, Split] = {}
@@ -109,16 +111,20 @@ def split_positions(
 
 
 def _load_embedded(
+    name: str,
     splits: tuple[str, ...],
     validation_examples: int | None,
     split_seed: int,
     limit: int | None,
 ) -> dict[str, Split]:
-    info = DATASETS["fashion_mnist_small"]
-    source = resources.files("ar_adals_tf") / "data" / "fashion_mnist_small.npz"
+    info = DATASETS[name]
+    source = resources.files("ar_adals_tf") / "data" / str(info.embedded)
     with resources.as_file(source) as path, np.load(path, allow_pickle=False) as file:
         arrays = {
-            split: (file[f"{split}_images"][..., np.newaxis], file[f"{split}_labels"])
+            split: (
+                file[f"{split}_images"].reshape(-1, *info.image_shape),
+                file[f"{split}_labels"],
+            )
             for split in ("train", "validation", "test")
         }
     ids = {
@@ -130,13 +136,13 @@ def _load_embedded(
         pair = ("train", "validation")
         images, labels = (np.concatenate([arrays[s][k] for s in pair]) for k in (0, 1))
         joined = np.concatenate([ids[s] for s in pair])
-        _check_validation_size(validation_examples, len(joined), "fashion_mnist_small")
+        _check_validation_size(validation_examples, len(joined), name)
         parts = split_positions(joined, split_seed, validation_examples)
         for split, part in zip(("validation", "train"), parts, strict=True):
             arrays[split], ids[split] = (images[part], labels[part]), joined[part]
     return {
         split: ArraySplit(
-            "fashion_mnist_small",
+            name,
             split,
             info,
             ids[split][:limit],

@@ -1,13 +1,14 @@
 """A split of a dataset: its examples in a fixed order, in memory or streamed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf import lazy
 from ar_adals_tf.datasets import augmentation
+from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, digest_examples, example_hashes
 
 _READ_BUFFER = 16_384
@@ -17,38 +18,6 @@ _AUTOTUNE = tf.data.AUTOTUNE
 #: For functions of `Dataset.map`: AutoGraph has nothing to convert in them, would read
 #: the sources of a running program anew, and wrap an InputError into its own.
 as_written = tf.autograph.experimental.do_not_convert
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a dataset before it is read.
-
-    Attributes:
-        num_classes: Z.
-        image_shape: `(height, width, channels)` that the model sees.
-        augment: The recipe's augmentation of a training batch.
-        validation_fraction: Share of `train` that becomes the validation set, or
-            None where the validation set comes from a split of its own.
-        streamed: Whether the images are too many or too large to keep in memory.
-    """
-
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    augment: augmentation.Augmentation = augmentation.no_augmentation
-    validation_fraction: float | None = 0.1
-    streamed: bool = False
-
-
-DATASETS: dict[str, DatasetInfo] = {
-    "fashion_mnist_small": DatasetInfo(10, (28, 28, 1), validation_fraction=None),
-    "fashion_mnist": DatasetInfo(10, (28, 28, 1)),
-    "svhn_cropped": DatasetInfo(10, (32, 32, 3)),
-    "cifar10": DatasetInfo(10, (32, 32, 3), augmentation.shift_and_flip),
-    "cifar100": DatasetInfo(100, (32, 32, 3), augmentation.pad_crop_and_flip),
-    "imagenet2012": DatasetInfo(
-        1000, (224, 224, 3), validation_fraction=None, streamed=True
-    ),
-}
 
 
 class Split(Protocol):
@@ -152,7 +121,9 @@ class ArraySplit:
     ) -> tf.data.Dataset:
         """See `Split`."""
         take = self._gather()
-        transform = self.info.augment if augment else augmentation.no_augmentation
+        transform = augmentation.no_augmentation
+        if augment:
+            transform = lazy.load(self.info.augment)
 
         @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

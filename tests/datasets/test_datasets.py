@@ -19,7 +19,8 @@ from ar_adals_tf import datasets
 from ar_adals_tf.datasets import loading
 from ar_adals_tf.datasets import loading as datasets_loading
 from ar_adals_tf.datasets.loading import load, split_positions
-from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
+from ar_adals_tf.datasets.splits import ArraySplit
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
 

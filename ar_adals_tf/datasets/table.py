@@ -1,0 +1,175 @@
+"""The datasets: one entry each, with the recipe that trains on it.
+
+A new dataset is one new entry of `DATASETS`. The commands then offer it, TensorFlow
+Datasets reads it by its name, and the report calls it by its title. This module loads
+no TensorFlow.
+
+The recipes are those of the paper's appendix. What the paper and the scripts that it
+points to leave open is marked `ours`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+_AUGMENTATION = "ar_adals_tf.datasets.augmentation"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training settings of one dataset.
+
+    Attributes:
+        model: A key of `ar_adals_tf.models.MODELS`.
+        batch_size: Global batch size.
+        epochs: Number of epochs.
+        optimizer: `adam`, or `sgd` with Nesterov momentum 0.9.
+        learning_rate: Base learning rate.
+        per_batch: The batch size that the base learning rate is meant for. The rate is
+            multiplied by batch_size / per_batch. None leaves it as it is.
+        warmup_epochs: Epochs in which the rate rises linearly from 0.
+        milestones: Pairs `(epoch, factor)`. From that epoch on, counted from 0, the
+            rate is the base times the factor. A training of another number of epochs
+            moves them in proportion.
+        subtract_pixel_mean: Whether the model subtracts the training images' mean.
+        label_smoothing: Degree eps of the method `ls`.
+        alpha: Learning rate of the smoothing by method.
+        refresh_epochs: The epochs before which on-the-fly AR-AdaLS attacks again.
+    """
+
+    model: str
+    batch_size: int
+    epochs: int
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    per_batch: int | None = None
+    warmup_epochs: int = 0
+    milestones: tuple[tuple[int, float], ...] = ()
+    subtract_pixel_mean: bool = False
+    label_smoothing: float = 0.02
+    alpha: Mapping[str, str] = field(
+        default_factory=lambda: {"adals": "0.05", "ar_adals": "0.005"}
+    )
+    refresh_epochs: tuple[int, ...] = (65, 130)
+
+    def constant(self) -> "Recipe":
+        """Return the recipe with a learning rate that stays as it is given.
+
+        Example:
+            >>> DATASETS["cifar10"].recipe.constant().milestones
+            ()
+        """
+        return replace(self, per_batch=None, warmup_epochs=0, milestones=())
+
+
+#: Twenty epochs update the soft labels twenty times. With the paper's alpha they would
+#: hardly move.
+SMALL_RECIPE = Recipe(  # ours
+    model="small_cnn",
+    batch_size=128,
+    epochs=20,
+    alpha={"adals": "0.1", "ar_adals": "0.1"},
+    refresh_epochs=(7, 13),
+)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset before it is read.
+
+    Attributes:
+        num_classes: Number of classes Z.
+        image_shape: `(height, width, channels)` of the images that the model sees.
+        augment: The recipe's augmentation of a training batch, as `module:name`; see
+            `ar_adals_tf.lazy.load`.
+        validation_fraction: Share of `train` that becomes the validation set. None
+            where the validation set comes from a split of its own.
+        streamed: Whether the images are too many or too large to keep in memory.
+        title: The dataset's name for people. Defaults to its key.
+        recipe: How it is trained. Defaults to a recipe for small images.
+        embedded: An `.npz` file that holds the images, in the package's folder `data`
+            or with a whole path. None where TensorFlow Datasets has them.
+    """
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    augment: str = f"{_AUGMENTATION}:no_augmentation"
+    validation_fraction: float | None = 0.1
+    streamed: bool = False
+    title: str = ""
+    recipe: Recipe = SMALL_RECIPE
+    embedded: str | None = None
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "fashion_mnist_small": DatasetInfo(
+        num_classes=10,
+        image_shape=(28, 28, 1),
+        validation_fraction=None,
+        title="Fashion-MNIST (small)",
+        embedded="fashion_mnist_small.npz",
+    ),
+    "fashion_mnist": DatasetInfo(
+        num_classes=10, image_shape=(28, 28, 1), title="Fashion-MNIST"
+    ),
+    "svhn_cropped": DatasetInfo(
+        num_classes=10,
+        image_shape=(32, 32, 3),
+        title="SVHN",
+        recipe=Recipe(  # ours
+            model="cnn7",
+            batch_size=256,
+            epochs=40,
+            milestones=((20, 0.1), (30, 0.01)),
+            refresh_epochs=(13, 26),
+        ),
+    ),
+    "cifar10": DatasetInfo(
+        num_classes=10,
+        image_shape=(32, 32, 3),
+        augment=f"{_AUGMENTATION}:shift_and_flip",
+        title="CIFAR-10",
+        recipe=Recipe(
+            model="resnet29_v2",
+            batch_size=256,
+            epochs=200,
+            milestones=((80, 0.1), (120, 0.01), (160, 0.001), (180, 0.0005)),
+            subtract_pixel_mean=True,
+        ),
+    ),
+    "cifar100": DatasetInfo(
+        num_classes=100,
+        image_shape=(32, 32, 3),
+        augment=f"{_AUGMENTATION}:pad_crop_and_flip",
+        title="CIFAR-100",
+        recipe=Recipe(
+            model="wide_resnet28_10",
+            batch_size=512,
+            epochs=200,
+            optimizer="sgd",
+            learning_rate=0.1,
+            per_batch=128,
+            warmup_epochs=1,
+            milestones=((60, 0.2), (120, 0.04), (160, 0.008)),
+            label_smoothing=0.07,
+        ),
+    ),
+    "imagenet2012": DatasetInfo(
+        num_classes=1000,
+        image_shape=(224, 224, 3),
+        validation_fraction=None,
+        streamed=True,
+        title="ImageNet",
+        recipe=Recipe(
+            model="resnet101_v1",
+            batch_size=4096,
+            epochs=90,
+            optimizer="sgd",
+            learning_rate=0.1,
+            per_batch=256,
+            warmup_epochs=5,
+            milestones=((30, 0.1), (60, 0.01), (80, 0.001)),
+            alpha={"adals": "0.03", "ar_adals": "0.001,60:0.05"},
+            refresh_epochs=(30, 60),
+        ),
+    ),
+}
