@@ -42,7 +42,7 @@ def main() -> None:
         raise InputError("--model_file is missing; give the .keras file to attack")
     model = load_model(FLAGS.model_file)
     source = _source()
-    settings = command_line.attack_settings()
+    settings = command_line.given_attack_settings()
     if FLAGS.dry_run:
         classes = int(model.output_shape[-1])
         passes = attacks.cost(FLAGS.attack, classes, **settings)

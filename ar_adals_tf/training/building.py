@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from ar_adals_tf import models
+from ar_adals_tf import lazy, models
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.distribution.strategy import scope
@@ -45,7 +45,7 @@ def build_model(
             dropout=config.dropout,
         )
         if training.adversarial:
-            model = training.adversarial(
+            model = lazy.load(training.adversarial)(
                 model.input,
                 model.output,
                 seed=config.seed,
@@ -76,8 +76,8 @@ def build_model(
 
 def _loss(config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the method's loss, a function of labels and logits, `(batch,)`."""
-    function = METHODS[config.method].loss
-    if function is None:
+    if config.kind.loss is None:
         return losses.cross_entropy
+    function = lazy.load(config.kind.loss)
     settings = own_settings(METHODS[config.method], config.method_settings)
     return lambda labels, logits: function(labels, logits, **settings)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from ar_adals_tf import files
+from ar_adals_tf import files, lazy
 from ar_adals_tf.callbacks import ARAdaLS
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import (
@@ -204,9 +204,9 @@ def _training_data(
     if levels is None:
         batches = batches.map(_drop_id)
     data = soft_labels(batches, smoothing, levels, check_ids=False)
-    transform = METHODS[config.method].transform
-    if transform is None:
+    if config.kind.transform is None:
         return data
+    transform = lazy.load(config.kind.transform)
     settings = own_settings(METHODS[config.method], config.method_settings)
 
     def transformed(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:

@@ -15,7 +15,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
 from ar_adals_tf.evaluation.predictions import run_predictor
 from ar_adals_tf.evaluation.results import describe_run, write_results
-from ar_adals_tf.experiment.config import LEVELS_FROM, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     check_members,
     compute_index,
@@ -107,7 +107,7 @@ def level_indexes(config: Config, splits: Splits) -> dict[str, RobustnessIndex]:
     there is no index of it yet and this run attacks nothing.
     """
     kind = config.levels_from
-    if kind == LEVELS_FROM[0]:
+    if kind == "robustness":
         return vanilla_indexes(config, splits)
     folder = Path(config.vanilla().output_dir)
     settings, model = {"seed": config.seed}, None
