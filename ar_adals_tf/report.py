@@ -3,10 +3,10 @@
     python -m ar_adals_tf.report --runs=runs/cifar10-vanilla-0,runs/cifar10-ls-0
 
 writes `report/index.html`, which needs no other file. Beside it lie the figures as PNG
-and PDF, the tables as CSV, and the whole report as report.md. Everything comes from what
-the runs have stored; no model is loaded. Runs that differ only in their seed are
-averaged, with their standard deviation. Where something is missing, the report names the
-command that makes it.
+and PDF, the tables as CSV, and the whole report as report.md. Everything comes from
+what the runs have stored; no model is loaded. Runs that differ only in their seed are
+averaged, with their standard deviation. Where something is missing, the report names
+the command that makes it.
 """
 
 import time

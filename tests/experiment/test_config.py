@@ -7,7 +7,6 @@ import pytest
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.methods.table import METHODS
 
 # The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
 DEFAULTS = {
@@ -268,7 +267,12 @@ def test_adversarial_training_goes_with_other_methods():
     at = {"adversarial_training": "pgd_at"}
     config = Config.make("cifar10", "ar_adals", **at, output_dir="a/run")
     assert (config.num_levels, config.attack, config.alpha) == (10, "cw", "0.005")
-    assert config.method_settings == METHODS["pgd_at"].settings
+    assert config.method_settings == {
+        "epsilon": 8 / 255,
+        "pgd_steps": 7,
+        "pgd_relative_step": 0.25,
+        "adversarial_share": 0.5,
+    }
     assert config.name == "cifar10-ar_adals-pgd_at-0"
     assert config.title == "AR-AdaLS + PGD training"
     plain = Config.make("cifar10", "ar_adals", output_dir="a/run")
