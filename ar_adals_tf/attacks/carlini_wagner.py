@@ -7,12 +7,12 @@ over w, x' = (tanh(w) + 1) / 2, and search for the constant c.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
-from ar_adals_tf.attacks.settings import AttackSettings
+from ar_adals_tf.attacks.settings import CarliniWagnerSettings
 
 _BETA_1, _BETA_2 = 0.9, 0.999  # Adam, as Keras has it, on moments not scaled down
 
@@ -30,38 +30,6 @@ _BEFORE_FLIP, _AFTER_FLIP, _AFTER_FIRST_FLIP, _LEAST_GAIN = 10, 20, 30, 0.005
 # The last chunk of an image bisects the way to its nearest flip, from this share on:
 # it makes up for the nearer flips that so many more iterations would have come across.
 _SHORTEST = 0.8
-
-
-@dataclass(frozen=True, kw_only=True)
-class CarliniWagnerSettings(AttackSettings):
-    """CW-L2 (Carlini and Wagner, 2017), the paper's measure of robustness.
-
-    Attributes:
-        iterations: Steps of Adam in each search step.
-        search_steps: Binary search steps for the constant.
-        learning_rate: Adam's, in tanh space.
-        initial_constant: The weight of the flip against the distance at first.
-        extra_steps: Further steps, each with ten times the constant, for an image
-            that the search steps did not flip.
-        early_stopping: Whether a search step ends when an image no longer gains.
-    """
-
-    title: ClassVar[str] = "CW-L2"
-
-    iterations: int = 500
-    search_steps: int = 3
-    learning_rate: float = 0.005
-    initial_constant: float = 0.01
-    extra_steps: int = 6
-    early_stopping: bool = True
-
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
-        """See `AttackSettings`."""
-        return CarliniWagner(self, logits, shape)
-
-    def passes(self, num_classes: int) -> int:
-        """See `AttackSettings`."""
-        return self.iterations * self.search_steps
 
 
 class _Moving(NamedTuple):

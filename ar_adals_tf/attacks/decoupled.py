@@ -7,39 +7,12 @@ rounding to 8 bits.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
-from ar_adals_tf.attacks.settings import AttackSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDNSettings(AttackSettings):
-    """DDN (Rony et al., 2019): nearly CW-L2's distances in a fifteenth of its passes.
-
-    Attributes:
-        steps: Gradient steps.
-        initial_norm: The perturbation's length at first, in [0, 1] pixels.
-        gamma: By what share the length changes after each step.
-        extra_rounds: How often an image that no step flipped gets as many again.
-    """
-
-    title: ClassVar[str] = "DDN"
-
-    steps: int = 100
-    initial_norm: float = 1.0
-    gamma: float = 0.05
-    extra_rounds: int = 2
-
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
-        """See `AttackSettings`."""
-        return DecoupledDirectionNorm(self, logits, shape)
-
-    def passes(self, num_classes: int) -> int:
-        """See `AttackSettings`."""
-        return self.steps
+from ar_adals_tf.attacks.settings import DDNSettings
 
 
 class _State(NamedTuple):

@@ -6,13 +6,13 @@ At an image x of class y the model is linearised; the distance to class k is the
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from ar_adals_tf.attacks.device import accelerated
 from ar_adals_tf.attacks.program import Estimate, Logits, Program, Rows, gap_and_flip
-from ar_adals_tf.attacks.settings import AttackSettings
+from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings
 
 _TINY = 1e-12
 
@@ -82,59 +82,6 @@ def nearest_boundary(
         state = tf.while_loop(lambda k, *_: k < count, look, state)
     _, distance, way = state
     return logits, tf.where(distance < image.dtype.max, distance, float("inf")), way
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarginSettings(AttackSettings):
-    """The smallest logit gap over the norm of its gradient: one Jacobian.
-
-    It estimates the distance and has no adversarial image.
-
-    Attributes:
-        top_k: Look only at so many rival classes, those of the largest logits after
-            the predicted class's own, which does not count: 2 takes the three largest
-            logits. None: at all.
-    """
-
-    title: ClassVar[str] = "margin over gradient norm"
-
-    top_k: int | None = None
-
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Estimate:
-        """See `AttackSettings`."""
-        return Margin(self, logits, shape)
-
-    def passes(self, num_classes: int) -> int:
-        """See `AttackSettings`."""
-        return _rivals(self.top_k, num_classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepFoolSettings(AttackSettings):
-    """DeepFool (Moosavi-Dezfooli et al., 2016), a few linearisations.
-
-    Attributes:
-        steps: Linearisations; each costs a backward pass a class.
-        extra_steps: Further ones for an image that is not flipped yet, each with
-            twice the overshoot.
-        overshoot: How far beyond the boundary to go, as a share of the way.
-        top_k: See `MarginSettings`.
-    """
-
-    title: ClassVar[str] = "DeepFool"
-
-    steps: int = 10
-    extra_steps: int = 10
-    overshoot: float = 0.005
-    top_k: int | None = None
-
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
-        """See `AttackSettings`."""
-        return DeepFool(self, logits, shape)
-
-    def passes(self, num_classes: int) -> int:
-        """See `AttackSettings`."""
-        return (self.steps + 1) * _rivals(self.top_k, num_classes)
 
 
 def _rivals(top_k: int | None, classes: int) -> int:

@@ -1,80 +1,291 @@
-"""The settings that all attacks share, and the check of a setting."""
+"""The settings of every attack, each declared once: type, default, help and bounds.
+
+Flags, checks and printed commands follow from the fields below. A field's `metadata`
+may hold these keys:
+
+    help        what the setting does, one sentence
+    least       the smallest whole number that is allowed
+    above       a number that the setting must exceed
+    choices     the values that are allowed
+    flag        the command-line flag that sets it; attacks may share a flag
+    decides     False: the setting changes how an attack runs, not what it finds
+
+This module loads no TensorFlow. An attack's program is imported when it is used.
+"""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 
-from ar_adals_tf.attacks.program import Estimate, Logits, Program
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.lazy import load
 
-_DTYPES = ("float32", "bfloat16")
+if TYPE_CHECKING:
+    from ar_adals_tf.attacks.program import Estimate, Logits, Program
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    least: int | None = None,
+    above: float | None = None,
+    choices: Sequence[Any] | None = None,
+    flag: str | None = None,
+    decides: bool = True,
+) -> Any:
+    """Declare a field of a settings class; see the module for the arguments."""
+    given = {"least": least, "above": above, "choices": choices, "flag": flag}
+    known = {name: value for name, value in given.items() if value is not None}
+    metadata = {"help": help, "decides": decides, **known}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSettings:
-    """What every attack can be told; each attack's own class adds its settings.
-
-    Attributes:
-        batch_size: How many images are attacked at once; None: chosen for the model
-            and the device.
-        from_logits: Whether the model returns logits; None: see
-            `ar_adals_tf.outputs.is_softmax`.
-        keep_adversarial: Whether to return the adversarial images. Without them the
-            memory holds one array less of the images' size.
-        compute_dtype: `bfloat16`: the network's inner layers compute in it under
-            attack; distances and the final flip are the model's own. `float32`: all is
-            as the model's layers say.
+    """The settings that all attacks share. Each attack's own class adds more.
 
     Raises:
-        InputError: On a value of the wrong kind or size.
+        InputError: If a value has the wrong type or is out of its bounds.
     """
 
-    title: ClassVar[str]
+    PROGRAM: ClassVar[str]
+    RUNNER: ClassVar[str] = "ar_adals_tf.attacks.runner:Runner"
 
-    batch_size: int | None = None
-    from_logits: bool | None = None
-    keep_adversarial: bool = True
-    compute_dtype: str = "float32"
+    batch_size: int | None = setting(
+        None,
+        "How many images are attacked at once; the default suits model and device.",
+        least=1,
+        decides=False,
+    )
+    from_logits: bool | None = setting(
+        None,
+        "Whether the model returns logits; the default finds out from the model.",
+        decides=False,
+    )
+    keep_adversarial: bool = setting(
+        True,
+        "Whether to return the adversarial images, one more array of the images' size.",
+        decides=False,
+    )
+    compute_dtype: str = setting(
+        "float32",
+        "Number format in which the network's inner layers compute under attack. "
+        "bfloat16 is faster on accelerators; distances and the final flip are still "
+        "the model's own.",
+        choices=("float32", "bfloat16"),
+        flag="attack_dtype",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_setting(field.name, field.default, getattr(self, field.name))
+            check_setting(field, getattr(self, field.name))
 
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program | Estimate:
+    def program(self, logits: "Logits", shape: tuple[int, ...]) -> "Program | Estimate":
         """Return the attack on a batch, before compilation.
 
         Args:
-            logits: From images `(B, *shape)` to logits `(B, Z)`.
-            shape: Of one image.
+            logits: Maps images `(B, *shape)` to logits `(B, Z)`.
+            shape: The shape of one image.
         """
-        raise NotImplementedError
+        return load(self.PROGRAM)(self, logits, shape)
 
     def passes(self, num_classes: int) -> int:
         """Return the forward-backward passes that an image costs at most.
 
-        Steps beyond those asked for, which only images not found yet take, do not
-        count.
+        Extra steps, which only images not found yet take, do not count.
         """
         raise NotImplementedError
 
+    def deciding(self) -> dict[str, Any]:
+        """Return the settings that decide what is found, defaults included.
 
-def _check_setting(name: str, default: Any, value: Any) -> None:
-    """Refuse a value that is not of its default's kind; numbers must be positive."""
-    if default is None and value is None:
+        Example:
+            >>> MarginSettings(batch_size=8).deciding()
+            {'compute_dtype': 'float32', 'top_k': None}
+        """
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata["decides"]
+        }
+
+
+def check_setting(field: dataclasses.Field, value: Any) -> None:
+    """Refuse a value that does not fit its field's type, bounds and choices.
+
+    Raises:
+        InputError: If it does not fit.
+    """
+    kinds = get_args(field.type) or (field.type,)
+    bounds = field.metadata
+    if value is None and NoneType in kinds:
         return
-    if name == "compute_dtype":
-        needs, fits = " or ".join(_DTYPES), value in _DTYPES
-    elif name == "from_logits" or isinstance(default, bool):
-        needs, fits = "True or False", isinstance(value, (bool, np.bool_))
-    elif isinstance(default, float):
-        number = isinstance(value, (int, float, np.number)) and value is not True
-        needs, fits = "a positive number", number and 0 < value < math.inf
+    is_bool = isinstance(value, (bool, np.bool_))
+    if "choices" in bounds:
+        needs, fits = " or ".join(bounds["choices"]), value in bounds["choices"]
+    elif bool in kinds:
+        needs, fits = "True or False", is_bool
+    elif float in kinds:
+        needs = f"a number above {bounds['above']:g}"
+        number = isinstance(value, (int, float, np.number)) and not is_bool
+        fits = number and bounds["above"] < value < math.inf
     else:
-        least = 0 if name.startswith("extra_") else 1
-        number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        needs, fits = f"a whole number from {least} on", number and value >= least
+        needs = f"a whole number from {bounds['least']} on"
+        number = isinstance(value, (int, np.integer)) and not is_bool
+        fits = number and value >= bounds["least"]
     if not fits:
-        raise InputError(f"{name} must be {needs}; received {value!r}")
+        raise InputError(f"{field.name} must be {needs}; received {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarliniWagnerSettings(AttackSettings):
+    """CW-L2 (Carlini and Wagner, 2017), the paper's measure of robustness."""
+
+    PROGRAM = "ar_adals_tf.attacks.carlini_wagner:CarliniWagner"
+
+    iterations: int = setting(
+        500, "Steps of Adam in each search step.", least=1, flag="attack_iterations"
+    )
+    search_steps: int = setting(
+        3,
+        "Binary search steps for the constant.",
+        least=1,
+        flag="attack_search_steps",
+    )
+    learning_rate: float = setting(
+        0.005,
+        "Adam's learning rate, in tanh space.",
+        above=0,
+        flag="attack_learning_rate",
+    )
+    initial_constant: float = setting(
+        0.01,
+        "The first constant, which weighs the flip against the distance.",
+        above=0,
+        flag="attack_initial_constant",
+    )
+    extra_steps: int = setting(
+        6,
+        "Further search steps for an image that the first ones did not flip, each "
+        "with ten times the constant.",
+        least=0,
+        flag="attack_extra_steps",
+    )
+    early_stopping: bool = setting(
+        True,
+        "Whether an image's search step ends when it gains no more.",
+        flag="attack_early_stopping",
+    )
+
+    def passes(self, num_classes: int) -> int:
+        """See `AttackSettings`."""
+        return self.iterations * self.search_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleverHansSettings(CarliniWagnerSettings):
+    """CW-L2 by CleverHans, repaired: the slower, independent reference."""
+
+    PROGRAM = "ar_adals_tf.attacks.cleverhans_reference:clever_hans_program"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDNSettings(AttackSettings):
+    """DDN (Rony et al., 2019): nearly CW-L2's distances in a fifteenth of its passes."""
+
+    PROGRAM = "ar_adals_tf.attacks.decoupled:DecoupledDirectionNorm"
+
+    steps: int = setting(100, "Gradient steps.", least=1, flag="attack_iterations")
+    initial_norm: float = setting(
+        1.0,
+        "The first length of the perturbation, in [0, 1] pixels.",
+        above=0,
+        flag="attack_initial_norm",
+    )
+    gamma: float = setting(
+        0.05,
+        "The share by which the length changes after each step.",
+        above=0,
+        flag="attack_gamma",
+    )
+    extra_rounds: int = setting(
+        2,
+        "How often an image that no step flipped gets the same number of steps again.",
+        least=0,
+        flag="attack_extra_rounds",
+    )
+
+    def passes(self, num_classes: int) -> int:
+        """See `AttackSettings`."""
+        return self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarginSettings(AttackSettings):
+    """The smallest logit gap over the norm of its gradient, from one Jacobian.
+
+    It estimates the distance and has no adversarial image.
+    """
+
+    PROGRAM = "ar_adals_tf.attacks.linearised:Margin"
+
+    top_k: int | None = setting(
+        None,
+        "How many rival classes are looked at, those with the largest logits after the "
+        "predicted class; the default is all.",
+        least=1,
+        flag="attack_top_k",
+    )
+
+    def passes(self, num_classes: int) -> int:
+        """See `AttackSettings`."""
+        return num_rivals(self.top_k, num_classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFoolSettings(AttackSettings):
+    """DeepFool (Moosavi-Dezfooli et al., 2016), a few linearisations."""
+
+    PROGRAM = "ar_adals_tf.attacks.linearised:DeepFool"
+
+    steps: int = setting(10, "Linearisations.", least=1, flag="attack_iterations")
+    extra_steps: int = setting(
+        10,
+        "Further linearisations for an image that is not flipped yet, each with twice "
+        "the overshoot.",
+        least=0,
+        flag="attack_extra_steps",
+    )
+    overshoot: float = setting(
+        0.005,
+        "How far beyond the boundary to go, as a share of the way.",
+        above=0,
+        flag="attack_overshoot",
+    )
+    top_k: int | None = setting(
+        None,
+        "How many rival classes are looked at, those with the largest logits after the "
+        "predicted class; the default is all.",
+        least=1,
+        flag="attack_top_k",
+    )
+
+    def passes(self, num_classes: int) -> int:
+        """See `AttackSettings`."""
+        return (self.steps + 1) * num_rivals(self.top_k, num_classes)
+
+
+def num_rivals(top_k: int | None, num_classes: int) -> int:
+    """Return how many rival classes are looked at.
+
+    Example:
+        >>> num_rivals(None, 10), num_rivals(3, 10), num_rivals(20, 10)
+        (9, 3, 9)
+    """
+    return min(top_k or num_classes - 1, num_classes - 1)

@@ -1,19 +1,26 @@
 """The attacks by name, and the functions that users call."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from ar_adals_tf.attacks.carlini_wagner import CarliniWagnerSettings
-from ar_adals_tf.attacks.cleverhans_reference import CleverHansSettings
-from ar_adals_tf.attacks.decoupled import DDNSettings
-from ar_adals_tf.attacks.linearised import DeepFoolSettings, MarginSettings
 from ar_adals_tf.attacks.result import AttackResult
-from ar_adals_tf.attacks.runner import Runner
-from ar_adals_tf.attacks.settings import AttackSettings
+from ar_adals_tf.attacks.settings import (
+    AttackSettings,
+    CarliniWagnerSettings,
+    CleverHansSettings,
+    DDNSettings,
+    DeepFoolSettings,
+    MarginSettings,
+)
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.lazy import load
+
+if TYPE_CHECKING:
+    import keras
+
+    from ar_adals_tf.attacks.runner import Runner
 
 ATTACKS: dict[str, type[AttackSettings]] = {
     "cw": CarliniWagnerSettings,
@@ -48,7 +55,7 @@ def attack_settings(name: str, **settings: Any) -> AttackSettings:
     return ATTACKS[name](**settings)
 
 
-def prepare(name: str, model: keras.Model, **settings: Any) -> Runner:
+def prepare(name: str, model: "keras.Model", **settings: Any) -> "Runner":
     """Make an attack ready for many calls: it is compiled once, at the first.
 
     Args:
@@ -69,7 +76,8 @@ def prepare(name: str, model: keras.Model, **settings: Any) -> Runner:
         >>> attack = prepare("ddn", model, keep_adversarial=False)
         >>> distances = [attack(shard).distances for shard in shards]
     """
-    return Runner(model, attack_settings(name, **settings))
+    complete = attack_settings(name, **settings)
+    return load(complete.RUNNER)(model, complete)
 
 
 def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
@@ -91,7 +99,7 @@ def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
 
 
 def _attack(
-    name: str, model: keras.Model, images: Any, labels: Any, settings: dict[str, Any]
+    name: str, model: "keras.Model", images: Any, labels: Any, settings: dict[str, Any]
 ) -> AttackResult:
     """Attack once, in batches no larger than the images are many."""
     runner = prepare(name, model, **settings)
@@ -101,7 +109,7 @@ def _attack(
 
 
 def carlini_wagner_l2(
-    model: keras.Model, images: Any, labels: Any = None, **settings: Any
+    model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
     """Find the nearest image of another class by CW-L2 (Carlini and Wagner, 2017).
 
@@ -122,7 +130,7 @@ def carlini_wagner_l2(
 
 
 def cleverhans_cw_l2(
-    model: keras.Model, images: Any, labels: Any = None, **settings: Any
+    model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
     """Do the same by CleverHans's CW-L2, repaired: the reference to compare with.
 
@@ -133,7 +141,7 @@ def cleverhans_cw_l2(
 
 
 def ddn(
-    model: keras.Model, images: Any, labels: Any = None, **settings: Any
+    model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
     """Find the nearest image of another class by DDN (Rony et al., 2019).
 
@@ -144,7 +152,7 @@ def ddn(
 
 
 def deepfool(
-    model: keras.Model, images: Any, labels: Any = None, **settings: Any
+    model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
     """Find a near image of another class by DeepFool (Moosavi-Dezfooli et al., 2016).
 
@@ -155,7 +163,7 @@ def deepfool(
 
 
 def margin(
-    model: keras.Model, images: Any, labels: Any = None, **settings: Any
+    model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
     """Estimate the distance to another class from one Jacobian; `adversarial` is None.
 
