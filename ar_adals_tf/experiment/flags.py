@@ -79,7 +79,8 @@ def attack_flags() -> list[Flag]:
     fields = {}
     for attack in ATTACKS:
         for flag, field in _attack_fields(attack).items():
-            words = (field.metadata["help"], _default_words(field.default))
+            default = "" if field.default is None else as_text(field.default)
+            words = (field.metadata["help"], default)
             said.setdefault(flag, {}).setdefault(words, []).append(attack)
             fields[flag] = field
     return [
@@ -268,10 +269,6 @@ def _attack_fields(attack: str) -> dict[str, dataclasses.Field]:
     return {f.metadata["flag"]: f for f in fields if "flag" in f.metadata}
 
 
-def _default_words(default: Any) -> str:
-    return "none" if default is None else as_text(default)
-
-
 def _joined_help(
     by_words: Mapping[tuple[str, str], Iterable[str]], everyone: int = 0
 ) -> str:
@@ -280,5 +277,7 @@ def _joined_help(
     for (help, default), owners in by_words.items():
         names = list(owners)
         whose = "" if len(names) == everyone else f"{', '.join(names)}: "
-        lines.append(f"{whose}{help} The default is {default}.")
+        lines.append(
+            f"{whose}{help}" + (f" The default is {default}." if default else "")
+        )
     return "\n".join(lines)
