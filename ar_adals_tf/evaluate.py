@@ -214,7 +214,7 @@ def _attacks(
     folder: Path,
     common: dict[str, Any],
 ) -> None:
-    from ar_adals_tf.attacks import bounded
+    from ar_adals_tf.attacks.table import BOUNDED_TITLES
     from ar_adals_tf.evaluation import under_attack
     from ar_adals_tf.evaluation.results import describe_measures
     from ar_adals_tf.experiment.runs import own_test_index
@@ -234,7 +234,7 @@ def _attacks(
     for name, by_epsilon in found["by_attack"].items():
         for epsilon, measures in by_epsilon.items():
             if epsilon != "0":
-                title = f"{bounded.BOUNDED_TITLES[name]} at {epsilon}/255"
+                title = f"{BOUNDED_TITLES[name]} at {epsilon}/255"
                 print(f"{title}: {describe_measures(measures)}")
     if len(models) > 1:
         print("attacked: the averaged probabilities of the ensemble")

@@ -2,8 +2,8 @@
 
     adversarial, distances, found = carlini_wagner_l2(model, images)
 
-`ATTACKS` lists the minimum-norm attacks by name. `prepare` compiles one for many calls.
-`cost` tells beforehand how many passes it takes.
+`ATTACKS` lists the minimum-norm attacks by name. `prepare` makes one ready for many
+calls. `cost` tells beforehand how many passes it takes.
 """
 
 from ar_adals_tf.lazy import lazy_names

@@ -3,6 +3,22 @@
 Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017,
 section VI-A: minimise |x' - x|^2 + c * max(0, Z_label(x') - max_other Z(x')) by Adam
 over w, x' = (tanh(w) + 1) / 2, and search for the constant c.
+
+`CarliniWagner.advance` works on all rows at once. In words, for one row:
+
+    repeat _CHUNK times:
+        x' = (tanh(w) + 1) / 2                       a polished row: see below
+        if x' flips the prediction and is nearer than any flip before: keep x'
+        w = Adam's step along the gradient of |x' - x|^2 + c * hinge by w
+    if this search step is over (no iteration is left, or no gain for a while):
+        if it found a flip: upper = c
+        else:               lower = c
+        c = (lower + upper) / 2                      10 * c while there is no upper
+        w, Adam's moments = those of the image x     the next search step starts
+    after the last search step:
+        if any step found a flip: polish it          for one chunk, then it is done:
+                                                     bisect the line from x to the flip
+        else:                     it is done
 """
 
 import math
@@ -21,49 +37,52 @@ _SCALED_EPSILON = 1e-7 / math.sqrt(1 - _BETA_2)
 # Iterations between two looks at which rows have finished.
 _CHUNK = 10
 
-# Early stopping. A search step ends when so many iterations have brought no gain of at
-# least this share: before its first flip in the loss, then in the distance. While no
-# constant is known to be large enough, the first that is may be far too large, and the
-# way back from beyond the boundary slow: more patience.
+# Early stopping. A search step ends when this number of iterations brought no gain of
+# at least this share: before its first flip in the loss, then in the distance. The
+# first constant that is large enough may be far too large, and the way back from beyond
+# the boundary is slow: it gets more patience.
 _BEFORE_FLIP, _AFTER_FLIP, _AFTER_FIRST_FLIP, _LEAST_GAIN = 10, 20, 30, 0.005
 
-# The last chunk of an image bisects the way to its nearest flip, from this share on:
-# it makes up for the nearer flips that so many more iterations would have come across.
+# With early stopping, an image's last chunk bisects the line to its nearest flip,
+# between this share of it and the flip. That makes up for the nearer flips that the
+# iterations left out would have come across.
 _SHORTEST = 0.8
 
 
 class _Moving(NamedTuple):
-    """What changes with every iteration; `(B, D)` but for the last three, `(B,)`."""
+    """What changes in every iteration, by row: `(B,)` unless the shape is given."""
 
-    position: tf.Tensor  # in tanh space
-    first: tf.Tensor  # Adam's moments, over 1 - beta
-    second: tf.Tensor
-    adversarial: tf.Tensor
-    distance: tf.Tensor
-    loss: tf.Tensor  # the lowest of the search step
-    nearest: tf.Tensor  # the distance of its nearest flip
+    position: tf.Tensor  # `(B, D)`, Adam's, in tanh space
+    first: tf.Tensor  # `(B, D)`, Adam's moments, divided by 1 - beta
+    second: tf.Tensor  # `(B, D)`
+    share: tf.Tensor  # of the way to the nearest flip, where a polished row looks next
+    adversarial: tf.Tensor  # `(B, D)`, the nearest flip of all, in image space
+    distance: tf.Tensor  # its distance
+    loss: tf.Tensor  # the lowest loss in this search step
+    nearest: tf.Tensor  # the distance of the nearest flip in this search step
 
 
 class _State(NamedTuple):
-    """The rows' Adam and search states; all but `origin` of shape `(B,)`."""
+    """The rows' search, by row: `(B,)` unless the shape is given."""
 
     rows: Rows
     origin: tf.Tensor  # `(B, D)`, the image in tanh space
     moving: _Moving
-    iteration: tf.Tensor  # of the search step
-    step: tf.Tensor  # of the search, from 0
+    iteration: tf.Tensor  # in this search step
+    step: tf.Tensor  # search steps that are over
     constant: tf.Tensor
     lower: tf.Tensor
     upper: tf.Tensor
-    gained: tf.Tensor  # the iteration of the search step's last gain, and
-    old_loss: tf.Tensor  # what it had reached by then
-    old_nearest: tf.Tensor
-    polishing: tf.Tensor
+    gained: tf.Tensor  # the iteration of this search step's last gain
+    old_loss: tf.Tensor  # the loss at that iteration
+    old_nearest: tf.Tensor  # the distance of the nearest flip at that iteration
+    polishing: tf.Tensor  # whether the row bisects
+    way: tf.Tensor  # `(B, D)`, from the image to the flip that is polished, tanh space
 
 
 @dataclass(frozen=True)
 class CarliniWagner(Program):
-    """The program: every row with its own iteration, constant and moments."""
+    """The program: every row has its own iteration, constant and moments."""
 
     settings: CarliniWagnerSettings
     logits: Logits
@@ -81,6 +100,7 @@ class CarliniWagner(Program):
                 position=origin,
                 first=zeros,
                 second=zeros,
+                share=zero,
                 adversarial=rows.adversarial,
                 distance=rows.distance,
                 loss=infinite,
@@ -95,10 +115,14 @@ class CarliniWagner(Program):
             old_loss=infinite,
             old_nearest=infinite,
             polishing=tf.zeros_like(rows.done),
+            way=zeros,
         )
 
     def advance(self, state: _State) -> _State:
-        """Do some iterations, then let the rows whose search step is over go on."""
+        """Do a chunk of iterations, then start the next search step where one is over.
+
+        The module's docstring has it in words.
+        """
         chunk = min(_CHUNK, self.settings.iterations)
         _, moving = tf.while_loop(
             lambda i, _: i < chunk,
@@ -117,42 +141,43 @@ class CarliniWagner(Program):
         )
 
     def _iterate(self, state: _State, i: tf.Tensor, moving: _Moving) -> _Moving:
-        """One forward and backward pass of every row, and its step of Adam.
+        """Look at one candidate of every row, then move on.
 
-        The rows share the arithmetic on `(B, D)`, which is what costs; how a row that
-        is being polished differs is in `rate` and in a gradient of zero.
+        All rows share one forward and one backward pass and the arithmetic on
+        `(B, D)`: that is what costs. A polished row's step of Adam is not used.
         """
         rows, settings = state.rows, self.settings
-        tanh = tf.tanh(moving.position)
-        candidate = 0.5 * tanh + 0.5
+        position = moving.position
+        if settings.early_stopping:
+            on_the_way = state.origin + moving.share[:, None] * state.way
+            position = tf.where(state.polishing[:, None], on_the_way, position)
         with tf.GradientTape() as tape:
-            tape.watch(candidate)
+            tape.watch(position)
+            candidate = 0.5 * tf.tanh(position) + 0.5  # from tanh to image space
+            delta = candidate - rows.image
+            squared = tf.reduce_sum(tf.square(delta), axis=1)
             logits = self.logits(tf.reshape(candidate, [-1, *self.shape]))
             gap, flips = gap_and_flip(logits, rows.label)
-            hinge = state.constant * tf.maximum(gap, 0.0)
-            half = hinge / 2
-        delta = candidate - rows.image
-        gradient = (tape.gradient(half, candidate) + delta) * (1 - tanh**2)
-        squared = tf.reduce_sum(delta**2, axis=1)
+            loss = squared + state.constant * tf.maximum(gap, 0.0)
+        gradient = tape.gradient(loss, position)  # in tanh space
         distance = tf.sqrt(squared)
 
         t = state.iteration + i + 1
         flips &= ~rows.done & ((t <= settings.iterations) | state.polishing)
         better = flips & (distance < moving.distance)
-        rate = _adam_rate(tf.cast(t, tf.float32)) * settings.learning_rate
-        if settings.early_stopping:
-            gradient = tf.where(state.polishing[:, None], 0.0, gradient)
-            rate = tf.where(state.polishing, _bisection_rate(i, flips), rate)
         first = _BETA_1 * moving.first + gradient
         second = _BETA_2 * moving.second + gradient**2
+        rate = _adam_rate(tf.cast(t, tf.float32)) * settings.learning_rate
         move = rate[:, None] * (first / (tf.sqrt(second) + _SCALED_EPSILON))
+        halved = (1 - _SHORTEST) / 2 / 2 ** (tf.cast(i, tf.float32) + 1)
         return _Moving(
-            position=moving.position - move,
+            position=position - move,
             first=first,
             second=second,
+            share=moving.share + tf.where(flips, -halved, halved),
             adversarial=tf.where(better[:, None], candidate, moving.adversarial),
             distance=tf.where(better, distance, moving.distance),
-            loss=tf.minimum(moving.loss, squared + hinge),
+            loss=tf.minimum(moving.loss, loss),
             nearest=tf.where(
                 flips, tf.minimum(moving.nearest, distance), moving.nearest
             ),
@@ -163,20 +188,15 @@ class CarliniWagner(Program):
         rows, moving, settings = state.rows, state.moving, self.settings
         found = tf.math.is_finite(rows.distance)
         flipped = tf.math.is_finite(moving.nearest)
-        over = state.iteration >= settings.iterations
         gains = tf.where(
             flipped,
             moving.nearest < (1 - _LEAST_GAIN) * state.old_nearest,
             moving.loss < (1 - _LEAST_GAIN) * state.old_loss,
         )
         gained = tf.where(gains, state.iteration, state.gained)
+        over = state.iteration >= settings.iterations
         if settings.early_stopping:
-            known = tf.math.is_finite(state.upper)
-            patience = tf.where(known, _AFTER_FLIP, _AFTER_FIRST_FLIP)
-            patience = tf.where(flipped, patience, _BEFORE_FLIP)
-            # No haste in the last step asked for: the success rate counts until there.
-            last = ~found & (state.step == settings.search_steps - 1)
-            over |= (state.iteration - gained >= patience) & ~last
+            over |= self._gains_no_more(state, gained, found, flipped)
         over &= ~state.polishing
 
         up, down = over & flipped, over & ~flipped
@@ -188,16 +208,18 @@ class CarliniWagner(Program):
         step = state.step + tf.cast(over, tf.int32)
         allowed = settings.search_steps + tf.where(found, 0, settings.extra_steps)
         ended = over & (step >= allowed)
-        done = ended | state.polishing
-        polishing = tf.zeros_like(ended)
-        if settings.early_stopping:
-            polishing = ended & found
-            done &= ~polishing
+        polishing = ended & found & settings.early_stopping
+        done = rows.done | state.polishing | (ended & ~polishing)
         moving = _restarted(moving, over, state.origin)
+        way = state.way
         if settings.early_stopping:
-            moving = _on_the_way(moving, polishing, state.origin)
+            to_flip = _to_tanh_space(rows.adversarial) - state.origin
+            way = tf.where(polishing[:, None], to_flip, way)
+            moving = moving._replace(
+                share=tf.where(polishing, (1 + _SHORTEST) / 2, moving.share)
+            )
         return state._replace(
-            rows=rows._replace(done=rows.done | done),
+            rows=rows._replace(done=done),
             moving=moving,
             iteration=tf.where(over, 0, state.iteration),
             step=step,
@@ -212,10 +234,24 @@ class CarliniWagner(Program):
                 over, math.inf, tf.where(gains, moving.nearest, state.old_nearest)
             ),
             polishing=polishing,
+            way=way,
         )
+
+    def _gains_no_more(
+        self, state: _State, gained: tf.Tensor, found: tf.Tensor, flipped: tf.Tensor
+    ) -> tf.Tensor:
+        """Tell which rows have waited for a gain as long as their patience lasts."""
+        known = tf.math.is_finite(state.upper)
+        patience = tf.where(known, _AFTER_FLIP, _AFTER_FIRST_FLIP)
+        patience = tf.where(flipped, patience, _BEFORE_FLIP)
+        # An image not found yet keeps all iterations of the last search step that was
+        # asked for: the success rate counts until there.
+        last = ~found & (state.step == self.settings.search_steps - 1)
+        return (state.iteration - gained >= patience) & ~last
 
 
 def _to_tanh_space(image: tf.Tensor) -> tf.Tensor:
+    """Return w with (tanh(w) + 1) / 2 = image, finite also for black and white."""
     return tf.atanh((2 * image - 1) * 0.999999)
 
 
@@ -226,7 +262,7 @@ def _adam_rate(t: tf.Tensor) -> tf.Tensor:
 
 
 def _restarted(moving: _Moving, over: tf.Tensor, origin: tf.Tensor) -> _Moving:
-    """Return the rows whose search step is over at the start of the next."""
+    """Return the rows whose search step is over at the start of the next one."""
     column = over[:, None]
     return moving._replace(
         position=tf.where(column, origin, moving.position),
@@ -235,30 +271,3 @@ def _restarted(moving: _Moving, over: tf.Tensor, origin: tf.Tensor) -> _Moving:
         loss=tf.where(over, math.inf, moving.loss),
         nearest=tf.where(over, math.inf, moving.nearest),
     )
-
-
-def _on_the_way(moving: _Moving, polishing: tf.Tensor, origin: tf.Tensor) -> _Moving:
-    """Put the rows to be polished on the line, in tanh space, to their nearest flip.
-
-    Its direction takes the place of the first moment, so that Adam's arithmetic, given
-    `_bisection_rate`, walks along the line.
-    """
-    column = polishing[:, None]
-    way = _to_tanh_space(moving.adversarial) - origin
-    start = origin + (1 + _SHORTEST) / 2 * way
-    return moving._replace(
-        position=tf.where(column, start, moving.position),
-        first=tf.where(column, way, moving.first),
-        second=tf.where(column, 1.0, moving.second),
-    )
-
-
-def _bisection_rate(i: tf.Tensor, flips: tf.Tensor) -> tf.Tensor:
-    """Return the rate that makes Adam's arithmetic halve what is left of the way.
-
-    After i + 1 steps without gradients the moments have decayed by known factors.
-    """
-    steps = tf.cast(i, tf.float32) + 1
-    decayed = _BETA_1**steps / (tf.sqrt(_BETA_2**steps) + _SCALED_EPSILON)
-    share = (1 - _SHORTEST) / 2 / 2**steps / decayed
-    return tf.where(flips, share, -share)

@@ -1,8 +1,8 @@
 """CleverHans 4.0.0's CW-L2, repaired: the independent reference for ours.
 
-As published it does not run on Keras 3, and where it can be made to run it returns
-wrong distances. Everything that was right is called as it is: the loss, the tanh
-space, the gradient, and Keras's own Adam.
+The published attack does not run on Keras 3. Where it can be made to run, it returns
+wrong distances. What was right is called as it is: the loss, the tanh space, the
+gradient, and Keras's own Adam.
 """
 
 import math
@@ -21,20 +21,20 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
     """`CarliniWagnerL2` with these defects repaired, numbered in the code.
 
     1. `optimizer.variables()` is a property in Keras 3, and the loop that should
-       reset Adam would zero its learning rate too: a fresh Adam every search step,
-       which also lets one attack serve any number of batches.
-    2. The constant had the images' shape, so it did not fit the loss, or multiplied
-       itself by the number of pixels: one constant an image.
-    3. The labels were not cut to the batch, and giving them made the attack targeted:
-       the batch brings its own, and the attack is untargeted.
-    4. Success was remembered across search steps, so the constant only ever shrank
-       after the first: each search step is judged by what it found itself.
-    5. After a success's midpoint the constant was multiplied by ten as well: only
-       while no upper bound is known.
-    6. The confidence was added to every logit, which changes no argmax: to the
-       label's alone.
-    7. The abort test summed the loss over the batch, so an image's distance depended
-       on its neighbours: each image is judged by its own loss.
+       reset Adam would zero its learning rate too. Here every search step has a fresh
+       Adam, which also lets one attack serve any number of batches.
+    2. The constant had the images' shape: it did not fit the loss, or multiplied
+       itself by the number of pixels. Here each image has one constant.
+    3. The labels were not cut to the batch, and giving them made the attack targeted.
+       Here the batch brings its own, and the attack is untargeted.
+    4. Success was remembered across search steps: after the first success the constant
+       only ever shrank. Here each search step is judged by what it found itself.
+    5. The constant was multiplied by ten also after a success's midpoint. Here it is
+       only while no upper bound is known.
+    6. The confidence was added to every logit, which changes no argmax. Here it is
+       added to the label's logit alone.
+    7. The abort test summed the loss over the batch: an image's distance depended on
+       its neighbours. Here each image is judged by its own loss.
     """
 
     def __init__(self, model_fn: Logits, extra_steps: int = 0, **settings: Any) -> None:
@@ -42,7 +42,7 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
         self.extra_steps = extra_steps
 
     def search(self, rows: Rows, shape: tuple[int, ...]) -> Rows:
-        """Attack one batch of flat rows; those done before are left alone."""
+        """Attack one batch of flat rows. Rows that are done already do not change."""
         x = tf.reshape(rows.image, [-1, *shape])
         y = tf.one_hot(rows.label, self.model_fn(x[:1]).shape[1])  # repair 3
         span = self.clip_max - self.clip_min
@@ -76,7 +76,7 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
         const: tf.Tensor,
         within: bool,
     ) -> tuple[Rows, tf.Tensor]:
-        """Minimise at the given constants; return the rows and who succeeded."""
+        """Minimise at the given constants; return the rows and which flipped."""
         success = tf.zeros_like(rows.done)  # repair 4
         active = ~rows.done
         previous = tf.fill(tf.shape(const), math.inf)
@@ -100,7 +100,7 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
     def _loss_per_image(
         self, preds: tf.Tensor, l2_dist: tf.Tensor, y: tf.Tensor, const: tf.Tensor
     ) -> tf.Tensor:
-        """The summands of CleverHans's `loss_fn`."""
+        """Return the summands of CleverHans's `loss_fn`, one for each image."""
         real = tf.reduce_sum(y * preds, 1)
         other = tf.reduce_max((1.0 - y) * preds - y * 10_000, 1)
         return l2_dist + const * tf.maximum(0.0, real - other + self.confidence)
@@ -114,8 +114,9 @@ class _State(NamedTuple):
 class CleverHansProgram(Program):
     """The program: one call attacks the whole batch, step by step in Python."""
 
+    settings: CleverHansSettings
+    logits: Logits
     shape: tuple[int, ...]
-    attack: RepairedCarliniWagnerL2
     compiled: ClassVar[bool] = False
 
     def start(self, rows: Rows) -> _State:
@@ -124,22 +125,14 @@ class CleverHansProgram(Program):
 
     def advance(self, state: _State) -> _State:
         """See `Program`."""
-        return _State(self.attack.search(state.rows, self.shape))
-
-
-def clever_hans_program(
-    settings: CleverHansSettings, logits: Logits, shape: tuple[int, ...]
-) -> CleverHansProgram:
-    """Return the program of CleverHans's attack."""
-    return CleverHansProgram(
-        shape,
-        RepairedCarliniWagnerL2(
-            logits,
+        settings = self.settings
+        attack = RepairedCarliniWagnerL2(
+            self.logits,
             extra_steps=settings.extra_steps,
             binary_search_steps=settings.search_steps,
             max_iterations=settings.iterations,
             abort_early=settings.early_stopping,
             initial_const=settings.initial_constant,
             learning_rate=settings.learning_rate,
-        ),
-    )
+        )
+        return _State(attack.search(state.rows, self.shape))

@@ -18,8 +18,8 @@ from ar_adals_tf.attacks.settings import DDNSettings
 class _State(NamedTuple):
     rows: Rows
     candidate: tf.Tensor  # (B, D)
-    norm: tf.Tensor  # (B,), how far it may be
-    spent: tf.Tensor  # (B,), rounds of `steps` steps
+    norm: tf.Tensor  # (B,), the length that the perturbation gets
+    spent: tf.Tensor  # (B,), rounds of `steps` steps that are over
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DecoupledDirectionNorm(Program):
         return state._replace(rows=rows._replace(done=rows.done | done), spent=spent)
 
     def _iterate(self, i: tf.Tensor, state: _State) -> _State:
-        """Step along the gradient, then onto the sphere, smaller if it flipped."""
+        """Step along the gradient, then onto a sphere that shrinks after each flip."""
         rows, candidate = state.rows, state.candidate
         with tf.GradientTape() as tape:
             tape.watch(candidate)
@@ -81,8 +81,8 @@ class DecoupledDirectionNorm(Program):
 def _unit(rows: tf.Tensor) -> tf.Tensor:
     """Scale each row to norm 1; a zero row stays zero.
 
-    Divided by the largest entry first: the cross-entropy's gradient of a confident
-    prediction is so small that its square underflows.
+    The row is divided by its largest entry first: at a confident prediction the
+    cross-entropy's gradient is so small that its square underflows.
     """
     largest = tf.reduce_max(tf.abs(rows), axis=1, keepdims=True)
     rows = tf.math.divide_no_nan(rows, largest)

@@ -11,7 +11,7 @@ from ar_adals_tf.errors import InputError
 
 
 def use_xla() -> bool | None:
-    """Choose how to compile: XLA on an accelerator, a graph on a CPU.
+    """Choose how to compile: with XLA on an accelerator, as a graph on a CPU.
 
     On a CPU XLA leaves the convolutions inside a loop in a slow layout, eight times
     slower than TensorFlow's own kernels.
@@ -22,18 +22,24 @@ def use_xla() -> bool | None:
 def default_batch_size(model: keras.Model, rows_wait: bool = True) -> int:
     """Choose how many images to attack at once, a power of two, from the memory.
 
-    At most 512 on an accelerator and 128 on a CPU, where more gains nothing; where
-    rows wait for others, 32 on a CPU: fewer are idle when the last images are under
-    way.
+    At most 512 on an accelerator and 128 on a CPU, where more gains nothing.
+
+    Args:
+        model: The model under attack.
+        rows_wait: Whether rows wait for others, as in a search. It is at most 32 then
+            on a CPU: fewer rows are idle while the last images are attacked.
+
+    Raises:
+        InputError: If the model does not take one input of a fixed shape.
     """
     if accelerated():
-        most, memory = 512, _accelerator_memory() // 2
+        most, memory = 512, accelerator_memory() // 2
     else:
         pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
         most, memory = 32 if rows_wait else 128, max(pages * 4096, 2**32) // 8
     layers = model._flatten_layers(include_self=False)
     activations = sum(_activations(layer) for layer in layers)
-    pixels = math.prod(_image_shape(model))
+    pixels = math.prod(image_shape(model))
     fit = memory // (4 * (2 * activations + 30 * pixels))  # of float32
     return max(1, min(most, 2 ** int(math.log2(max(fit, 1)))))
 
@@ -45,8 +51,8 @@ def accelerated() -> bool:
     )
 
 
-def _accelerator_memory() -> int:
-    """Return the bytes of the smallest GPU; of 16 GiB where they cannot be asked."""
+def accelerator_memory() -> int:
+    """Return the smallest GPU's memory in bytes, or 16 GiB if it cannot be asked."""
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, check=True, text=True)
@@ -56,7 +62,7 @@ def _accelerator_memory() -> int:
 
 
 def _activations(layer: keras.Layer) -> int:
-    """Return the number of values an image has in a layer's output, if known."""
+    """Return how many values a layer puts out for one image; 0 if unknown."""
     try:
         shape = layer.output.shape
     except (AttributeError, ValueError):  # never called symbolically; several outputs
@@ -64,7 +70,12 @@ def _activations(layer: keras.Layer) -> int:
     return math.prod(n or 1 for n in shape[1:])
 
 
-def _image_shape(model: keras.Model) -> tuple[int, ...]:
+def image_shape(model: keras.Model) -> tuple[int, ...]:
+    """Return the shape of one image that the model takes.
+
+    Raises:
+        InputError: If the model does not take one input of a fixed shape.
+    """
     try:
         shape = model.input_shape
     except AttributeError:  # a subclassed model

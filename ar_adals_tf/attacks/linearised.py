@@ -1,8 +1,8 @@
 """The cheap distances: the model's own linear approximation, once or a few times.
 
-At an image x of class y the model is linearised; the distance to class k is then
-(Z_y(x) - Z_k(x)) / |grad Z_y(x) - grad Z_k(x)|. `margin` returns the smallest, DeepFool
-(Moosavi-Dezfooli et al., 2016, algorithm 2) goes there and linearises again.
+The model is linearised at an image x of class y. The distance to class k is then
+(Z_y(x) - Z_k(x)) / |grad Z_y(x) - grad Z_k(x)|. `margin` returns the smallest one.
+DeepFool (Moosavi-Dezfooli et al., 2016, algorithm 2) goes there and linearises again.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from ar_adals_tf.attacks.device import accelerated
 from ar_adals_tf.attacks.program import Estimate, Logits, Program, Rows, gap_and_flip
-from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings
+from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings, num_rivals
 
 _TINY = 1e-12
 
-# Up to so many backward passes stand one after another in a CPU's graph. In a loop's
-# body TensorFlow does not see the forward pass, and takes its slow gradient of
-# max-pooling, which doubled the time of a small network. XLA compiles the loop faster.
+# On a CPU up to this number of backward passes are written one after another into the
+# graph. In a loop's body TensorFlow does not see the forward pass and takes its slow
+# gradient of max-pooling, which doubled the time of a small network. On an accelerator
+# there is always a loop: XLA compiles it faster.
 _UNROLLED = 16
 
 
@@ -31,20 +32,20 @@ def nearest_boundary(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Linearise, and find the class whose boundary is nearest.
 
-    One forward pass and one backward pass a rival class, one class at a time, so that
-    the memory does not grow with the number of classes.
+    It takes one forward pass, and one backward pass for each rival class. The classes
+    come one at a time: the memory does not grow with their number.
 
     Args:
-        logits_of: The model.
-        shape: Of one image.
+        logits_of: Maps images `(B, *shape)` to logits `(B, Z)`.
+        shape: The shape of one image.
         image: `(B, D)`.
-        label: int `(B,)`; -1: the model's own prediction.
-        top_k: Look only at so many rivals, the classes of the largest logits after
-            the label's; None: at all.
+        label: int `(B,)`; -1 stands for the model's own prediction.
+        top_k: How many rival classes to look at, those with the largest logits after
+            the label's. None: all.
 
     Returns:
-        The logits `(B, Z)`, the distance `(B,)`, infinite where every gradient is
-        zero, and the way there, `(B, D)`, of that length.
+        The logits `(B, Z)`; the distance `(B,)`, infinite where every gradient is
+        zero; and the way there, `(B, D)`, which has that length.
     """
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(image)
@@ -54,7 +55,7 @@ def nearest_boundary(
     label = tf.where(label < 0, predicted, label)
     own = tf.one_hot(label, classes)
     label_logit = tf.reduce_sum(own * logits, axis=1)
-    count = _rivals(top_k, classes)
+    count = num_rivals(top_k, classes)
     others = tf.math.top_k(logits - own * logits.dtype.max, count)
 
     def look(
@@ -84,10 +85,6 @@ def nearest_boundary(
     return logits, tf.where(distance < image.dtype.max, distance, float("inf")), way
 
 
-def _rivals(top_k: int | None, classes: int) -> int:
-    return min(top_k or classes - 1, classes - 1)
-
-
 @dataclass(frozen=True)
 class Margin(Estimate):
     """The one-Jacobian estimate, in one forward pass."""
@@ -115,8 +112,8 @@ class _DeepFoolState(NamedTuple):
 class DeepFool(Program):
     """The program: one Jacobian a call, done at the first flip.
 
-    The way is overshot a little to end beyond the boundary; from `steps` on the
-    overshoot doubles with every step, so that a row does not creep up to it forever.
+    The way is overshot a little to end beyond the boundary. After `steps` steps the
+    overshoot doubles with every step: otherwise a row may creep up to it forever.
     """
 
     settings: DeepFoolSettings
@@ -130,7 +127,7 @@ class DeepFool(Program):
         )
 
     def advance(self, state: _DeepFoolState) -> _DeepFoolState:
-        """Look where the way so far has led; go on from there if not far enough."""
+        """Look where the way so far has led; go on from there if nothing flipped."""
         rows, step = state.rows, state.step
         doublings = tf.cast(tf.maximum(step - self.settings.steps, 0), tf.float32)
         reach = 1 + self.settings.overshoot * 2**doublings

@@ -1,7 +1,8 @@
 """Attacks in bfloat16: the network under attack computes in half the bits.
 
-Only while an attack calls it: the layers, their variables and whoever else calls the
-model stay as they are.
+It does so only while an attack calls it. The layers, their variables and all other
+callers of the model are not touched. What such an attack found is verified on the model
+itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,20 +10,27 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from ar_adals_tf.attacks.result import AttackResult
+
+# An image found in bfloat16 that does not flip the model itself lies beside the
+# boundary. It is looked for this much farther away before it is attacked once more.
+_STRETCHES = (1.01, 1.02, 1.05)
 
 
 def in_dtype(logits: Callable, model: keras.Model, dtype: str) -> Callable:
     """Return the function from images to logits, computing in another number format.
 
-    The first layer with a kernel and those before it keep theirs, for a pixel's
-    perturbation is finer than bfloat16's steps of 1/256; the last one and those after
-    it too, for so are the gaps between logits.
+    The first layer with a kernel, and all before it, keep their format: a pixel's
+    perturbation is finer than bfloat16's steps of 1/256. So do the last layer with a
+    kernel and all after it: the gaps between logits are as fine.
 
     Args:
-        logits: Of `ar_adals_tf.outputs.logits_fn`, of this model.
-        model: The model.
-        dtype: `float32` changes nothing; `bfloat16`.
+        logits: The function that `ar_adals_tf.outputs.logits_fn` returns.
+        model: The model that the function calls.
+        dtype: `bfloat16`, or `float32`, which changes nothing.
     """
     if dtype == "float32":
         return logits
@@ -56,3 +64,43 @@ def _computing_in(model: keras.Model, dtype: str) -> Iterator[None]:
     finally:
         for layer, policy in zip(between, policies, strict=True):
             layer.dtype_policy = policy
+
+
+def verified(
+    result: AttackResult,
+    images: np.ndarray,
+    labels: np.ndarray,
+    flips: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    attack_exactly: Callable[[np.ndarray, np.ndarray], AttackResult],
+) -> AttackResult:
+    """Make sure that what was found in bfloat16 flips the model itself.
+
+    An image that does not is looked for a little farther away. If it does not flip
+    there either, the image is attacked again in float32.
+
+    Args:
+        result: What was found, with adversarial images. Its arrays are changed.
+        images: float32 `(N, *shape)`, the images that were attacked.
+        labels: int `(N,)`, their classes.
+        flips: Tells which images the model takes for another class than the label.
+        attack_exactly: Attacks images in float32.
+    """
+    adversarial, distances, found = result
+    assert adversarial is not None
+    doubtful = np.flatnonzero(found)
+    doubtful = doubtful[~flips(adversarial, labels)[doubtful]]
+    way = adversarial[doubtful] - images[doubtful]
+    for stretch in _STRETCHES:
+        if not len(doubtful):
+            break
+        farther = np.clip(images[doubtful] + np.float32(stretch) * way, 0, 1)
+        done = flips(farther, labels[doubtful])
+        adversarial[doubtful[done]] = farther[done]
+        length = (farther - images[doubtful]).reshape(len(doubtful), -1)
+        distances[doubtful[done]] = np.linalg.norm(length, axis=1)[done]
+        doubtful, way = doubtful[~done], way[~done]
+    if len(doubtful):
+        again = attack_exactly(images[doubtful], labels[doubtful])
+        adversarial[doubtful], distances[doubtful], found[doubtful] = again
+        result.found_within_steps[doubtful] = again.found_within_steps
+    return result

@@ -1,4 +1,4 @@
-"""What an attack is made of: rows under attack, and a program that works on them."""
+"""What an attack consists of: rows under attack, and a program that works on them."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -7,16 +7,21 @@ import tensorflow as tf
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
 
-# A flip counts from this share of the largest logit on, so that it is still one when
-# the model is called with another batch size, whose convolutions round differently.
+# Another logit must lead by this share of the largest one. Convolutions round
+# differently at other batch sizes; with the margin, a flip at one size is one at all.
 _FLIP_MARGIN = 1e-5
 
 
 class Rows(NamedTuple):
-    """What the runner reads of a state: B rows, each an image under attack.
+    """What the runner reads in a state: B rows, each an image under attack.
 
-    `image` and `adversarial` are flat, `(B, D)`; `distance` is the best so far,
-    infinite before the first.
+    Attributes:
+        image: float32 `(B, D)`, flat, in [0, 1].
+        label: int32 `(B,)`, the class to be driven away from; -1 in an empty row.
+        adversarial: float32 `(B, D)`, the nearest flip so far.
+        distance: float32 `(B,)`, its L2 distance; infinite before the first flip.
+        within: bool `(B,)`, whether a flip was found without any extra step.
+        done: bool `(B,)`.
     """
 
     image: tf.Tensor
@@ -29,13 +34,13 @@ class Rows(NamedTuple):
     def record(
         self, candidate: tf.Tensor, distance: tf.Tensor, flips: tf.Tensor, within: Any
     ) -> "Rows":
-        """Keep each candidate that flips the prediction from nearer than any before.
+        """Keep each candidate that flips the prediction and is nearer than any before.
 
         Args:
             candidate: `(B, D)` images.
-            distance: `(B,)`, theirs from the images.
-            flips: bool `(B,)`; a row that is done records nothing.
-            within: bool, whether the steps that were asked for are not yet used up.
+            distance: `(B,)`, the candidates' distances from the images.
+            flips: bool `(B,)`. A row that is done records nothing.
+            within: bool, whether this step is no extra one.
         """
         better = flips & ~self.done & (distance < self.distance)
         return self._replace(
@@ -49,16 +54,19 @@ class Program:
     """An attack on a batch of rows, in tensors of fixed shapes.
 
     A state is a nest of tensors with a `Rows` in its attribute `rows`.
+
+    Attributes:
+        compiled: Whether `advance` is compiled. Otherwise it runs in Python.
     """
 
-    compiled: ClassVar[bool] = True  # False: runs eagerly, in Python
+    compiled: ClassVar[bool] = True
 
     def start(self, rows: Rows) -> Any:
-        """Return the state in which the rows have not been worked on."""
+        """Return the state of rows that were not worked on yet."""
         raise NotImplementedError
 
     def advance(self, state: Any) -> Any:
-        """Work on all rows for a while; mark in `state.rows.done` those finished."""
+        """Work on all rows for a while; mark finished ones in `state.rows.done`."""
         raise NotImplementedError
 
 
@@ -70,8 +78,9 @@ class Estimate:
 
         Args:
             image: `(B, D)`.
-            label: int `(B,)`, the classes to be driven away from; -1: the model's own
-                prediction. The distance is 0 where it is another class anyway.
+            label: int `(B,)`, the classes to be driven away from; -1 stands for the
+                model's own prediction. An image that the model takes for another
+                class anyway has distance 0.
         """
         raise NotImplementedError
 

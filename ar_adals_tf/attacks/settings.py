@@ -55,7 +55,7 @@ class AttackSettings:
     """
 
     PROGRAM: ClassVar[str]
-    RUNNER: ClassVar[str] = "ar_adals_tf.attacks.runner:Runner"
+    RUNNER: ClassVar[str] = "ar_adals_tf.attacks.search:SearchRunner"
 
     batch_size: int | None = setting(
         None,
@@ -192,12 +192,12 @@ class CarliniWagnerSettings(AttackSettings):
 class CleverHansSettings(CarliniWagnerSettings):
     """CW-L2 by CleverHans, repaired: the slower, independent reference."""
 
-    PROGRAM = "ar_adals_tf.attacks.cleverhans_reference:clever_hans_program"
+    PROGRAM = "ar_adals_tf.attacks.cleverhans_reference:CleverHansProgram"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDNSettings(AttackSettings):
-    """DDN (Rony et al., 2019): nearly CW-L2's distances in a fifteenth of its passes."""
+    """DDN (Rony et al., 2019): near CW-L2's distances in a fifteenth of the passes."""
 
     PROGRAM = "ar_adals_tf.attacks.decoupled:DecoupledDirectionNorm"
 
@@ -234,6 +234,7 @@ class MarginSettings(AttackSettings):
     """
 
     PROGRAM = "ar_adals_tf.attacks.linearised:Margin"
+    RUNNER = "ar_adals_tf.attacks.runner:EstimateRunner"
 
     top_k: int | None = setting(
         None,

@@ -1,7 +1,11 @@
-"""The attacks by name, and the functions that users call."""
+"""The attacks by name, and the functions that users call.
+
+Nothing here loads TensorFlow before an attack is made ready.
+"""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,15 +34,56 @@ ATTACKS: dict[str, type[AttackSettings]] = {
     "margin": MarginSettings,
 }
 
+"""The minimum-norm attacks: how far is the nearest image of another class."""
+
+
+class BoundedAttack(NamedTuple):
+    """An attack that moves each pixel by at most a given strength.
+
+    Attributes:
+        title: What people call it.
+        function: A lazy reference to a function of `ar_adals_tf.attacks.bounded`.
+        settings: What decides the attack besides its strength, ready for JSON.
+    """
+
+    title: str
+    function: str
+    settings: Mapping[str, Any]
+
+
+PGD_STEPS = 10
+
+PGD_STEPS_PER_EPSILON = 4
+
+_L_INFINITY = {"norm": "inf", "label": "true", "by": "cleverhans"}
+
+BOUNDED_ATTACKS: dict[str, BoundedAttack] = {
+    "fgsm": BoundedAttack("FGSM", "ar_adals_tf.attacks.bounded:fgsm", _L_INFINITY),
+    "pgd": BoundedAttack(
+        f"PGD-{PGD_STEPS}",
+        "ar_adals_tf.attacks.bounded:pgd",
+        {
+            **_L_INFINITY,
+            "steps": PGD_STEPS,
+            "step_size": f"epsilon / {PGD_STEPS_PER_EPSILON}",
+            "random_start": True,
+        },
+    ),
+}
+
+"""The attacks of a given strength: what can a bounded change do."""
+
+BOUNDED_TITLES = {name: attack.title for name, attack in BOUNDED_ATTACKS.items()}
+
 
 def attack_settings(name: str, **settings: Any) -> AttackSettings:
     """Return an attack's settings, completed by its defaults.
 
     Raises:
-        InputError: On an attack or a setting that does not exist, naming the choices.
+        InputError: If the attack or a setting does not exist; the choices are named.
 
     Example:
-        >>> dataclasses.asdict(attack_settings("ddn", steps=50))["gamma"]
+        >>> attack_settings("ddn", steps=50).gamma
         0.05
     """
     if name not in ATTACKS:
@@ -56,25 +101,28 @@ def attack_settings(name: str, **settings: Any) -> AttackSettings:
 
 
 def prepare(name: str, model: "keras.Model", **settings: Any) -> "Runner":
-    """Make an attack ready for many calls: it is compiled once, at the first.
+    """Make an attack ready for many calls. It is compiled once, at the first call.
 
     Args:
         name: One of `ATTACKS`.
-        model: A built Keras classifier with one input, whose normalisation, if any,
-            is a layer inside it.
+        model: A built Keras classifier with one input. Any normalisation must be a
+            layer inside it.
         **settings: See the attack's class in `ATTACKS`.
 
     Returns:
         `runner(images, labels=None, progress=None) -> AttackResult`. It reads the
-        model's weights when called, so after further training it attacks the new
-        ones without compiling again.
+        model's weights when it is called: after further training it attacks the new
+        weights and is not compiled again.
 
     Raises:
-        InputError: On an unknown attack or setting, on a model that is no classifier.
+        InputError: If the attack or a setting is unknown, or the model is not a
+            classifier.
 
     Example:
-        >>> attack = prepare("ddn", model, keep_adversarial=False)
-        >>> distances = [attack(shard).distances for shard in shards]
+        ```python
+        attack = prepare("ddn", model, keep_adversarial=False)
+        distances = [attack(shard).distances for shard in shards]
+        ```
     """
     complete = attack_settings(name, **settings)
     return load(complete.RUNNER)(model, complete)
@@ -83,12 +131,13 @@ def prepare(name: str, model: "keras.Model", **settings: Any) -> "Runner":
 def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
     """Return the forward-backward passes that an attack costs an image at most.
 
-    Steps beyond those asked for, which only images not found yet take, do not count;
-    stopping early makes it less.
+    Extra steps, which only images not found yet take, do not count. Early stopping
+    makes the number smaller.
 
     Args:
         name: One of `ATTACKS`.
-        num_classes: The Jacobian of `deepfool` and `margin` costs a pass a class.
+        num_classes: The Jacobian of `deepfool` and `margin` costs one pass for each
+            rival class.
         **settings: See the attack's class in `ATTACKS`.
 
     Example:
@@ -101,7 +150,7 @@ def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
 def _attack(
     name: str, model: "keras.Model", images: Any, labels: Any, settings: dict[str, Any]
 ) -> AttackResult:
-    """Attack once, in batches no larger than the images are many."""
+    """Attack once, in batches that are no larger than the number of images asks for."""
     runner = prepare(name, model, **settings)
     if settings.get("batch_size") is None:
         runner.limit_batch_size(len(np.atleast_1d(images)))
@@ -116,15 +165,17 @@ def carlini_wagner_l2(
     Args:
         model: A built Keras classifier.
         images: float `(N, *shape)` in [0, 1].
-        labels: int `(N,)`, the classes to be driven away from; None: the model's own
-            predictions.
+        labels: int `(N,)`, the classes to be driven away from. Defaults to the
+            model's own predictions.
         **settings: See `CarliniWagnerSettings`.
 
     Raises:
-        InputError: On images, labels or settings that cannot be used.
+        InputError: If images, labels or settings cannot be used.
 
     Example:
-        >>> adversarial, distances, found = carlini_wagner_l2(model, images)
+        ```python
+        adversarial, distances, found = carlini_wagner_l2(model, images)
+        ```
     """
     return _attack("cw", model, images, labels, settings)
 
@@ -134,7 +185,7 @@ def cleverhans_cw_l2(
 ) -> AttackResult:
     """Do the same by CleverHans's CW-L2, repaired: the reference to compare with.
 
-    Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
+    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
     `CleverHansSettings`.
     """
     return _attack("cleverhans_cw_l2", model, images, labels, settings)
@@ -145,7 +196,7 @@ def ddn(
 ) -> AttackResult:
     """Find the nearest image of another class by DDN (Rony et al., 2019).
 
-    Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
+    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
     `DDNSettings`.
     """
     return _attack("ddn", model, images, labels, settings)
@@ -156,7 +207,7 @@ def deepfool(
 ) -> AttackResult:
     """Find a near image of another class by DeepFool (Moosavi-Dezfooli et al., 2016).
 
-    Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
+    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
     `DeepFoolSettings`.
     """
     return _attack("deepfool", model, images, labels, settings)
@@ -167,7 +218,7 @@ def margin(
 ) -> AttackResult:
     """Estimate the distance to another class from one Jacobian; `adversarial` is None.
 
-    Arguments, result and errors are `carlini_wagner_l2`'s; settings: see
+    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
     `MarginSettings`.
     """
     return _attack("margin", model, images, labels, settings)

@@ -16,15 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import calibration
-from ar_adals_tf.attacks.bounded import (
-    BOUNDED_ATTACKS,
-    Step,
-    attack_step,
-    bounded_settings,
-    image_seeds,
-)
+from ar_adals_tf.attacks.bounded import Step, attack_step, image_seeds
 from ar_adals_tf.attacks.device import default_batch_size
 from ar_adals_tf.attacks.program import Logits
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
@@ -108,7 +103,9 @@ def evaluate_attacks(
     _check(attacks, epsilons)
     folder = Path(folder)
     settings = {
-        "attacks": {name: bounded_settings(name) for name in BOUNDED_ATTACKS},
+        "attacks": {
+            name: dict(BOUNDED_ATTACKS[name].settings) for name in BOUNDED_ATTACKS
+        },
         "dataset": split.dataset,
         "num_examples": len(split),
         "seed": seed,
@@ -154,7 +151,7 @@ def evaluate_attacks(
     results = {
         **{key: settings[key] for key in ("num_examples", "seed")},
         "num_bins": num_bins,
-        "attacks": {name: bounded_settings(name) for name in there},
+        "attacks": {name: dict(BOUNDED_ATTACKS[name].settings) for name in there},
         "epsilons": sorted({epsilon for name, epsilon in sets if name in there}),
         "by_attack": measured(None),
     }

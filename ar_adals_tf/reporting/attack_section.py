@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf import calibration
-from ar_adals_tf.attacks.bounded import BOUNDED_ATTACKS, BOUNDED_TITLES
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.evaluation.footprint import FORM_TITLES as FORMS

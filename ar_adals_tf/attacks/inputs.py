@@ -1,0 +1,62 @@
+"""The checks of the images and labels that are to be attacked."""
+
+from typing import Any
+
+import numpy as np
+
+from ar_adals_tf.errors import InputError
+
+
+def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return images as float32 `(N, *shape)`.
+
+    Args:
+        images: Floats in [0, 1].
+        shape: The shape of one image that the model takes.
+
+    Raises:
+        InputError: If they are no floats in [0, 1], of another shape, or none.
+    """
+    images = np.asarray(images)
+    if images.dtype.kind != "f":
+        raise InputError(
+            f"images must be floats in [0, 1]; received {images.dtype}; divide 8-bit "
+            "images by 255 first"
+        )
+    if images.shape[1:] != shape or images.ndim == 0:
+        raise InputError(
+            f"the model takes images of shape {shape}; received an array of shape "
+            f"{images.shape}; pass one of shape {('N', *shape)}"
+        )
+    if not len(images):
+        raise InputError(
+            "there is no image to attack; received an empty array; pass at least one"
+        )
+    images = np.ascontiguousarray(images, np.float32)
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"images must lie in [0, 1]; received values from {low:g} to {high:g}; "
+            "rescale them and put any normalisation into the model as a layer"
+        )
+    return images
+
+
+def checked_labels(labels: Any, count: int, num_classes: int) -> np.ndarray:
+    """Return labels as int32 `(count,)`.
+
+    Raises:
+        InputError: If they are not `count` integers from 0 to `num_classes` - 1.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels must be {count} integers, one for each image; received "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InputError(
+            f"labels must lie in 0 to {num_classes - 1}, the model's classes; received "
+            f"{labels.min()} to {labels.max()}"
+        )
+    return labels.astype(np.int32)
