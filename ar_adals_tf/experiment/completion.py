@@ -121,12 +121,12 @@ def complete_refresh_epochs(
         if every < 1:
             raise InputError(f"--refresh_every must be at least 1; received {every}")
         return list(range(every, epochs, every))
+    parts = given.split(",") if isinstance(given, str) else given
     if given == "recipe":
-        return [
+        parts = [
             max(1, round(e * epochs / recipe.epochs)) for e in recipe.refresh_epochs
         ]
     try:
-        parts = given.split(",") if isinstance(given, str) else given
         return sorted({int(part) for part in parts})
     except ValueError:
         raise InputError(

@@ -263,9 +263,9 @@ def _lines(name: str) -> dict[str, str]:
     return {}
 
 
-def _attack_fields(attack: str) -> dict[str, dataclasses.Field]:
+def _attack_fields(attack: str | None) -> dict[str, dataclasses.Field]:
     """Return the fields of an attack's settings by the flags that set them."""
-    fields = dataclasses.fields(ATTACKS[attack])
+    fields = dataclasses.fields(ATTACKS[attack]) if attack in ATTACKS else ()
     return {f.metadata["flag"]: f for f in fields if "flag" in f.metadata}
 
 

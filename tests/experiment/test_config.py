@@ -139,6 +139,8 @@ def test_differences_are_what_changes_the_result():
         ({"refresh_every": 60}, [60, 120, 180]),
         ({"refresh_epochs": "recipe"}, [65, 130]),
         ({"refresh_epochs": "recipe", "epochs": 20}, [6, 13]),
+        ({"refresh_epochs": "recipe", "epochs": 3}, [1, 2]),
+        ({"refresh_epochs": "recipe", "epochs": 2}, [1]),
         ({}, []),
     ],
 )

@@ -102,12 +102,8 @@ def test_what_is_unusual():
 def test_the_table_of_settings_has_a_row_for_every_flag_of_train():
     forget_flags()
     runpy.run_module("ar_adals_tf.train")
-    defined = {
-        flag.name
-        for flag in command_line.FLAGS.flags_by_module_dict()[
-            "ar_adals_tf.command_line"
-        ]
-    }
+    by_module = command_line.FLAGS.flags_by_module_dict()
+    defined = {flag.name for flag in by_module["ar_adals_tf.command_line"]}
     forget_flags()
     rows = settings_table().splitlines()
     assert rows[1] == "| --- | --- | --- | --- |"
