@@ -96,6 +96,13 @@ def loaded(statement):
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
         ("from ar_adals_tf.evaluation import predictions", {"matplotlib"}),
         ("from ar_adals_tf.attacks import table", {"cleverhans", "matplotlib"}),
+        ("from ar_adals_tf.datasets import table", {"tensorflow", "numpy"}),
+        ("from ar_adals_tf.methods import table", {"tensorflow", "keras", "numpy"}),
+        (
+            "from ar_adals_tf.experiment.config import Config; "
+            "Config.make('cifar10', 'ar_adals').vanilla()",
+            {"tensorflow", "keras", "cleverhans", "matplotlib", "sklearn"},
+        ),
         ("from ar_adals_tf.reporting import page", {"tensorflow", "cleverhans"}),
     ],
 )

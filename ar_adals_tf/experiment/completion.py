@@ -110,7 +110,7 @@ def complete_refresh_epochs(
         InputError: If the text is no list of epochs, or both are given.
 
     Example:
-        >>> complete_refresh_epochs([], 5, SMALL_RECIPE, 20)
+        >>> complete_refresh_epochs([], 5, Recipe("small_cnn", 128, 20), 20)
         [5, 10, 15]
     """
     if every is not None:
