@@ -1,5 +1,6 @@
 """How the settings of a run are completed where one depends on another."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,13 +41,15 @@ def complete_attack(
     """Return the attack and its settings; none where nothing is attacked.
 
     Raises:
-        InputError: On an unknown attack, and on settings that it cannot have.
+        InputError: On an unknown attack, and on settings that it cannot have in a run.
     """
     if levels_from is None:
         return None, {}
     check_choice("levels_from", levels_from, LEVELS_FROM)
     settings = dict(settings or {})
-    attack_settings(str(attack), **settings)
+    for field in dataclasses.fields(attack_settings(str(attack), **settings)):
+        if field.name in settings and "flag" not in field.metadata:
+            raise InputError(f"{field.name} is not for a run to set; leave it out")
     return (attack, settings) if levels_from == "robustness" else (None, {})
 
 

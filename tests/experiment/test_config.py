@@ -86,6 +86,7 @@ def test_what_is_given_stands_before_the_recipe():
         ("ar_adals", {"attack": "foolbox"}, "no attack 'foolbox'.*cw.*ddn"),
         ("ar_adals", {"attack_settings": {"speed": 1}}, "no setting 'speed'"),
         ("ar_adals", {"attack_settings": {"iterations": 0}}, "iterations"),
+        ("ar_adals", {"attack_settings": {"keep_adversarial": True}}, "leave it out"),
         ("vanilla", {"model": "resnet"}, "model.*resnet29_v2.*'resnet'"),
         ("vanilla", {"mixed_precision": "int8"}, "mixed_precision.*'int8'"),
         ("magic", {}, "method must be one of vanilla, ls.*received 'magic'"),
