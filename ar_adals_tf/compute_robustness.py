@@ -34,7 +34,7 @@ def main() -> None:
         images = read_examples(FLAGS.arrays, "file for --arrays")
     else:
         images = command_line.load_splits(FLAGS.split)[FLAGS.split]
-    settings = {"attack": FLAGS.attack, **command_line.attack_settings()}
+    settings = {"attack": FLAGS.attack, **command_line.given_attack_settings()}
     if FLAGS.dry_run:
         print(estimate_cost(model, images, **settings))
         return

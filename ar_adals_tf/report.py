@@ -2,10 +2,10 @@
 
     python -m ar_adals_tf.report --runs=runs/cifar10-vanilla-0,runs/cifar10-ls-0
 
-writes `report/index.html`, which holds everything and needs nothing beside it, the
-figures as PNG and PDF, the tables as CSV, and all of it as report.md. Everything comes
-from what the runs have stored: no model is loaded. Runs that differ in their seed alone
-are averaged, with their standard deviation. Whatever is missing is named together with
+writes `report/index.html`, which needs no other file. Beside it lie the figures as PNG
+and PDF, the tables as CSV, and the whole report as report.md. Everything comes from
+what the runs have stored; no model is loaded. Runs that differ only in their seed are
+averaged, with their standard deviation. Where something is missing, the report names
 the command that makes it.
 """
 
@@ -15,15 +15,14 @@ from absl import flags
 
 from ar_adals_tf import command_line
 
-FLAGS = command_line.FLAGS
-
 
 def main() -> None:
     """Report on the runs that the flags name."""
     from ar_adals_tf.reporting.page import write_report
 
     started = time.perf_counter()
-    page = write_report(FLAGS.runs or [], FLAGS.output_dir)
+    runs, folder = command_line.values("runs", "output_dir")
+    page = write_report(runs or [], folder)
     print(f"{page} is written, in {time.perf_counter() - started:.0f} s")
 
 

@@ -12,6 +12,7 @@ from ar_adals_tf.datasets.loading import load
 from ar_adals_tf.evaluation.measures import measure, saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import run_predictor
+from ar_adals_tf.evaluation.results import read_metrics, write_metrics
 from ar_adals_tf.evaluation.shift import evaluate_shift
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (

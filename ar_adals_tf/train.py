@@ -1,30 +1,31 @@
 """Train a classifier that knows how sure it is, and measure its calibration.
 
-The whole job of the paper, one method at a time:
+This command does the whole job of the paper, one method at a time:
 
     python -m ar_adals_tf.train --dataset=cifar10 --method=ar_adals
 
-trains (or finds) the vanilla model, attacks its training, validation and test images
-to learn how easily each is flipped (or finds that index), trains AR-AdaLS with soft
-labels by robustness level, evaluates it, and writes everything into a run directory:
+It trains the vanilla model. It attacks the model's training, validation and test images
+to learn how easily each is flipped. It trains AR-AdaLS with soft labels by robustness
+level and evaluates it. What is there already is found and used. All results are in a
+run directory:
 
     config.json        every setting, versions and seeds
     model.keras        the model; it returns logits
-    history.csv        a row an epoch: losses, accuracies, each level's soft label
+    history.csv        one row an epoch: losses, accuracies, each level's soft label
     smoothing.json     the soft labels at the end
     predictions.npz    labels and probabilities of the clean test images
     temperature.json   the temperature fitted on the validation images
-    metrics.json       accuracy, ECE, NLL, Brier, mean confidence; by level; with the
-                       temperature; on the validation images
+    metrics.json       accuracy, ECE, NLL, Brier and mean confidence: of the test
+                       images, by level, with the temperature, of the validation images
     figures/           reliability diagram, robustness levels, soft labels
     tensorboard/       the history for TensorBoard
 
 With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run's own
-predictions are their mean. With --refresh_epochs, robustness/epoch_65/ and the like
-keep the index of each refresh.
+predictions are the mean of theirs. With --refresh_epochs, robustness/epoch_65/ and the
+like keep the index of each refresh.
 
 Settings that are left out come from the dataset's recipe. A finished command says so
-and changes nothing; an interrupted one goes on after its last whole epoch. Try it out
+and changes nothing. An interrupted command goes on after its last whole epoch. Try it
 in a minute, without any download:
 
     python -m ar_adals_tf.train --limit_examples=500 --epochs=2 --attack=margin
@@ -45,13 +46,9 @@ def main() -> None:
 
 
 command_line.define_data_flags()
-
 command_line.define_strategy_flags()
-
 command_line.define_training_flags()
-
 command_line.define_attack_flags()
-
 command_line.define_measure_flags()
 
 flags.adopt_module_key_flags(command_line)

@@ -61,11 +61,13 @@ class AttackSettings:
         None,
         "How many images are attacked at once; the default suits model and device.",
         least=1,
+        flag="attack_batch_size",
         decides=False,
     )
     from_logits: bool | None = setting(
         None,
         "Whether the model returns logits; the default finds out from the model.",
+        flag="attack_from_logits",
         decides=False,
     )
     keep_adversarial: bool = setting(

@@ -1,140 +1,253 @@
-"""Every setting of a run: from the recipe, unless said otherwise."""
+"""Every setting of a run. What is not given comes from the dataset's recipe."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf.attacks.table import attack_settings
-from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
+from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.bounds import Bound
 from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.methods.table import LIMITS, METHODS
-from ar_adals_tf.smoothing import AlphaSchedule
-
-#: Number formats of the layers' computations; none is float32.
-MIXED_PRECISION = ("none", "float16", "bfloat16")
-
-#: What the recipe of a dataset can be left out of.
-AUGMENTATIONS = ("recipe", "none")
-
-SCHEDULES = ("recipe", "constant")
-
-#: Settings that do not change what a run computes.
-_INCIDENTAL = ("output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose")
-
-#: Settings of a method that other methods of the run's vanilla model do not share.
-_OF_METHOD = (
-    "method",
-    "seed",
-    "alpha",
-    "label_smoothing",
-    "num_levels",
-    "attack",
-    "attack_settings",
-    "refresh_epochs",
-    "levels_from",
-    "ensemble_size",
-    "selection_examples",
-    "method_settings",
-    "adversarial_training",
+from ar_adals_tf.experiment.completion import (
+    LEVELS_FROM,
+    complete_adversarial,
+    complete_alpha,
+    complete_attack,
+    complete_method_settings,
+    complete_refresh_epochs,
 )
-
-#: What the levels can be cut from; the last three are controls.
-LEVELS_FROM = ("robustness", "confidence", "loss", "random")
+from ar_adals_tf.experiment.declaration import (
+    Default,
+    check_choice,
+    declarations,
+    from_recipe,
+    setting,
+)
+from ar_adals_tf.methods.table import METHODS, Method, adversarial_methods
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of one run. `Config.make` fills in the recipe and checks them.
+    """The settings of one run. `Config.make` completes and checks them.
 
-    Attributes:
-        dataset: A key of `ar_adals_tf.datasets.DATASETS`.
-        method: A key of `ar_adals_tf.methods.METHODS`.
-        seed: Initial weights, shuffling and augmentation.
-        split_seed: The random division into training and validation set, apart from
-            `seed`, so that runs can share one split and one vanilla index.
-        output_dir: The run directory.
-        vanilla_dir: Run directory of the vanilla model that is attacked; None: beside
-            `output_dir`.
-        data_dir: Where TFDS keeps its data.
-        model: A key of `ar_adals_tf.models.MODELS`.
-        epochs: Number of epochs.
-        batch_size: Global batch.
-        learning_rate: Base learning rate, before the recipe's schedule.
-        schedule: Of the learning rate, of `SCHEDULES`.
-        augmentation: Of the training images, of `AUGMENTATIONS`.
-        dropout: Share of features dropped before the last layer, 0 in the recipes.
-        num_levels: R; None where the method has no levels.
-        alpha: Learning rate of the smoothing, as text; None where labels do not move.
-        label_smoothing: Degree eps; None where labels do not start softened.
-        attack: A key of `ar_adals_tf.attacks.ATTACKS`; None where nothing is attacked.
-        attack_settings: Its settings, where they are not the defaults.
-        refresh_epochs: Epochs, counted from 0, before which the training and validation
-            images are attacked anew with the model in training; empty: never.
-        levels_from: What the levels are cut from, of `LEVELS_FROM`; None where the
-            method has none.
-        method_settings: Of the method's loss or batch transform, and of adversarial
-            training.
-        adversarial_training: The method of `METHODS` that trains adversarially, in
-            addition to `method` or being it; None: none.
-        ensemble_size: Number of models whose probabilities are averaged.
-        validation_examples: Size of the validation set; None is the recipe's.
-        selection_examples: So many of the validation images are held out of it, to
-            choose between runs by images that moved no soft label.
-        limit_examples: At most so many examples in every split.
-        num_bins: Of the ECE.
-        mixed_precision: `none`, `float16` or `bfloat16`.
-        deterministic: Whether TensorFlow may only use deterministic kernels.
-        tensorboard: Whether to write TensorBoard logs.
-        verbose: Whether to show progress.
+    Each field declares its setting; see `ar_adals_tf.experiment.declaration`.
     """
 
-    dataset: str
-    method: str
-    seed: int
-    split_seed: int
-    output_dir: str
-    vanilla_dir: str | None
-    data_dir: str | None
-    model: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    schedule: str
-    augmentation: str
-    dropout: float
-    num_levels: int | None
-    alpha: str | None
-    label_smoothing: float | None
-    attack: str | None
-    attack_settings: dict[str, Any]
-    refresh_epochs: list[int]
-    levels_from: str | None
-    method_settings: dict[str, float]
-    adversarial_training: str | None
-    ensemble_size: int
-    validation_examples: int | None
-    selection_examples: int
-    limit_examples: int | None
-    num_bins: int
-    mixed_precision: str
-    deterministic: bool
-    tensorboard: bool
-    verbose: bool
+    dataset: str = setting(
+        "The images. fashion_mnist_small comes with the package. TensorFlow Datasets "
+        "reads the others, and downloads what is not there.",
+        default="fashion_mnist_small",
+        choices=DATASETS,
+        shared=False,
+        group="data",
+    )
+    method: str = setting(
+        "How the classifier is trained.",
+        default="ar_adals",
+        choices=METHODS,
+        shared=False,
+    )
+    seed: int = setting(
+        "Seed of the initial weights, the shuffling and the augmentation.",
+        default=0,
+        bound=Bound(least=0),
+        changes="seed",
+        shared=False,
+    )
+    split_seed: int = setting(
+        "Seed of the random division into training and validation images. Runs with "
+        "different --seed can share one division and one vanilla model.",
+        default=0,
+        bound=Bound(least=0),
+        group="data",
+    )
+    output_dir: str = setting(
+        "The run directory.",
+        default=Default("runs/<dataset>-<method>-<seed>", ""),
+        changes="nothing",
+        shared=False,
+    )
+    vanilla_dir: str | None = setting(
+        "Run directory of the vanilla model whose robustness ranks the images. The "
+        "model is trained if it is absent.",
+        default=Default("<dataset>-vanilla-0 beside the run"),
+        changes="nothing",
+        shared=False,
+    )
+    data_dir: str | None = setting(
+        "Where TensorFlow Datasets keeps its data.",
+        default=Default(
+            "the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets"
+        ),
+        changes="nothing",
+        group="data",
+    )
+    model: str = setting(
+        "The network, a key of ar_adals_tf.models.MODELS.",
+        default=from_recipe("model"),
+        choices="ar_adals_tf.models:MODELS",
+    )
+    epochs: int = setting(
+        "Number of epochs. The recipe's schedule is stretched to it.",
+        default=from_recipe("epochs"),
+        bound=Bound(least=1),
+    )
+    batch_size: int = setting(
+        "Global batch size.", default=from_recipe("batch_size"), bound=Bound(least=1)
+    )
+    learning_rate: float = setting(
+        "Base learning rate, which the recipe's schedule multiplies.",
+        default=from_recipe("learning_rate"),
+        bound=Bound(above=0),
+    )
+    schedule: str = setting(
+        "How the learning rate moves. constant: it stays at --learning_rate.",
+        default="recipe",
+        choices=("recipe", "constant"),
+    )
+    augmentation: str = setting(
+        "How the training images are varied. none: they stay as they are.",
+        default="recipe",
+        choices=("recipe", "none"),
+    )
+    dropout: float = setting(
+        "Share of the features that are dropped before the last layer.",
+        default=0.0,
+        bound=Bound(least=0, below=1),
+    )
+    num_levels: int | None = setting(
+        "Number R of robustness levels.",
+        default=10,
+        bound=Bound(least=1),
+        needs="by_robustness",
+        shared=False,
+    )
+    alpha: str | None = setting(
+        "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
+        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0).",
+        default=Default(
+            "the recipe's for the method",
+            lambda recipe, method: recipe.alpha[
+                "ar_adals" if method.by_robustness else "adals"
+            ],
+        ),
+        needs="adaptive",
+        shared=False,
+    )
+    label_smoothing: float | None = setting(
+        "Degree eps of --method=ls.",
+        default=from_recipe("label_smoothing"),
+        bound=Bound(least=0, below=1),
+        needs="smoothed",
+        shared=False,
+    )
+    attack: str | None = setting(
+        "How the distance to another class is found.",
+        default="cw",
+        choices=ATTACKS,
+        needs="by_robustness",
+        shared=False,
+        group="attack",
+    )
+    attack_settings: dict[str, Any] = setting(
+        "The attack's settings that are not its defaults.",
+        default=Default("the attack's", {}),
+        needs="by_robustness",
+        shared=False,
+        group="attack",
+    )
+    refresh_epochs: list[int] = setting(
+        "On-the-fly AR-AdaLS: epochs such as 65,130, counted from 0. Before each of "
+        "them the training and validation images are attacked again, with the model in "
+        "training. recipe: the dataset's epochs. Until the first of them the vanilla "
+        "model's levels hold.",
+        default=Default("none", ()),
+        shared=False,
+    )
+    levels_from: str | None = setting(
+        "What the levels are cut from. All but robustness are controls: the vanilla "
+        "model's confidence or loss, or chance.",
+        default="robustness",
+        choices=LEVELS_FROM,
+        needs="by_robustness",
+        shared=False,
+    )
+    method_settings: dict[str, float] = setting(
+        "The settings of the method's loss or transform, and of adversarial training.",
+        default=Default("the method's", {}),
+        shared=False,
+    )
+    adversarial_training: str | None = setting(
+        "Adversarial training on top of another --method, such as ar_adals. Attacked "
+        "images keep the method's soft labels.",
+        default=Default("none"),
+        choices=adversarial_methods,
+        shared=False,
+    )
+    ensemble_size: int = setting(
+        "Number of members to train, with seeds from --seed upwards, in the folders "
+        "member_0, member_1, ... of the run directory. Probabilities are averaged.",
+        default=Default(
+            "1, or 5 for ar_adals_of_ensemble",
+            lambda recipe, method: 5 if method.joint else 1,
+        ),
+        bound=Bound(least=1),
+        shared=False,
+    )
+    validation_examples: int | None = setting(
+        "Size of the validation set.",
+        default=Default(
+            "10 % of the training images; for ImageNet half of its validation images"
+        ),
+        bound=Bound(least=0),
+        group="data",
+    )
+    selection_examples: int = setting(
+        "Number of images that are held out of the validation set and measured at the "
+        "end. Settings chosen by them are not chosen by images that moved the soft "
+        "labels.",
+        default=0,
+        bound=Bound(least=0),
+        shared=False,
+    )
+    limit_examples: int | None = setting(
+        "Use at most this number of images of every split, for a quick look.",
+        bound=Bound(least=1),
+        group="data",
+    )
+    num_bins: int = setting(
+        "Number of equal-width confidence bins of the expected calibration error.",
+        default=15,
+        bound=Bound(least=1),
+        group="measure",
+    )
+    mixed_precision: str = setting(
+        "Number format of the layers' computations. none: float32.",
+        default="none",
+        choices=("none", "float16", "bfloat16"),
+    )
+    deterministic: bool = setting(
+        "Allow only kernels that give the same bits every time, on a GPU too. Slower.",
+        default=False,
+    )
+    tensorboard: bool = setting(
+        "Write TensorBoard logs into the run.", default=True, changes="nothing"
+    )
+    verbose: bool = setting("Show progress.", default=True, changes="nothing")
 
     @classmethod
     def make(cls, dataset: str, method: str, **given: Any) -> "Config":
-        """Complete what is given by the dataset's recipe.
+        """Complete what is given by the dataset's recipe and check it.
 
         Args:
-            dataset: Name of the dataset.
-            method: Name of the method.
-            **given: Any attribute; None and what is left out is filled in.
-                `refresh_epochs` may be text too, `"65,130"` or `"recipe"`; instead of
-                it `refresh_every=N` means N, 2 N, ... Of `method_settings` entries of
-                None are filled in.
+            dataset: A key of `DATASETS`.
+            method: A key of `METHODS`.
+            **given: Any other field. None is the same as leaving it out.
+                `refresh_epochs` may also be text, `"65,130"` or `"recipe"`.
+                `refresh_every=N` stands for the epochs N, 2 N, ... An entry of None in
+                `method_settings` is the same as leaving it out.
 
         Raises:
             InputError: On unknown names and on values that cannot work.
@@ -143,79 +256,61 @@ class Config:
             >>> Config.make("cifar10", "ar_adals").alpha
             '0.005'
         """
-        _check_choice("dataset", dataset, DATASETS)
-        _check_choice("method", method, METHODS)
+        check_choice("dataset", dataset, DATASETS)
+        check_choice("method", method, METHODS)
         recipe, kind = DATASETS[dataset].recipe, METHODS[method]
-        refresh_every = given.pop("refresh_every", None)
-        defaults: dict[str, Any] = {
-            "seed": 0,
-            "split_seed": 0,
-            "output_dir": "",
-            "vanilla_dir": None,
-            "data_dir": None,
-            "model": recipe.model,
-            "epochs": recipe.epochs,
-            "batch_size": recipe.batch_size,
-            "learning_rate": recipe.learning_rate,
-            "schedule": SCHEDULES[0],
-            "augmentation": AUGMENTATIONS[0],
-            "dropout": 0.0,
-            "num_levels": 10,
-            "alpha": recipe.alpha.get("ar_adals" if kind.joint else method),
-            "label_smoothing": recipe.label_smoothing,
-            "attack": "cw",
-            "attack_settings": {},
-            "refresh_epochs": [],
-            "levels_from": LEVELS_FROM[0],
-            "method_settings": {},
-            "adversarial_training": method if kind.adversarial else None,
-            "ensemble_size": 5 if kind.joint else 1,
-            "validation_examples": None,
-            "selection_examples": 0,
-            "limit_examples": None,
-            "num_bins": DEFAULT_NUM_BINS,
-            "mixed_precision": "none",
-            "deterministic": False,
-            "tensorboard": True,
-            "verbose": True,
+        every = given.pop("refresh_every", None)
+        given = {name: value for name, value in given.items() if value is not None}
+        defaults = {
+            name: declared.default_for(recipe, kind)
+            for name, declared in DECLARATIONS.items()
         }
-        values = defaults | {k: v for k, v in given.items() if v is not None}
-        if not kind.by_robustness:
-            values |= {"num_levels": None, "attack": None, "attack_settings": {}}
-            values["levels_from"] = None
-        else:
-            _check_choice("levels_from", values["levels_from"], LEVELS_FROM)
-            attack_settings(values["attack"], **values["attack_settings"])
-            if values["levels_from"] != LEVELS_FROM[0]:
-                values |= {"attack": None, "attack_settings": {}}
-        values["refresh_epochs"] = _refresh_epochs(
-            values["refresh_epochs"], refresh_every, recipe, values["epochs"]
+        values = defaults | given | {"dataset": dataset, "method": method}
+        for name, declared in DECLARATIONS.items():
+            if declared.needs and not getattr(kind, declared.needs):
+                values[name] = None
+        values["alpha"] = complete_alpha(values["alpha"])
+        values["attack"], values["attack_settings"] = complete_attack(
+            values["levels_from"], values["attack"], values["attack_settings"]
         )
-        adversarial = values["adversarial_training"]
-        _check_adversarial(method, adversarial)
-        values["method_settings"] = _method_settings(
-            method, adversarial, values["method_settings"]
+        values["adversarial_training"] = complete_adversarial(
+            method, values["adversarial_training"]
         )
-        values["alpha"] = (
-            str(AlphaSchedule.parse(values["alpha"])) if kind.adaptive else None
+        values["method_settings"] = complete_method_settings(
+            method, values["adversarial_training"], values["method_settings"]
         )
-        if not kind.smoothed:
-            values["label_smoothing"] = None
-        config = cls(dataset=dataset, method=method, **values)
-        config._check()
+        values["refresh_epochs"] = complete_refresh_epochs(
+            values["refresh_epochs"], every, recipe, values["epochs"]
+        )
+        config = cls(**values)
+        for name, declared in DECLARATIONS.items():
+            # The defaults fit, and the table of models is slow to load.
+            if (value := values[name]) != defaults[name]:
+                declared.check(name, value)
+        config._check_together()
         folder = config.output_dir or f"runs/{config.name}"
         return dataclasses.replace(config, output_dir=folder)
 
     @property
+    def kind(self) -> Method:
+        """The method's entry of `METHODS`."""
+        return METHODS[self.method]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the dataset."""
+        return DATASETS[self.dataset].recipe
+
+    @property
     def is_joint(self) -> bool:
         """Whether the members of an ensemble are trained in lockstep, in one run."""
-        return METHODS[self.method].joint
+        return self.kind.joint
 
     @property
     def name(self) -> str:
         """What the run is called on disk, such as `cifar10-ar_adals-0`."""
         parts = [self.dataset, self.method]
-        if self.levels_from not in (None, LEVELS_FROM[0]):
+        if self.levels_from not in (None, "robustness"):
             parts.append(f"by_{self.levels_from}")
         if self.adversarial_training not in (None, self.method):
             parts.append(str(self.adversarial_training))
@@ -228,13 +323,7 @@ class Config:
     @property
     def title(self) -> str:
         """What people call the run."""
-        title = METHODS[self.method].title
-        if self.levels_from not in (None, LEVELS_FROM[0]):
-            title += {
-                "confidence": " by confidence",
-                "loss": " by loss",
-                "random": " with random levels",
-            }[str(self.levels_from)]
+        title = self.kind.title + LEVELS_FROM.get(str(self.levels_from), "")
         if self.refresh_epochs:
             title += " on-the-fly"
         if self.adversarial_training not in (None, self.method):
@@ -243,57 +332,25 @@ class Config:
             title = f"Ensemble of {title}"
         return title
 
-    def _check(self) -> None:
-        from ar_adals_tf.models import MODELS
-
-        _check_choice("model", self.model, MODELS)
-        _check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION)
-        _check_choice("schedule", self.schedule, SCHEDULES)
-        _check_choice("augmentation", self.augmentation, AUGMENTATIONS)
-        for name, least in [
-            ("seed", 0),
-            ("split_seed", 0),
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("num_levels", 1),
-            ("num_bins", 1),
-            ("limit_examples", 1),
-            ("validation_examples", 0),
-            ("selection_examples", 0),
-            ("ensemble_size", 2 if self.is_joint else 1),
-        ]:
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"--{name} must be at least {least}; received {value}")
-        if not 0 < self.learning_rate < float("inf"):
+    def _check_together(self) -> None:
+        """Refuse settings that cannot go together."""
+        if self.is_joint and self.ensemble_size < 2:
             raise InputError(
-                f"--learning_rate must be above 0; received {self.learning_rate}"
+                f"--ensemble_size must be at least 2; received {self.ensemble_size}"
             )
-        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
-            raise InputError(
-                "--label_smoothing must be at least 0 and below 1; received "
-                f"{self.label_smoothing}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise InputError(
-                f"--dropout must be at least 0 and below 1; received {self.dropout}"
-            )
-        if self.validation_examples == 0 and METHODS[self.method].adaptive:
+        if self.validation_examples == 0 and self.kind.adaptive:
             raise InputError(
                 f"--method={self.method} learns its soft labels from validation "
                 "images, so --validation_examples=0 cannot be; leave it out"
             )
-
-        if self.refresh_epochs:
-            self._check_refresh()
-
-    def _check_refresh(self) -> None:
-        if not METHODS[self.method].by_robustness or self.is_joint:
+        if not self.refresh_epochs:
+            return
+        if not self.kind.by_robustness or self.is_joint:
             raise InputError(
                 f"--refresh_epochs attacks the one model that is trained by its own "
                 f"robustness levels; --method={self.method} has none such: leave it out"
             )
-        if self.levels_from != LEVELS_FROM[0]:
+        if self.levels_from != "robustness":
             raise InputError(
                 "--refresh_epochs means --levels_from=robustness; received "
                 f"{self.levels_from!r}; leave one of them out"
@@ -307,8 +364,8 @@ class Config:
     def members(self) -> list["Config"]:
         """Return the settings of each member of an ensemble.
 
-        They share the vanilla model; seeds count up from this run's. A member lies in
-        `member_<number>` of the run directory.
+        They share the vanilla model. Their seeds count up from this run's. A member
+        lies in `member_<number>` of the run directory.
         """
         return [
             dataclasses.replace(
@@ -327,9 +384,9 @@ class Config:
         It lies beside this run's directory unless `vanilla_dir` says otherwise.
         """
         shared = {
-            name: value
-            for name, value in self.as_dict().items()
-            if name not in (*_OF_METHOD, "output_dir", "vanilla_dir", "dataset")
+            name: getattr(self, name)
+            for name, declared in DECLARATIONS.items()
+            if declared.shared
         }
         beside = Path(self.output_dir).parent / f"{self.dataset}-vanilla-0"
         folder = self.vanilla_dir or str(beside)
@@ -339,90 +396,26 @@ class Config:
         """Return all settings, ready for JSON."""
         return dataclasses.asdict(self)
 
-    def differences(self, saved: dict[str, Any]) -> list[str]:
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Describe where saved settings would compute something else.
 
         Example:
+            >>> config = Config.make("cifar10", "vanilla")
             >>> config.differences({**config.as_dict(), "epochs": 5})
             ['epochs is 200 here, 5 there']
         """
         return [
             f"{name} is {value} here, {saved.get(name)} there"
             for name, value in self.as_dict().items()
-            if name not in _INCIDENTAL and saved.get(name) != value
+            if DECLARATIONS[name].changes != "nothing" and saved.get(name) != value
         ]
 
 
-def _refresh_epochs(
-    given: Any, every: int | None, recipe: Recipe, epochs: int
-) -> list[int]:
-    """Return the epochs of a list, of text, or of every so many, ascending."""
-    if every is not None:
-        if given:
-            raise InputError(
-                "give either --refresh_epochs or --refresh_every; received both"
-            )
-        if every < 1:
-            raise InputError(f"--refresh_every must be at least 1; received {every}")
-        return list(range(every, epochs, every))
-    if given == "recipe":
-        return [
-            max(1, round(e * epochs / recipe.epochs)) for e in recipe.refresh_epochs
-        ]
-    try:
-        parts = given.split(",") if isinstance(given, str) else given
-        return sorted({int(part) for part in parts})
-    except ValueError:
-        raise InputError(
-            "--refresh_epochs must be epochs such as 65,130, or recipe; received "
-            f"{given!r}"
-        ) from None
+#: The declaration of every setting, in the order of `Config`'s fields.
+DECLARATIONS = declarations(Config)
 
-
-def _check_adversarial(method: str, adversarial: str | None) -> None:
-    """Refuse what is no adversarial training, and two of them."""
-    if adversarial is None:
-        return
-    choices = [name for name, kind in METHODS.items() if kind.adversarial]
-    _check_choice("adversarial_training", adversarial, choices)
-    if method in choices and method != adversarial:
-        raise InputError(
-            f"--method={method} is adversarial training itself; received "
-            f"--adversarial_training={adversarial} as well; leave it out"
-        )
-
-
-def _method_settings(
-    method: str, adversarial: str | None, given: dict[str, Any]
-) -> dict[str, float]:
-    """Complete the settings of a method, and of the adversarial training with it."""
-    known = dict(METHODS[method].settings)
-    if adversarial:
-        known |= METHODS[adversarial].settings
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name not in known:
-            also = f" --adversarial_training={adversarial}" if adversarial else ""
-            raise InputError(f"--{name} means nothing to --method={method}{also}")
-        known[name] = type(known[name])(_number(name, value))
-    return known
-
-
-def _number(name: str, given: Any) -> float:
-    """Read a number such as 0.03 or 8/255 and check that the setting may have it."""
-    words, allows = LIMITS.get(name, ("at least 0", lambda value: value >= 0))
-    try:
-        value = float(Fraction(given))
-    except (ValueError, TypeError, ArithmeticError):  # no number, infinite, x/0
-        value = float("nan")
-    if not allows(value):
-        raise InputError(f"--{name} must be {words}; received {given}")
-    return value
-
-
-def _check_choice(name: str, value: str, choices: Any) -> None:
-    if value not in choices:
-        raise InputError(
-            f"--{name} must be one of {', '.join(choices)}; received {value!r}"
-        )
+#: The settings that the runs of one group share: those that only repeat a run with
+#: another seed, or change nothing, are left out.
+GROUP_SETTINGS = tuple(
+    name for name, declared in DECLARATIONS.items() if declared.changes == "result"
+)

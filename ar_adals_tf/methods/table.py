@@ -1,105 +1,223 @@
-"""The training methods, all of them one algorithm with different settings.
+"""The training methods: one entry each.
 
-A method decides how many robustness levels there are and whether their soft labels
-move: `vanilla` and `ls` are Algorithm 1 with one level and alpha 0. The rivals have
-vanilla's labels and a loss, or a transform of the batch, of their own; adversarial
-training has another training step, which every other method can have too.
+All of them are one algorithm with different settings. A method decides how many
+robustness levels there are and whether their soft labels move: `vanilla` and `ls` are
+Algorithm 1 with one level and alpha 0. The rivals have vanilla's labels and their own
+loss, or their own transform of the batch. Adversarial training has its own training
+step, and every other method can have that too.
+
+A new method is one new entry of `METHODS`. The commands then offer it and its
+settings. This module loads no TensorFlow.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import keras
+from ar_adals_tf.bounds import Bound
+from ar_adals_tf.errors import InputError
 
-from ar_adals_tf.methods import losses
-from ar_adals_tf.methods.adversarial import TRADES, FGSMTraining, PGDTraining
-from ar_adals_tf.smoothing import AdaptiveLabelSmoothing, p_from_epsilon
+if TYPE_CHECKING:
+    from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+
+@dataclass(frozen=True)
+class MethodSetting:
+    """A number that single methods have as a setting, and a flag that sets it.
+
+    Attributes:
+        default: Its default. The setting has the type of this number.
+        help: What it does, one sentence.
+        bound: Which numbers it may be. Defaults to those from 0 on.
+    """
+
+    default: float
+    help: str
+    bound: Bound = Bound(least=0)
+
+    def read(self, name: str, given: str | float) -> float:
+        """Read a number such as 0.03 or 8/255.
+
+        Args:
+            name: The setting's name, for the error.
+            given: The number, or its text.
+
+        Raises:
+            InputError: If it is not a number that the setting may be.
+
+        Example:
+            >>> METHODS["pgd_at"].settings["pgd_steps"].read("pgd_steps", "20")
+            20
+        """
+        try:
+            value = float(Fraction(given))
+        except (ValueError, TypeError, ArithmeticError):  # no number, infinite, x/0
+            value = float("nan")
+        if not self.bound.allows(value):
+            raise InputError(f"--{name} must be {self.bound}; received {given}")
+        return type(self.default)(value)
 
 
 @dataclass(frozen=True)
 class Method:
     """What sets a method apart.
 
+    The functions are lazy references, `"module:name"`; see `ar_adals_tf.lazy.load`.
+
     Attributes:
         title: Its name for people.
+        summary: What it does, one line for the help of the commands.
         adaptive: Whether the soft labels move with the validation set.
-        by_robustness: Whether there is a soft label for each robustness level, which
-            needs a robustness index.
+        by_robustness: Whether there is a soft label for each robustness level. Then the
+            method needs a robustness index.
         smoothed: Whether the labels start softened, by `label_smoothing`.
         joint: Whether the members of an ensemble share soft labels, which follow
             their averaged validation probabilities.
-        loss: A function of labels, logits and its settings, see `ar_adals_tf.losses`;
-            None: cross-entropy.
-        transform: Of a batch's images and soft labels: a function of these, a seed
-            `(2,)` and its settings; None: none.
-        adversarial: The model that trains adversarially, of inputs, outputs, `seed`,
-            `name` and its settings, see `ar_adals_tf.adversarial_training`; None:
-            `keras.Model`.
-        settings: The settings of loss, transform or adversarial model and their
-            defaults, each a flag of this name; see `own_settings`.
+        loss: A function of labels, logits and the method's settings; see
+            `ar_adals_tf.methods.losses`. Defaults to cross-entropy.
+        transform: A function of a batch's images, its soft labels, a seed `(2,)` and
+            the method's settings. It returns other images and labels. Defaults to none.
+        adversarial: A Keras model class that trains adversarially, with the arguments
+            inputs, outputs, `seed`, `name` and the method's settings; see
+            `ar_adals_tf.methods.adversarial`. Defaults to `keras.Model`.
+        settings: The settings of loss, transform or adversarial model. Each key is the
+            name of a flag; see `own_settings`.
     """
 
     title: str
+    summary: str = ""
     adaptive: bool = False
     by_robustness: bool = False
     smoothed: bool = False
     joint: bool = False
-    loss: Callable[..., Any] | None = None
-    transform: Callable[..., Any] | None = None
-    adversarial: type[keras.Model] | None = None
-    settings: Mapping[str, float] = field(default_factory=dict)
+    loss: str | None = None
+    transform: str | None = None
+    adversarial: str | None = None
+    settings: Mapping[str, MethodSetting] = field(default_factory=dict)
 
 
-_PGD = {"epsilon": 8 / 255, "pgd_steps": 7, "pgd_relative_step": 0.25}
+_LOSSES = "ar_adals_tf.methods.losses"
+_ADVERSARIAL = "ar_adals_tf.methods.adversarial"
+
+_EPSILON = MethodSetting(
+    8 / 255,
+    "Largest change of a pixel, in images whose pixels lie in [0, 1]. A number such as "
+    "0.03, or 8/255.",
+    Bound(least=0, most=1),
+)
+_SHARE = MethodSetting(
+    0.5,
+    "Share of each batch that is attacked. The rest stays clean.",
+    Bound(above=0, most=1),
+)
+_STEPS = MethodSetting(7, "Steps of the attack.", Bound(above=0, whole=True))
+_RELATIVE_STEP = MethodSetting(
+    0.25, "Length of a step, as a share of --epsilon.", Bound(above=0)
+)
 
 METHODS: dict[str, Method] = {
-    "vanilla": Method("Vanilla"),
-    "ls": Method("Label smoothing", smoothed=True),
-    "adals": Method("AdaLS", adaptive=True),
-    "ar_adals": Method("AR-AdaLS", adaptive=True, by_robustness=True),
-    "ar_adals_of_ensemble": Method(
-        "AR-AdaLS of Ensemble", adaptive=True, by_robustness=True, joint=True
+    "vanilla": Method("Vanilla", "hard labels"),
+    "ls": Method(
+        "Label smoothing", "labels softened by --label_smoothing", smoothed=True
     ),
-    "focal": Method("Focal loss", loss=losses.focal, settings={"focal_gamma": 3.0}),
-    "flsd": Method("FLSD-53", loss=losses.sample_dependent_focal),
+    "adals": Method(
+        "AdaLS",
+        "label smoothing whose degree follows the validation set",
+        adaptive=True,
+    ),
+    "ar_adals": Method(
+        "AR-AdaLS",
+        "AdaLS for each robustness level by itself",
+        adaptive=True,
+        by_robustness=True,
+    ),
+    "ar_adals_of_ensemble": Method(
+        "AR-AdaLS of Ensemble",
+        "several models (--ensemble_size) that train in turn, one epoch each. Their "
+        "soft labels follow their averaged validation probabilities. Memory holds the "
+        "weights and optimizer states of all models, but the activations of one",
+        adaptive=True,
+        by_robustness=True,
+        joint=True,
+    ),
+    "focal": Method(
+        "Focal loss",
+        "focal loss with one gamma",
+        loss=f"{_LOSSES}:focal",
+        settings={"focal_gamma": MethodSetting(3.0, "Exponent of the focal loss.")},
+    ),
+    "flsd": Method(
+        "FLSD-53",
+        "focal loss with a gamma for each image",
+        loss=f"{_LOSSES}:sample_dependent_focal",
+    ),
     "mbls": Method(
         "MbLS",
-        loss=losses.margin_smoothing,
-        settings={"mbls_margin": 10.0, "mbls_weight": 0.1},
+        "margin-based label smoothing",
+        loss=f"{_LOSSES}:margin_smoothing",
+        settings={
+            "mbls_margin": MethodSetting(10.0, "Margin between logits."),
+            "mbls_weight": MethodSetting(0.1, "Weight of the margin's penalty."),
+        },
     ),
-    "mixup": Method("Mixup", transform=losses.mixup, settings={"mixup_alpha": 0.2}),
+    "mixup": Method(
+        "Mixup",
+        "mixed images and labels",
+        transform=f"{_LOSSES}:mixup",
+        settings={
+            "mixup_alpha": MethodSetting(
+                0.2, "The weights come from Beta(alpha, alpha).", Bound(above=0)
+            )
+        },
+    ),
     "fgsm_at": Method(
         "FGSM training",
-        adversarial=FGSMTraining,
-        settings={"epsilon": 8 / 255, "adversarial_share": 0.5},
+        "adversarial training on clean images and images under FGSM",
+        adversarial=f"{_ADVERSARIAL}:FGSMTraining",
+        settings={"epsilon": _EPSILON, "adversarial_share": _SHARE},
     ),
     "pgd_at": Method(
         "PGD training",
-        adversarial=PGDTraining,
-        settings=_PGD | {"adversarial_share": 0.5},
+        "adversarial training on clean images and images under PGD",
+        adversarial=f"{_ADVERSARIAL}:PGDTraining",
+        settings={
+            "epsilon": _EPSILON,
+            "pgd_steps": _STEPS,
+            "pgd_relative_step": _RELATIVE_STEP,
+            "adversarial_share": _SHARE,
+        },
     ),
     "trades": Method(
         "TRADES",
-        adversarial=TRADES,
-        settings=_PGD | {"pgd_steps": 10, "trades_beta": 6.0},
+        "training on clean images, with predictions that stay constant around them",
+        adversarial=f"{_ADVERSARIAL}:TRADES",
+        settings={
+            "epsilon": _EPSILON,
+            "pgd_steps": replace(_STEPS, default=10),
+            "pgd_relative_step": _RELATIVE_STEP,
+            "trades_beta": MethodSetting(
+                6.0, "Weight of the divergence between clean and attacked images."
+            ),
+        },
     ),
 }
 
-#: What the value of a setting may be, in words and as a test; the others: at least 0.
-LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "mixup_alpha": ("above 0", lambda value: value > 0),
-    "epsilon": ("between 0 and 1", lambda value: 0 <= value <= 1),
-    "adversarial_share": ("above 0 and at most 1", lambda value: 0 < value <= 1),
-    "pgd_steps": ("a whole number above 0", lambda value: value > 0 == value % 1),
-    "pgd_relative_step": ("above 0", lambda value: value > 0),
-}
+
+def adversarial_methods() -> list[str]:
+    """Return the methods that train adversarially.
+
+    Example:
+        >>> adversarial_methods()
+        ['fgsm_at', 'pgd_at', 'trades']
+    """
+    return [name for name, method in METHODS.items() if method.adversarial]
 
 
 def own_settings(method: Method, settings: Mapping[str, float]) -> dict[str, float]:
     """Return a method's own settings by the names of its function's arguments.
 
-    They come after the first `_`, if there is one.
+    An argument is called what comes after the first `_`, if there is one.
 
     Example:
         >>> own_settings(METHODS["mbls"], {"mbls_margin": 10.0, "mbls_weight": 0.1})
@@ -114,16 +232,18 @@ def make_smoothing(
     num_levels: int,
     alpha: str | None,
     label_smoothing: float | None,
-) -> AdaptiveLabelSmoothing:
+) -> "AdaptiveLabelSmoothing":
     """Return the soft labels that a method starts with.
 
     Args:
         method: An entry of `METHODS`.
-        num_classes: Z.
-        num_levels: R; a method without robustness levels has one.
-        alpha: Learning rate of the smoothing; ignored where labels do not move.
+        num_classes: Number of classes Z.
+        num_levels: Number of levels R. A method without robustness levels has one.
+        alpha: Learning rate of the smoothing. Ignored where labels do not move.
         label_smoothing: Degree eps, where the labels start softened.
     """
+    from ar_adals_tf.smoothing import AdaptiveLabelSmoothing, p_from_epsilon
+
     smoothing = AdaptiveLabelSmoothing(
         num_classes,
         num_levels if method.by_robustness else 1,

@@ -6,7 +6,7 @@ stored predictions. Runs that differ in nothing but their seed are one `Group`.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,19 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
 from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.evaluation.predictions import Predictions, attack_path, shift_path
-from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.config import GROUP_SETTINGS
+from ar_adals_tf.experiment.flags import unusual
 from ar_adals_tf.experiment.runs import paths_of_test_indexes
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
 from ar_adals_tf.files import read_json
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
 
-DATASET_TITLES = {
-    "fashion_mnist_small": "Fashion-MNIST (small)",
-    "fashion_mnist": "Fashion-MNIST",
-    "svhn_cropped": "SVHN",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenet2012": "ImageNet",
-}
-
 NUM_LEVELS = 10
-
-#: What of a run's `config.json` are settings; the rest tells of the machine.
-SETTINGS = tuple(field.name for field in fields(Config))
-
-#: Settings that runs of one group may differ in.
-_FREE = ("seed", "output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose")
 
 
 @dataclass(frozen=True)
@@ -114,8 +101,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that other runs of the group share."""
-        names = (name for name in SETTINGS if name not in _FREE)
-        return {name: self.config.get(name) for name in names}
+        return {name: self.config.get(name) for name in GROUP_SETTINGS}
 
     def probabilities(self, scaled: bool = False) -> np.ndarray:
         """Return the clean predictions, `(N, Z)`, divided by the temperature or not."""
@@ -285,7 +271,7 @@ class Collection:
     @property
     def title(self) -> str:
         """The dataset's name for people."""
-        return DATASET_TITLES.get(self.dataset, self.dataset)
+        return dataset_title(self.dataset)
 
     @property
     def runs(self) -> list[Run]:
@@ -355,8 +341,14 @@ def method_label(method: str) -> str:
     return method_styles([method])[method].label
 
 
+def dataset_title(dataset: str) -> str:
+    """Return what people call a dataset."""
+    known = DATASETS.get(dataset)
+    return (known and known.title) or dataset
+
+
 def _dataset_order(dataset: str) -> int:
-    names = list(DATASET_TITLES)
+    names = list(DATASETS)
     return names.index(dataset) if dataset in names else len(names)
 
 
@@ -448,11 +440,7 @@ def _method_order(method: str) -> tuple[int, int]:
 
 def _unusual(same: Sequence[Run]) -> int:
     """Return in how many settings runs differ from the recipe's."""
-    config = same[0].config
-    if config["method"] not in METHODS:
-        return 0
-    usual = Config.make(config["dataset"], config["method"]).as_dict()
-    return sum(config.get(name) != value for name, value in usual.items())
+    return len(unusual(same[0].config))
 
 
 def _differences(run: Run, variants: Sequence[Sequence[Run]]) -> str:

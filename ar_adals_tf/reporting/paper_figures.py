@@ -152,7 +152,7 @@ def figure_5(of: Collection) -> list[Picture]:
         return [Picture(f"figure_5_{of.dataset}", title, caption, None, (gap,))]
     pictures = []
     for name in names:
-        title = collection.DATASET_TITLES.get(name, name)
+        title = collection.dataset_title(name)
         usual, foreign, lacking = {}, {}, []
         for group in wanted:
             runs = [run for run in group.runs if name in run.metrics.get("ood", {})]

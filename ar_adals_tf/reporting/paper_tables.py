@@ -261,7 +261,7 @@ def ood_scores(of: Collection) -> Table:
                     cell_of([100 * one[key] for one in found])
                     for key in ("auroc", "aupr", "fpr_at_95_recall")
                 ]
-                label = f"{group.label}, {collection.DATASET_TITLES.get(name, name)}"
+                label = f"{group.label}, {collection.dataset_title(name)}"
                 kind = f"{kind_of(group)} {name}"
                 rows.append(Row(label, tuple(cells), kind=kind))
     gaps = () if rows else figure_5(of)[0].gaps

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
-from ar_adals_tf import models
+from ar_adals_tf import lazy, models
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.experiment.plan import Plan
@@ -48,7 +48,7 @@ def build_model(plan: Plan, seed: int, device: str | None = None) -> keras.Model
             dropout=config.dropout,
         )
         if plan.adversarial and plan.adversarial.adversarial:
-            model = plan.adversarial.adversarial(
+            model = lazy.load(plan.adversarial.adversarial)(
                 model.input,
                 model.output,
                 seed=seed,
@@ -94,8 +94,8 @@ def _optimizer(plan: Plan) -> keras.optimizers.Optimizer:
 
 def _loss(plan: Plan) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the method's loss, a function of labels and logits, `(batch,)`."""
-    function = plan.method.loss
-    if function is None:
+    if plan.method.loss is None:
         return losses.cross_entropy
+    function = lazy.load(plan.method.loss)
     settings = own_settings(plan.method, plan.config.method_settings)
     return lambda labels, logits: function(labels, logits, **settings)

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ar_adals_tf import lazy
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.methods.table import own_settings
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
@@ -34,9 +35,9 @@ def training_data(
     if levels is None:
         batches = batches.map(_without_id)
     data = soft_labels(batches, smoothing, levels, check_ids=False)
-    transform = plan.method.transform
-    if transform is None:
+    if plan.method.transform is None:
         return data
+    transform = lazy.load(plan.method.transform)
     settings = own_settings(plan.method, config.method_settings)
 
     def transformed(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Any:

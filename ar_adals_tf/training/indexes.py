@@ -3,7 +3,6 @@
 import keras
 
 from ar_adals_tf.datasets.splits import example_ids
-from ar_adals_tf.experiment.config import LEVELS_FROM
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
 from ar_adals_tf.robustness import RobustnessIndex
@@ -27,7 +26,7 @@ def level_indexes(
         InputError: If an index that is there is damaged, or of another model, attack
             or set of images.
     """
-    if plan.config.levels_from == LEVELS_FROM[0]:
+    if plan.config.levels_from == "robustness":
         indexes = {name: _robustness(plan, name, vanilla) for name in plan.loaded}
     else:
         indexes = {

@@ -19,47 +19,20 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from absl import app, flags
+from absl import flags
 
 from ar_adals_tf import command_line, datasets
+from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets import loading
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.shards import Shards
-from tests.helpers import COMMANDS, OF_IMAGES, forget_flags
+from tests.helpers import COMMANDS, OF_IMAGES
 
 ROOT = Path(__file__).parents[2]
 FLAGS = flags.FLAGS
-app.define_help_flags()
-
-
-@pytest.fixture
-def fresh_flags():
-    forget_flags()
-    yield
-    forget_flags()
-
-
-@pytest.fixture
-def run(fresh_flags, monkeypatch, capfd):
-    """Return a function that runs a command: status, standard output and error."""
-
-    def run(name, *arguments):
-        forget_flags()
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        try:
-            runpy.run_module(f"ar_adals_tf.{name}", run_name="__main__")
-            status = 0
-        except SystemExit as error:
-            status = error.code or 0
-        out, err = capfd.readouterr()
-        if isinstance(status, str):  # what Python does with sys.exit("text")
-            err, status = err + status + "\n", 1
-        return status, out, err
-
-    return run
 
 
 def contents(folder):
@@ -113,7 +86,30 @@ def test_help_is_for_newcomers_and_needs_no_tensorflow(command):
     assert all(line.startswith("import time:") for line in lines)
     imported = {line.split("|")[-1].strip() for line in lines}
     assert "absl.flags" in imported
-    assert not {"tensorflow", "keras"} & imported
+    assert not {"tensorflow", "keras", "matplotlib", "scipy", "sklearn"} & imported
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_whose_reader_has_gone(command):
+    """As after `--help | head -1`: nothing is said about it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"ar_adals_tf.{command}", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
+def test_help_tells_of_every_method_and_attack(run):
+    _, out, _ = run("train", "--help")
+    words = " ".join(out.split())
+    for name, method in METHODS.items():
+        assert f" {name}: {method.summary}." in words
+    for name, attack in ATTACKS.items():
+        assert f" {name}: {attack.__doc__.splitlines()[0].rstrip('.')}." in words
 
 
 FLAGFILES = sorted((ROOT / "flags").rglob("*.cfg"))
@@ -212,6 +208,21 @@ UNUSABLE = [
         "train",
         ["--attack=ddn", "--attack_search_steps=5"],
         "--attack_search_steps means nothing to --attack=ddn",
+    ),
+    (
+        "train",
+        ["--attack=margin", "--attack_learning_rate=0.1"],
+        "--attack_learning_rate means nothing to --attack=margin; leave it out",
+    ),
+    (
+        "train",
+        ["--attack=cw", "--attack_gamma=0.1"],
+        "--attack_gamma means nothing to --attack=cw; leave it out",
+    ),
+    (
+        "train",
+        ["--attack_initial_constant=0"],
+        "initial_constant must be a.* number.*received 0",
     ),
     (
         "train",

@@ -7,7 +7,6 @@ import pytest
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.methods.table import METHODS
 
 # The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
 DEFAULTS = {
@@ -87,6 +86,7 @@ def test_what_is_given_stands_before_the_recipe():
         ("ar_adals", {"attack": "foolbox"}, "no attack 'foolbox'.*cw.*ddn"),
         ("ar_adals", {"attack_settings": {"speed": 1}}, "no setting 'speed'"),
         ("ar_adals", {"attack_settings": {"iterations": 0}}, "iterations"),
+        ("ar_adals", {"attack_settings": {"keep_adversarial": True}}, "leave it out"),
         ("vanilla", {"model": "resnet"}, "model.*resnet29_v2.*'resnet'"),
         ("vanilla", {"mixed_precision": "int8"}, "mixed_precision.*'int8'"),
         ("magic", {}, "method must be one of vanilla, ls.*received 'magic'"),
@@ -140,6 +140,8 @@ def test_differences_are_what_changes_the_result():
         ({"refresh_every": 60}, [60, 120, 180]),
         ({"refresh_epochs": "recipe"}, [65, 130]),
         ({"refresh_epochs": "recipe", "epochs": 20}, [6, 13]),
+        ({"refresh_epochs": "recipe", "epochs": 3}, [1, 2]),
+        ({"refresh_epochs": "recipe", "epochs": 2}, [1]),
         ({}, []),
     ],
 )
@@ -268,7 +270,12 @@ def test_adversarial_training_goes_with_other_methods():
     at = {"adversarial_training": "pgd_at"}
     config = Config.make("cifar10", "ar_adals", **at, output_dir="a/run")
     assert (config.num_levels, config.attack, config.alpha) == (10, "cw", "0.005")
-    assert config.method_settings == METHODS["pgd_at"].settings
+    assert config.method_settings == {
+        "epsilon": 8 / 255,
+        "pgd_steps": 7,
+        "pgd_relative_step": 0.25,
+        "adversarial_share": 0.5,
+    }
     assert config.name == "cifar10-ar_adals-pgd_at-0"
     assert config.title == "AR-AdaLS + PGD training"
     plain = Config.make("cifar10", "ar_adals", output_dir="a/run")

@@ -1,0 +1,49 @@
+"""Which numbers a setting may be, said once: in words and as a test."""
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A range of finite numbers. `str(bound)` says it in words.
+
+    Attributes:
+        least: The smallest number, which is allowed itself.
+        above: What every number must exceed.
+        most: The largest number, which is allowed itself.
+        below: What every number must stay under.
+        whole: Whether only whole numbers are allowed.
+
+    Example:
+        >>> share = Bound(above=0, most=1)
+        >>> str(share), share.allows(0), share.allows(1)
+        ('above 0 and at most 1', False, True)
+    """
+
+    least: float = -inf
+    above: float = -inf
+    most: float = inf
+    below: float = inf
+    whole: bool = False
+
+    def allows(self, value: float) -> bool:
+        """Tell whether a number lies within the bound. NaN and infinity never do."""
+        return (
+            self.least <= value <= self.most
+            and self.above < value < self.below
+            and (not self.whole or value % 1 == 0)
+        )
+
+    def __str__(self) -> str:
+        """Return the bound in words."""
+        if self.least > -inf and self.most < inf:
+            return f"between {self.least:g} and {self.most:g}"
+        limits = {
+            "at least": self.least,
+            "above": self.above,
+            "at most": self.most,
+            "below": self.below,
+        }
+        words = [f"{w} {x:g}" for w, x in limits.items() if abs(x) < inf]
+        return "a whole number " * self.whole + " and ".join(words)

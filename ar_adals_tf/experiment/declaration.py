@@ -1,0 +1,128 @@
+"""How a setting of a run is declared: once, with all that follows from it.
+
+From the declaration of a `Config` field follow the flag and its help, the checks, the
+comparison of runs, the printed commands and the table of settings in the documents.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from ar_adals_tf import lazy
+from ar_adals_tf.bounds import Bound
+from ar_adals_tf.datasets.table import Recipe
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.methods.table import Method
+
+
+@dataclass(frozen=True)
+class Default:
+    """A default that wants words.
+
+    Attributes:
+        words: What the default is, for people: `the recipe's`.
+        value: The default, or a function of the dataset's recipe and the method.
+    """
+
+    words: str
+    value: Any = None
+
+
+def from_recipe(name: str) -> Default:
+    """Return the default that is an attribute of the dataset's recipe."""
+    return Default("the recipe's", lambda recipe, method: getattr(recipe, name))
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is said of a setting, besides its name and type.
+
+    Attributes:
+        help: What it does, for the flag and the documents.
+        default: The default, in words as well where the value alone says little.
+        bound: Which numbers it may be.
+        choices: The values that it may have: a table or a tuple, a function that
+            returns them, or a lazy reference to a table that is slow to load.
+        changes: What changes with it. `result`: what the run computes. `seed`: the
+            result too, but runs that differ in it are repetitions of one another.
+            `nothing`: neither.
+        shared: Whether the run's vanilla model has it too.
+        needs: The attribute of the method without which it means nothing.
+        group: The flags that it is defined with; see `ar_adals_tf.command_line`.
+    """
+
+    help: str
+    default: Any = None
+    bound: Bound | None = None
+    choices: Iterable[str] | Callable[[], Iterable[str]] | str | None = None
+    changes: Literal["result", "seed", "nothing"] = "result"
+    shared: bool = True
+    needs: str = ""
+    group: Literal["data", "training", "attack", "measure"] = "training"
+
+    def default_for(self, recipe: Recipe, method: Method) -> Any:
+        """Return the default with this recipe and this method."""
+        default = self.default
+        if isinstance(default, Default):
+            default = default.value
+        return default(recipe, method) if callable(default) else default
+
+    def allowed(self) -> list[str] | None:
+        """Return the choices as they are now, or None where there are none."""
+        choices = self.choices
+        if isinstance(choices, str):
+            choices = lazy.load(choices)
+        if callable(choices):
+            choices = choices()
+        return None if choices is None else list(choices)
+
+    def check(self, name: str, value: Any) -> None:
+        """Make sure that a value is one of the choices and within the bound.
+
+        Raises:
+            InputError: If it is not.
+        """
+        if value is None:
+            return
+        if self.choices is not None:
+            check_choice(name, value, self.allowed() or [])
+        if self.bound is not None and not self.bound.allows(value):
+            raise InputError(f"--{name} must be {self.bound}; received {value}")
+
+
+def setting(help: str, **declared: Any) -> Any:
+    """Declare a field of `Config`; see `Declaration` for the arguments."""
+    return dataclasses.field(metadata={"declaration": Declaration(help, **declared)})
+
+
+def declarations(settings: type) -> dict[str, Declaration]:
+    """Return the declarations of a settings class by the names of its fields."""
+    fields = dataclasses.fields(settings)
+    return {field.name: field.metadata["declaration"] for field in fields}
+
+
+def plain_type(annotation: Any) -> type:
+    """Return the type of a setting that is there: `int` of `int | None`.
+
+    Example:
+        >>> plain_type(int | None), plain_type(list[int])
+        (<class 'int'>, <class 'list'>)
+    """
+    if (origin := get_origin(annotation)) in (list, dict):
+        return origin
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if kinds else annotation
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Make sure that a value is one of the choices.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if value not in choices:
+        raise InputError(
+            f"--{name} must be one of {', '.join(choices)}; received {value!r}"
+        )

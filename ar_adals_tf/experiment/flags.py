@@ -1,0 +1,283 @@
+"""The settings of a run as command-line flags: from settings to flags, and back.
+
+All follows from three declarations: the fields of `Config`, the settings of the
+methods in `METHODS`, and the fields of the attacks' settings in `ATTACKS`. This module
+loads no TensorFlow and knows nothing of absl.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
+from ar_adals_tf.methods.table import METHODS
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One command-line flag.
+
+    Attributes:
+        name: Its name, without dashes.
+        kind: The type of its value: `bool`, `int`, `float` or `str`.
+        help: What it does, with its default where that is no plain value.
+        default: The value when it is not given.
+        choices: The values that it takes. Empty where any will do.
+        least: The smallest number that it takes.
+    """
+
+    name: str
+    kind: type
+    help: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    least: int | None = None
+
+
+def config_flags(group: str) -> list[Flag]:
+    """Return the flags of a group of settings; see `Declaration`.
+
+    Example:
+        >>> [flag.name for flag in config_flags("measure")]
+        ['num_bins']
+    """
+    types = {field.name: plain_type(field.type) for field in dataclasses.fields(Config)}
+    return [
+        _config_flag(name, declared, types[name])
+        for name, declared in DECLARATIONS.items()
+        if declared.group == group and types[name] is not dict
+    ]
+
+
+def method_flags() -> list[Flag]:
+    """Return the flags of the methods' own settings, texts such as 8/255.
+
+    Example:
+        >>> [flag.name for flag in method_flags()][:2]
+        ['focal_gamma', 'mbls_margin']
+    """
+    said: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for method, kind in METHODS.items():
+        for name, own in kind.settings.items():
+            words = (own.help, f"{own.default:g}")
+            said.setdefault(name, {}).setdefault(words, []).append(method)
+    return [Flag(name, str, _joined_help(by_words)) for name, by_words in said.items()]
+
+
+def attack_flags() -> list[Flag]:
+    """Return the flags of the attacks' own settings.
+
+    Example:
+        >>> "attack_iterations" in [flag.name for flag in attack_flags()]
+        True
+    """
+    said: dict[str, dict[tuple[str, str], list[str]]] = {}
+    fields = {}
+    for attack in ATTACKS:
+        for flag, field in _attack_fields(attack).items():
+            default = "" if field.default is None else as_text(field.default)
+            words = (field.metadata["help"], default)
+            said.setdefault(flag, {}).setdefault(words, []).append(attack)
+            fields[flag] = field
+    return [
+        Flag(
+            name,
+            plain_type(field.type),
+            _joined_help(said[name], everyone=len(ATTACKS)),
+            choices=tuple(field.metadata.get("choices") or ()),
+            least=field.metadata.get("least"),
+        )
+        for name, field in fields.items()
+    ]
+
+
+#: The one flag of `train` that is no setting of its own: another way to say one.
+REFRESH_EVERY = Flag(
+    "refresh_every",
+    int,
+    "On-the-fly AR-AdaLS: attack again every this number of epochs, instead of at "
+    "--refresh_epochs.",
+    least=1,
+)
+
+
+def attack_settings_from(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an attack's settings from the values of its flags.
+
+    Args:
+        attack: A key of `ATTACKS`.
+        given: The values by flag. None where a flag is not given.
+
+    Raises:
+        InputError: If a flag is given that the attack does not know.
+
+    Example:
+        >>> attack_settings_from("ddn", {"attack_iterations": 50, "attack_top_k": None})
+        {'steps': 50}
+    """
+    known = _attack_fields(attack)
+    settings = {}
+    for flag, value in given.items():
+        if value is None:
+            continue
+        if flag not in known:
+            raise InputError(
+                f"--{flag} means nothing to --attack={attack}; leave it out"
+            )
+        settings[known[flag].name] = value
+    return settings
+
+
+def config_from(given: Mapping[str, Any]) -> Config:
+    """Return the settings that the values of flags describe.
+
+    Args:
+        given: Values by flag: those of all groups of `config_flags`, `method_flags`,
+            `attack_flags` and `REFRESH_EVERY`. None where a flag is not given.
+
+    Raises:
+        InputError: On values that cannot work.
+
+    Example:
+        >>> config_from({"dataset": "cifar10", "method": "ls", "seed": 2}).name
+        'cifar10-ls-2'
+    """
+    own = {flag.name for flag in method_flags()}
+    attack = {flag.name for flag in attack_flags()}
+    values = {k: v for k, v in given.items() if k not in own | attack}
+    values.setdefault("attack", DECLARATIONS["attack"].default)
+    values["method_settings"] = {k: v for k, v in given.items() if k in own}
+    values["attack_settings"] = attack_settings_from(
+        values["attack"], {k: v for k, v in given.items() if k in attack}
+    )
+    return Config.make(**values)
+
+
+def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that `Config.make` would not fill in by itself.
+
+    Args:
+        saved: The settings of a run, as its `config.json` holds them. What else it
+            holds is ignored.
+
+    Example:
+        >>> unusual(Config.make("cifar10", "ls", epochs=5, output_dir="a").as_dict())
+        {'output_dir': 'a', 'epochs': 5}
+    """
+    try:
+        usual = Config.make(saved["dataset"], saved["method"]).as_dict()
+    except InputError:  # a dataset or a method of another version
+        usual = {"dataset": saved["dataset"], "method": saved["method"]}
+    return {
+        name: saved[name]
+        for name in DECLARATIONS
+        if name in saved and saved[name] != usual.get(name)
+    }
+
+
+def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:
+    """Return the flags that describe a run: the texts of what is not filled in anyway.
+
+    `config_from` of these flags, once they are parsed, is the same configuration.
+
+    Args:
+        saved: See `unusual`.
+
+    Example:
+        >>> flags_from(Config.make("cifar10", "ls", tensorboard=False).as_dict())
+        {'dataset': 'cifar10', 'method': 'ls', 'tensorboard': 'false'}
+    """
+    texts = {"dataset": saved["dataset"], "method": saved["method"]}
+    for name, value in unusual(saved).items():
+        if name == "method_settings":
+            texts |= {own: as_text(one) for own, one in value.items()}
+        elif name == "attack_settings":
+            known = {
+                f.name: flag for flag, f in _attack_fields(saved["attack"]).items()
+            }
+            texts |= {known[k]: as_text(v) for k, v in value.items() if k in known}
+        elif value is not None:
+            texts[name] = as_text(value)
+    return texts
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a flag takes it.
+
+    Example:
+        >>> as_text(True), as_text([65, 130]), as_text(1e-3)
+        ('true', '65,130', '0.001')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def settings_table() -> str:
+    """Return the table of all settings, in Markdown, for the documents."""
+    flags = [flag for group in ("data", "training") for flag in config_flags(group)]
+    flags += [REFRESH_EVERY, *method_flags(), *config_flags("attack"), *attack_flags()]
+    flags += config_flags("measure")
+    rows = ["| Flag | Values | Default | Meaning |", "| --- | --- | --- | --- |"]
+    for flag in flags:
+        values = ", ".join(flag.choices) or flag.kind.__name__
+        if flag.least is not None:
+            values += f" from {flag.least}"
+        default = "" if flag.default is None else as_text(flag.default)
+        meaning = flag.help.replace("\n", "<br>").replace("|", r"\|")
+        rows.append(f"| `--{flag.name}` | {values} | {default} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _config_flag(name: str, declared: Declaration, kind: type) -> Flag:
+    """Return the flag of one field of `Config`; a list is given as text."""
+    help, default = declared.help, declared.default
+    if isinstance(default, Default):
+        help, default = f"{help} The default is {default.words}.", None
+    help += "".join(f"\n{key}: {line}." for key, line in _lines(name).items())
+    slow = isinstance(declared.choices, str)
+    least = declared.bound.least if declared.bound and kind is int else None
+    return Flag(
+        name,
+        str if kind is list else kind,
+        help,
+        default,
+        () if slow else tuple(declared.allowed() or ()),
+        None if least is None else int(least),
+    )
+
+
+def _lines(name: str) -> dict[str, str]:
+    """Return a line for each entry of the table that a setting chooses from."""
+    if name == "method":
+        return {key: method.summary for key, method in METHODS.items()}
+    if name == "attack":
+        docs = {key: attack.__doc__ or "" for key, attack in ATTACKS.items()}
+        return {key: doc.split("\n")[0].rstrip(".") for key, doc in docs.items()}
+    return {}
+
+
+def _attack_fields(attack: str | None) -> dict[str, dataclasses.Field]:
+    """Return the fields of an attack's settings by the flags that set them."""
+    fields = dataclasses.fields(ATTACKS[attack]) if attack in ATTACKS else ()
+    return {f.metadata["flag"]: f for f in fields if "flag" in f.metadata}
+
+
+def _joined_help(
+    by_words: Mapping[tuple[str, str], Iterable[str]], everyone: int = 0
+) -> str:
+    """Say what a flag means to each of its owners, each meaning once."""
+    lines = []
+    for (help, default), owners in by_words.items():
+        names = list(owners)
+        whose = "" if len(names) == everyone else f"{', '.join(names)}: "
+        lines.append(
+            f"{whose}{help}" + (f" The default is {default}." if default else "")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,38 @@
+"""A command as people type it, run inside this process."""
+
+import runpy
+import sys
+
+import pytest
+from absl import app
+
+from tests.helpers import forget_flags
+
+app.define_help_flags()
+
+
+@pytest.fixture
+def fresh_flags():
+    forget_flags()
+    yield
+    forget_flags()
+
+
+@pytest.fixture
+def run(fresh_flags, monkeypatch, capfd):
+    """Return a function that runs a command: status, standard output and error."""
+
+    def run(name, *arguments):
+        forget_flags()
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_module(f"ar_adals_tf.{name}", run_name="__main__")
+            status = 0
+        except SystemExit as error:
+            status = error.code or 0
+        out, err = capfd.readouterr()
+        if isinstance(status, str):  # what Python does with sys.exit("text")
+            err, status = err + status + "\n", 1
+        return status, out, err
+
+    return run

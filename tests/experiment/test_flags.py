@@ -1,0 +1,119 @@
+"""Settings as flags: what follows from their declarations. 5 seconds."""
+
+import runpy
+
+import pytest
+
+from ar_adals_tf import calibration, command_line
+from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.config import DECLARATIONS, GROUP_SETTINGS, Config
+from ar_adals_tf.experiment.flags import (
+    attack_flags,
+    attack_settings_from,
+    config_flags,
+    method_flags,
+    settings_table,
+    unusual,
+)
+from ar_adals_tf.methods.table import METHODS
+from tests.helpers import forget_flags
+
+
+def by_name(described):
+    return {flag.name: flag for flag in described}
+
+
+def test_every_setting_has_one_flag_in_one_group():
+    groups = ("data", "training", "attack", "measure")
+    names = [flag.name for group in groups for flag in config_flags(group)]
+    assert sorted(names) == sorted(
+        set(DECLARATIONS) - {"attack_settings", "method_settings"}
+    )
+    own = [flag.name for flag in [*method_flags(), *attack_flags()]]
+    assert len({*names, *own}) == len(names) + len(own)
+
+
+def test_names_of_flags_stay():
+    """People have them in their scripts and flagfiles."""
+    assert {"attack_iterations", "attack_search_steps", "attack_top_k"} <= set(
+        by_name(attack_flags())
+    )
+    assert list(by_name(method_flags())) == [
+        "focal_gamma",
+        "mbls_margin",
+        "mbls_weight",
+        "mixup_alpha",
+        "epsilon",
+        "adversarial_share",
+        "pgd_steps",
+        "pgd_relative_step",
+        "trades_beta",
+    ]
+
+
+def test_a_flag_says_what_it_means_to_each_method_and_attack():
+    assert by_name(method_flags())["pgd_steps"].help == (
+        "pgd_at: Steps of the attack. The default is 7.\n"
+        "trades: Steps of the attack. The default is 10."
+    )
+    flags = by_name(attack_flags())
+    assert flags["attack_iterations"].help.startswith("cw, cleverhans_cw_l2: ")
+    assert flags["attack_iterations"].kind is int
+    assert flags["attack_iterations"].least == 1
+    assert flags["attack_extra_steps"].least == 0
+    assert flags["attack_learning_rate"].kind is float
+    assert flags["attack_early_stopping"].kind is bool
+    assert flags["attack_dtype"].choices == ("float32", "bfloat16")
+    assert not flags["attack_dtype"].help.startswith("cw")  # all attacks have it
+
+
+def test_defaults_are_said_once_and_are_the_same_everywhere():
+    """The help, a configuration and the measures themselves agree."""
+    flags = by_name(config_flags("measure") + config_flags("training"))
+    assert flags["num_bins"].default == calibration.DEFAULT_NUM_BINS
+    config = Config.make("cifar10", "ar_adals")
+    for name, flag in flags.items():
+        if flag.default is not None and name != "method":
+            assert getattr(config, name) == flag.default, name
+    assert flags["epochs"].help.endswith("The default is the recipe's.")
+
+
+def test_settings_of_an_attack_go_to_it_or_nowhere():
+    given = {"attack_iterations": 7, "attack_gamma": 0.1, "attack_top_k": None}
+    assert attack_settings_from("ddn", given) == {"steps": 7, "gamma": 0.1}
+    with pytest.raises(InputError, match="--attack_gamma means nothing to --attack=cw"):
+        attack_settings_from("cw", given)
+
+
+def test_what_a_group_of_runs_shares():
+    free = {"seed", "output_dir", "vanilla_dir", "data_dir", "tensorboard", "verbose"}
+    assert set(DECLARATIONS) - set(GROUP_SETTINGS) == free
+
+
+def test_what_is_unusual():
+    config = Config.make("cifar10", "focal", output_dir="a", epochs=3, seed=0)
+    saved = config.as_dict() | {"versions": {"keras": "3"}}
+    assert unusual(saved) == {"output_dir": "a", "epochs": 3}
+    del saved["epochs"]  # a run of a version that did not have the setting
+    assert unusual(saved) == {"output_dir": "a"}
+
+
+def test_the_table_of_settings_has_a_row_for_every_flag_of_train():
+    forget_flags()
+    runpy.run_module("ar_adals_tf.train")
+    by_module = command_line.FLAGS.flags_by_module_dict()
+    defined = {flag.name for flag in by_module["ar_adals_tf.command_line"]}
+    forget_flags()
+    rows = settings_table().splitlines()
+    assert rows[1] == "| --- | --- | --- | --- |"
+    said = {row.split("`")[1].removeprefix("--") for row in rows[2:]}
+    assert said == defined - {"strategy", "cpu_replicas", "tpu"}
+    assert "| `--num_bins` | int from 1 | 15 | Number of equal-width" in rows[-1]
+    assert all(row.count(" | ") == 3 and row.endswith(" |") for row in rows)
+
+
+def test_every_entry_says_what_it_is():
+    """The help has a line for each."""
+    assert all(method.summary for method in METHODS.values())
+    assert all(attack.__doc__ for attack in ATTACKS.values())

@@ -1,0 +1,202 @@
+"""Printed commands are read back as the settings they were made from. 10 seconds."""
+
+import json
+import random
+import runpy
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from absl.testing import flagsaver
+
+from ar_adals_tf import command_line
+from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.declaration import plain_type
+from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.reporting.collection import Run
+from ar_adals_tf.reporting.commands import made_by, seed_command, train_command
+from tests.helpers import forget_flags
+
+#: Names of folders that a shell takes apart, if it can.
+FOLDERS = ("a/b", "my runs", "it's", "$HOME", 'a"b', "*", "#1", "a;b", "größe", "--x=1")
+TYPES = {field.name: plain_type(field.type) for field in fields(Config)}
+
+
+@pytest.fixture
+def train_flags():
+    """The flags of `train`, as a process has them."""
+    forget_flags()
+    runpy.run_module("ar_adals_tf.train")
+    yield
+    forget_flags()
+
+
+def read_back(command):
+    """The settings of a printed command, taken apart as a shell does."""
+    python, option, module, *arguments = shlex.split(command)
+    assert (python, option, module) == ("python", "-m", "ar_adals_tf.train")
+    with flagsaver.flagsaver():
+        command_line.FLAGS(["train", *arguments])
+        return command_line.training_config()
+
+
+def run_of(config):
+    """A run with these settings, which JSON has kept."""
+    saved = json.loads(json.dumps(config.as_dict()))
+    return Run(Path(config.output_dir), saved, {}, None, None)
+
+
+def number(rng, kind, least, most):
+    """A number between two others, odd enough to show that no digit is lost."""
+    return rng.randint(least, most) if kind is int else rng.uniform(least + 1e-9, most)
+
+
+def a_value(rng, name, declared):
+    """Any value that a setting may have by itself."""
+    if declared.choices is not None:
+        return rng.choice(declared.allowed())
+    if name.endswith("_dir"):
+        return rng.choice(FOLDERS)
+    if name == "alpha":
+        return rng.choice(["0.3", "0.001,60:0.05", "1e-05", 0.7])
+    if name == "refresh_epochs":
+        return rng.choice([[1], [2, 5], "recipe", "1,3"])
+    if TYPES[name] is bool:
+        return rng.random() < 0.5
+    most = 0.9 if declared.bound.below == 1 else 40
+    return number(rng, TYPES[name], int(max(declared.bound.least, 0)), most)
+
+
+def attack_settings(rng, attack):
+    """Some settings of an attack, any that a flag can say."""
+    found = {}
+    for field in fields(ATTACKS[attack]):
+        if "flag" not in field.metadata or rng.random() < 0.5:
+            continue
+        kind = plain_type(field.type)
+        if "choices" in field.metadata:
+            found[field.name] = rng.choice(field.metadata["choices"])
+        elif kind is bool:
+            found[field.name] = rng.random() < 0.5
+        else:
+            found[field.name] = number(rng, kind, field.metadata.get("least", 0), 9)
+    return found
+
+
+def method_settings(rng, *methods):
+    """Some settings of some methods, in the ways that a person writes a number."""
+    found = {}
+    for method in filter(None, methods):
+        for name, setting in METHODS[method].settings.items():
+            if rng.random() < 0.5:
+                whole = type(setting.default) is int
+                found[name] = rng.randint(1, 9) if whole else rng.uniform(0.01, 1)
+                if not whole and rng.random() < 0.3:
+                    found[name] = f"{rng.randint(1, 200)}/255"
+    return found
+
+
+def any_config(rng):
+    """Valid settings of any kind: each setting is given in about a third of them."""
+    while True:
+        given = {
+            name: a_value(rng, name, declared)
+            for name, declared in DECLARATIONS.items()
+            if TYPES[name] is not dict and rng.random() < 0.35
+        }
+        given |= {"dataset": rng.choice(list(DATASETS))}
+        given |= {"method": rng.choice([*METHODS, "ar_adals", "ar_adals"])}
+        attack = given.get("attack", "cw")
+        given["attack_settings"] = attack_settings(rng, attack)
+        given["method_settings"] = method_settings(
+            rng, given["method"], given.get("adversarial_training")
+        )
+        try:
+            return Config.make(**given)
+        except InputError:  # two settings that do not go together
+            continue
+
+
+def test_any_settings_are_read_back_from_their_command(train_flags):
+    """Every setting, method, attack, attack's setting and dataset has its turn."""
+    rng = random.Random(15)
+    seen: set = set()
+    for _ in range(600):
+        config = any_config(rng)
+        command = made_by(run_of(config))
+        assert read_back(command) == config, command
+        usual = Config.make(config.dataset, config.method)
+        seen.update(n for n in TYPES if getattr(config, n) != getattr(usual, n))
+        seen.update([config.dataset, config.method])
+        seen.update((config.attack, name) for name in config.attack_settings)
+        seen.update(("own", name) for name in config.method_settings)
+    expected = {*TYPES, *DATASETS, *METHODS} - {"dataset", "method"}
+    for attack, kind in ATTACKS.items():
+        expected |= {(attack, f.name) for f in fields(kind) if "flag" in f.metadata}
+    for method in METHODS.values():
+        expected |= {("own", name) for name in method.settings}
+    assert expected - seen == set()
+
+
+def test_the_command_says_only_what_is_unusual():
+    attack = {"learning_rate": 0.05, "initial_constant": 1.0, "extra_steps": 0}
+    config = Config.make(
+        "cifar10", "ar_adals", attack_settings=attack, output_dir="my run", dropout=0.1
+    )
+    assert made_by(run_of(config)) == (
+        "python -m ar_adals_tf.train --dataset=cifar10 --method=ar_adals --dropout=0.1 "
+        "--attack_learning_rate=0.05 --attack_initial_constant=1.0 "
+        "--attack_extra_steps=0 --output_dir='my run'"
+    )
+
+
+def test_a_run_of_an_unknown_method_still_has_a_command():
+    config = Config.make("cifar10", "ls", output_dir="a").as_dict()
+    run = Run(Path("a"), config | {"method": "later"}, {}, None, None)
+    command = made_by(run)
+    assert "--method=later" in command and "--epochs=200" in command
+
+
+def test_another_seed_goes_into_a_folder_beside(train_flags):
+    config = Config.make("cifar10", "adals", alpha="0.3", output_dir="runs/mine-0")
+    again = read_back(seed_command(run_of(config), 4))
+    assert again.output_dir == "runs/mine-4"
+    assert config.differences(again.as_dict()) == ["seed is 0 here, 4 there"]
+
+
+@pytest.mark.parametrize(
+    ("key", "own"),
+    [
+        ("vanilla", {"method": "vanilla"}),
+        ("ls_ts", {"method": "ls"}),
+        ("ensemble_of_ls", {"method": "ls", "ensemble_size": 5}),
+        ("ar_adals_of_ensemble", {"method": "ar_adals_of_ensemble"}),
+        ("ar_adals_on_the_fly", {"method": "ar_adals", "refresh_epochs": [65, 130]}),
+        ("fgsm_at", {"method": "fgsm_at"}),
+    ],
+)
+def test_a_missing_run_is_like_the_others(key, own, train_flags):
+    """What all methods share is kept: not the seed, not the method's own settings."""
+    shared = {
+        "split_seed": 3,
+        "epochs": 150,
+        "batch_size": 64,
+        "model": "cnn7",
+        "dropout": 0.2,
+        "limit_examples": 500,
+        "validation_examples": 50,
+        "num_bins": 12,
+        "schedule": "constant",
+        "augmentation": "none",
+        "mixed_precision": "bfloat16",
+    }
+    like = Config.make("cifar10", "ar_adals", seed=7, alpha="0.9", **shared)
+    found = read_back(train_command("cifar10", key, run_of(like)))
+    expected = Config.make(
+        "cifar10", **shared, **own, output_dir=f"runs/cifar10-{key}-0"
+    )
+    assert found == expected
