@@ -34,14 +34,14 @@ def lazy_names(
 
 
 def load(reference: str) -> Any:
-    """Return what a lazy reference names.
+    """Import what a reference names. Tables refer to functions without loading them.
 
     Args:
         reference: `"module:name"`.
 
     Example:
-        >>> load("ar_adals_tf.lazy:load") is load
-        True
+        >>> load("math:hypot")(3, 4)
+        5.0
     """
-    module, name = reference.split(":")
+    module, _, name = reference.partition(":")
     return getattr(import_module(module), name)

@@ -95,7 +95,10 @@ def loaded(statement):
         ("from ar_adals_tf.calibration import measures", {"tensorflow", "absl"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
         ("from ar_adals_tf.evaluation import predictions", {"matplotlib"}),
-        ("from ar_adals_tf.attacks import table", {"cleverhans", "matplotlib"}),
+        (
+            "from ar_adals_tf.attacks import table",
+            {"tensorflow", "keras", "cleverhans"},
+        ),
         ("from ar_adals_tf.reporting import page", {"tensorflow", "cleverhans"}),
     ],
 )
