@@ -35,6 +35,7 @@ from absl import app, flags
 from scipy.stats import rankdata, spearmanr
 
 from ar_adals_tf import attacks, hardware, models
+from ar_adals_tf.attacks.device import use_xla
 from ar_adals_tf.outputs import logits_fn
 
 FLAGS = flags.FLAGS
@@ -180,7 +181,7 @@ def bare_loop(model: keras.Model, iterations: int) -> Distances:
     """Nothing but the input gradient of the largest logit, in a compiled loop."""
     logits = logits_fn(model)
 
-    @functools.partial(tf.function, jit_compile=attacks.engine.use_xla())
+    @functools.partial(tf.function, jit_compile=use_xla())
     def run(images: tf.Tensor) -> tf.Tensor:
         def step(i: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:

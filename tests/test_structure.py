@@ -104,7 +104,10 @@ def loaded(statement):
             "from ar_adals_tf.evaluation import measures, predictions, results",
             {"tensorflow", "keras", "matplotlib"},
         ),
-        ("from ar_adals_tf.attacks import table", {"cleverhans", "matplotlib"}),
+        (
+            "from ar_adals_tf.attacks import table",
+            {"tensorflow", "keras", "cleverhans"},
+        ),
         ("from ar_adals_tf.datasets import table", {"tensorflow", "numpy"}),
         ("from ar_adals_tf.methods import table", {"tensorflow", "keras", "numpy"}),
         (

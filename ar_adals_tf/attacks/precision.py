@@ -86,7 +86,6 @@ def verified(
         attack_exactly: Attacks images in float32.
     """
     adversarial, distances, found = result
-    assert adversarial is not None
     doubtful = np.flatnonzero(found)
     doubtful = doubtful[~flips(adversarial, labels)[doubtful]]
     way = adversarial[doubtful] - images[doubtful]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,5 +38,5 @@ class AttackResult:
         if self.found_within_steps is None:
             object.__setattr__(self, "found_within_steps", self.found)
 
-    def __iter__(self) -> Iterator[np.ndarray | None]:
+    def __iter__(self) -> Iterator[Any]:
         yield from (self.adversarial, self.distances, self.found)

@@ -147,10 +147,11 @@ class Runner:
 
     def _gathered(self, own: AttackResult) -> AttackResult:
         """Return the results of all workers together."""
-        strategy = self.replicas.strategy
-        keep = own.adversarial is not None
+        strategy, adversarial = self.replicas.strategy, own.adversarial
+        if adversarial is not None:
+            adversarial = everyones(strategy, adversarial)
         return AttackResult(
-            everyones(strategy, own.adversarial) if keep else None,
+            adversarial,
             everyones(strategy, own.distances),
             everyones(strategy, own.found),
             everyones(strategy, own.found_within_steps),

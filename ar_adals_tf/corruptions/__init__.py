@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_names(
             "GREY",
             "SEVERITIES",
             "corrupt",
-            "corrupt_stream",
         ],
     },
 )

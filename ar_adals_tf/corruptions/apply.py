@@ -1,24 +1,23 @@
 """The corruptions of ImageNet-C and CIFAR-10-C for the images of any dataset.
 
-Nineteen ways in which a photograph goes wrong, each in five severities, with the
-constants that Hendrycks & Dietterich published ("Benchmarking Neural Network
-Robustness to Common Corruptions and Perturbations", ICLR 2019), made on the fly:
+There are nineteen ways in which a photograph goes wrong, each in five severities. The
+constants are those that Hendrycks & Dietterich published ("Benchmarking Neural Network
+Robustness to Common Corruptions and Perturbations", ICLR 2019). The images are made on
+the fly, uint8 in and uint8 out:
 
-    >>> noisy = corrupt(images, "gaussian_noise", severity=3)   # uint8 in, uint8 out
+    noisy = corrupt(images, "gaussian_noise", severity=3)
 
 Images whose shorter side is under 85 pixels get CIFAR-10-C's constants, larger ones
 ImageNet-C's. Lengths in pixels (a blur's radius, a displacement, a flake) grow with
-the shorter side over 32 or 224; below 32 they stay as they are, because a blur of
-less than a pixel is none. Noise, contrast and the like know no size.
+the shorter side over 32 or 224. Below 32 pixels they do not shrink, because a blur of
+less than a pixel is none. Noise, contrast and similar types do not depend on the size.
 
-As in the published files, floats are cut to uint8, not rounded. What ImageNet-C adds
-by being stored as JPEG is not added.
+As in the published files, floats are cut to uint8, not rounded. ImageNet-C is stored as
+JPEG; that further change is not imitated.
 """
 
-import itertools
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 
 _SMALLEST = 8
 
-_CHUNK_VALUES = 2**18  # as float64 2 MiB: what a core's cache holds
+_CHUNK_VALUES = 2**18  # 2 MiB as float64, which a core's cache holds
 
 
 def corrupt(
@@ -61,26 +60,27 @@ def corrupt(
 ) -> np.ndarray:
     """Return the images with one corruption of one severity.
 
-    The randomness of an image is a function of (seed, name, severity, the image's
-    id): it does not depend on the other images, on their order or on `workers`.
+    The randomness of an image is a function of the seed, the name, the severity and
+    the image's id. It does not depend on the other images, on their order or on
+    `workers`.
 
     Args:
         images: uint8 `(N, H, W, C)`, C 1 or 3, sides of at least 8 pixels.
-        name: One of `CORRUPTIONS`; for C = 1 one of `GREY`.
+        name: One of `CORRUPTIONS`, or one of `GREY` if C is 1.
         severity: 1 (weak) to 5 (strong).
-        seed: Another seed gives other noise.
-        ids: N integers, strings or bytes that name the images; their positions
-            0 to N - 1 by default.
-        workers: Threads. NumPy, SciPy and Pillow do the work, outside the
-            interpreter's lock.
+        seed: Another seed gives other noise. Defaults to 0.
+        ids: N integers, strings or bytes that name the images. Defaults to their
+            positions, 0 to N - 1.
+        workers: Number of threads. NumPy, SciPy and Pillow work outside the
+            interpreter's lock. Defaults to 1.
 
     Returns:
         uint8 array of the images' shape.
 
     Raises:
-        InputError: On an unknown name or severity, on images of another type or
-            shape, on ids that are not one an image, and for frost if the package
-            with its photographs is not installed.
+        InputError: If the name or severity is unknown, the images have another type
+            or shape, there is not one id for each image, or the photographs of frost
+            are not installed.
 
     Example:
         >>> images = np.full((2, 28, 28, 1), 128, np.uint8)
@@ -94,84 +94,24 @@ def corrupt(
             f"corrupt needs one id for each image; received {len(ids)} ids for "
             f"{len(images)} images; pass ids of equal length, or none"
         )
-    size = max(1, _CHUNK_VALUES // max(1, images[0].size if len(images) else 1))
-    starts = range(0, len(images), size)
-    jobs = ((images[i : i + size], ids[i : i + size]) for i in starts)
-    out = np.empty_like(images)
-
-    def work(job: tuple[np.ndarray, Sequence[Any]]) -> np.ndarray:
-        return _corrupt(*job, name, severity, seed)
-
-    for start, done in zip(starts, _in_order(work, jobs, workers), strict=True):
-        out[start : start + size] = done
-    return out
-
-
-def corrupt_stream(
-    batches: Iterable[Any],
-    name: str,
-    severity: int,
-    *,
-    seed: int = 0,
-    workers: int = 2,
-) -> Iterator[np.ndarray]:
-    """Corrupt batch after batch, ahead of the reader, holding few in memory.
-
-    Together the results equal `corrupt` of all images at once, whatever the sizes of
-    the batches: an image's id is its position in the stream.
-
-    Args:
-        batches: Images as `corrupt` takes them, a batch at a time.
-        name: See `corrupt`.
-        severity: See `corrupt`.
-        seed: See `corrupt`.
-        workers: Threads; at most twice as many batches are held ready.
-
-    Yields:
-        uint8 arrays, one for each batch and in its shape, in the same order.
-
-    Raises:
-        InputError: See `corrupt`; at the first batch that is at fault.
-
-    Example:
-        >>> for batch in corrupt_stream(dataset.as_numpy_iterator(), "fog", 3):
-        ...     model.predict_on_batch(batch)
-    """
-
-    def jobs() -> Iterator[tuple[np.ndarray, range]]:
-        position = 0
-        for batch in batches:
-            images = _check(batch, name, severity)
-            yield images, range(position, position + len(images))
-            position += len(images)
-
-    def work(job: tuple[np.ndarray, range]) -> np.ndarray:
-        return corrupt(job[0], name, severity, seed=seed, ids=job[1])
-
-    yield from _in_order(work, jobs(), workers)
-
-
-def _in_order(work: Any, jobs: Iterable[Any], workers: int) -> Iterator[np.ndarray]:
-    """Yield `work(job)` for each job, in order, up to 2 * workers jobs ahead."""
     if workers < 1:
         raise InputError(f"workers must be at least 1; received {workers}")
+    size = max(1, _CHUNK_VALUES // max(1, images[0].size if len(images) else 1))
+    starts = range(0, len(images), size)
+    out = np.empty_like(images)
+
+    def work(start: int) -> None:
+        part = slice(start, start + size)
+        out[part] = _corrupt(images[part], ids[part], name, severity, seed)
+
     if workers == 1:
-        yield from map(work, jobs)
-        return
-    pending: deque[Future] = deque()
-    jobs = iter(jobs)
+        for start in starts:
+            work(start)
+        return out
     with ThreadPoolExecutor(workers) as pool:
-        try:
-            for job in itertools.islice(jobs, 2 * workers):
-                pending.append(pool.submit(work, job))
-            while pending:
-                yield pending.popleft().result()
-                pending.extend(
-                    pool.submit(work, job) for job in itertools.islice(jobs, 1)
-                )
-        finally:
-            for future in pending:
-                future.cancel()
+        for _ in pool.map(work, starts):  # raises what a thread raised
+            pass
+    return out
 
 
 def _corrupt(

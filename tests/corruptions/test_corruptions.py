@@ -12,13 +12,7 @@ from scipy import ndimage
 from ar_adals_tf import corruptions
 from ar_adals_tf.corruptions import _blur, _digital, _weather
 from ar_adals_tf.corruptions._table import TABLE
-from ar_adals_tf.corruptions.apply import (
-    CORRUPTIONS,
-    GREY,
-    STANDARD,
-    corrupt,
-    corrupt_stream,
-)
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
 from ar_adals_tf.errors import InputError
 
 EXACT = (
@@ -216,10 +210,6 @@ def test_an_image_is_corrupted_alike_in_any_batch(name):
     order = np.random.default_rng(0).permutation(100)
     shuffled = corrupt(images[order], name, 3, seed=5, ids=order, workers=2)
     np.testing.assert_array_equal(shuffled, together[order])
-    batches = (images[:7], images[7:7], images[7:98], images[98:])
-    streamed = list(corrupt_stream(batches, name, 3, seed=5))
-    assert [len(batch) for batch in streamed] == [7, 0, 91, 2]
-    np.testing.assert_array_equal(np.concatenate(streamed), together)
 
 
 @each([*RANDOM, "motion_blur"])
@@ -252,19 +242,18 @@ def test_severities_and_types_draw_apart():
     assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.07
 
 
-def test_a_stream_reads_few_batches_ahead():
-    taken = []
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
+    def fails(x, c, scale, draws):
+        if (x == 7).any():
+            raise ValueError("broken")
+        return x
 
-    def batches():
-        for i in range(20):
-            taken.append(i)
-            yield SOME
-
-    stream = corrupt_stream(batches(), "contrast", 1, workers=2)
-    next(stream)
-    assert len(taken) <= 5
-    stream.close()
-    assert len(taken) <= 5
+    monkeypatch.setitem(TABLE, "fog", TABLE["fog"]._replace(function=fails))
+    images = np.zeros((400, 32, 32, 3), np.uint8)  # more than one chunk
+    corrupt(images, "fog", 1, workers=2)
+    images[399] = 7
+    with pytest.raises(ValueError, match="broken"):
+        corrupt(images, "fog", 1, workers=2)
 
 
 # --- severities, sizes, channels --------------------------------------------------
@@ -521,8 +510,6 @@ def test_images_without_an_edge_keep_apart():
 def test_bad_input(images, name, severity, message):
     with pytest.raises(InputError, match=message):
         corrupt(images, name, severity)
-    with pytest.raises(InputError, match=message):
-        next(corrupt_stream([images], name, severity))
 
 
 def test_ids_and_workers_are_checked():
