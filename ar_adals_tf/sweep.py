@@ -43,7 +43,7 @@ _AXES = {
 
 def main() -> None:
     """Train and compare what the flags say."""
-    from ar_adals_tf import figures
+    from ar_adals_tf import captions, figures
     from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
     from ar_adals_tf.training.run import load_splits, train
 
@@ -74,12 +74,12 @@ def main() -> None:
         aside.write_text(_flagfile(param, chosen, rows[chosen]["ece"], images))
     figure = figures.draw_over_setting(
         [float(v) for v in rows],
-        {"ECE": [row["ece"] for row in rows.values()]},
+        {"ECE": [100 * row["ece"] for row in rows.values()]},
         xlabel=_AXES[param],
         chosen=float(chosen),
         title=f"{base.title} on {base.dataset}, {images} images",
     )
-    figures.save(figure, folder / "sweep.png")
+    figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
     print("\n" + table(param, rows, chosen, images))
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
     if param == "num_levels":

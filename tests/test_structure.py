@@ -13,7 +13,7 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
-    "errors lazy version",
+    "errors lazy version captions",
     "files quiet digests progress hardware calibration corruptions smoothing outputs",
     "models distribution",
     "datasets methods figures metrics",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ar_adals_tf import calibration, figures
+from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import write_json
 
@@ -38,17 +38,22 @@ def write_results(
         labels, probabilities, metrics["clean"]["num_bins"]
     )
     figures.save(
-        figures.draw_reliability_diagram(bins, title), pictures / "reliability.png"
+        figures.draw_reliability_diagram(bins, title),
+        pictures / "reliability.png",
+        caption=captions.RELIABILITY_DIAGRAM,
     )
     if "by_level" in metrics:
         measures = level_measures(metrics)
         figures.save(
-            figures.draw_levels({title: measures}, ece=True), pictures / "levels.png"
+            figures.draw_levels({title: measures}, ece=True),
+            pictures / "levels.png",
+            caption=captions.LEVELS,
         )
     if p_by_epoch is not None and len(p_by_epoch) > 1:
         figures.save(
             figures.draw_soft_labels(p_by_epoch, refresh_epochs, title),
             pictures / "soft_labels.png",
+            caption=captions.SOFT_LABELS,
         )
     write_json(folder / "metrics.json", metrics)
 
