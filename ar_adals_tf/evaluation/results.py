@@ -8,7 +8,7 @@ import numpy as np
 
 from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.files import write_json
+from ar_adals_tf.files import read_json, write_json
 
 
 def write_results(
@@ -56,6 +56,11 @@ def write_results(
             caption=captions.SOFT_LABELS,
         )
     write_json(folder / "metrics.json", metrics)
+
+
+def read_metrics(folder: str | Path) -> dict[str, Any]:
+    """Read a folder's `metrics.json`."""
+    return read_json(Path(folder) / "metrics.json")
 
 
 def level_measures(metrics: dict[str, Any]) -> calibration.LevelMeasures:
