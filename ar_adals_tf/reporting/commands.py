@@ -7,7 +7,7 @@ from typing import Any
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.recipes import RECIPES
-from ar_adals_tf.reporting.collection import SETTINGS, Run
+from ar_adals_tf.reporting.run import SETTINGS, Run
 
 
 def seed_command(run: Run, seed: int) -> str:
