@@ -181,8 +181,8 @@ def trade_off(collection: Collection) -> list[Item]:
             "Right is more robust; on the left panel up is more accurate, on the right "
             "one down is better calibrated. Ringed: on the Pareto front, where no "
             "other one is at least as good in clean accuracy, robust accuracy and "
-            "clean ECE and better in one of them. Means over seeds; hollow: scaled by a "
-            "temperature, or an ensemble.",
+            "clean ECE and better in one of them. Means over seeds; hollow: scaled by "
+            "a temperature, or an ensemble.",
             figures.draw_trade_off(points, front, robust, _labels(groups)),
         ),
         Table(

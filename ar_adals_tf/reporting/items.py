@@ -107,7 +107,7 @@ class Table:
         return found
 
     def csv(self) -> str:
-        """Return the table as CSV: our number, its spread, seeds, and the printed one."""
+        """Return the table as CSV: our number, its spread and seeds, a printed one."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         head = [self.head]

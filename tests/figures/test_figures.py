@@ -366,3 +366,15 @@ def test_over_setting_draws_evenly_in_order_and_marks_the_choice():
     assert axes.lines[1].get_xdata()[0] == 1
     with pytest.raises(InputError, match="2 values and 1 of 'ECE'"):
         figures.draw_over_setting([1, 2], {"ECE": [0.1]}, xlabel="R")
+
+
+def test_single_and_ensemble_draw_what_is_given():
+    """Accuracies as squares, confidences as circles, single left of ensemble."""
+    single = {"vanilla": (0.9, 0.95), "ls": (0.91, 0.90)}
+    ensemble = {"vanilla": (0.92, 0.91), "ls": (0.93, 0.85)}
+    axes = figures.draw_single_and_ensemble(single, ensemble).axes[0]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]
+    drawn = [y for _, y in sorted(points, key=lambda point: point[0])]
+    assert drawn == pytest.approx([90, 95, 92, 91, 91, 90, 93, 85])
+    with pytest.raises(InputError, match="the same methods"):
+        figures.draw_single_and_ensemble(single, {"vanilla": (0.9, 0.9)})
