@@ -14,7 +14,7 @@ from tests.reporting.attack_runs import attack_run
 def runs(tmp_path_factory):
     """Three vanilla seeds, two of AR-AdaLS, one of label smoothing; an index."""
     root = tmp_path_factory.mktemp("runs")
-    folders = [make_run(root / f"v{s}", seed=s, foreign="cifar100") for s in range(3)]
+    folders = [make_run(root / f"v{s}", seed=s, ood="cifar100") for s in range(3)]
     folders += [make_run(root / f"a{s}", "ar_adals", seed=s) for s in range(2)]
     folders.append(make_run(root / "ls", "ls", temperature=1.5))
     add_index(folders[0])

@@ -131,7 +131,7 @@ def test_what_the_runs_were_measured_under(attack_collection, tmp_path):
     assert attack_collection.reference_strength == 8
     weaker = attack_run(tmp_path / "weaker", epsilons=(0, 4))
     assert load_collections([weaker])[0].reference_strength == 4
-    none = make_run(tmp_path / "none", foreign="svhn_cropped", types=None)
+    none = make_run(tmp_path / "none", ood="svhn_cropped", types=None)
     (collection,) = load_collections([none])
     assert collection.attacks == [] == collection.groups_under_attack
     assert collection.severities == [1, 2, 3, 4, 5]

@@ -29,7 +29,7 @@ def test_runs_that_cannot_be_compared_are_refused_by_name(tmp_path, settings, me
     assert str(one) in str(error.value) and str(other) in str(error.value)
 
 
-def test_runs_attacked_otherwise_are_not_compared(tmp_path):
+def test_runs_under_other_attacks_are_not_compared(tmp_path):
     one = attack_run(tmp_path / "one")
     other = attack_run(tmp_path / "other", seed=1)
     metrics = json.loads((other / "metrics.json").read_text())

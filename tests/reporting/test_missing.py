@@ -6,7 +6,7 @@ from tests.helpers import make_run
 from tests.reporting.attack_runs import attack_run
 
 
-def test_gaps_name_the_command_that_fills_them(report, runs):
+def test_what_is_missing_names_the_command_that_makes_it(report, runs):
     text = (report / "report.md").read_text()
     for command in (
         f"python -m ar_adals_tf.evaluate --run_dir={runs[5]} --ood=cifar100",
@@ -19,7 +19,7 @@ def test_gaps_name_the_command_that_fills_them(report, runs):
     assert "no run of Ensemble of Vanilla" in text
 
 
-def test_what_is_not_measured_is_a_gap_with_its_command(tmp_path):
+def test_what_is_not_measured_is_missing_with_its_command(tmp_path):
     none = make_run(tmp_path / "none", types=None)
     (collection,) = load_collections([none])
     sections = [s for s in contents.attack_sections([collection]) if s.items]

@@ -103,7 +103,7 @@ def test_the_page_in_a_browser(report, runs, tmp_path, dark, read_csv):
     assert (red < 128) == dark
 
 
-def test_the_page_has_tables_pictures_and_gaps(attack_report, attack_runs, read_csv):
+def test_the_page_has_tables_pictures_and_what_is_missing(attack_report, attack_runs, read_csv):
     text = (attack_report / "index.html").read_text()
     found = Page(text)
     names = {

@@ -38,7 +38,7 @@ def test_adversarial_training_is_told_apart(config, method, label):
 
 
 def test_stored_predictions_are_read_by_what_they_are(tmp_path):
-    folder = attack_run(tmp_path / "run", foreign="svhn_cropped", types=("fog",))
+    folder = attack_run(tmp_path / "run", ood="svhn_cropped", types=("fog",))
     run = Run.load(folder)
     for predictions, where in (
         (run.predictions, (folder,)),
