@@ -18,9 +18,8 @@ FLAGS = command_line.FLAGS
 
 def main() -> None:
     """Compare the two indexes that the flags name."""
-    from ar_adals_tf import figures
+    from ar_adals_tf import captions, figures
     from ar_adals_tf.agreement import agreement
-    from ar_adals_tf.robustness import RobustnessIndex
 
     if len(FLAGS.indexes or []) != 2:
         raise InputError(
@@ -41,6 +40,7 @@ def main() -> None:
         figures.save(
             figures.draw_level_agreement(found.table, names[0], names[1]),
             FLAGS.output_file,
+            caption=captions.LEVEL_AGREEMENT,
         )
         print(f"drawn into {FLAGS.output_file}")
 

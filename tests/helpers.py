@@ -98,7 +98,7 @@ def make_run(
     num_bins=15,
     types=TYPES,
     temperature=None,
-    foreign=None,
+    ood=None,
     extra=None,
     **settings,
 ):
@@ -135,12 +135,12 @@ def make_run(
             "num_bins": num_bins,
             **aggregate(found, dataset),
         }
-    if foreign:
+    if ood:
         (folder / "ood").mkdir()
         own = noisy(np.zeros(50, np.int64), [seed, 99], 5, sharp)
-        own.save_compactly(folder / "ood" / f"{foreign}.npz")
+        own.save_compactly(folder / "ood" / f"{ood}.npz")
         metrics["ood"] = {
-            foreign: calibration.ood_scores(
+            ood: calibration.ood_scores(
                 calibration.predictive_entropy(clean.probabilities),
                 calibration.predictive_entropy(own.probabilities),
             )

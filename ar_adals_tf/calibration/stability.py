@@ -95,3 +95,17 @@ def _check_runs(probabilities_of_runs: Sequence[np.ndarray]) -> list[np.ndarray]
             f"{shapes}; compare runs on one test set"
         )
     return runs
+
+
+def mean_and_spread(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
+    """Return the mean and the standard deviation (ddof 1) of a measure over seeds.
+
+    The standard deviation of a single seed is None.
+
+    Example:
+        >>> mean_and_spread([1.0, 3.0])
+        (2.0, 1.4142135623730951)
+    """
+    array = np.asarray(values, np.float64)
+    spread = float(array.std(ddof=1)) if len(array) > 1 else None
+    return float(array.mean()), spread

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ar_adals_tf import calibration
+from ar_adals_tf import calibration, captions
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import read_json, write_json
@@ -49,17 +49,17 @@ def write_results(
     bins = calibration.reliability_bins(
         predictions.labels, predictions.probabilities, metrics["clean"]["num_bins"]
     )
-    pictures = {"reliability": figures.draw_reliability_diagram(bins, title)}
+    reliability = figures.draw_reliability_diagram(bins, title)
+    pictures = {"reliability": (reliability, captions.RELIABILITY_DIAGRAM)}
     if "by_level" in metrics:
         levels = {title: level_measures(metrics)}
-        pictures["levels"] = figures.draw_levels(levels, ece=True)
+        pictures["levels"] = figures.draw_levels(levels, ece=True), captions.LEVELS
     if p_by_epoch is not None and len(p_by_epoch) > 1:
-        pictures["soft_labels"] = figures.draw_soft_labels(
-            p_by_epoch, refresh_epochs, title
-        )
+        drawn = figures.draw_soft_labels(p_by_epoch, refresh_epochs, title)
+        pictures["soft_labels"] = drawn, captions.SOFT_LABELS
     (folder / "figures").mkdir(exist_ok=True)
-    for name, picture in pictures.items():
-        figures.save(picture, folder / "figures" / f"{name}.png")
+    for name, (figure, caption) in pictures.items():
+        figures.save(figure, folder / "figures" / f"{name}.png", caption=caption)
     write_metrics(folder, metrics)
 
 

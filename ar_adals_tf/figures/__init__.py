@@ -1,4 +1,4 @@
-"""The figures: every one is drawn by a function of plain arrays."""
+"""The figures: a function of plain arrays draws each."""
 
 from ar_adals_tf.lazy import lazy_names
 
@@ -25,6 +25,6 @@ __getattr__, __dir__, __all__ = lazy_names(
             "draw_trade_off",
             "draw_l2_success",
         ],
-        "style": ["METHOD_STYLES", "method_styles", "draw_line", "CAPTIONS", "save"],
+        "style": ["METHOD_STYLES", "method_styles", "draw_line", "save"],
     },
 )

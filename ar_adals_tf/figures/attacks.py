@@ -1,4 +1,4 @@
-"""The pictures of models under attack; see `ar_adals_tf.figures` for the others."""
+"""Figures of models under attack."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ar_adals_tf.calibration.measures import ReliabilityBins
+from ar_adals_tf.figures.reliability import draw_curve
 from ar_adals_tf.figures.style import (
-    captioned,
     diagonal,
     draw_line,
     face,
@@ -25,36 +25,7 @@ Line = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 
 Labels = Mapping[str, str] | None
 
-_MANY = 10  # images that a bin needs to be on the line: others only jump about
-
-CAPTIONS = {
-    "over_epsilon": (
-        "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
-        "low. Attacks on one that is not leave it sure of what is wrong."
-    ),
-    "reliability": (
-        "A calibrated model follows the diagonal; below it lies overconfidence. Larger "
-        "marks stand for more images, and lines join those of ten or more. Under a "
-        "strong attack an undefended model's marks gather at the lower right: sure and "
-        "wrong."
-    ),
-    "by_level": (
-        "The same levels for every method: the clean images ordered by how small a "
-        "change flips the vanilla model. Look at the left, where attacks succeed first."
-    ),
-    "trade_off": (
-        "Right is more robust; on the left panel up is more accurate, on the right one "
-        "down is better calibrated. Ringed: on the Pareto front, where no other one is "
-        "at least as good in clean accuracy, robust accuracy and clean ECE and better "
-        "in one of them."
-    ),
-    "l2_success": (
-        "The share of test images whose prediction a change of at most so large an L2 "
-        "norm turned. Further right is more robust."
-    ),
-}
-
-"""What to see in each figure, for a caption here or in a report."""
+_JOINED_FROM = 10  # images that a bin needs to be on the line; smaller ones jump about
 
 
 @styled
@@ -62,20 +33,23 @@ def draw_grid_of_lines(
     panels: Mapping[str, Mapping[str, Mapping[str, Line]]],
     xlabel: str,
     labels: Labels = None,
-    caption: str = "",
 ) -> Figure:
-    """Draw lines by method in panels: a row a measure, a column a condition.
+    """Draw lines by method in panels: a row for each measure, a column for each case.
 
     Args:
         panels: By row (the measure and its unit), then by column (such as the attack),
             then by method: x and y.
-        xlabel: What x is.
-        labels: What to call the methods; None: as usual.
-        caption: What to see.
+        xlabel: What x is, and its unit.
+        labels: Names of the methods for people. Defaults to the usual ones.
+
+    Raises:
+        InputError: If there is no panel.
 
     Example:
         >>> line = ([0, 4, 8], [75.0, 20.1, 6.2])
-        >>> grid_of_lines({"Accuracy (%)": {"FGSM": {"vanilla": line}}}, "Strength")
+        >>> panels = {"Accuracy (%)": {"FGSM": {"vanilla": line}}}
+        >>> len(draw_grid_of_lines(panels, "Strength").axes)
+        1
     """
     need_some("panels", panels)
     columns = list(next(iter(panels.values())))
@@ -108,21 +82,19 @@ def draw_grid_of_lines(
         axes.set_xticks(every_x[:: 1 + len(every_x) // 9])
         axes.xaxis.set_major_formatter("{x:g}")
     legend(figure, method_handles(names, labels=labels))
-    return captioned(figure, caption)
+    return figure
 
 
 @styled
 def draw_reliability_grid(
     bins: Mapping[str, Mapping[str, Mapping[str, ReliabilityBins]]],
     labels: Labels = None,
-    caption: str = "",
 ) -> Figure:
-    """Draw the methods' reliability: a row an attack, a column a strength.
+    """Draw reliability curves: a row for each attack, a column for each strength.
 
     Args:
         bins: By attack, then by strength, then by method.
-        labels: What to call the methods; None: as usual.
-        caption: What to see.
+        labels: Names of the methods for people. Defaults to the usual ones.
     """
     need_some("bins", bins)
     columns = list(next(iter(bins.values())))
@@ -136,22 +108,13 @@ def draw_reliability_grid(
         for axes, (title, by_method) in zip(row, by_column.items(), strict=True):
             diagonal(axes)
             for name, own in by_method.items():
-                style, filled = styles[name], own.counts > 0
-                x, y = 100 * own.confidence[filled], 100 * own.accuracy[filled]
-                share = own.counts[filled] / own.counts.sum()
-                many = own.counts[filled] >= _MANY
-                axes.plot(
-                    *(x[many], y[many]),
-                    color=style.color,
-                    linestyle=style.linestyle,
+                draw_curve(
+                    axes,
+                    own,
+                    styles[name],
                     linewidth=1,
-                )
-                axes.scatter(
-                    *(x, y, 6 + 70 * share),
-                    facecolor=face(style),
-                    edgecolor=style.color,
-                    marker=style.marker,
-                    zorder=3,
+                    sizes=(6, 70),
+                    joined_from=_JOINED_FROM,
                 )
             axes.set(xlim=(0, 102), ylim=(0, 102), aspect="equal")
             axes.set(xticks=(0, 50, 100), yticks=(0, 50, 100))
@@ -160,7 +123,7 @@ def draw_reliability_grid(
     for axes in grid[-1]:
         axes.set_xlabel("Confidence (%)")
     legend(figure, method_handles(names, labels=labels))
-    return captioned(figure, caption)
+    return figure
 
 
 @styled
@@ -169,16 +132,14 @@ def draw_trade_off(
     front: set[str],
     robust: str,
     labels: Labels = None,
-    caption: str = "",
 ) -> Figure:
-    """Draw clean accuracy and clean ECE against robust accuracy, the front ringed.
+    """Draw clean accuracy and clean ECE against robust accuracy; the front has rings.
 
     Args:
         points: By method, clean accuracy, robust accuracy and ECE, in [0, 1].
-        front: Methods on the Pareto front; see `ar_adals_tf.pareto`.
-        robust: Which attack robust accuracy is under, such as "PGD-10, 8/255".
-        labels: What to call the methods; None: as usual.
-        caption: What to see.
+        front: Methods on the Pareto front; see `ar_adals_tf.reporting.pareto`.
+        robust: The attack that robust accuracy is under, such as "PGD-10, 8/255".
+        labels: Names of the methods for people. Defaults to the usual ones.
     """
     need_some("points", points)
     names = list(points)
@@ -188,11 +149,11 @@ def draw_trade_off(
     ringed = {"markersize": 15, "color": "#222222"}
     for name in names:
         style = styles[name]
-        # One with a temperature lies on the one without: both are to be seen.
+        # A method with a temperature may lie on the one without; both must show.
         filling = style.color if face(style) == style.color else "none"
-        clean, attacked, ece = (100 * value for value in points[name])
+        clean, under_attack, ece = (100 * value for value in points[name])
         for axes, y in ((left, clean), (right, ece)):
-            at = (attacked, y)
+            at = (under_attack, y)
             axes.plot(
                 *at,
                 color=style.color,
@@ -209,7 +170,8 @@ def draw_trade_off(
     for axes in (left, right):
         axes.set(xlabel=f"Accuracy (%) under {robust}", xlim=_around(values[:, 1]))
     ring = Line2D(
-        *([], []),
+        [],
+        [],
         color="#222222",
         marker="o",
         markersize=11,
@@ -219,7 +181,8 @@ def draw_trade_off(
     )
     handles = [
         Line2D(
-            *([], []),
+            [],
+            [],
             color=style.color,
             marker=style.marker,
             markerfacecolor=face(style),
@@ -229,19 +192,18 @@ def draw_trade_off(
         for style in styles.values()
     ]
     legend(figure, [*handles, ring])
-    return captioned(figure, caption)
+    return figure
 
 
 @styled
 def draw_l2_success(
-    curves: Mapping[str, Sequence[Line]], labels: Labels = None, caption: str = ""
+    curves: Mapping[str, Sequence[Line]], labels: Labels = None
 ) -> Figure:
-    """Draw how many predictions an L2 budget suffices to change, a curve a run.
+    """Draw the share of predictions that an L2 budget changes, a curve for each run.
 
     Args:
-        curves: By method, budgets and shares in [0, 1] of each run.
-        labels: What to call the methods; None: as usual.
-        caption: What to see.
+        curves: By method, the budgets and the shares in [0, 1] of each run.
+        labels: Names of the methods for people. Defaults to the usual ones.
     """
     need_some("curves", curves)
     names = list(curves)
@@ -257,11 +219,11 @@ def draw_l2_success(
     axes.set(xlim=(0, last or None), ylim=(0, 101))
     axes.set(xlabel="L2 budget, in [0, 1] pixels", ylabel="Changed predictions (%)")
     legend(figure, method_handles(names, markers=False, labels=labels))
-    return captioned(figure, caption)
+    return figure
 
 
 def _around(values: np.ndarray) -> tuple[float, float]:
-    """Return limits around percentages, ten points apart at least: no tiny steps."""
+    """Return limits around percentages, at least ten points apart."""
     low, high = float(values.min()), float(values.max())
     margin = max(0.12 * (high - low), (10 - (high - low)) / 2)
     return max(low - margin, -3), min(high + margin, 103)

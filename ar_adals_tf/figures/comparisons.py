@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,18 +13,17 @@ from matplotlib.patches import Patch
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures.style import (
+    ACCURACY,
+    CONFIDENCE,
     GREY,
     OVER,
     UNDER,
     MethodStyle,
-    _captioned,
-    _hatch,
-    _limits,
-    _pale,
     draw_line,
     legend,
     method_handles,
     method_styles,
+    need_same,
     need_some,
     new_figure,
     styled,
@@ -36,32 +36,33 @@ def draw_over_setting(
     measures: Mapping[str, Sequence[float]],
     xlabel: str,
     ylabel: str = "ECE (%)",
-    scale: float = 100.0,
     chosen: float | None = None,
     title: str = "",
-    caption: str | None = None,
 ) -> Figure:
     """Draw measures over the values of a setting, such as ECE over alpha.
 
     Args:
-        values: The setting's, in any order; drawn evenly spaced.
-        measures: By name, one number a value.
+        values: The values of the setting, in any order. They are drawn evenly spaced.
+        measures: By name, one number for each value, in the unit of `ylabel`.
         xlabel: The setting.
-        ylabel: The measure and its unit.
-        scale: What the measures are multiplied by, 100 for percent.
-        chosen: One of `values`, to be marked.
-        title: Such as the method and the images.
-        caption: What to see; None for `CAPTIONS["over_setting"]`.
+        ylabel: The measure and its unit. Defaults to the ECE in percent.
+        chosen: The one of `values` to mark. Defaults to none.
+        title: Such as the method and the images. Defaults to none.
 
     Raises:
-        InputError: If a measure has not one number a value.
+        InputError: If a measure does not have one number for each value.
+
+    Example:
+        >>> figure = draw_over_setting([0.01, 0.1], {"ECE": [2.1, 1.4]}, "alpha")
+        >>> figure.axes[0].get_xlabel()
+        'alpha'
     """
     need_some("measures", measures)
     for name, numbers in measures.items():
         if len(numbers) != len(values):
             raise InputError(
                 f"every value needs one number; received {len(values)} values and "
-                f"{len(numbers)} of {name!r}"
+                f"{len(numbers)} of {name!r}; give as many numbers as values"
             )
     order = np.argsort(values)
     figure = new_figure(5.4, 4.0)
@@ -70,7 +71,7 @@ def draw_over_setting(
         draw_line(
             axes,
             np.arange(len(order)),
-            scale * np.asarray(measures[name])[order],
+            np.asarray(measures[name])[order],
             style,
         )
     axes.set_xticks(np.arange(len(order)), [f"{values[i]:g}" for i in order])
@@ -78,7 +79,9 @@ def draw_over_setting(
         at = int(np.flatnonzero(np.asarray(values)[order] == chosen)[0])
         axes.axvline(at, color=GREY, linestyle=":", linewidth=1)
         axes.text(
-            *(at, 0.02, " chosen"),
+            at,
+            0.02,
+            " chosen",
             color=GREY,
             fontsize=8,
             transform=axes.get_xaxis_transform(),
@@ -87,7 +90,7 @@ def draw_over_setting(
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(measures) > 1:
         legend(figure, method_handles(list(measures)))
-    return _captioned(figure, "over_setting", caption)
+    return figure
 
 
 @styled
@@ -95,41 +98,38 @@ def draw_boxes_by_severity(
     clean: Mapping[str, float],
     shifted: Mapping[str, np.ndarray],
     ylabel: str = "ECE (%)",
-    scale: float = 100.0,
     severities: Sequence[int] | None = None,
     title: str = "",
-    caption: str | None = None,
 ) -> Figure:
     """Compare methods on the clean test set and at each severity of corruption.
 
     Args:
-        clean: By method, the measure on the clean test set.
+        clean: By method, the measure on the clean test set, in the unit of `ylabel`.
         shifted: By method, `(num_severities, num_types)`, the measure at each
             severity for each type of corruption; the same methods as `clean`.
-        ylabel: The measure and its unit: "ECE (%)", "Accuracy (%)".
-        scale: What the values are multiplied by, 100 for percent.
-        severities: Names of the rows of `shifted`; None for 1, 2, ...
-        title: Such as the dataset.
-        caption: What to see; None for `CAPTIONS["boxes_by_severity"]`.
+        ylabel: The measure and its unit: "ECE (%)", "Accuracy (%)". Defaults to the
+            ECE in percent.
+        severities: Names of the rows of `shifted`. Defaults to 1, 2, ...
+        title: Such as the dataset. Defaults to none.
 
     Raises:
         InputError: If the methods differ or the arrays' shapes do not fit.
 
     Example:
-        >>> boxes_by_severity({"vanilla": 0.05}, {"vanilla": np.full((5, 19), 0.2)})
+        >>> shifted = {"vanilla": np.full((5, 19), 20.0)}
+        >>> figure = draw_boxes_by_severity({"vanilla": 5.0}, shifted)
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['test', '1', '2', '3', '4', '5']
     """
     need_some("clean", clean)
-    if list(clean) != list(shifted):
-        raise InputError(
-            f"clean and shifted must hold the same methods; received {list(clean)} and "
-            f"{list(shifted)}; evaluate every method on both"
-        )
-    boxes = {name: scale * np.asarray(values) for name, values in shifted.items()}
+    need_same("methods", clean=clean, shifted=shifted)
+    boxes = {name: np.asarray(values) for name, values in shifted.items()}
     rows = {values.shape[:1] for values in boxes.values()}
     if len(rows) > 1 or any(v.ndim != 2 or not v.size for v in boxes.values()):
         raise InputError(
             "shifted must hold arrays (severities, types), equally many severities "
-            f"each; received {[v.shape for v in boxes.values()]}"
+            f"each; received {[v.shape for v in boxes.values()]}; give every method a "
+            "value at each severity"
         )
     ((num_rows,),) = rows
     names = list(severities) if severities is not None else range(1, num_rows + 1)
@@ -146,13 +146,13 @@ def draw_boxes_by_severity(
     for i, (name, style) in enumerate(styles.items()):
         offset = (i - (count - 1) / 2) * width
         x = offset + np.array([-0.41, 0.41]) * width
-        axes.hlines(scale * clean[name], *x, color=style.color, linewidth=3)
+        axes.hlines(clean[name], *x, color=style.color, linewidth=3)
         _boxes(axes, boxes[name], np.arange(1, num_rows + 1) + offset, width, style)
     for position in range(num_rows):
         axes.axvline(position + 0.5, color="#ededed", linewidth=0.8, zorder=0)
     axes.set_xticks(np.arange(num_rows + 1), ["test", *map(str, names)])
     axes.tick_params(axis="x", length=0)
-    axes.set(xlim=(-0.5, num_rows + 0.5), ylim=_limits(boxes, clean, scale))
+    axes.set(xlim=(-0.5, num_rows + 0.5), ylim=_limits(boxes, clean))
     axes.set(xlabel="Severity of the corruption", ylabel=ylabel)
     if title:
         axes.set_title(title)
@@ -161,7 +161,7 @@ def draw_boxes_by_severity(
         for s in styles.values()
     ]
     legend(figure, patches)
-    return _captioned(figure, "boxes_by_severity", caption)
+    return figure
 
 
 @styled
@@ -171,28 +171,24 @@ def draw_entropy_histograms(
     num_classes: int,
     in_name: str = "in-distribution",
     out_name: str = "out-of-distribution",
-    caption: str | None = None,
 ) -> Figure:
-    """Draw the predictive entropy of usual and of foreign images, a line a method.
+    """Draw the entropy of in- and out-of-distribution images, a line for each method.
 
     Args:
-        in_entropy: By method, `(N,)`, nats, from
-            `ar_adals_tf.calibration.predictive_entropy`.
-        out_entropy: By method, `(K,)`, nats, of the foreign images.
+        in_entropy: By method, `(N,)`, the predictive entropy of in-distribution images
+            in nats, from `ar_adals_tf.calibration.predictive_entropy`.
+        out_entropy: By method, `(K,)`, the same of out-of-distribution images; the
+            same methods as `in_entropy`.
         num_classes: Z; the axis ends at log Z.
-        in_name: Title of the left panel, such as the dataset.
-        out_name: Title of the right panel.
-        caption: What to see; None for `CAPTIONS["entropy_histograms"]`.
+        in_name: Title of the left panel, such as the dataset. Defaults to
+            "in-distribution".
+        out_name: Title of the right panel. Defaults to "out-of-distribution".
 
     Raises:
         InputError: If the methods differ.
     """
     need_some("in_entropy", in_entropy)
-    if set(in_entropy) != set(out_entropy):
-        raise InputError(
-            "in_entropy and out_entropy must hold the same methods; received "
-            f"{list(in_entropy)} and {list(out_entropy)}; evaluate every method on both"
-        )
+    need_same("methods", in_entropy=in_entropy, out_entropy=out_entropy)
     figure = new_figure(7.6, 3.9)
     panels = figure.subplots(1, 2, sharex=True)
     edges = np.linspace(0, np.log(num_classes), 31)
@@ -211,7 +207,7 @@ def draw_entropy_histograms(
         axes.set_ylim(bottom=0)
     panels[0].set_ylabel("Images (%)")
     legend(figure, method_handles(list(in_entropy), markers=False))
-    return _captioned(figure, "entropy_histograms", caption)
+    return figure
 
 
 @styled
@@ -219,25 +215,19 @@ def draw_single_and_ensemble(
     single: Mapping[str, tuple[float, float]],
     ensemble: Mapping[str, tuple[float, float]],
     title: str = "",
-    caption: str | None = None,
 ) -> Figure:
     """Compare accuracy and confidence of single models and of their ensembles.
 
     Args:
         single: By method, accuracy and mean confidence of one model, in [0, 1].
-        ensemble: The same of several models averaged; the same methods.
-        title: Such as the dataset.
-        caption: What to see; None for `CAPTIONS["single_and_ensemble"]`.
+        ensemble: By method, the same of several models averaged; the same methods.
+        title: Such as the dataset. Defaults to none.
 
     Raises:
         InputError: If the methods differ.
     """
     need_some("single", single)
-    if list(single) != list(ensemble):
-        raise InputError(
-            "single and ensemble must hold the same methods; received "
-            f"{list(single)} and {list(ensemble)}; evaluate every method both ways"
-        )
+    need_same("methods", single=single, ensemble=ensemble)
     figure = new_figure(max(5.0, 1.8 + 1.35 * len(single)), 3.9)
     axes = figure.subplots()
     for i, name in enumerate(single):
@@ -250,18 +240,18 @@ def draw_single_and_ensemble(
                 x,
                 100 * accuracy,
                 100 * confidence,
-                color=OVER if over else UNDER,
+                color=OVER.color if over else UNDER.color,
                 linestyle="-" if over else ":",
                 linewidth=2.4,
             )
-            axes.plot(x, 100 * accuracy, "s", color="#222222", markersize=7)
-            hollow = "white" if x > i else "#a63603"
+            axes.plot(x, 100 * accuracy, "s", color=ACCURACY, markersize=7)
+            filling = "white" if x > i else CONFIDENCE
             axes.plot(
                 x,
                 100 * confidence,
                 "o",
-                color="#a63603",
-                markerfacecolor=hollow,
+                color=CONFIDENCE,
+                markerfacecolor=filling,
                 markersize=7,
             )
     labels = [style.label for style in method_styles(list(single)).values()]
@@ -269,19 +259,19 @@ def draw_single_and_ensemble(
     axes.tick_params(axis="x", length=0)
     axes.set(xlim=(-0.6, len(single) - 0.4), ylabel="Accuracy, confidence (%)")
     axes.set_title(title)
-    square: dict[str, Any] = {"marker": "s", "color": "#222222", "linestyle": ""}
-    round_: dict[str, Any] = {"marker": "o", "color": "#a63603", "linestyle": ""}
+    square: dict[str, Any] = {"marker": "s", "color": ACCURACY, "linestyle": ""}
+    round_: dict[str, Any] = {"marker": "o", "color": CONFIDENCE, "linestyle": ""}
     handles = [
         Line2D([], [], **square, label="accuracy"),
         Line2D([], [], **round_, label="confidence, single (left)"),
         Line2D([], [], **round_, markerfacecolor="white", label="confidence, ensemble"),
-        Line2D([], [], color=OVER, linewidth=2.4, label="overconfident"),
+        Line2D([], [], color=OVER.color, linewidth=2.4, label=OVER.label),
         Line2D(
-            [], [], color=UNDER, linestyle=":", linewidth=2.4, label="underconfident"
+            [], [], color=UNDER.color, linestyle=":", linewidth=2.4, label=UNDER.label
         ),
     ]
     legend(figure, handles)
-    return _captioned(figure, "single_and_ensemble", caption)
+    return figure
 
 
 def _boxes(
@@ -305,3 +295,22 @@ def _boxes(
         hatch=_hatch(style),
     )
     axes.hlines(median, x - box, x + box, color="#111111", linewidth=1.5)
+
+
+def _pale(style: MethodStyle) -> tuple[float, float, float, float]:
+    return mpl.colors.to_rgba(style.color, 0.45)
+
+
+def _hatch(style: MethodStyle) -> str:
+    return {"-": "", "--": "////", ":": "....", "-.": "xxxx"}[style.linestyle]
+
+
+def _limits(
+    boxes: Mapping[str, np.ndarray], clean: Mapping[str, float]
+) -> tuple[float, float]:
+    """Return limits around all values that begin at 0 if they are near it."""
+    values = np.concatenate([values.ravel() for values in boxes.values()])
+    values = np.append(values, list(clean.values()))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return (0.0 if 0 <= low < 0.35 * high else low - margin), high + margin

@@ -1,6 +1,7 @@
 """Figures by robustness level."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,19 +11,29 @@ from matplotlib.patches import Patch
 from ar_adals_tf.calibration.measures import LevelMeasures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures.style import (
+    ACCURACY,
+    CONFIDENCE,
     GREY,
     OVER,
     UNDER,
-    _captioned,
     draw_line,
     drawn,
     legend,
     method_handles,
     method_styles,
+    need_same,
     need_some,
     new_figure,
     styled,
 )
+
+#: How the area between confidence and accuracy is filled, in the panel and the legend.
+_OVER: dict[str, Any] = {"color": mpl.colors.to_rgba(OVER.color, 0.22)}
+_UNDER: dict[str, Any] = {
+    "facecolor": mpl.colors.to_rgba(UNDER.color, 0.12),
+    "edgecolor": mpl.colors.to_rgba(UNDER.color, 0.5),
+    "hatch": UNDER.hatch,
+}
 
 
 @styled
@@ -30,29 +41,27 @@ def draw_levels(
     measures: Mapping[str, LevelMeasures],
     ece: bool = False,
     variance: Mapping[str, np.ndarray] | None = None,
-    caption: str | None = None,
 ) -> Figure:
     """Draw confidence and accuracy by robustness level, one column an entry.
 
     Args:
         measures: By panel title (datasets or methods), from
             `ar_adals_tf.calibration.by_level`.
-        ece: Whether a row with the ECE of each level follows.
+        ece: Whether a row with the ECE of each level follows. Defaults to False.
         variance: By panel title, `(num_levels,)`, the prediction variance of each
-            level over runs; a row more. None leaves it out.
-        caption: What to see; None for `CAPTIONS["levels"]`.
+            level over runs, for one more row. Defaults to no such row.
 
     Raises:
         InputError: If `variance` names other panels than `measures`.
 
     Example:
-        >>> levels({"CIFAR-10": by_level(labels, probabilities, robustness, 10)})
+        ```python
+        measures = by_level(labels, probabilities, levels, 10)
+        draw_levels({"CIFAR-10": measures})
+        ```
     """
-    if variance is not None and set(variance) != set(measures):
-        raise InputError(
-            f"variance must be given for the panels {sorted(measures)}; received "
-            f"{sorted(variance)}; use the same titles"
-        )
+    if variance is not None:
+        need_same("panels", measures=measures, variance=variance)
     need_some("measures", measures)
     rows = 1 + ece + (variance is not None)
     figure = new_figure(1.5 + 3.0 * len(measures), 1.5 + 2.3 + 1.4 * (rows - 1))
@@ -68,28 +77,22 @@ def draw_levels(
         level = np.arange(len(own.accuracy))
         axes = grid[0, column]
         confidence, accuracy = 100 * own.confidence, 100 * own.accuracy
-        gap = {"interpolate": True, "linewidth": 0}
-        axes.fill_between(
-            level,
-            accuracy,
-            confidence,
-            where=confidence >= accuracy,
-            color=mpl.colors.to_rgba(OVER, 0.22),
-            **gap,
-        )
-        axes.fill_between(
-            level,
-            accuracy,
-            confidence,
-            where=confidence < accuracy,
-            facecolor=mpl.colors.to_rgba(UNDER, 0.12),
-            edgecolor=mpl.colors.to_rgba(UNDER, 0.5),
-            hatch="\\\\\\\\",
-            **gap,
-        )
-        axes.plot(level, confidence, color="#a63603", marker="o", label="confidence")
+        for side, fill in (
+            (confidence >= accuracy, _OVER),
+            (confidence < accuracy, _UNDER),
+        ):
+            axes.fill_between(
+                level,
+                accuracy,
+                confidence,
+                where=side,
+                interpolate=True,
+                linewidth=0,
+                **fill,
+            )
+        axes.plot(level, confidence, color=CONFIDENCE, marker="o", label="confidence")
         axes.plot(
-            level, accuracy, color="#222222", marker="s", ls="--", label="accuracy"
+            level, accuracy, color=ACCURACY, marker="s", ls="--", label="accuracy"
         )
         axes.set_title(title)
         axes.set_ylim(top=102)
@@ -105,46 +108,43 @@ def draw_levels(
         grid[1, 0].set_ylabel("ECE (%)")
     if variance is not None:
         grid[-1, 0].set_ylabel("Variance over runs")
-    over = Patch(color=mpl.colors.to_rgba(OVER, 0.22), label="overconfident")
-    under = Patch(
-        facecolor=mpl.colors.to_rgba(UNDER, 0.12),
-        edgecolor=mpl.colors.to_rgba(UNDER, 0.5),
-        hatch="\\\\\\\\",
-        label="underconfident",
-    )
-    legend(figure, [*drawn(grid[0, 0]), over, under])
-    return _captioned(figure, "levels", caption)
+    sides = [Patch(label=OVER.label, **_OVER), Patch(label=UNDER.label, **_UNDER)]
+    legend(figure, [*drawn(grid[0, 0]), *sides])
+    return figure
 
 
 @styled
 def draw_by_level(
     values: Mapping[str, np.ndarray],
     ylabel: str = "ECE (%)",
-    scale: float = 100.0,
     title: str = "",
-    caption: str | None = None,
 ) -> Figure:
     """Draw one measure by robustness level, one line a method.
 
     Args:
-        values: By method, `(num_levels,)`; NaN leaves a gap.
-        ylabel: The measure and its unit.
-        scale: What the values are multiplied by, 100 for percent.
-        title: Such as the dataset.
-        caption: What to see; None for `CAPTIONS["by_level"]`.
+        values: By method, `(num_levels,)`, in the unit of `ylabel`. NaN breaks the
+            line.
+        ylabel: The measure and its unit. Defaults to the ECE in percent.
+        title: Such as the dataset. Defaults to none.
+
+    Raises:
+        InputError: If there is no method.
+
+    Example:
+        >>> figure = draw_by_level({"vanilla": np.array([30.0, 8.0, 1.5])})
+        >>> figure.axes[0].get_ylabel()
+        'ECE (%)'
     """
     need_some("values", values)
     figure = new_figure(5.4, 4.0)
     axes = figure.subplots()
     for name, style in method_styles(list(values)).items():
-        draw_line(
-            axes, np.arange(len(values[name])), scale * np.asarray(values[name]), style
-        )
+        draw_line(axes, np.arange(len(values[name])), np.asarray(values[name]), style)
     axes.set_xticks(np.arange(max(len(v) for v in values.values())))
     axes.set_ylim(bottom=0)
     axes.set(xlabel="Robustness level (0: least robust)", ylabel=ylabel, title=title)
     legend(figure, method_handles(list(values)))
-    return _captioned(figure, "by_level", caption)
+    return figure
 
 
 @styled
@@ -152,15 +152,14 @@ def draw_soft_labels(
     p: np.ndarray,
     refresh_epochs: Sequence[int] = (),
     title: str = "",
-    caption: str | None = None,
 ) -> Figure:
     """Draw the soft label of the correct class, p[r], over epochs, a line a level.
 
     Args:
         p: `(epochs, num_levels)`, in [0, 1], after each epoch; epochs count from 1.
-        refresh_epochs: Epochs after which the levels were computed anew.
-        title: Such as the dataset and alpha.
-        caption: What to see; None for `CAPTIONS["soft_labels"]`.
+        refresh_epochs: Epochs after which the levels were computed anew. Defaults to
+            none.
+        title: Such as the dataset and alpha. Defaults to none.
 
     Raises:
         InputError: If `p` is not `(epochs, num_levels)`.
@@ -218,21 +217,18 @@ def draw_soft_labels(
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     axes.set(xlabel="Epoch", ylabel="Soft label of the correct class, p[r]")
     axes.set_title(title)
-    return _captioned(figure, "soft_labels", caption)
+    return figure
 
 
 @styled
-def draw_level_agreement(
-    table: np.ndarray, first: str, second: str, caption: str | None = None
-) -> Figure:
+def draw_level_agreement(table: np.ndarray, first: str, second: str) -> Figure:
     """Draw where the images of each level of one index lie in another.
 
     Args:
         table: `(R, R)`, images by level of the first (row) and second (column) index;
             see `ar_adals_tf.agreement.agreement`.
         first: What ranked the rows, such as an attack.
-        second: Likewise, the columns.
-        caption: What to see; None for `CAPTIONS["level_agreement"]`.
+        second: What ranked the columns.
 
     Raises:
         InputError: Unless the table is square.
@@ -250,7 +246,9 @@ def draw_level_agreement(
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
         value = share[row, column]
         axes.text(
-            *(column, row, f"{value:.0f}"),
+            column,
+            row,
+            f"{value:.0f}",
             ha="center",
             va="center",
             fontsize=8,
@@ -262,25 +260,25 @@ def draw_level_agreement(
     axes.grid(False)
     axes.set_title(f"Robustness levels by {first} and by {second}")
     figure.colorbar(image, ax=axes, label=f"Share of the level by {first} (%)")
-    return _captioned(figure, "level_agreement", caption)
+    return figure
 
 
 @styled
 def draw_by_number_of_levels(
     values: Mapping[str, Mapping[int, float]],
     ylabel: str = "ECE (%)",
-    scale: float = 100.0,
     title: str = "",
-    caption: str | None = None,
 ) -> Figure:
     """Draw a measure against the number of robustness levels, R.
 
     Args:
-        values: By line, such as "clean test set", the measure by R.
-        ylabel: The measure and its unit.
-        scale: What the values are multiplied by, 100 for percent.
-        title: Such as the dataset.
-        caption: What to see; None for `CAPTIONS["by_number_of_levels"]`.
+        values: By line, such as "clean test set", the measure by R, in the unit of
+            `ylabel`.
+        ylabel: The measure and its unit. Defaults to the ECE in percent.
+        title: Such as the dataset. Defaults to none.
+
+    Raises:
+        InputError: If there is no line.
     """
     need_some("values", values)
     figure = new_figure(5.4, 3.8)
@@ -289,28 +287,28 @@ def draw_by_number_of_levels(
     for i, (name, line) in enumerate(values.items()):
         color, marker, linestyle = looks[i % len(looks)]
         x = sorted(line)
-        y = [scale * line[r] for r in x]
+        y = [line[r] for r in x]
         axes.plot(x, y, color=color, marker=marker, linestyle=linestyle, label=name)
     numbers = sorted({r for line in values.values() for r in line})
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(r) for r in numbers])
     axes.minorticks_off()
     highest = max((y for line in values.values() for y in line.values()), default=0)
-    axes.set_ylim(0, 1.1 * scale * highest or 1)
+    axes.set_ylim(0, 1.1 * highest or 1)
     axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
     legend(figure, drawn(axes))
-    return _captioned(figure, "by_number_of_levels", caption)
+    return figure
 
 
 def _spread(values: np.ndarray, bottom: float, top: float) -> np.ndarray:
     """Return where to write beside `values`: in their order, without overlaps."""
-    gap = (top - bottom) / max(24, values.size)
-    # Of values that look equal the later stands higher.
-    order = np.lexsort((np.arange(values.size), np.round(values / gap)))
+    height = (top - bottom) / max(24, values.size)
+    # Where two values look equal, the later one stands higher.
+    order = np.lexsort((np.arange(values.size), np.round(values / height)))
     positions = values.astype(float)
     for r, above in zip(order[-2::-1], order[:0:-1], strict=True):
-        positions[r] = min(positions[r], positions[above] - gap)
+        positions[r] = min(positions[r], positions[above] - height)
     positions[order[0]] = max(positions[order[0]], bottom)
     for r, below in zip(order[1:], order[:-1], strict=True):
-        positions[r] = max(positions[r], positions[below] + gap)
+        positions[r] = max(positions[r], positions[below] + height)
     return positions

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ar_adals_tf.calibration.measures import ReliabilityBins
 from ar_adals_tf.figures.style import (
     OVER,
     UNDER,
-    _captioned,
+    MethodStyle,
     diagonal,
     drawn,
     face,
@@ -23,19 +24,18 @@ from ar_adals_tf.figures.style import (
 
 
 @styled
-def draw_reliability_diagram(
-    bins: ReliabilityBins, name: str = "", caption: str | None = None
-) -> Figure:
-    """Draw accuracy against confidence, the gaps between them, and the counts.
+def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
+    """Draw accuracy against confidence, the gap between them, and the counts.
 
     Args:
         bins: From `ar_adals_tf.calibration.reliability_bins`.
-        name: What the title begins with, such as the method.
-        caption: What to see; None for `CAPTIONS["reliability_diagram"]`.
+        name: What the title begins with, such as the method. Defaults to nothing.
 
     Example:
-        >>> bins = reliability_bins(labels, probabilities)
-        >>> save(reliability_diagram(bins, "Vanilla"), "reliability.png")
+        ```python
+        bins = reliability_bins(labels, probabilities)
+        save(draw_reliability_diagram(bins, "Vanilla"), "reliability.png")
+        ```
     """
     total = bins.counts.sum()
     weights = bins.counts / total
@@ -57,20 +57,20 @@ def draw_reliability_diagram(
         edgecolor="white",
         label="accuracy of the bin",
     )
-    for over, color in ((True, OVER), (False, UNDER)):
-        of_kind = (accuracy < confidence) == over
-        if of_kind.any():
+    overconfident = accuracy < confidence
+    for side, there in ((OVER, overconfident), (UNDER, ~overconfident)):
+        if there.any():
             top.bar(
-                left[of_kind],
-                (confidence - accuracy)[of_kind],
+                left[there],
+                (confidence - accuracy)[there],
                 width,
-                bottom=accuracy[of_kind],
+                bottom=accuracy[there],
                 align="edge",
-                facecolor=mpl.colors.to_rgba(color, 0.16),
-                edgecolor=color,
-                hatch="////" if over else "\\\\\\\\",
+                facecolor=mpl.colors.to_rgba(side.color, 0.16),
+                edgecolor=side.color,
+                hatch=side.hatch,
                 linewidth=0.8,
-                label="gap: overconfident" if over else "gap: underconfident",
+                label=f"gap: {side.label}",
             )
     diagonal(top)
     top.set(ylabel="Accuracy (%)", ylim=(0, 100))
@@ -100,39 +100,67 @@ def draw_reliability_diagram(
     bottom.yaxis.set_major_formatter("{x:,.0f}")
     bottom.locator_params(axis="y", nbins=3, integer=True)
     legend(figure, [*drawn(top), *drawn(bottom)], columns=2)
-    return _captioned(figure, "reliability_diagram", caption)
+    return figure
 
 
 @styled
 def draw_reliability_curves(
-    bins: Mapping[str, ReliabilityBins], title: str = "", caption: str | None = None
+    bins: Mapping[str, ReliabilityBins], title: str = ""
 ) -> Figure:
-    """Draw several methods' accuracy against confidence into one diagram.
+    """Draw the accuracy of several methods against their confidence in one diagram.
 
     Args:
         bins: By method, from `ar_adals_tf.calibration.reliability_bins`.
-        title: Such as the dataset.
-        caption: What to see; None for `CAPTIONS["reliability_curves"]`.
+        title: Such as the dataset. Defaults to none.
     """
     figure = new_figure(5.0, 5.4)
     axes = figure.subplots()
     diagonal(axes)
     for name, style in method_styles(list(bins)).items():
-        own = bins[name]
-        filled = own.counts > 0
-        x, y = 100 * own.confidence[filled], 100 * own.accuracy[filled]
-        share = own.counts[filled] / own.counts.sum()
-        axes.plot(x, y, color=style.color, linestyle=style.linestyle, linewidth=1.4)
-        axes.scatter(
-            x,
-            y,
-            12 + 160 * share,
-            facecolor=face(style),
-            edgecolor=style.color,
-            marker=style.marker,
-            zorder=3,
-        )
+        draw_curve(axes, bins[name], style, linewidth=1.4, sizes=(12, 160))
     axes.set(xlim=(0, 101), ylim=(0, 101))
     axes.set(xlabel="Confidence (%)", ylabel="Accuracy (%)", title=title)
     legend(figure, method_handles(list(bins)))
-    return _captioned(figure, "reliability_curves", caption)
+    return figure
+
+
+def draw_curve(
+    axes: Axes,
+    bins: ReliabilityBins,
+    style: MethodStyle,
+    *,
+    linewidth: float,
+    sizes: tuple[float, float],
+    joined_from: int = 1,
+) -> None:
+    """Draw one method's accuracy against its confidence, in percent.
+
+    Args:
+        axes: Where to draw.
+        bins: The method's bins; empty ones are left out.
+        style: The method's style.
+        linewidth: In points.
+        sizes: The area of an empty bin's mark, and what a bin with all images adds.
+        joined_from: How many images a bin needs to be on the line. Defaults to 1.
+    """
+    filled = bins.counts > 0
+    counts = bins.counts[filled]
+    x, y = 100 * bins.confidence[filled], 100 * bins.accuracy[filled]
+    on_line = counts >= joined_from
+    axes.plot(
+        x[on_line],
+        y[on_line],
+        color=style.color,
+        linestyle=style.linestyle,
+        linewidth=linewidth,
+    )
+    least, more = sizes
+    axes.scatter(
+        x,
+        y,
+        least + more * (counts / bins.counts.sum()),
+        facecolor=face(style),
+        edgecolor=style.color,
+        marker=style.marker,
+        zorder=3,
+    )

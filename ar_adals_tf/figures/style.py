@@ -1,8 +1,8 @@
-"""How all pictures look: colours by method, fonts, legends, captions.
+"""How all figures look: colours by method, fonts, legends, and how they are saved.
 
-Colours follow the method everywhere (`method_styles`), from the palettes of Okabe and
-Ito and of Paul Tol, which colour-blind readers can tell apart; markers and line styles
-say it a second time.
+A method has the same colour everywhere (`method_styles`). The colours come from the
+palettes of Okabe and Ito and of Paul Tol, which colour-blind readers can tell apart.
+Markers and line styles tell the methods apart as well.
 """
 
 import functools
@@ -51,7 +51,7 @@ METHOD_STYLES = {
     "trades": MethodStyle("TRADES", "#999933", "p"),
 }
 
-"""Styles by method name; others are made by `method_styles`."""
+"""Styles by method name. `method_styles` makes those of other names."""
 
 _RESERVE = ["#882255", "#999933", "#332288", "#cc79a7", "#117733", "#ddcc77"]
 
@@ -59,7 +59,20 @@ _RESERVE_MARKERS = ["v", "X", "p", "<", ">", "h"]
 
 GREY = "#6b6b6b"
 
-OVER, UNDER = "#d55e00", "#0072b2"
+ACCURACY, CONFIDENCE = "#222222", "#a63603"
+
+
+class Side(NamedTuple):
+    """How one side of the diagonal is drawn: its name, colour and hatch."""
+
+    label: str
+    color: str
+    hatch: str
+
+
+OVER = Side("overconfident", "#d55e00", "////")
+
+UNDER = Side("underconfident", "#0072b2", "\\\\\\\\")
 
 RC = {
     "font.family": "sans-serif",
@@ -114,13 +127,14 @@ def method_styles(
 ) -> dict[str, MethodStyle]:
     """Return a style for each method, the known ones as in `METHOD_STYLES`.
 
-    `ensemble_of_<method>` is drawn in the method's colour, dotted; `<method>_ts`,
-    scaled by a temperature, dashed. Names are read as people write them too
-    ("Ensemble of AR-AdaLS"). Unknown names get what colours are left, in order.
+    `ensemble_of_<method>` has the method's colour and a dotted line. `<method>_ts`,
+    the method with temperature scaling, has a dashed line. Names as people write them
+    are understood too ("Ensemble of AR-AdaLS"). Unknown names get the colours that
+    are left, in order.
 
     Args:
         names: Methods, each once, in the order of the legend.
-        labels: What to call them, where not as usual.
+        labels: Names for people that replace the usual ones. Defaults to none.
 
     Example:
         >>> method_styles(["vanilla", "ensemble_of_vanilla"])["vanilla"].color
@@ -156,24 +170,9 @@ def _known_style(name: str) -> MethodStyle | None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches that arranges itself."""
+    """Return an empty figure that arranges itself; its size is in inches."""
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
-
-
-def captioned(figure: Figure, text: str) -> Figure:
-    """Write what to see below a figure, if there is anything to say."""
-    if text:
-        characters = int(figure.get_figwidth() * 16.5)
-        figure.supxlabel(
-            textwrap.fill(text, characters),
-            x=0.1 / figure.get_figwidth(),
-            ha="left",
-            fontsize=7.5,
-            color=GREY,
-            linespacing=1.35,
-        )
-    return figure
 
 
 def need_some(name: str, values: Mapping[str, Any]) -> None:
@@ -182,8 +181,23 @@ def need_some(name: str, values: Mapping[str, Any]) -> None:
         raise InputError(f"{name} is empty; give at least one method to draw")
 
 
+def need_same(what: str, **mappings: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless two mappings have the same keys, in any order.
+
+    Args:
+        what: What the keys are, such as "methods".
+        **mappings: The two mappings by the names of their arguments.
+    """
+    (one, ones), (other, others) = mappings.items()
+    if set(ones) != set(others):
+        raise InputError(
+            f"{one} and {other} must hold the same {what}; received {list(ones)} and "
+            f"{list(others)}; give each of the {what} in both"
+        )
+
+
 def diagonal(axes: Axes) -> None:
-    """Draw where accuracy equals confidence, in percent."""
+    """Draw the line on which accuracy equals confidence, in percent."""
     axes.plot([0, 100], [0, 100], color="#8a8a8a", linestyle=(0, (1, 2)), linewidth=1.1)
 
 
@@ -222,7 +236,7 @@ def method_handles(
 
 
 def face(style: MethodStyle) -> str:
-    """Return the filling of a method's markers: hollow for what is no plain model."""
+    """Return the filling of a method's markers: white unless it is a plain model."""
     return style.color if style.linestyle == "-" else "white"
 
 
@@ -232,7 +246,7 @@ def drawn(axes: Axes) -> list[Any]:
 
 
 def legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
-    """Put a legend above the figure, where it hides nothing, as wide as fits."""
+    """Put a legend above the figure, with as many columns as fit, at most `columns`."""
     widest = 0.55 + 0.075 * max(len(handle.get_label()) for handle in handles)
     fitting = max(1, int(figure.get_figwidth() / widest))
     figure.legend(
@@ -242,75 +256,27 @@ def legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -
     )
 
 
-CAPTIONS = {
-    "reliability_diagram": (
-        "A calibrated model's bars end on the diagonal. Hatched: the gap between how "
-        "sure the model is and how often it is right; below the diagonal it is "
-        "overconfident. Bottom: how many images each bin holds."
-    ),
-    "reliability_curves": (
-        "A calibrated model follows the diagonal; below it lies overconfidence, above "
-        "it underconfidence. Larger marks stand for more images."
-    ),
-    "levels": (
-        "Images ordered by how small a change flips the vanilla model, and cut into "
-        "equal levels. Shaded: where confidence and accuracy part. A model that is "
-        "calibrated on average may still be overconfident on its least robust images."
-    ),
-    "by_level": (
-        "The same images in the same levels for every method; lower is better. Look "
-        "at the left: the images that an adversary flips most easily."
-    ),
-    "level_agreement": (
-        "Each row shares out the images of one level. If both rank alike, all lie on "
-        "the diagonal; only the level matters to AR-AdaLS."
-    ),
-    "soft_labels": (
-        "The label of the correct class that each robustness level is trained with. "
-        "It falls while the level's validation images are overconfident and settles "
-        "when they are not."
-    ),
-    "over_setting": (
-        "One training a value. A flat stretch means that the choice hardly matters; a "
-        "jagged line, that the differences are noise."
-    ),
-    "boxes_by_severity": (
-        "Boxes: quartiles over the types of corruption, the line in them the median; "
-        'whiskers: the least and the greatest. At "test", the clean test set.'
-    ),
-    "by_number_of_levels": (
-        "Into how many robustness levels the training images are cut; R = 1 is AdaLS. "
-        "Lower is better: look at how little is gained beyond a few levels."
-    ),
-    "single_and_ensemble": (
-        "Averaging models adds accuracy and takes away confidence. That helps where a "
-        "single model is overconfident (confidence above accuracy) and harms where it "
-        "is calibrated."
-    ),
-    "entropy_histograms": (
-        "Left: images of the kind the model was trained for, where low entropy is "
-        "deserved. Right: foreign images, of which none belongs to any class: the "
-        "fewer at the left end, the better."
-    ),
-}
+def save(
+    figure: Figure, path: str | Path, dpi: int = 160, *, caption: str = ""
+) -> None:
+    """Write a figure to a file; equal figures give equal files.
 
-"""What to see in each figure, for a caption here or in a report."""
-
-
-def save(figure: Figure, path: str | Path, dpi: int = 160) -> None:
-    """Write a figure to a file, aside and renamed; equal figures give equal files.
+    The file is written aside and then renamed.
 
     Args:
         figure: The figure.
-        path: Ends in `.png`, `.pdf` or `.svg`, which is the format.
-        dpi: Dots per inch of a `.png`.
+        path: Ends in `.png`, `.pdf` or `.svg`, which decides the format.
+        dpi: Dots per inch of a `.png`. Defaults to 160.
+        caption: A text below the figure that says what to see. Defaults to none.
 
     Raises:
         InputError: On another ending.
         OSError: If the file cannot be written.
 
     Example:
-        >>> save(reliability_diagram(bins), "reliability.png")
+        ```python
+        save(draw_reliability_diagram(bins), "reliability.png")
+        ```
     """
     # No dates and versions inside: the same figure is the same file.
     metadata: dict[str, dict[str, Any]] = {
@@ -327,27 +293,17 @@ def save(figure: Figure, path: str | Path, dpi: int = 160) -> None:
     with mpl.rc_context(), atomic_write(path) as aside:
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
+        if caption:
+            _write_below(figure, caption)
         figure.savefig(aside, dpi=dpi, metadata=metadata[suffix])
 
 
-def _captioned(figure: Figure, name: str, caption: str | None) -> Figure:
-    return captioned(figure, CAPTIONS[name] if caption is None else caption)
-
-
-def _pale(style: MethodStyle) -> tuple[float, float, float, float]:
-    return mpl.colors.to_rgba(style.color, 0.45)
-
-
-def _hatch(style: MethodStyle) -> str:
-    return {"-": "", "--": "////", ":": "....", "-.": "xxxx"}[style.linestyle]
-
-
-def _limits(
-    boxes: Mapping[str, np.ndarray], clean: Mapping[str, float], scale: float
-) -> tuple[float, float]:
-    """Return limits around all values that begin at 0 if they are near it."""
-    values = np.concatenate([*(v.ravel() for v in boxes.values())])
-    values = np.append(values, scale * np.array(list(clean.values())))
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return (0.0 if 0 <= low < 0.35 * high else low - margin), high + margin
+def _write_below(figure: Figure, caption: str) -> None:
+    figure.supxlabel(
+        textwrap.fill(caption, int(figure.get_figwidth() * 16.5)),
+        x=0.1 / figure.get_figwidth(),
+        ha="left",
+        fontsize=7.5,
+        color=GREY,
+        linespacing=1.35,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
-from ar_adals_tf.reporting.collection import Run
+from ar_adals_tf.reporting.run import Run
 
 
 def made_by(run: Run) -> str:

@@ -1,64 +1,111 @@
-"""What a report shows, in the order of the paper."""
+"""What a report shows, and in which order."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from ar_adals_tf.reporting import (
+    attack_figures,
+    attack_tables,
+    further_figures,
+    further_tables,
+    paper_figures,
+    paper_tables,
+)
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.items import Section
-from ar_adals_tf.reporting.paper_figures import (
-    figure_1,
-    figure_2,
-    figure_3,
-    figure_4,
-    figure_5,
-    figure_6,
-    figure_7,
-    figure_8,
-    figure_9,
-    figure_10,
-    figure_11,
-    soft_labels,
-)
-from ar_adals_tf.reporting.paper_tables import (
-    more,
-    ood_scores,
-    overview,
-    stability,
-    table_1,
-    table_2,
-    table_3,
-    table_4,
-)
+from ar_adals_tf.reporting.items import Item, Section
+
+#: Makes what a section shows of one collection.
+Make = Callable[[Collection], Item | Sequence[Item]]
 
 
-def report_sections(studies: Sequence[Collection]) -> list[Section]:
-    """Return everything that a report shows, in the paper's order."""
-    each: Callable[[Callable[..., Any]], list[Any]] = lambda make: [  # noqa: E731
-        make(study) for study in studies
-    ]
+def report_sections(collections: Sequence[Collection]) -> list[Section]:
+    """Return the sections of a report; those without an item are left out."""
+    sections = [*paper_sections(collections), *attack_sections(collections)]
+    return [section for section in sections if section.items]
+
+
+def paper_sections(collections: Sequence[Collection]) -> list[Section]:
+    """Return the paper's tables and figures in its order, then further ones."""
+    tables, figures = paper_tables, paper_figures
+    table_1 = tables.table_1_networks(collections)
+    figure_1 = figures.figure_1_robustness_and_calibration(collections)
+    made: dict[str, Item | Make] = {
+        "At a glance": tables.overview,
+        "Table 1: networks and accuracy": table_1,
+        "Table 2: clean and under shift": tables.table_2_clean_and_under_shift,
+        "Table 3: variance under shift": tables.table_3_variance_under_shift,
+        "Table 4: calibration error under shift": tables.table_4_error_under_shift,
+        "Figure 1: robustness and calibration": figure_1,
+        "Figure 2: calibration by robustness level": (
+            figures.figure_2_calibration_by_level
+        ),
+        "Figure 3: calibration error under shift": figures.figure_3_error_under_shift,
+        "Figure 4: how many robustness levels": figures.figure_4_number_of_levels,
+        "Figure 5: out-of-distribution images": figures.figure_5_entropy,
+        "Figure 6: ensembles under shift": figures.figure_6_ensembles_under_shift,
+        "Figure 7: reliability of single models and ensembles": (
+            figures.figure_7_reliability_of_ensembles
+        ),
+        "Figure 8: all methods under shift": figures.figure_8_all_methods_under_shift,
+        "Figure 9: reliability of all methods": (
+            figures.figure_9_reliability_of_all_methods
+        ),
+        "Figure 10: what an ensemble changes": figures.figure_10_single_and_ensemble,
+        "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
+        "More measures, before and after temperature scaling": (
+            further_tables.more_measures
+        ),
+        "Telling out-of-distribution images": further_tables.ood_scores,
+        "Stability between runs": further_tables.stability,
+        "How the soft labels moved": further_figures.soft_labels,
+    }
     return [
-        Section("At a glance", each(overview)),
-        Section("Table 1: networks and accuracy", [table_1(studies)]),
-        Section("Table 2: clean and under shift", each(table_2)),
-        Section("Table 3: variance under shift", each(table_3)),
-        Section("Table 4: calibration error under shift", each(table_4)),
-        Section("Figure 1: robustness and calibration", [figure_1(studies)]),
-        Section("Figure 2: calibration by robustness level", _flat(each(figure_2))),
-        Section("Figure 3: calibration error under shift", each(figure_3)),
-        Section("Figure 4: how many robustness levels", each(figure_4)),
-        Section("Figure 5: foreign images", _flat(each(figure_5))),
-        Section("Figure 6: ensembles under shift", each(figure_6)),
-        Section("Figure 7: reliability of single models and ensembles", each(figure_7)),
-        Section("Figure 8: all methods under shift", _flat(each(figure_8))),
-        Section("Figure 9: reliability of all methods", each(figure_9)),
-        Section("Figure 10: what an ensemble changes", each(figure_10)),
-        Section("Figure 11: variance under shift", each(figure_11)),
-        Section("More measures, before and after temperature scaling", each(more)),
-        Section("Telling foreign images", each(ood_scores)),
-        Section("Stability between runs", _flat(each(stability))),
-        Section("How the soft labels moved", _flat(each(soft_labels))),
+        _section(title, make, collections) if callable(make) else Section(title, [make])
+        for title, make in made.items()
     ]
 
 
-def _flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
-    return [item for items in lists for item in items]
+def attack_sections(collections: Sequence[Collection]) -> list[Section]:
+    """Return what a report shows of models under attack and of their costs."""
+    measured = [one for one in collections if one.runs_under_attack]
+    return [
+        _section(
+            "Under attack: the study's table", attack_tables.under_attack, collections
+        ),
+        _section("Under attack: every strength", _every_strength, measured),
+        _section(
+            "Under attack: reliability",
+            attack_figures.reliability_under_attack,
+            measured,
+        ),
+        _section(
+            "Under attack: by robustness level",
+            attack_figures.levels_under_attack,
+            measured,
+        ),
+        _section(
+            "Clean accuracy, robust accuracy and calibration",
+            attack_figures.trade_off,
+            measured,
+        ),
+        _section("How far an L2 budget goes", attack_figures.l2_success, measured),
+        _section(
+            "What a model costs: time, size and memory",
+            attack_tables.costs,
+            collections,
+        ),
+    ]
+
+
+def _every_strength(collection: Collection) -> list[Item]:
+    return [
+        *attack_tables.by_strength(collection),
+        attack_figures.over_strength(collection),
+    ]
+
+
+def _section(title: str, make: Make, collections: Sequence[Collection]) -> Section:
+    items: list[Item] = []
+    for collection in collections:
+        made = make(collection)
+        items += made if isinstance(made, Sequence) else [made]
+    return Section(title, items)

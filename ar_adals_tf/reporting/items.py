@@ -1,4 +1,4 @@
-"""What a report is made of: tables, pictures, and gaps where either is missing."""
+"""What a report is made of: tables, pictures, and the commands where one is missing."""
 
 import csv
 import io
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ar_adals_tf.reporting.collection import Collection, Group, mean_and_spread
-from ar_adals_tf.reporting.commands import train_command
+from ar_adals_tf.calibration.stability import mean_and_spread
+from ar_adals_tf.reporting.group import Group
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that is missing, and the commands that make it."""
+    """Something that is not there, and the commands that make it."""
 
     what: str
     commands: tuple[str, ...] = ()
@@ -23,14 +23,14 @@ class Missing:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure: ours, over seeds, beside the paper's.
+    """A number of ours, over seeds, beside a printed one.
 
     Attributes:
-        mean: Ours; None where there is none.
-        spread: Standard deviation over seeds, None of one seed.
-        seeds: How many runs `mean` is over.
-        paper: The paper's figure, where it printed one.
-        text: Words instead of a figure.
+        mean: Our number; None where there is none.
+        spread: Its standard deviation over seeds; None for a single seed.
+        seeds: The number of runs that `mean` is over.
+        paper: The printed number; None where none was printed.
+        text: Words instead of a number.
     """
 
     mean: float | None = None
@@ -51,24 +51,42 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of cells; `gap` where no run gives it. `kind` says what competes."""
+    """A row of cells.
+
+    Attributes:
+        label: The row's name.
+        cells: A cell for each column.
+        missing: What to run, where no run gives the row.
+        kind: Rows of one kind compete for the best number.
+    """
 
     label: str
     cells: tuple[Cell, ...]
-    gap: Missing | None = None
+    missing: Missing | None = None
     kind: str = "single"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of figures; `source` says who printed those beside ours."""
+    """A table of numbers.
+
+    Attributes:
+        name: The name of its file.
+        title: Its heading.
+        caption: What to see.
+        columns: Its columns without the first, which has the rows' labels.
+        rows: Its rows; none hides the table.
+        missing: What would complete it.
+        head: The heading of the first column.
+        source: Who printed the numbers beside ours.
+    """
 
     name: str
     title: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    gaps: tuple[Missing, ...] = ()
+    missing: tuple[Missing, ...] = ()
     head: str = "Method"
     source: str = "paper"
 
@@ -89,7 +107,7 @@ class Table:
         return found
 
     def csv(self) -> str:
-        """Return the table as CSV: ours, its spread, seeds and the printed figure."""
+        """Return the table as CSV: our number, its spread and seeds, a printed one."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         head = [self.head]
@@ -131,29 +149,40 @@ class Table:
             lines.append("| " + " | ".join(line) + " |")
         return "\n".join(lines) + "\n"
 
-    def all_gaps(self) -> list[Missing]:
-        """Return the gaps of the table and of its rows, the rows' as one."""
-        rows = [row for row in self.rows if row.gap]
+    def all_missing(self) -> list[Missing]:
+        """Return what the table and its rows miss; the rows share one entry."""
+        rows = [row for row in self.rows if row.missing]
         if not rows:
-            return list(self.gaps)
-        commands = [c for row in rows if row.gap for c in row.gap.commands]
+            return list(self.missing)
+        commands = [c for row in rows if row.missing for c in row.missing.commands]
         what = f"no runs of {in_words([row.label for row in rows])}"
-        return [*self.gaps, Missing(what, tuple(commands))]
+        return [*self.missing, Missing(what, tuple(commands))]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, or the gap where it would stand."""
+    """A figure with its words.
+
+    Attributes:
+        name: The name of its files.
+        title: Its heading.
+        caption: What to see.
+        figure: The figure; None where it cannot be drawn.
+        missing: What would complete it.
+    """
 
     name: str
     title: str
     caption: str
     figure: Figure | None = None
-    gaps: tuple[Missing, ...] = ()
+    missing: tuple[Missing, ...] = ()
 
-    def all_gaps(self) -> list[Missing]:
-        """Return the gaps."""
-        return list(self.gaps)
+    def all_missing(self) -> list[Missing]:
+        """Return what the picture misses."""
+        return list(self.missing)
+
+
+Item = Table | Picture
 
 
 @dataclass(frozen=True)
@@ -161,7 +190,7 @@ class Section:
     """A heading and what stands under it."""
 
     title: str
-    items: list[Table | Picture] = field(default_factory=list)
+    items: Sequence[Item] = field(default_factory=list)
 
 
 def shown(cell: Cell, digits: int) -> str:
@@ -178,7 +207,12 @@ def shown(cell: Cell, digits: int) -> str:
 
 
 def slug(text: str) -> str:
-    """Return a text as a part of a file name."""
+    """Return a text as a part of a file name.
+
+    Example:
+        >>> slug("AR-AdaLS (R 10, alpha 0.05)")
+        'ar_adals__r_10__alpha_0_05'
+    """
     return "".join(c if c.isalnum() else "_" for c in text).strip("_").lower()
 
 
@@ -187,13 +221,18 @@ def _plain(value: float | None) -> str:
 
 
 def in_words(values: Sequence[Any]) -> str:
-    """Return values as people list them: a, b and c."""
+    """Return values as people list them.
+
+    Example:
+        >>> in_words([1, 3, 5])
+        '1, 3 and 5'
+    """
     words = [str(value) for value in values]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def cell_of(values: Sequence[float] | np.ndarray, printed: float | None = None) -> Cell:
-    """Return the cell of a measure, one value a seed."""
+    """Return the cell of a measure from one value for each seed."""
     if not len(values):
         return Cell(paper=printed)
     mean, spread = mean_and_spread(values)
@@ -206,25 +245,19 @@ def kind_of(group: Group) -> str:
 
 
 def each_with_temperature(groups: Sequence[Group]) -> list[Group]:
-    """Return groups, each followed by itself with temperature scaling, if it has."""
-    return [one for g in groups for one in (g, g.twin()) if one is not None]
+    """Return the groups, each followed by itself with temperature scaling, if any."""
+    return [
+        one
+        for group in groups
+        for one in (group, group.with_temperature())
+        if one is not None
+    ]
 
 
 def seed_words(groups: Sequence[Group]) -> str:
-    """Say over how many seeds figures are."""
+    """Say how many seeds the numbers are over."""
     counts = sorted({len(group.runs) for group in groups})
     if counts == [1]:
         return "One seed each, so no spread is known."
     words = f"Mean ± standard deviation over {in_words(counts)} seeds"
     return f"{words} (one seed has no spread)." if counts[0] == 1 else f"{words}."
-
-
-def missing_levels(of: Collection) -> tuple[Missing, ...]:
-    """Return the gap of a missing robustness index, if it is missing."""
-    if of.index is not None:
-        return ()
-    what = (
-        f"{of.title}: no robustness index of the test images lies beside the runs; a "
-        "run of AR-AdaLS makes it"
-    )
-    return (Missing(what, (train_command(of.dataset, "ar_adals", of.runs[0]),)),)

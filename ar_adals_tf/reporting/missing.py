@@ -1,89 +1,124 @@
-"""What a report lacks, and the commands that make it."""
+"""What a report misses, and the commands that make it."""
 
-from ar_adals_tf.reporting import collection
-from ar_adals_tf.reporting.collection import Collection, Group
+from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.commands import evaluate_command, seed_command, train_command
+from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import Missing, in_words
+from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
 
 
-def ood_names(of: Collection) -> list[str]:
-    """Return the foreign datasets that some run was measured on."""
-    return list(dict.fromkeys(n for run in of.runs for n in run.metrics.get("ood", {})))
-
-
-def missing_rows(of: Collection, *keys: str) -> Missing:
+def missing_rows(collection: Collection, *keys: str) -> Missing:
     """Return what is missing where methods have no run."""
-    names = [collection.method_label(key) for key in keys]
+    names = [method_label(key) for key in keys]
     return Missing(
-        f"{of.title}: no run of {in_words(names)}",
-        tuple(train_command(of.dataset, key, of.runs[0]) for key in keys),
+        f"{collection.title}: no run of {in_words(names)}",
+        tuple(
+            train_command(collection.dataset, key, collection.runs[0]) for key in keys
+        ),
     )
 
 
 def missing_groups(
-    of: Collection, groups: dict[str, Group | None]
+    collection: Collection, groups: dict[str, Group | None]
 ) -> tuple[Missing, ...]:
-    """Return the gap of those methods that have no runs, if there are any."""
+    """Return what is missing where some of the methods have no runs."""
     keys = [key for key, group in groups.items() if group is None]
-    return (missing_rows(of, *keys),) if keys else ()
+    return (missing_rows(collection, *keys),) if keys else ()
 
 
-def severities_of(of: Collection) -> list[int]:
-    """Return the severities that the runs were measured at."""
-    for run in of.runs:
-        if "shift" in run.metrics:
-            return list(run.metrics["shift"]["severities"])
-    return [1, 2, 3, 4, 5]
+def missing_levels(collection: Collection) -> tuple[Missing, ...]:
+    """Return what is missing where there is no robustness index."""
+    if collection.index is not None:
+        return ()
+    what = (
+        f"{collection.title}: no robustness index of the test images lies beside the "
+        "runs; a run of AR-AdaLS makes it"
+    )
+    command = train_command(collection.dataset, "ar_adals", collection.runs[0])
+    return (Missing(what, (command,)),)
 
 
-def shift_words(of: Collection) -> str:
-    """Say which corruptions stand behind a figure."""
-    words = {
-        "generated": "made by this package",
-        "tfds": "from TensorFlow Datasets",
-        "published": "as published",
-    }
-    for run in of.runs:
-        if "shift" in run.metrics:
-            found = run.metrics["shift"]
-            overall = found.get("overall", {})
-            types = (overall.get("paper") or {"types": found["types"]})["types"]
-            number = found.get("num_examples", len(run.predictions.labels))
-            return (
-                f"Shift: {len(types)} types of corruption ({', '.join(types)}) at "
-                f"severities {in_words(found['severities'])}, {number:,} images each, "
-                f"{words.get(found.get('source', ''), 'of unknown source')}. "
-            )
-    return ""
-
-
-def missing_shift(of: Collection) -> tuple[Missing, ...]:
+def missing_shift(collection: Collection) -> tuple[Missing, ...]:
     """Return what is missing where runs lack measures under shift."""
     lacking = [
         run
-        for run in of.runs
+        for run in collection.runs
         if "shift" not in run.metrics
         or (run.temperature and "temperature_scaled" not in run.metrics["shift"])
     ]
     if not lacking:
         return ()
     commands = tuple(evaluate_command(run, "--shift") for run in lacking)
-    what = f"{len(lacking)} of {len(of.runs)} runs are not wholly measured under shift"
-    return (Missing(f"{of.title}: {what}", commands),)
+    what = (
+        f"{collection.title}: {len(lacking)} of {len(collection.runs)} runs are not "
+        "wholly measured under shift"
+    )
+    return (Missing(what, commands),)
 
 
-def missing_seeds(of: Collection) -> tuple[Missing, ...]:
+def missing_seeds(collection: Collection) -> tuple[Missing, ...]:
     """Return what is missing where a method has a single seed."""
     alone = [
-        g
-        for key in ("vanilla", "ls", "adals", "ar_adals")
-        if (g := of.group(key)) and len(g.runs) == 1
+        group
+        for key in SINGLE_METHODS
+        if (group := collection.group(key)) and len(group.runs) == 1
     ]
     if not alone:
         return ()
-    commands = tuple(
-        seed_command(g.runs[0], 1 + g.runs[0].config["seed"]) for g in alone
-    )
     names = in_words([group.label for group in alone])
-    what = f"the variance needs two or more seeds (the paper has five); one of {names}"
-    return (Missing(f"{of.title}: {what}", commands),)
+    what = (
+        f"{collection.title}: the variance needs two or more seeds (the paper has "
+        f"five); there is one of {names}"
+    )
+    return (Missing(what, tuple(next_seed_command(group) for group in alone)),)
+
+
+def missing_attacks(collection: Collection) -> tuple[Missing, ...]:
+    """Return what is missing where runs lack an attack or a strength of the others."""
+    commands = []
+    for run in collection.runs:
+        there = run.attack_measures()
+        lacking = [
+            (attack, epsilon)
+            for attack in collection.attacks
+            for epsilon in collection.strengths
+            if epsilon and f"{epsilon:g}" not in there.get(attack, {})
+        ]
+        if not there:
+            commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
+        elif lacking:
+            names = dict.fromkeys(attack for attack, _ in lacking)
+            strengths = sorted({epsilon for _, epsilon in lacking})
+            commands.append(
+                evaluate_command(
+                    run,
+                    f"--attacks={','.join(names)}",
+                    f"--epsilons={','.join(f'{epsilon:g}' for epsilon in strengths)}",
+                )
+            )
+    if not commands:
+        return ()
+    what = (
+        f"{collection.title}: {len(commands)} of {len(collection.runs)} runs are not "
+        "wholly measured under attack"
+    )
+    return (Missing(what, tuple(commands)),)
+
+
+def missing_footprint(collection: Collection) -> tuple[Missing, ...]:
+    """Return what is missing where runs lack the costs of their model."""
+    lacking = [run for run in collection.runs if "footprint" not in run.metrics]
+    if not lacking:
+        return ()
+    what = (
+        f"{collection.title}: {len(lacking)} of {len(collection.runs)} runs have no "
+        "footprint"
+    )
+    commands = tuple(evaluate_command(run, "--footprint") for run in lacking)
+    return (Missing(what, commands),)
+
+
+def next_seed_command(group: Group) -> str:
+    """Return the command that trains a method with one more seed."""
+    first = group.runs[0]
+    return seed_command(first, 1 + first.config["seed"])

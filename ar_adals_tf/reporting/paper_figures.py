@@ -1,105 +1,135 @@
 """The paper's figures, made from stored predictions."""
 
-import csv
 from collections.abc import Sequence
 
 import numpy as np
 
-from ar_adals_tf import calibration, figures
+from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.figures.style import method_styles
-from ar_adals_tf.reporting import collection
-from ar_adals_tf.reporting.collection import Collection, Group
-from ar_adals_tf.reporting.commands import evaluate_command, seed_command, train_command
-from ar_adals_tf.reporting.items import Missing, Picture, in_words, missing_levels, slug
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.commands import evaluate_command, train_command
+from ar_adals_tf.reporting.group import Group
+from ar_adals_tf.reporting.items import Missing, Picture, in_words
+from ar_adals_tf.reporting.measures import MEASURES, Measure
 from ar_adals_tf.reporting.missing import (
     missing_groups,
+    missing_levels,
     missing_rows,
     missing_seeds,
     missing_shift,
-    ood_names,
-    severities_of,
+    next_seed_command,
+)
+from ar_adals_tf.reporting.names import ENSEMBLES, SINGLE_METHODS, dataset_title
+
+#: Single models and ensembles that the paper shows side by side.
+_WITH_ENSEMBLES = (
+    "vanilla",
+    "ar_adals",
+    "ensemble_of_vanilla",
+    "ensemble_of_ar_adals",
+    "ar_adals_of_ensemble",
+)
+
+#: The numbers of robustness levels of the paper's Figure 4; 1 is AdaLS.
+_NUMBERS_OF_LEVELS = (1, 2, 4, 8, 10, 16)
+
+_BOXES = (
+    "Boxes: quartiles over the types of corruption, the line in them the median; "
+    'whiskers: the least and the greatest. At "test", the clean test set.'
+)
+
+_ENTROPY = (
+    "Left: in-distribution images, where low entropy is deserved. Right: "
+    "out-of-distribution images, of which none belongs to any class: the fewer at the "
+    "left end, the better."
 )
 
 
-def figure_1(studies: Sequence[Collection]) -> Picture:
+def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Picture:
     """Draw accuracy, confidence, ECE and variance by level of the vanilla models."""
-    measures, variance, gaps = {}, {}, []
-    for of in studies:
-        group = of.group("vanilla")
-        gaps += [*missing_levels(of), *missing_groups(of, {"vanilla": group})]
-        if group is None or of.index is None:
+    measures, variance = {}, {}
+    missing: list[Missing] = []
+    for collection in collections:
+        group = collection.group("vanilla")
+        missing += missing_levels(collection)
+        missing += missing_groups(collection, {"vanilla": group})
+        if group is None or collection.index is None:
             continue
-        levels, count = of.levels
-        measures[of.title] = group.by_level(levels, count)
+        title = collection.title
+        levels, count = collection.levels
+        measures[title] = group.by_level(levels, count)
         if len(group.runs) > 1:
             sums = np.bincount(levels, group.variance_by_image, count)
-            variance[of.title] = sums / np.maximum(np.bincount(levels, None, count), 1)
+            variance[title] = sums / np.maximum(np.bincount(levels, None, count), 1)
         else:
-            gaps.append(
-                Missing(
-                    f"{of.title}: the variance needs two or more vanilla runs (the "
-                    "paper has five)",
-                    (seed_command(group.runs[0], 1 + group.runs[0].config["seed"]),),
-                )
+            what = (
+                f"{title}: the variance needs two or more vanilla runs (the paper has "
+                "five)"
             )
+            missing.append(Missing(what, (next_seed_command(group),)))
     figure = None
     if measures:
-        # Without a second run nothing is known: an empty panel, and the gap says why.
-        blank = {k: np.full(len(m.ece), np.nan) for k, m in measures.items()}
-        known = blank | variance if variance else None
-        figure = figures.draw_levels(measures, ece=True, variance=known, caption="")
+        # Where the variance is unknown the panel is empty; `missing` says why.
+        unknown = {k: np.full(len(m.ece), np.nan) for k, m in measures.items()}
+        known = unknown | variance if variance else None
+        figure = figures.draw_levels(measures, ece=True, variance=known)
     return Picture(
         "figure_1",
         "Accuracy, confidence, ECE and variance by robustness level",
-        figures.CAPTIONS["levels"],
+        captions.LEVELS,
         figure,
-        tuple(gaps),
+        tuple(missing),
     )
 
 
-def figure_2(of: Collection) -> list[Picture]:
+def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
     """Draw label smoothing against AR-AdaLS by level, and the ECE of three methods."""
-    groups = {key: of.group(key) for key in ("vanilla", "ls", "ar_adals")}
-    gaps = [*missing_levels(of), *missing_groups(of, groups)]
-    panels, ece = {}, {}
-    if of.index is not None:
-        levels, count = of.levels
-        found = {k: g.by_level(levels, count) for k, g in groups.items() if g}
-        ece = {key: measures.ece for key, measures in found.items()}
-        panels = {
-            method_styles([key])[key].label: measures
-            for key, measures in found.items()
-            if key != "vanilla"
-        }
+    ece = MEASURES["ece"]
+    groups = {key: collection.group(key) for key in ("vanilla", "ls", "ar_adals")}
+    missing = (*missing_levels(collection), *missing_groups(collection, groups))
+    found = {}
+    if collection.index is not None:
+        levels, count = collection.levels
+        found = {key: g.by_level(levels, count) for key, g in groups.items() if g}
+    panels = {
+        method_styles([key])[key].label: measures
+        for key, measures in found.items()
+        if key != "vanilla"
+    }
+    lines = {key: ece.scale * measures.ece for key, measures in found.items()}
     return [
         Picture(
-            f"figure_2ab_{of.dataset}",
-            f"(a), (b) Label smoothing and AR-AdaLS, {of.title}",
-            figures.CAPTIONS["levels"],
-            figures.draw_levels(panels, caption="") if panels else None,
-            tuple(gaps),
+            f"figure_2ab_{collection.dataset}",
+            f"(a), (b) Label smoothing and AR-AdaLS, {collection.title}",
+            captions.LEVELS,
+            figures.draw_levels(panels) if panels else None,
+            missing,
         ),
         Picture(
-            f"figure_2c_{of.dataset}",
-            f"(c) ECE by level, {of.title}",
-            figures.CAPTIONS["by_level"],
-            figures.draw_by_level(ece, title=of.title, caption="") if ece else None,
-            () if ece else tuple(gaps),
+            f"figure_2c_{collection.dataset}",
+            f"(c) ECE by level, {collection.title}",
+            "The same images in the same levels for every method; lower is better. "
+            "Look at the left: the images that an adversary flips most easily.",
+            figures.draw_by_level(lines, ece.heading(), collection.title)
+            if lines
+            else None,
+            () if lines else missing,
         ),
     ]
 
 
-def figure_3(of: Collection) -> Picture:
+def figure_3_error_under_shift(collection: Collection) -> Picture:
     """Draw the ECE of single models and of the vanilla ensemble under shift."""
-    wanted = ("vanilla", "ls", "adals", "ar_adals", "ensemble_of_vanilla")
-    return _boxes(of, "figure_3", wanted, "ece")
+    wanted = (*SINGLE_METHODS, "ensemble_of_vanilla")
+    return _under_shift(collection, "figure_3", wanted, MEASURES["ece"])
 
 
-def figure_4(of: Collection) -> Picture:
+def figure_4_number_of_levels(collection: Collection) -> Picture:
     """Draw the ECE against the number of robustness levels."""
+    ece = MEASURES["ece"]
     clean: dict[int, float] = {}
     shifted: dict[int, float] = {}
-    for group in of.groups:
+    for group in collection.groups:
         if group.method not in ("adals", "ar_adals"):
             continue
         if group.method == "adals" and group.key != "adals":
@@ -107,254 +137,215 @@ def figure_4(of: Collection) -> Picture:
         number = 1 if group.method == "adals" else group.runs[0].config["num_levels"]
         if number in clean:
             continue
-        clean[number] = float(np.mean([one["ece"] for one in group.clean]))
+        clean[number] = float(np.mean(ece.values(group.clean)))
         if group.has_shift:
-            shifted[number] = float(np.mean(group.overall("ece")))
+            shifted[number] = float(np.mean(ece.values(group.shift_means())))
     lines = {"clean test set": clean}
     if shifted:
         lines["under shift"] = shifted
-    gaps = []
-    absent = [r for r in (1, 2, 4, 8, 10, 16) if r not in clean]
-    if absent:
-        commands = [
-            train_command(of.dataset, "adals", of.runs[0])
-            if r == 1
-            else train_command(of.dataset, "ar_adals", of.runs[0], num_levels=r)
-            for r in absent
-        ]
-        gaps.append(Missing(f"no runs with R = {in_words(absent)}", tuple(commands)))
-    drawn = len(clean) > 1
+    absent = [r for r in _NUMBERS_OF_LEVELS if r not in clean]
+    run = collection.runs[0]
+    commands = [
+        train_command(collection.dataset, "adals", run)
+        if r == 1
+        else train_command(collection.dataset, "ar_adals", run, num_levels=r)
+        for r in absent
+    ]
+    what = f"no runs with R = {in_words(absent)}" if absent else ""
     return Picture(
-        f"figure_4_{of.dataset}",
-        f"ECE and the number of robustness levels, {of.title}",
-        figures.CAPTIONS["by_number_of_levels"],
-        figures.draw_by_number_of_levels(lines, title=of.title, caption="")
-        if drawn
+        f"figure_4_{collection.dataset}",
+        f"ECE and the number of robustness levels, {collection.title}",
+        "Into how many robustness levels the training images are cut; R = 1 is AdaLS. "
+        "Lower is better: look at how little is gained beyond a few levels.",
+        figures.draw_by_number_of_levels(lines, ece.heading(), collection.title)
+        if len(clean) > 1
         else None,
-        tuple(gaps),
+        (Missing(what, tuple(commands)),) if absent else (),
     )
 
 
-def figure_5(of: Collection) -> list[Picture]:
-    """Draw the entropy on usual and on foreign images, a picture a foreign dataset."""
-    caption = figures.CAPTIONS["entropy_histograms"]
-    wanted = [g for k in ("vanilla", "ls", "adals", "ar_adals") if (g := of.group(k))]
-    names = ood_names(of)
-    if not names:
-        other = "svhn_cropped" if of.dataset == "cifar100" else "cifar100"
-        commands = [
-            evaluate_command(run, f"--ood={other}")
-            for group in wanted or of.groups
-            for run in group.runs
-        ]
-        gap = Missing("no run has predictions of foreign images", tuple(commands))
-        title = f"Entropy on foreign images, {of.title}"
-        return [Picture(f"figure_5_{of.dataset}", title, caption, None, (gap,))]
-    pictures = []
-    for name in names:
-        title = collection.dataset_title(name)
-        usual, foreign, lacking = {}, {}, []
-        for group in wanted:
-            runs = [run for run in group.runs if name in run.metrics.get("ood", {})]
-            lacking += [run for run in group.runs if run not in runs]
-            if runs:
-                entropy = calibration.predictive_entropy
-                usual[group.key] = entropy(
-                    np.concatenate([run.probabilities() for run in runs])
-                )
-                foreign[group.key] = entropy(
-                    np.concatenate([run.foreign(name).probabilities for run in runs])
-                )
-        gaps = []
-        if lacking:
-            commands = [evaluate_command(run, f"--ood={name}") for run in lacking]
-            gaps.append(
-                Missing(
-                    f"{len(lacking)} runs have no {title} predictions", tuple(commands)
-                )
-            )
-        classes = of.runs[0].predictions.logits.shape[1]
-        pictures.append(
-            Picture(
-                f"figure_5_{of.dataset}_{name}",
-                f"Entropy on {of.title} and on {title}",
-                caption,
-                figures.draw_entropy_histograms(
-                    usual, foreign, classes, f"{of.title} (in)", f"{title} (out)", ""
-                )
-                if usual
-                else None,
-                tuple(gaps),
-            )
+def figure_5_entropy(collection: Collection) -> list[Picture]:
+    """Draw the entropy on in- and out-of-distribution images, a picture a dataset."""
+    groups = [g for key in SINGLE_METHODS if (g := collection.group(key))]
+    names = collection.ood_names
+    if names:
+        return [_entropy(collection, groups, name) for name in names]
+    other = "svhn_cropped" if collection.dataset == "cifar100" else "cifar100"
+    commands = [
+        evaluate_command(run, f"--ood={other}")
+        for group in groups or collection.groups
+        for run in group.runs
+    ]
+    what = "no run has predictions of out-of-distribution images"
+    return [
+        Picture(
+            f"figure_5_{collection.dataset}",
+            f"Entropy on out-of-distribution images, {collection.title}",
+            _ENTROPY,
+            None,
+            (Missing(what, tuple(commands)),),
         )
-    return pictures
+    ]
 
 
-def figure_6(of: Collection) -> Picture:
+def figure_6_ensembles_under_shift(collection: Collection) -> Picture:
     """Draw the ECE of ensembles under shift."""
-    wanted = (
-        "vanilla",
-        "ar_adals",
-        "ensemble_of_vanilla",
-        "ensemble_of_ar_adals",
-        "ar_adals_of_ensemble",
-    )
-    return _boxes(of, "figure_6", wanted, "ece")
+    return _under_shift(collection, "figure_6", _WITH_ENSEMBLES, MEASURES["ece"])
 
 
-def figure_7(of: Collection) -> Picture:
+def figure_7_reliability_of_ensembles(collection: Collection) -> Picture:
     """Draw the reliability of vanilla and AR-AdaLS, alone and as ensembles."""
-    wanted = (
-        "vanilla",
-        "ar_adals",
-        "ensemble_of_vanilla",
-        "ensemble_of_ar_adals",
-        "ar_adals_of_ensemble",
-    )
-    return _reliability(of, "figure_7", wanted)
+    return _reliability(collection, "figure_7", _WITH_ENSEMBLES)
 
 
-def figure_8(of: Collection) -> list[Picture]:
-    """Draw ECE and accuracy of everything under shift."""
-    wanted = _every_method(of)
-    return [_boxes(of, "figure_8", wanted, m) for m in ("ece", "accuracy")]
+def figure_8_all_methods_under_shift(collection: Collection) -> list[Picture]:
+    """Draw ECE and accuracy of every method under shift."""
+    wanted = _every_method(collection)
+    return [
+        _under_shift(collection, f"figure_8_{name}", wanted, MEASURES[name])
+        for name in ("ece", "accuracy")
+    ]
 
 
-def figure_9(of: Collection) -> Picture:
-    """Draw the reliability of everything."""
-    return _reliability(of, "figure_9", _every_method(of))
+def figure_9_reliability_of_all_methods(collection: Collection) -> Picture:
+    """Draw the reliability of every method."""
+    return _reliability(collection, "figure_9", _every_method(collection))
 
 
-def figure_10(of: Collection) -> Picture:
+def figure_10_single_and_ensemble(collection: Collection) -> Picture:
     """Draw accuracy and confidence of single models and of their ensembles."""
     single, ensemble, absent = {}, {}, []
-    for key in ("vanilla", "ls", "adals", "ar_adals"):
-        one, many = of.group(key), of.group(f"ensemble_of_{key}")
+    for key in SINGLE_METHODS:
+        one, many = collection.group(key), collection.group(f"ensemble_of_{key}")
         if one and many:
-            single[key], ensemble[key] = _two(one), _two(many)
+            single[key] = _accuracy_and_confidence(one)
+            ensemble[key] = _accuracy_and_confidence(many)
         else:
             absent.append(key if one is None else f"ensemble_of_{key}")
     return Picture(
-        f"figure_10_{of.dataset}",
-        f"Accuracy and confidence, alone and averaged, {of.title}",
-        figures.CAPTIONS["single_and_ensemble"],
-        figures.draw_single_and_ensemble(single, ensemble, of.title, "")
+        f"figure_10_{collection.dataset}",
+        f"Accuracy and confidence, alone and averaged, {collection.title}",
+        "Averaging models adds accuracy and takes away confidence. That helps where a "
+        "single model is overconfident (confidence above accuracy) and harms where it "
+        "is calibrated.",
+        figures.draw_single_and_ensemble(single, ensemble, collection.title)
         if single
         else None,
-        (missing_rows(of, *absent),) if absent else (),
+        (missing_rows(collection, *absent),) if absent else (),
     )
 
 
-def figure_11(of: Collection) -> Picture:
+def figure_11_variance_under_shift(collection: Collection) -> Picture:
     """Draw the variance between runs, clean and under shift."""
     groups = [
         group
-        for key in ("vanilla", "ls", "adals", "ar_adals")
-        if (group := of.group(key)) and len(group.runs) > 1 and group.has_shift
+        for key in SINGLE_METHODS
+        if (group := collection.group(key)) and len(group.runs) > 1 and group.has_shift
     ]
     figure = None
     if groups:
         figure = figures.draw_boxes_by_severity(
-            {g.key: float(g.variance_by_image.mean()) for g in groups},
-            {g.key: g.shift_stability[0] for g in groups},
+            {g.key: 100 * float(g.variance_by_image.mean()) for g in groups},
+            {g.key: 100 * g.shift_stability[0] for g in groups},
             ylabel="Variance between runs (x 0.01)",
-            severities=severities_of(of),
-            title=of.title,
-            caption="",
+            severities=collection.severities,
+            title=collection.title,
         )
     return Picture(
-        f"figure_11_{of.dataset}",
-        f"Variance between runs, {of.title}",
+        f"figure_11_{collection.dataset}",
+        f"Variance between runs, {collection.title}",
         "Lower is better: a lower box means that training again changes the predicted "
-        "probabilities less. " + figures.CAPTIONS["boxes_by_severity"],
+        "probabilities less. " + _BOXES,
         figure,
-        (*missing_shift(of), *missing_seeds(of)),
+        (*missing_shift(collection), *missing_seeds(collection)),
     )
 
 
-def soft_labels(of: Collection) -> list[Picture]:
-    """Draw how p[r] moved in the first run of each group with several levels."""
-    pictures = []
-    for group in of.groups:
-        path = group.runs[0].folder / "history.csv"
-        if not path.exists() or not group.runs[0].config.get("num_levels"):
-            continue
-        with path.open() as file:
-            history = list(csv.DictReader(file))
-        names = [name for name in history[0] if name.startswith("p/")]
-        if len(names) < 2 or len(history) < 2:
-            continue
-        p = np.array([[float(row[name]) for name in names] for row in history])
-        pictures.append(
-            Picture(
-                f"soft_labels_{of.dataset}_{slug(group.key)}",
-                f"{group.label}, {of.title}",
-                figures.CAPTIONS["soft_labels"],
-                figures.draw_soft_labels(p, caption=""),
-            )
-        )
-    return pictures
-
-
-_ENSEMBLES = (
-    "ensemble_of_vanilla",
-    "ensemble_of_ls",
-    "ensemble_of_adals",
-    "ensemble_of_ar_adals",
-    "ar_adals_of_ensemble",
-)
-
-
-def _every_method(of: Collection) -> list[str]:
+def _every_method(collection: Collection) -> list[str]:
     """Return each method once, in its usual settings, and the paper's ensembles."""
-    keys = [group.key for group in of.groups if group.key == group.method]
-    return [*keys, *(key for key in _ENSEMBLES if key not in keys)]
+    keys = [group.key for group in collection.groups if group.key == group.method]
+    return [*keys, *(key for key in ENSEMBLES if key not in keys)]
 
 
-def _two(group: Group) -> tuple[float, float]:
-    names = ("accuracy", "mean_confidence")
+def _accuracy_and_confidence(group: Group) -> tuple[float, float]:
     accuracy, confidence = (
-        float(np.mean([one[name] for one in group.clean])) for name in names
+        float(np.mean([one[name] for one in group.clean]))
+        for name in ("accuracy", "mean_confidence")
     )
     return accuracy, confidence
 
 
-def _boxes(of: Collection, name: str, wanted: Sequence[str], measure: str) -> Picture:
-    words = {"ece": "ECE (%)", "accuracy": "Accuracy (%)"}
-    groups = {key: of.group(key) for key in wanted}
-    have = {key: group for key, group in groups.items() if group and group.has_shift}
+def _under_shift(
+    collection: Collection, name: str, wanted: Sequence[str], measure: Measure
+) -> Picture:
+    groups = {key: collection.group(key) for key in wanted}
+    there = {key: group for key, group in groups.items() if group and group.has_shift}
     figure = None
-    if have:
+    if there:
         figure = figures.draw_boxes_by_severity(
+            {k: float(np.mean(measure.values(g.clean))) for k, g in there.items()},
             {
-                k: float(np.mean([one[measure] for one in g.clean]))
-                for k, g in have.items()
+                k: measure.scale * g.shift_measure(measure.name).mean(axis=0)
+                for k, g in there.items()
             },
-            {k: g.shift_measure(measure).mean(axis=0) for k, g in have.items()},
-            ylabel=words[measure],
-            severities=severities_of(of),
-            title=of.title,
-            caption="",
+            ylabel=measure.heading(),
+            severities=collection.severities,
+            title=collection.title,
         )
-    suffix = f"_{measure}" if name == "figure_8" else ""
-    better = "Lower is better. " if measure == "ece" else "Higher is better. "
+    better = "Lower" if measure.better == "down" else "Higher"
     return Picture(
-        f"{name}{suffix}_{of.dataset}",
-        f"{words[measure]} under shift, {of.title}",
-        better + figures.CAPTIONS["boxes_by_severity"],
+        f"{name}_{collection.dataset}",
+        f"{measure.heading()} under shift, {collection.title}",
+        f"{better} is better. {_BOXES}",
         figure,
-        (*missing_shift(of), *missing_groups(of, groups)),
+        (*missing_shift(collection), *missing_groups(collection, groups)),
     )
 
 
-def _reliability(of: Collection, name: str, wanted: Sequence[str]) -> Picture:
-    groups = {key: of.group(key) for key in wanted}
-    have = {key: group.reliability() for key, group in groups.items() if group}
-    bins = of.runs[0].num_bins
+def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Picture:
+    groups = {key: collection.group(key) for key in wanted}
+    bins = {key: group.reliability() for key, group in groups.items() if group}
     return Picture(
-        f"{name}_{of.dataset}",
-        f"Accuracy against confidence, {of.title}",
-        f"{figures.CAPTIONS['reliability_curves']} {bins} bins, all seeds together.",
-        figures.draw_reliability_curves(have, of.title, "") if have else None,
-        missing_groups(of, groups),
+        f"{name}_{collection.dataset}",
+        f"Accuracy against confidence, {collection.title}",
+        "A calibrated model follows the diagonal; below it lies overconfidence, above "
+        "it underconfidence. Larger marks stand for more images. "
+        f"{collection.num_bins} bins, all seeds together.",
+        figures.draw_reliability_curves(bins, collection.title) if bins else None,
+        missing_groups(collection, groups),
+    )
+
+
+def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Picture:
+    title = dataset_title(name)
+    in_entropy, out_entropy, lacking = {}, {}, []
+    for group in groups:
+        runs = [run for run in group.runs if name in run.metrics.get("ood", {})]
+        lacking += [run for run in group.runs if run not in runs]
+        if runs:
+            in_entropy[group.key], out_entropy[group.key] = (
+                calibration.predictive_entropy(
+                    np.concatenate([predictions.probabilities for predictions in sets])
+                )
+                for sets in (
+                    [run.predictions for run in runs],
+                    [run.out_of_distribution(name) for run in runs],
+                )
+            )
+    commands = tuple(evaluate_command(run, f"--ood={name}") for run in lacking)
+    what = f"{len(lacking)} runs have no {title} predictions"
+    return Picture(
+        f"figure_5_{collection.dataset}_{name}",
+        f"Entropy on {collection.title} and on {title}",
+        _ENTROPY,
+        figures.draw_entropy_histograms(
+            in_entropy,
+            out_entropy,
+            collection.runs[0].predictions.logits.shape[1],
+            f"{collection.title} (in)",
+            f"{title} (out)",
+        )
+        if in_entropy
+        else None,
+        (Missing(what, commands),) if lacking else (),
     )

@@ -1,17 +1,10 @@
-"""The paper's tables and further ones, made from stored predictions."""
+"""The paper's tables and an overview, made from stored predictions."""
 
-import functools
-import json
-from collections.abc import Callable, Sequence
-from importlib import resources
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from ar_adals_tf import calibration
-from ar_adals_tf.reporting import collection
-from ar_adals_tf.reporting.collection import Collection, Group
-from ar_adals_tf.reporting.commands import evaluate_command, train_command
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.commands import train_command
+from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import (
     Cell,
     Column,
@@ -23,361 +16,196 @@ from ar_adals_tf.reporting.items import (
     kind_of,
     seed_words,
 )
-from ar_adals_tf.reporting.missing import (
-    missing_rows,
-    missing_seeds,
-    missing_shift,
-    ood_names,
-    severities_of,
-    shift_words,
-)
-from ar_adals_tf.reporting.paper_figures import figure_5
+from ar_adals_tf.reporting.measures import MEASURES, measures
+from ar_adals_tf.reporting.missing import missing_rows, missing_seeds, missing_shift
+from ar_adals_tf.reporting.names import is_ensemble, method_label
+from ar_adals_tf.reporting.printed import paper
+from ar_adals_tf.reporting.words import shift_words
+
+#: Returns a group's cells beside the printed numbers.
+MakeCells = Callable[[Group, Sequence[float | None]], Sequence[Cell]]
 
 
-@functools.cache
-def paper() -> dict[str, Any]:
-    """Return the figures that the paper printed, and where."""
-    path = resources.files("ar_adals_tf") / "data" / "paper.json"
-    return json.loads(path.read_text())
-
-
-def overview(of: Collection) -> Table:
+def overview(collection: Collection) -> Table:
     """Return the measures that matter most, clean and under shift."""
-    columns = (
-        Column("Accuracy (%)", 1, "up"),
-        Column("ECE (%)", 2, "down"),
-        Column("NLL (nats)", 3, "down"),
-        Column("Brier", 3, "down"),
-        Column("Accuracy under shift (%)", 1, "up"),
-        Column("ECE under shift (%)", 2, "down"),
-    )
+    clean = measures("accuracy", "ece", "nll", "brier")
+    shifted = measures("accuracy", "ece")
     rows = []
-    for group in each_with_temperature(of.groups):
+    for group in each_with_temperature(collection.groups):
+        means = group.shift_means() if group.has_shift else []
         cells = [
-            cell_of([100 * one["accuracy"] for one in group.clean]),
-            cell_of([100 * one["ece"] for one in group.clean]),
-            cell_of([one["nll"] for one in group.clean]),
-            cell_of([one["brier"] for one in group.clean]),
+            *(measure.cell(group.clean) for measure in clean),
+            *(measure.cell(means) for measure in shifted),
         ]
-        for name in ("accuracy", "ece"):
-            cells.append(
-                cell_of([100 * v for v in group.overall(name)])
-                if group.has_shift
-                else Cell()
-            )
         rows.append(Row(group.label, tuple(cells), kind=kind_of(group)))
-    run = of.runs[0]
+    run = collection.runs[0]
     return Table(
-        f"overview_{of.dataset}",
-        of.title,
+        f"overview_{collection.dataset}",
+        collection.title,
         f"{len(run.predictions.labels):,} test images, ECE over {run.num_bins} bins. "
-        + shift_words(of)
-        + seed_words(of.groups)
+        + shift_words(collection)
+        + seed_words(collection.groups)
         + " Bold: the best single model and the best ensemble.",
-        columns,
+        (
+            *(measure.column() for measure in clean),
+            *(measure.column(measure.heading("under shift")) for measure in shifted),
+        ),
         tuple(rows),
-        missing_shift(of),
+        missing_shift(collection),
     )
 
 
-def table_1(studies: Sequence[Collection]) -> Table:
-    """Return network and vanilla accuracy of each dataset."""
+def table_1_networks(collections: Sequence[Collection]) -> Table:
+    """Return the network and the vanilla accuracy of each dataset."""
     rows = []
-    for of in studies:
-        group = of.group("vanilla")
-        network, printed = paper()["table_1"].get(of.dataset, (None, None))
+    for collection in collections:
+        group = collection.group("vanilla")
+        network, printed = paper()["table_1"].get(collection.dataset, (None, None))
+        missing = None
+        cells = (Cell(text=network or "–"), Cell(paper=printed))
         if group is None:
-            gap = Missing(
-                f"{of.title}: no vanilla run",
-                (train_command(of.dataset, "vanilla", of.runs[0]),),
-            )
-            cells = (Cell(text=network or "–"), Cell(paper=printed))
+            run = collection.runs[0]
+            command = train_command(collection.dataset, "vanilla", run)
+            missing = Missing(f"{collection.title}: no vanilla run", (command,))
         else:
-            gap = None
             model = group.runs[0].config["model"]
-            values = [100 * one["accuracy"] for one in group.clean]
             named = f"{model} (paper: {network})" if network else model
-            cells = (Cell(text=named), cell_of(values, printed))
-        rows.append(Row(of.title, cells, gap))
+            cells = (Cell(text=named), MEASURES["accuracy"].cell(group.clean, printed))
+        rows.append(Row(collection.title, cells, missing))
     return Table(
         "table_1",
         "Networks and their accuracy",
         "The vanilla models. The paper's accuracies are for its own training schedule.",
-        (Column("Network"), Column("Accuracy (%)", 1)),
+        (Column("Network"), Column(MEASURES["accuracy"].heading(), 1)),
         tuple(rows),
         head="Dataset",
     )
 
 
-def table_2(of: Collection) -> Table:
+def table_2_clean_and_under_shift(collection: Collection) -> Table:
     """Return clean and shifted accuracy and ECE, with temperature scaling."""
-    printed = paper()["table_2"].get(of.dataset, {})
-    columns = (
-        Column("Acc (%)", 1, "up"),
-        Column("cAcc (%)", 1, "up"),
-        Column("ECE (%)", 2, "down"),
-        Column("cECE (%)", 2, "down"),
-    )
+    printed = paper()["table_2"].get(collection.dataset, {})
+    shown = measures("accuracy", "ece")
+    columns = [
+        measure.column(title)
+        for measure, short in zip(shown, ("Acc", "ECE"), strict=True)
+        for title in (f"{short} (%)", f"c{short} (%)")
+    ]
 
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
-        made = []
-        for name in ("accuracy", "ece"):
-            made.append([100 * one[name] for one in group.clean])
-            shifted = group.overall(name) if group.has_shift else []
-            made.append([100 * value for value in shifted])
-        return [cell_of(v, p) for v, p in zip(made, theirs, strict=True)]
+        means = group.shift_means() if group.has_shift else []
+        made = [m.values(found) for m in shown for found in (group.clean, means)]
+        return [cell_of(*pair) for pair in zip(made, theirs, strict=True)]
 
     return Table(
-        f"table_2_{of.dataset}",
-        f"Accuracy and calibration, {of.title}",
+        f"table_2_{collection.dataset}",
+        f"Accuracy and calibration, {collection.title}",
         "Acc and ECE: the clean test set. cAcc and cECE: means under shift. "
-        + shift_words(of)
+        + shift_words(collection)
         + (" Beside: the paper's Table 2." if printed else ""),
-        columns,
-        _rows(of, printed, cells, len(columns), twins=True),
-        missing_shift(of),
+        tuple(columns),
+        _rows(
+            each_with_temperature(collection.groups),
+            collection,
+            printed,
+            cells,
+            columns,
+        ),
+        missing_shift(collection),
     )
 
 
-def table_3(of: Collection) -> Table:
+def table_3_variance_under_shift(collection: Collection) -> Table:
     """Return the variance over runs by severity."""
-    printed = _by_severity(of, "table_3")
-    count = len(severities_of(of))
+    printed = _by_severity(collection, "table_3")
+    columns = [Column(f"Severity {s}", 2, "down") for s in collection.severities]
 
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
-        if len(group.runs) < 2 or not group.has_shift:
-            return [Cell(paper=p) for p in theirs]
-        means = 100 * group.shift_stability[0].mean(axis=1)
         runs = len(group.runs)
+        if runs < 2 or not group.has_shift:
+            return [Cell(paper=value) for value in theirs]
+        means = 100 * group.shift_stability[0].mean(axis=1)
         return [
-            Cell(float(m), None, runs, p) for m, p in zip(means, theirs, strict=True)
+            Cell(float(mean), None, runs, value)
+            for mean, value in zip(means, theirs, strict=True)
         ]
 
+    single = [group for group in collection.groups if not group.is_ensemble]
     return Table(
-        f"table_3_{of.dataset}",
-        f"Variance between runs, {of.title}",
+        f"table_3_{collection.dataset}",
+        f"Variance between runs, {collection.title}",
         "In units of 0.01: the variance over runs of each class probability, summed "
         "over classes, averaged over images, then over the types of corruption; the "
         "columns are severities. "
-        + shift_words(of)
+        + shift_words(collection)
         + (" Beside: the paper's Table 3, over 5 runs." if printed else ""),
-        tuple(Column(f"Severity {s}", 2, "down") for s in severities_of(of)),
-        _rows(of, printed, cells, count, only=lambda group: not group.is_ensemble),
-        (*missing_shift(of), *missing_seeds(of)),
+        tuple(columns),
+        _rows(single, collection, printed, cells, columns),
+        (*missing_shift(collection), *missing_seeds(collection)),
     )
 
 
-def table_4(of: Collection) -> Table:
+def table_4_error_under_shift(collection: Collection) -> Table:
     """Return the mean ECE by severity."""
-    printed = _by_severity(of, "table_4")
-    count = len(severities_of(of))
+    ece = MEASURES["ece"]
+    printed = _by_severity(collection, "table_4")
+    columns = [ece.column(f"Severity {s}") for s in collection.severities]
 
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
         if not group.has_shift:
-            return [Cell(paper=p) for p in theirs]
-        by_severity = 100 * group.shift_measure("ece").mean(axis=2)
-        return [cell_of(v, p) for v, p in zip(by_severity.T, theirs, strict=True)]
+            return [Cell(paper=value) for value in theirs]
+        by_severity = ece.scale * group.shift_measure(ece.name).mean(axis=2)
+        return [cell_of(*pair) for pair in zip(by_severity.T, theirs, strict=True)]
 
     return Table(
-        f"table_4_{of.dataset}",
-        f"ECE (%) by severity, {of.title}",
+        f"table_4_{collection.dataset}",
+        f"{ece.heading()} by severity, {collection.title}",
         "The mean over types of corruption; the columns are severities. "
-        + shift_words(of)
-        + seed_words(of.groups)
+        + shift_words(collection)
+        + seed_words(collection.groups)
         + (" Beside: the paper's Table 4." if printed else ""),
-        tuple(Column(f"Severity {s}", 2, "down") for s in severities_of(of)),
-        _rows(of, printed, cells, count, twins=True),
-        missing_shift(of),
-    )
-
-
-def more(of: Collection) -> Table:
-    """Return further measures of the clean test set."""
-    columns = (
-        Column("Temperature", 2),
-        Column("ECE (%)", 2, "down"),
-        Column("Adaptive ECE (%)", 2, "down"),
-        Column("Classwise ECE (%)", 3, "down"),
-        Column("NLL (nats)", 3, "down"),
-        Column("Brier", 3, "down"),
-        Column("AURC (%)", 2, "down"),
-        Column("Coverage at 1 % risk (%)", 1, "up"),
-    )
-    names = (
-        ("ece", 100),
-        ("adaptive_ece", 100),
-        ("classwise_ece", 100),
-        ("nll", 1),
-        ("brier", 1),
-        ("aurc", 100),
-        ("coverage_at_1_percent_risk", 100),
-    )
-    rows, gaps = [], []
-    for group in each_with_temperature(of.groups):
-        temperatures = [run.temperature for run in group.runs]
-        cells = [Cell(text="1")]
-        if group.scaled:
-            cells = [cell_of([t for t in temperatures if t is not None])]
-        cells += [
-            cell_of([scale * one[name] for one in group.clean]) for name, scale in names
-        ]
-        rows.append(Row(group.label, tuple(cells), kind=kind_of(group)))
-    if any(run.temperature is None for run in of.runs):
-        lacking = [run for run in of.runs if run.temperature is None]
-        gaps.append(
-            Missing(
-                f"{len(lacking)} of {len(of.runs)} runs have no temperature.json, so "
-                "they are shown without temperature scaling alone",
-                tuple(evaluate_command(run) for run in lacking),
-            )
-        )
-    return Table(
-        f"more_{of.dataset}",
-        f"Clean test set, {of.title}",
-        "Adaptive ECE: bins of equally many images. Classwise: mean over classes. "
-        "AURC: the mean error among the most confident images; label smoothing is "
-        "known to worsen it. Coverage: images answered at an error of at most 1 %.",
-        columns,
-        tuple(rows),
-        tuple(gaps),
-    )
-
-
-def ood_scores(of: Collection) -> Table:
-    """Return how well the entropy tells foreign images."""
-    names = ood_names(of)
-    rows = []
-    for name in names:
-        for group in each_with_temperature(of.groups):
-            found = []
-            for run in group.runs:
-                scores = run.metrics.get("ood", {}).get(name)
-                if scores and group.scaled:
-                    scores = scores.get("temperature_scaled")
-                if scores:
-                    found.append(scores)
-            if found:
-                cells = [
-                    cell_of([100 * one[key] for one in found])
-                    for key in ("auroc", "aupr", "fpr_at_95_recall")
-                ]
-                label = f"{group.label}, {collection.dataset_title(name)}"
-                kind = f"{kind_of(group)} {name}"
-                rows.append(Row(label, tuple(cells), kind=kind))
-    gaps = () if rows else figure_5(of)[0].gaps
-    return Table(
-        f"foreign_{of.dataset}",
-        f"Foreign images against {of.title}",
-        "By predictive entropy; foreign images are the positive class. FPR: usual "
-        "images that are flagged when 95 % of the foreign ones are.",
-        (
-            Column("AUROC (%)", 1, "up"),
-            Column("AUPR (%)", 1, "up"),
-            Column("FPR at 95 % recall (%)", 1, "down"),
+        tuple(columns),
+        _rows(
+            each_with_temperature(collection.groups),
+            collection,
+            printed,
+            cells,
+            columns,
         ),
-        tuple(rows),
-        gaps,
-        head="Method, foreign images",
-    )
-
-
-def stability(of: Collection) -> list[Table]:
-    """Return variance and disagreement, by level and by severity."""
-    groups = [group for group in of.groups if len(group.runs) > 1]
-    tables = []
-    if of.index is not None and groups:
-        levels, count = of.levels
-        number = np.maximum(np.bincount(levels, None, count), 1)
-        rows = []
-        for group in groups:
-            by_level = np.bincount(levels, group.variance_by_image, count) / number
-            values = [group.variance_by_image.mean(), *by_level]
-            rows.append(_stable(group, [100 * v for v in values]))
-            disagree = [
-                calibration.disagreement([p[levels == r] for p in group.probabilities])
-                for r in range(count)
-                if (levels == r).any()
-            ]
-            whole = calibration.disagreement(group.probabilities)
-            values = [100 * v for v in [whole, *disagree]]
-            rows.append(_stable(group, values, ": disagreement (%)"))
-        tables.append(
-            Table(
-                f"stability_levels_{of.dataset}",
-                f"Clean test set by robustness level, {of.title}",
-                "Variance in units of 0.01, and the share of images on which two runs "
-                "predict different classes. Level 0 is the least robust.",
-                (
-                    Column("All", 2, "down"),
-                    *(Column(f"Level {r}", 2, "down") for r in range(count)),
-                ),
-                tuple(rows),
-            )
-        )
-    shifted = [group for group in groups if group.has_shift]
-    rows = []
-    for group in shifted:
-        for measured, words in zip(
-            group.shift_stability, (": variance", ": disagreement (%)"), strict=True
-        ):
-            rows.append(_stable(group, list(100 * measured.mean(axis=1)), words))
-    tables.append(
-        Table(
-            f"stability_shift_{of.dataset}",
-            f"Under shift, {of.title}",
-            "Variance in units of 0.01, and disagreement, by severity. "
-            + shift_words(of),
-            tuple(Column(f"Severity {s}", 2, "down") for s in severities_of(of)),
-            tuple(rows),
-            (*missing_seeds(of), *missing_shift(of)),
-        )
-    )
-    return tables
-
-
-def _stable(group: Group, values: Sequence[float], words: str = ": variance") -> Row:
-    runs = len(group.runs)
-    return Row(
-        group.label + words,
-        tuple(Cell(float(v), None, runs) for v in values),
-        kind=words,
+        missing_shift(collection),
     )
 
 
 def _rows(
-    of: Collection,
-    printed: dict[str, Sequence[float]],
-    cells: Callable[[Group, Sequence[float | None]], list[Cell]],
-    count: int,
-    *,
-    twins: bool = False,
-    only: Callable[[Group], bool] = lambda group: True,
+    groups: Sequence[Group],
+    collection: Collection,
+    printed: Mapping[str, Sequence[float]],
+    cells: MakeCells,
+    columns: Sequence[Column],
 ) -> tuple[Row, ...]:
-    """Return a row a group, and one with a gap for each that the paper has besides."""
+    """Return a row for each group, then one for each method that only the paper has."""
     rows = []
-    seen = set()
-    groups = each_with_temperature(of.groups) if twins else list(of.groups)
-    for group in filter(only, groups):
-        seen.add(group.key)
-        theirs = _padded(printed.get(group.key), count)
-        rows.append(Row(group.label, tuple(cells(group, theirs)), kind=kind_of(group)))
-    for key, figures_ in printed.items():
-        if key not in seen:
-            label = collection.method_label(key)
-            kind = "ensemble" if "ensemble" in key else "single"
-            cells_ = tuple(Cell(paper=p) for p in _padded(figures_, count))
-            rows.append(Row(label, cells_, missing_rows(of, key), kind))
+    nothing: list[float | None] = [None] * len(columns)
+    for group in groups:
+        made = cells(group, printed.get(group.key, nothing))
+        rows.append(Row(group.label, tuple(made), kind=kind_of(group)))
+    for key in [key for key in printed if key not in {group.key for group in groups}]:
+        kind = "ensemble" if is_ensemble(key) else "single"
+        theirs = tuple(Cell(paper=value) for value in printed[key])
+        missing = missing_rows(collection, key)
+        rows.append(Row(method_label(key), theirs, missing, kind))
     known = any(
-        c.mean is not None or c.paper is not None for r in rows for c in r.cells
+        cell.mean is not None or cell.paper is not None
+        for row in rows
+        for cell in row.cells
     )
     return tuple(rows) if known else ()
 
 
-def _by_severity(of: Collection, table: str) -> dict[str, Sequence[float]]:
-    """Return the paper's figures at the severities that the runs have."""
-    printed = paper()[table].get(of.dataset, {})
-    return {k: [v[s - 1] for s in severities_of(of)] for k, v in printed.items()}
-
-
-def _padded(values: Sequence[float] | None, count: int) -> list[float | None]:
-    return list(values) if values else [None] * count
+def _by_severity(collection: Collection, table: str) -> dict[str, list[float]]:
+    """Return the paper's numbers at the severities that the runs have."""
+    printed = paper()[table].get(collection.dataset, {})
+    return {
+        key: [values[severity - 1] for severity in collection.severities]
+        for key, values in printed.items()
+    }

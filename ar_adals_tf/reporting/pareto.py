@@ -1,4 +1,4 @@
-"""What is not beaten in everything: the Pareto front of several aims."""
+"""The Pareto front: the points that no other point beats."""
 
 import numpy as np
 
@@ -8,18 +8,18 @@ from ar_adals_tf.errors import InputError
 def pareto_front(values: np.ndarray) -> np.ndarray:
     """Tell which points no other point beats.
 
-    A point is beaten by another one that is at least as good in every aim and better
-    in one. Equal points do not beat each other.
+    A point is beaten by another one that is at least as good in every objective and
+    better in one. Equal points do not beat each other.
 
     Args:
-        values: `(N, K)`, N points by K aims, of each of which more is better (negate
-            an error).
+        values: `(N, K)`, N points scored on K objectives, all to be maximised (negate
+            errors).
 
     Returns:
         `(N,)` bool.
 
     Raises:
-        InputError: On another shape or values that are not numbers.
+        InputError: If the shape is another or a value is NaN.
 
     Example:
         >>> pareto_front(np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.3]]))
@@ -29,8 +29,8 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
     if values.ndim != 2 or np.isnan(values).any():
         raise InputError(
             "values must be numbers of shape (points, aims); received shape "
-            f"{values.shape} with {int(np.isnan(values).sum())} that are none; leave "
-            "out points that are not measured"
+            f"{values.shape} with {int(np.isnan(values).sum())} NaN; leave out points "
+            "that are not measured"
         )
     mine, others = values[:, None], values[None]
     nowhere_worse = np.all(others >= mine, axis=2)

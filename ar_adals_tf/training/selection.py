@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf import figures
+from ar_adals_tf import captions, figures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
@@ -65,12 +65,12 @@ def sweep(
         aside.write_text("\n".join(flags) + "\n")
     figure = figures.draw_over_setting(
         [float(value) for value in rows],
-        {"ECE": [row["ece"] for row in rows.values()]},
+        {"ECE": [100 * row["ece"] for row in rows.values()]},
         xlabel=AXES[param],
         chosen=float(chosen),
         title=f"{base.title} on {base.dataset}, {images} images",
     )
-    figures.save(figure, folder / "sweep.png")
+    figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
     print("\n" + _table(param, rows, chosen, images))
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
     if param == "num_levels":

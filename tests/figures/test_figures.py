@@ -1,6 +1,7 @@
 """Figures: what is drawn is what was given, and nothing else is touched."""
 
 import itertools
+import re
 import subprocess
 import sys
 import warnings
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.container import BarContainer
 from matplotlib.patches import Rectangle
 
-from ar_adals_tf import calibration, figures
+from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
 
@@ -84,13 +85,13 @@ def test_reliability_curves_draw_each_method(predictions):
 def test_levels_draw_confidence_accuracy_ece_and_variance(predictions, tmp_path):
     labels, probabilities, levels = predictions
     measures = calibration.by_level(labels, probabilities, levels, 10)
-    gap = calibration.by_level(labels, probabilities, np.minimum(levels, 8), 10)
+    empty = calibration.by_level(labels, probabilities, np.minimum(levels, 8), 10)
     variance = np.linspace(0.3, 0.0, 10)
     figure = figures.draw_levels(
-        {"A": measures, "B": gap}, ece=True, variance={"B": variance, "A": variance}
+        {"A": measures, "B": empty}, ece=True, variance={"B": variance, "A": variance}
     )
     assert len(figure.axes) == 6
-    for axes, own in zip(figure.axes[:2], (measures, gap), strict=True):
+    for axes, own in zip(figure.axes[:2], (measures, empty), strict=True):
         confidence, accuracy = (line.get_ydata() for line in axes.lines)
         np.testing.assert_allclose(confidence, 100 * own.confidence)
         np.testing.assert_allclose(accuracy, 100 * own.accuracy)
@@ -143,15 +144,18 @@ def test_labels_of_levels_with_equal_p_do_not_overlap(last):
 
 def test_boxes_are_quartiles_and_whiskers_the_extremes(tmp_path):
     rng = np.random.default_rng(0)
-    shifted = {"vanilla": rng.random((5, 19)), "ar_adals": rng.random((5, 7)) / 2}
-    clean = {"vanilla": 0.05, "ar_adals": 0.01}
+    shifted = {
+        "vanilla": 100 * rng.random((5, 19)),
+        "ar_adals": 50 * rng.random((5, 7)),
+    }
+    clean = {"vanilla": 5, "ar_adals": 1}
     figure = figures.draw_boxes_by_severity(clean, shifted, title="CIFAR-10-C")
     axes = figure.axes[0]
     for container, name in zip(axes.containers, shifted, strict=True):
         for severity, (box, values) in enumerate(
             zip(container, shifted[name], strict=True), start=1
         ):
-            q1, q3 = 100 * np.quantile(values, [0.25, 0.75])
+            q1, q3 = np.quantile(values, [0.25, 0.75])
             assert box.get_y() == pytest.approx(q1)
             assert box.get_y() + box.get_height() == pytest.approx(q3)
             assert abs(box.get_x() + box.get_width() / 2 - severity) < 0.5
@@ -159,7 +163,7 @@ def test_boxes_are_quartiles_and_whiskers_the_extremes(tmp_path):
     drawn = segments[:, 1]
     for values in [*shifted["vanilla"], *shifted["ar_adals"]]:
         for value in (values.min(), np.median(values), values.max()):
-            assert np.abs(drawn - 100 * value).min() < 1e-9
+            assert np.abs(drawn - value).min() < 1e-9
     at_test = sorted({y for x, y in segments if x < 0.5})
     assert at_test == pytest.approx([1, 5])
     assert [t.get_text() for t in axes.get_xticklabels()] == ["test", *"12345"]
@@ -177,10 +181,10 @@ def test_entropy_histograms_are_shares_of_the_images():
 
 
 def test_by_level_draws_a_line_a_method():
-    values = {"vanilla": np.array([0.3, 0.1]), "Mine": np.array([np.nan, 0.2])}
+    values = {"vanilla": np.array([30.0, 10.0]), "Mine": np.array([np.nan, 20.0])}
     axes = figures.draw_by_level(values).axes[0]
     for line, expected in zip(axes.lines, values.values(), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), 100 * expected)
+        np.testing.assert_allclose(line.get_ydata(), expected)
 
 
 @pytest.mark.parametrize(
@@ -210,12 +214,22 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
-def test_captions_say_what_to_see_and_can_be_left_out():
-    p = np.full((2, 3), 0.9)
-    default = figures.draw_soft_labels(p)._supxlabel.get_text().replace("\n", " ")
-    assert default == figures.CAPTIONS["soft_labels"]
-    assert figures.draw_soft_labels(p, caption="Mine.")._supxlabel.get_text() == "Mine."
-    assert figures.draw_soft_labels(p, caption="")._supxlabel is None
+def test_a_caption_stands_below_the_figure_and_can_be_left_out(tmp_path):
+    """The text of an SVG is text, with the place where it stands."""
+    figure = figures.draw_soft_labels(np.full((2, 3), 0.9))
+    figures.save(figure, tmp_path / "without.svg")
+    figures.save(figure, tmp_path / "with.svg", caption=captions.SOFT_LABELS)
+    # One line stands at y, several are moved there.
+    pattern = r'<text [^>]*(?: y="|translate\([\d.]+ )([\d.]+)[^>]*>([^<]*)</text>'
+    without, captioned = (
+        [(float(y), text) for y, text in re.findall(pattern, path.read_text())]
+        for path in (tmp_path / "without.svg", tmp_path / "with.svg")
+    )
+    others = {text for _, text in without}
+    added = [(y, text) for y, text in captioned if text not in others]
+    assert " ".join(text for _, text in added) == captions.SOFT_LABELS
+    highest = max(y for y, text in captioned if text in others)
+    assert all(y > highest for y, _ in added)  # y grows downwards
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
@@ -258,7 +272,7 @@ def test_pyplot_is_never_imported(tmp_path):
     program = f"""
 import sys, numpy as np
 from ar_adals_tf import figures
-boxes = figures.boxes_by_severity({{"ls": 0.1}}, {{"ls": np.random.rand(5, 4)}})
+boxes = figures.draw_boxes_by_severity({{"ls": 0.1}}, {{"ls": np.random.rand(5, 4)}})
 figures.save(boxes, {str(tmp_path / "a.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
@@ -342,13 +356,25 @@ def test_the_methods_of_the_paper_are_told_apart(deficiency):
 
 def test_over_setting_draws_evenly_in_order_and_marks_the_choice():
     figure = figures.draw_over_setting(
-        [0.1, 0.005, 0.05], {"ECE": [0.03, 0.02, 0.01]}, xlabel="alpha", chosen=0.05
+        [0.1, 0.005, 0.05], {"ECE": [3, 2, 1]}, xlabel="alpha", chosen=0.05
     )
     axes = figure.axes[0]
     x, y = axes.lines[0].get_data()
     np.testing.assert_allclose(x, [0, 1, 2])
-    np.testing.assert_allclose(y, [2, 1, 3])  # at 0.005, 0.05, 0.1, in percent
+    np.testing.assert_allclose(y, [2, 1, 3])  # at 0.005, 0.05, 0.1
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0.005", "0.05", "0.1"]
     assert axes.lines[1].get_xdata()[0] == 1
     with pytest.raises(InputError, match="2 values and 1 of 'ECE'"):
         figures.draw_over_setting([1, 2], {"ECE": [0.1]}, xlabel="R")
+
+
+def test_single_and_ensemble_draw_what_is_given():
+    """Accuracies as squares, confidences as circles, single left of ensemble."""
+    single = {"vanilla": (0.9, 0.95), "ls": (0.91, 0.90)}
+    ensemble = {"vanilla": (0.92, 0.91), "ls": (0.93, 0.85)}
+    axes = figures.draw_single_and_ensemble(single, ensemble).axes[0]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]
+    drawn = [y for _, y in sorted(points, key=lambda point: point[0])]
+    assert drawn == pytest.approx([90, 95, 92, 91, 91, 90, 93, 85])
+    with pytest.raises(InputError, match="the same methods"):
+        figures.draw_single_and_ensemble(single, {"vanilla": (0.9, 0.9)})

@@ -15,7 +15,7 @@ def test_a_grid_draws_each_line_in_its_panel(tmp_path):
         "Accuracy (%)": {"FGSM": lines, "PGD": {"vanilla": lines["vanilla"]}},
         "ECE (%)": {"FGSM": {}, "PGD": lines},
     }
-    figure = attacks.draw_grid_of_lines(panels, "Strength", {"ls": "Softened"}, "See")
+    figure = attacks.draw_grid_of_lines(panels, "Strength", {"ls": "Softened"})
     axes = figure.axes
     assert [len(panel.lines) for panel in axes] == [2, 1, 0, 2]
     np.testing.assert_allclose(axes[0].lines[1].get_data(), lines["ls"])

@@ -1,0 +1,213 @@
+"""Tables of models under attack, beside the companion study's, and of their costs.
+
+The companion study is the one of adversarial training and calibration, see
+`printed.adversarial_study`. Every table is made from what runs have stored.
+"""
+
+from collections.abc import Sequence
+
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
+from ar_adals_tf.evaluation.results import FORM_TITLES
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.commands import train_command
+from ar_adals_tf.reporting.group import Group
+from ar_adals_tf.reporting.items import (
+    Cell,
+    Column,
+    Missing,
+    Row,
+    Table,
+    cell_of,
+    each_with_temperature,
+    in_words,
+    kind_of,
+    seed_words,
+)
+from ar_adals_tf.reporting.measures import measures
+from ar_adals_tf.reporting.missing import missing_attacks, missing_footprint
+from ar_adals_tf.reporting.names import method_label
+from ar_adals_tf.reporting.printed import adversarial_study
+from ar_adals_tf.reporting.words import attack_words, strength_words
+
+#: The measures that are shown at every strength.
+BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
+
+#: Decimals of the accuracy: the study prints two.
+_DIGITS = {"accuracy": 2}
+
+
+def under_attack(collection: Collection) -> Table:
+    """Return accuracy and ECE, clean and under each attack at one strength."""
+    epsilon = collection.reference_strength
+    cases = [("", 0.0), *((attack, epsilon) for attack in BOUNDED_ATTACKS)]
+    shown = [
+        (measure, attack, strength)
+        for measure in measures("accuracy", "ece")
+        for attack, strength in cases
+    ]
+    columns = []
+    for measure, attack, _ in shown:
+        title = ""
+        if attack:
+            word = measure.title if measure.title.isupper() else measure.title.lower()
+            title = f"{BOUNDED_TITLES[attack]} {word} ({measure.unit})"
+        columns.append(measure.column(title, _DIGITS.get(measure.name)))
+    rows, seen = [], set()
+    for group in each_with_temperature(collection.groups_under_attack):
+        printed = [] if group.scaled else _printed(group)
+        if printed:
+            seen.add((group.runs[0].config["model"], group.method))
+        cells = tuple(
+            measure.cell(group.attack_measures(attack, strength), beside)
+            for (measure, attack, strength), beside in zip(
+                shown, _filled(printed, len(shown)), strict=True
+            )
+        )
+        rows.append(Row(group.label, cells, kind=kind_of(group)))
+    rows += _missing_rows(collection, seen, len(columns))
+    return Table(
+        f"under_attack_{collection.dataset}",
+        f"Accuracy and calibration under attack, {collection.title}",
+        _caption(collection, rows) if rows else "",
+        tuple(columns),
+        tuple(rows),
+        missing_attacks(collection),
+        source="study",
+    )
+
+
+def by_strength(collection: Collection) -> list[Table]:
+    """Return a table for each measure, over attacks and strengths."""
+    groups = collection.groups_under_attack
+    cases = [("", 0.0)]
+    cases += [(a, e) for a in BOUNDED_ATTACKS for e in collection.strengths if e]
+    tables = []
+    for measure in BY_STRENGTH:
+        rows = [
+            Row(
+                group.label,
+                tuple(measure.cell(group.attack_measures(*case)) for case in cases),
+                kind=kind_of(group),
+            )
+            for group in (each_with_temperature(groups) if measure.tempered else groups)
+        ]
+        words = "" if measure.tempered else "No temperature changes it. "
+        tables.append(
+            Table(
+                f"{measure.name}_by_strength_{collection.dataset}",
+                f"{measure.heading()} by attack and strength, {collection.title}",
+                f"{attack_words(collection)}. {words}{seed_words(groups)}",
+                tuple(
+                    measure.column(
+                        f"{BOUNDED_TITLES[attack]} {strength_words(epsilon)}"
+                        if epsilon
+                        else "Clean",
+                        _DIGITS.get(measure.name),
+                    )
+                    for attack, epsilon in cases
+                ),
+                tuple(rows),
+            )
+        )
+    return tables
+
+
+def costs(collection: Collection) -> Table:
+    """Return inference time, size, memory, accuracy and ECE as float32 and as int8."""
+    columns = (
+        Column("Time an image (ms)", 3),
+        Column("File (MB)", 2),
+        Column("Memory (MB)", 1),
+        Column("Accuracy (%)", 2),
+        Column("ECE (%)", 2),
+        Column("ECE with temperature (%)", 2),
+    )
+    accuracy, ece = measures("accuracy", "ece")
+    rows, machines = [], []
+    for group in collection.groups:
+        found = [r.metrics["footprint"] for r in group.runs if "footprint" in r.metrics]
+        for form, title in FORM_TITLES.items() if found else ():
+            forms = [one["forms"][form] for one in found]
+            scaled = [
+                f["temperature_scaled"] for f in forms if "temperature_scaled" in f
+            ]
+            cells = (
+                cell_of([1e3 * f["seconds_per_image"] for f in forms]),
+                cell_of([f["file_bytes"] / 1e6 for f in forms]),
+                cell_of([f["peak_bytes"] / 1e6 for f in forms if f["peak_bytes"]]),
+                accuracy.cell(forms),
+                ece.cell(forms),
+                ece.cell(scaled),
+            )
+            rows.append(Row(f"{group.label}, {title}", cells, kind=kind_of(group)))
+        machines += [
+            f"{one['hardware']}; batches of {one['batch_size']}, median of "
+            f"{one['repeats']}"
+            for one in found
+        ]
+    return Table(
+        f"footprint_{collection.dataset}",
+        f"Inference, {collection.title}",
+        "LiteRT runs on the processor; TensorFlow on the accelerator, if there is one. "
+        "Memory: what a fresh process grows by at most when it loads the model and "
+        "predicts a batch. int8: TensorFlow Lite's post-training quantisation. Times "
+        "compare within a machine alone: "
+        + ("; ".join(dict.fromkeys(machines)) or "none measured")
+        + ".",
+        columns,
+        tuple(rows),
+        missing_footprint(collection),
+        head="Method, number format, runtime",
+    )
+
+
+def _caption(collection: Collection, rows: Sequence[Row]) -> str:
+    epsilon = strength_words(collection.reference_strength)
+    numbers = {
+        r.metrics["attacks"]["num_examples"] for r in collection.runs_under_attack
+    }
+    words = (
+        f"{in_words([f'{number:,}' for number in sorted(numbers)])} test images, ECE "
+        f"over {collection.num_bins} bins. Attacks at {epsilon} in the L-infinity "
+        f"norm, by CleverHans, on the true label: {attack_words(collection)}. "
+    )
+    if any(cell.paper is not None for row in rows for cell in row.cells):
+        words += (
+            "Beside: the study's figures, for its own training and with ECE over "
+            f"{adversarial_study()['num_bins']} bins. Its text does not say at which "
+            f"strength its columns are: {epsilon} is ours; the other strengths follow "
+            "below. "
+        )
+    return words + seed_words(collection.groups)
+
+
+def _printed(group: Group) -> list[float]:
+    """Return what the study printed on a group's network and method, if anything."""
+    run, study = group.runs[0], adversarial_study()
+    if run.dataset != study["dataset"]:
+        return []
+    methods = study["networks"].get(str(run.config.get("model")), {})
+    return list(methods.get(group.method, {}).get("printed", []))
+
+
+def _missing_rows(
+    collection: Collection, seen: set[tuple[str, str]], count: int
+) -> list[Row]:
+    """Return rows for the methods that the study has on our networks and we lack."""
+    rows = []
+    networks = adversarial_study()["networks"]
+    for network in dict.fromkeys(network for network, _ in seen):
+        like = next(r for r in collection.runs if r.config["model"] == network)
+        for method, theirs in networks[network].items():
+            if (network, method) in seen:
+                continue
+            settings = {"model": network} | theirs.get("settings", {})
+            command = train_command(collection.dataset, method, like, **settings)
+            label = f"{method_label(method)} ({network})"
+            cells = [Cell(paper=value) for value in _filled(theirs["printed"], count)]
+            rows.append(Row(label, tuple(cells), Missing(label, (command,))))
+    return rows
+
+
+def _filled(printed: Sequence[float], count: int) -> list[float | None]:
+    return [*printed, *[None] * (count - len(printed))]

@@ -1,0 +1,219 @@
+"""The runs of one method with equal settings, and their measures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ar_adals_tf import calibration
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
+from ar_adals_tf.reporting.names import is_ensemble
+from ar_adals_tf.reporting.run import Run
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one method that differ in their seed alone.
+
+    Attributes:
+        key: The key of the style. It is the key of the paper's row as well if the
+            settings are the usual ones.
+        label: The name for people.
+        runs: One or more, by seed.
+        scaled: Whether all predictions are divided by the runs' temperatures.
+    """
+
+    key: str
+    label: str
+    runs: tuple[Run, ...]
+    scaled: bool = False
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether each run averages several models."""
+        return is_ensemble(self.method)
+
+    @property
+    def method(self) -> str:
+        """The method's name, whatever its settings."""
+        return self.runs[0].method
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The true classes of the test set."""
+        return self.runs[0].predictions.labels
+
+    @property
+    def num_bins(self) -> int:
+        """The number of bins of every ECE."""
+        return self.runs[0].num_bins
+
+    def with_temperature(self) -> "Group | None":
+        """Return this group with temperature scaling; None if a run has none."""
+        if any(run.temperature is None for run in self.runs):
+            return None
+        return Group(f"{self.key}_ts", f"{self.label} + temperature", self.runs, True)
+
+    # The clean test set.
+
+    @cached_property
+    def probabilities(self) -> list[np.ndarray]:
+        """The clean predictions of each run."""
+        return [run.probabilities(run.predictions, self.scaled) for run in self.runs]
+
+    @cached_property
+    def clean(self) -> list[dict[str, Any]]:
+        """`calibration.summary` and `more_measures` of the clean set, for each run."""
+        return [
+            calibration.summary(self.labels, p, self.num_bins)
+            | calibration.more_measures(self.labels, p, self.num_bins)
+            for p in self.probabilities
+        ]
+
+    def reliability(self) -> ReliabilityBins:
+        """Return the reliability diagram of all runs together."""
+        return _pooled(
+            [
+                calibration.reliability_bins(self.labels, p, self.num_bins)
+                for p in self.probabilities
+            ]
+        )
+
+    def by_level(self, levels: np.ndarray, num_levels: int) -> LevelMeasures:
+        """Return the measures by robustness level, averaged over runs."""
+        return self._mean_by_level(
+            [(self.labels, p) for p in self.probabilities], levels, num_levels
+        )
+
+    @cached_property
+    def variance_by_image(self) -> np.ndarray:
+        """`calibration.prediction_variance_by_image` over the runs, `(N,)`."""
+        return calibration.prediction_variance_by_image(self.probabilities)
+
+    # Under shift.
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether every run was evaluated on corrupted images."""
+        return all(
+            "shift" in run.metrics
+            and (not self.scaled or "temperature_scaled" in run.metrics["shift"])
+            for run in self.runs
+        )
+
+    def shift(self) -> list[dict[str, Any]]:
+        """Return the measures under shift of each run; see `shift.aggregate`."""
+        found = [run.metrics["shift"] for run in self.runs]
+        return [one["temperature_scaled"] for one in found] if self.scaled else found
+
+    def shift_measure(self, measure: str) -> np.ndarray:
+        """Return a measure under shift, `(runs, severities, types)`."""
+        return np.array(
+            [
+                [
+                    [one["by_type"][t][str(s)][measure] for t in one["types"]]
+                    for s in one["severities"]
+                ]
+                for one in self.shift()
+            ]
+        )
+
+    def shift_means(self) -> list[dict[str, Any]]:
+        """Return each run's means over severities and the paper's types, or all."""
+        means = [one["overall"] for one in self.shift()]
+        return [mean.get("paper", mean["all"]) for mean in means]
+
+    @cached_property
+    def shift_stability(self) -> tuple[np.ndarray, np.ndarray]:
+        """Variance and disagreement over the runs, each `(severities, types)`."""
+        one = self.runs[0].metrics["shift"]
+        cells = []
+        for severity in one["severities"]:
+            for name in one["types"]:
+                p = [
+                    run.probabilities(run.under_shift(name, severity), self.scaled)
+                    for run in self.runs
+                ]
+                cells.append(
+                    (calibration.prediction_variance(p), calibration.disagreement(p))
+                )
+        shape = (len(one["severities"]), len(one["types"]))
+        variance, disagreement = np.array(cells).T.reshape(2, *shape)
+        return variance, disagreement
+
+    # Under attack.
+
+    @property
+    def has_attacks(self) -> bool:
+        """Whether some run was measured under attack."""
+        return any(run.attack_measures(self.scaled) for run in self.runs)
+
+    def attack_measures(self, attack: str, epsilon: float) -> list[dict[str, Any]]:
+        """Return the measures under an attack, of those runs that have them.
+
+        At strength 0, where every attack is none, any attack's entry serves.
+        """
+        for name in (attack,) if epsilon else BOUNDED_ATTACKS:
+            found = [self._attack_cell(run, name, epsilon) for run in self.runs]
+            if there := [one for one in found if one]:
+                return there
+        return []
+
+    def attack_reliability(self, attack: str, epsilon: float) -> ReliabilityBins | None:
+        """Return the reliability diagram under an attack of all runs that have it."""
+        found = [one["reliability"] for one in self.attack_measures(attack, epsilon)]
+        if not found:
+            return None
+        edges = calibration.bin_edges(len(found[0]["counts"]))
+        names = ("counts", "accuracy", "confidence")
+        return _pooled(
+            [
+                ReliabilityBins(edges, *(np.array(one[name]) for name in names))
+                for one in found
+            ]
+        )
+
+    def attack_by_level(
+        self, attack: str, epsilon: float, levels: np.ndarray, num_levels: int
+    ) -> LevelMeasures | None:
+        """Return the measures by level, averaged over the runs that have them."""
+        sets = []
+        for run in self.runs:
+            if self._attack_cell(run, attack, epsilon):
+                stored = run.under_attack(attack, epsilon)
+                sets.append((stored.labels, run.probabilities(stored, self.scaled)))
+        return self._mean_by_level(sets, levels, num_levels) if sets else None
+
+    def _attack_cell(
+        self, run: Run, attack: str, epsilon: float
+    ) -> dict[str, Any] | None:
+        by_strength = run.attack_measures(self.scaled).get(attack, {})
+        return by_strength.get(f"{epsilon:g}")
+
+    def _mean_by_level(
+        self,
+        sets: Sequence[tuple[np.ndarray, np.ndarray]],
+        levels: np.ndarray,
+        num_levels: int,
+    ) -> LevelMeasures:
+        """Return the mean over sets of labels and probabilities."""
+        found = [
+            calibration.by_level(labels, p, levels, num_levels, self.num_bins)
+            for labels, p in sets
+        ]
+        columns = zip(*found, strict=True)
+        return LevelMeasures(*(np.mean(column, axis=0) for column in columns))
+
+
+def _pooled(bins: Sequence[ReliabilityBins]) -> ReliabilityBins:
+    """Return the reliability diagram of several sets of images together."""
+    counts = np.array([one.counts for one in bins])
+    total = np.maximum(counts.sum(axis=0), 1)
+    accuracy, confidence = (
+        (counts * [getattr(one, name) for one in bins]).sum(axis=0) / total
+        for name in ("accuracy", "confidence")
+    )
+    return ReliabilityBins(bins[0].edges, counts.sum(axis=0), accuracy, confidence)

@@ -1,0 +1,113 @@
+"""The tables, figures and commands of a report as HTML."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ar_adals_tf.reporting.items import Item, Missing, Picture, Table
+
+DPI = 144
+
+"""Dots per inch of a figure on the page."""
+
+_LEGIBLE = 66  # pixels an inch that a figure keeps on a narrow screen
+
+
+def text(words: str) -> str:
+    """Return words with the characters escaped that HTML has a meaning for."""
+    return html.escape(words)
+
+
+def code(commands: str) -> str:
+    """Return commands, a line each, that break between their flags alone."""
+    lines = [
+        " ".join(f"<span>{text(word)}</span>" for word in line.split(" "))
+        for line in commands.splitlines()
+    ]
+    return "<pre>" + "\n".join(lines) + "</pre>"
+
+
+def article(item: Item, folder: Path) -> str:
+    """Return a table or a picture, its words, and what it misses.
+
+    Args:
+        item: A table or a picture.
+        folder: The report's folder, which has the picture's file already.
+    """
+    parts = [f'<article id="{item.name}"><h3>{text(item.title)}</h3>']
+    if isinstance(item, Table):
+        if item.rows:
+            parts.append(_table(item))
+        parts.append(f'<p class="caption">{text(item.caption)}</p>')
+        if item.rows:
+            path = f"tables/{item.name}.csv"
+            parts.append(f'<p class="files"><a href="{path}">CSV</a></p>')
+    elif item.figure is not None:
+        image = (folder / "figures" / f"{item.name}.png").read_bytes()
+        parts.append(_figure(item, item.figure, image))
+    parts += [_missing(missing) for missing in item.all_missing()]
+    return "\n".join([*parts, "</article>"])
+
+
+def _missing(missing: Missing) -> str:
+    commands = code("\n".join(missing.commands)) if missing.commands else ""
+    if len(missing.commands) > 2:
+        words = f"{len(missing.commands)} commands that fill it"
+        commands = f"<details><summary>{words}</summary>{commands}</details>"
+    what = f"<b>Missing.</b> {text(missing.what)}."
+    return f'<div class="missing">{what}{commands}</div>'
+
+
+def _table(table: Table) -> str:
+    best = [table.best(i) for i in range(len(table.columns))]
+    out = io.StringIO()
+    label = f"{table.title}, table"
+    out.write(
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}">'
+    )
+    out.write('<table class="sortable"><thead><tr>')
+    for title in (table.head, *(column.title for column in table.columns)):
+        out.write(f'<th scope="col"><button type="button">{text(title)}</button></th>')
+    out.write("</tr></thead><tbody>")
+    for row in table.rows:
+        out.write(
+            f'<tr><th scope="row" data-value="{text(row.label)}">{text(row.label)}</th>'
+        )
+        for i, cell in enumerate(row.cells):
+            digits = table.columns[i].digits
+            value = cell.text if cell.mean is None else repr(cell.mean)
+            out.write(f'<td data-value="{text(value)}">')
+            if cell.mean is None:
+                out.write(text(cell.text or "–"))
+            else:
+                strong = ' class="best"' if (row.label, row.kind) in best[i] else ""
+                out.write(f"<span{strong}>{cell.mean:.{digits}f}</span>")
+                if cell.spread is not None:
+                    spread = f" ± {cell.spread:.{digits}f}"
+                    out.write(f'<span class="spread">{spread}</span>')
+            if cell.paper is not None:
+                out.write(f'<span class="printed">{table.source} {cell.paper:g}</span>')
+            out.write("</td>")
+        out.write("</tr>")
+    out.write("</tbody></table></div>")
+    return out.getvalue()
+
+
+def _figure(picture: Picture, figure: Figure, image: bytes) -> str:
+    width, height = (int(DPI * inches) for inches in figure.get_size_inches())
+    data = base64.b64encode(image).decode()
+    legible = int(_LEGIBLE * width / DPI)
+    most = int(width / 1.5)
+    return (
+        '<figure><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{text(picture.title)}, figure">'
+        f'<img src="data:image/png;base64,{data}" alt="{text(picture.title)}" '
+        f'width="{width}" height="{height}" '
+        f'style="--legible:{legible}px;max-width:max({most}px,var(--legible))"></div>'
+        f"<figcaption>{text(picture.caption)}</figcaption>"
+        f'<p class="files"><a href="figures/{picture.name}.png">PNG</a>, '
+        f'<a href="figures/{picture.name}.pdf">PDF</a></p></figure>'
+    )

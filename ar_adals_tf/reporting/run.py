@@ -1,0 +1,128 @@
+"""A finished run, read from its folder. Nothing here needs a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.experiment.config import GROUP_SETTINGS
+from ar_adals_tf.files import read_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: Its directory.
+        config: Its settings.
+        metrics: Its measures, see `ar_adals_tf.evaluation.results.read_metrics`.
+        predictions: Its predictions on the clean test set.
+        temperature: The temperature that was fitted to its validation set, if any.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    predictions: Predictions
+    temperature: float | None
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Read a run directory.
+
+        Raises:
+            InputError: If the folder holds no finished run.
+        """
+        folder = Path(folder)
+        for name in ("config.json", "metrics.json", "predictions.npz"):
+            if not (folder / name).exists():
+                raise InputError(
+                    f"{folder} is no finished run (it has no {name}); give the "
+                    "--output_dir of a python -m ar_adals_tf.train that has ended"
+                )
+        path = folder / "temperature.json"
+        return cls(
+            folder,
+            read_json(folder / "config.json"),
+            read_metrics(folder),
+            Predictions.load(folder / "predictions.npz"),
+            float(read_json(path)["temperature"]) if path.exists() else None,
+        )
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.config["dataset"]
+
+    @property
+    def num_bins(self) -> int:
+        """The number of bins of every ECE."""
+        return self.metrics["clean"]["num_bins"]
+
+    @property
+    def method(self) -> str:
+        """The method's key in reports.
+
+        It is the setting `method`, or tells apart what that setting does not:
+        `ar_adals_on_the_fly`, `ensemble_of_<method>`, `<method>+<adversarial method>`.
+        """
+        method = self.config["method"]
+        if method == "ar_adals" and self.config.get("refresh_epochs"):
+            method = "ar_adals_on_the_fly"
+        if method != "ar_adals_of_ensemble" and (
+            (self.config.get("ensemble_size") or 1) > 1
+        ):
+            method = f"ensemble_of_{method}"
+        adversarial = self.config.get("adversarial_training")
+        if adversarial not in (None, self.config["method"]):
+            method = f"{method}+{adversarial}"
+        return method
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that other runs of the group share."""
+        return {name: self.config.get(name) for name in GROUP_SETTINGS}
+
+    def probabilities(self, predictions: Predictions, scaled: bool) -> np.ndarray:
+        """Return the probabilities of some predictions of this run, `(N, Z)`.
+
+        Args:
+            predictions: On any images.
+            scaled: Whether their logits are divided by the run's temperature.
+        """
+        if scaled and self.temperature is not None:
+            return apply_temperature(predictions.logits, self.temperature)
+        return predictions.probabilities
+
+    def under_shift(self, name: str, severity: int) -> Predictions:
+        """Return the stored predictions on one corrupted test set."""
+        return self._stored("shift", f"{name}_{severity}")
+
+    def out_of_distribution(self, name: str) -> Predictions:
+        """Return the stored predictions on another dataset."""
+        return self._stored("ood", name)
+
+    def under_attack(self, attack: str, epsilon: float) -> Predictions:
+        """Return the stored predictions under an attack; at strength 0 the clean."""
+        if not epsilon:
+            return self.predictions
+        return self._stored("attacked", f"{attack}_{epsilon:g}")
+
+    def attack_measures(self, scaled: bool = False) -> dict[str, dict[str, Any]]:
+        """Return the measures by attack and strength; empty if there are none.
+
+        Args:
+            scaled: Whether they are those with the temperature. Defaults to False.
+        """
+        found = self.metrics.get("attacks", {})
+        found = found.get("temperature_scaled", {}) if scaled else found
+        return found.get("by_attack", {})
+
+    def _stored(self, folder: str, name: str) -> Predictions:
+        return Predictions.load(self.folder / folder / f"{name}.npz")

@@ -1,0 +1,85 @@
+"""Tables of models under attack are made of the stored predictions."""
+
+import numpy as np
+import pytest
+
+from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
+from ar_adals_tf.reporting import attack_tables
+from ar_adals_tf.reporting.collection import load_collections
+from tests.helpers import N, plain_ece, stored
+from tests.reporting.attack_runs import LABELS, attack_run, plain
+
+
+def test_the_table_is_of_the_stored_predictions_beside_the_studys(
+    attack_report, attack_runs, read_csv
+):
+    table = read_csv(attack_report, "under_attack_cifar10")
+    vanilla = table["Vanilla"]
+    for name, attack in (("FGSM", "fgsm"), ("PGD-10", "pgd")):
+        sets = [plain(folder, attack, 8) for folder in attack_runs[:2]]
+        accuracy = [100 * (p.argmax(axis=1) == y).mean() for y, p in sets]
+        assert float(vanilla[f"{name} accuracy (%)"]) == pytest.approx(
+            np.mean(accuracy)
+        )
+        ece = [100 * plain_ece(y, p) for y, p in sets]
+        assert float(vanilla[f"{name} ECE (%)"]) == pytest.approx(
+            np.mean(ece), rel=1e-4
+        )
+    clean = [100 * plain_ece(*stored(folder)) for folder in attack_runs[:2]]
+    assert float(vanilla["ECE (%)"]) == pytest.approx(np.mean(clean), rel=1e-4)
+    scaled = table["Vanilla + temperature"]
+    ece = [100 * plain_ece(*plain(folder, "pgd", 8, 1.5)) for folder in attack_runs[:2]]
+    assert float(scaled["PGD-10 ECE (%)"]) == pytest.approx(np.mean(ece), rel=1e-4)
+    names = ("Accuracy", "FGSM accuracy", "PGD-10 accuracy", "ECE", "FGSM ECE")
+    printed = [float(vanilla[f"{name} (%), study"]) for name in names]
+    assert printed == [74.96, 6.20, 0.29, 15.91, 88.35]
+    assert scaled["ECE (%), study"] == table["AR-AdaLS"]["ECE (%), study"] == ""
+    missing = table["FGSM training (study_cnn)"]
+    assert missing["ECE (%)"] == "" and missing["FGSM ECE (%), study"] == "11.52"
+
+
+def test_every_strength_has_a_column(attack_report, attack_runs, read_csv):
+    for name, attack in (("FGSM", "fgsm"), ("PGD-10", "pgd")):
+        for e in (4, 8):
+            p = [plain(folder, attack, e, 1.5)[1] for folder in attack_runs[:2]]
+            own = [-np.log(q[np.arange(N), LABELS]).mean() for q in p]
+            table = read_csv(attack_report, "nll_by_strength_cifar10")
+            value = table["Vanilla + temperature"][f"{name} {e}/255"]
+            assert float(value) == pytest.approx(np.mean(own), rel=1e-4)
+            own = [100 * q.max(axis=1).mean() for q in p]
+            table = read_csv(attack_report, "mean_confidence_by_strength_cifar10")
+            value = table["Vanilla + temperature"][f"{name} {e}/255"]
+            assert float(value) == pytest.approx(np.mean(own), rel=1e-4)
+    table = read_csv(attack_report, "accuracy_by_strength_cifar10")
+    assert list(table) == ["Vanilla", "AR-AdaLS"]  # no temperature changes it
+
+
+def test_captions_say_what_is_ours(attack_collection):
+    caption = attack_tables.under_attack(attack_collection).caption
+    assert "does not say at which strength its columns are: 8/255 is ours" in caption
+    assert "the study's figures, for its own training and with ECE over 10" in caption
+    assert "PGD, 10 steps of epsilon / 4 from a random start" in caption
+    assert "120 test images, ECE over 15 bins" in caption
+
+
+def test_the_footprint_is_a_row_a_form(attack_collection):
+    table = attack_tables.costs(attack_collection)
+    assert [row.label for row in table.rows] == [
+        f"Vanilla, {title}" for title in FORMS.values()
+    ]
+    assert table.rows[0].cells[0].mean == pytest.approx(3.0)
+    assert table.rows[0].cells[2].mean is None  # the system did not tell
+    assert table.rows[2].cells[2].mean == pytest.approx(9.0)
+    assert "a machine; batches of 32, median of 20" in table.caption
+    assert "--footprint" in table.missing[0].commands[0]
+
+
+def test_the_studys_settings_are_in_the_command_of_its_row(tmp_path):
+    """It trained the ResNet adversarially, and that alone, with a rate of its own."""
+    folder = attack_run(tmp_path / "v", model="resnet18_cifar")
+    (collection,) = load_collections([folder])
+    first, missing = attack_tables.under_attack(collection).rows
+    assert first.missing is None and first.cells[0].paper == 81.55
+    assert missing.label == "FGSM training (resnet18_cifar)"
+    (command,) = missing.missing.commands
+    assert "--method=fgsm_at --model=resnet18_cifar --learning_rate=0.0001" in command

@@ -1,0 +1,63 @@
+"""Tables beyond the paper."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.further_tables import ood_scores, stability
+from tests.helpers import N, plain_ece, stored
+
+
+def test_temperature_scaling_is_a_row_of_its_own(report, runs, read_csv):
+    row = read_csv(report, "more_cifar10")["Label smoothing + temperature"]
+    labels, p = stored(runs[5])
+    scaled = p ** (1 / 1.5)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    expected = 100 * plain_ece(labels, scaled)
+    assert float(row["ECE (%)"]) == pytest.approx(expected, rel=1e-4)
+    assert float(row["Temperature"]) == 1.5
+
+
+def test_more_measures_are_in_the_metrics(runs):
+    """Oracle: AURC and coverage by sorting, in plain NumPy."""
+    labels, p = stored(runs[0])
+    more = json.loads((runs[0] / "metrics.json").read_text())["more"]
+    order = np.argsort(-p.max(axis=1))
+    risk = np.cumsum((p.argmax(axis=1) != labels)[order]) / np.arange(1, N + 1)
+    assert more["aurc"] == pytest.approx(risk.mean(), abs=1e-6)
+    safe = np.flatnonzero(risk <= 0.01)
+    coverage = (safe[-1] + 1) / N if len(safe) else 0
+    assert more["coverage_at_1_percent_risk"] == pytest.approx(coverage)
+    assert set(more) >= {"adaptive_ece", "classwise_ece"}
+
+
+def test_ood_scores_are_those_of_the_entropy(runs):
+    """Oracle: the AUROC is the share of pairs that the entropy orders rightly."""
+    table = ood_scores(load_collections(runs)[0])
+    assert [row.label for row in table.rows] == ["Vanilla, CIFAR-100"]
+    shares = []
+    for folder in runs[:3]:
+        entropy = [
+            -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1)
+            for _, p in (stored(folder), stored(folder / "ood", "cifar100"))
+        ]
+        shares.append((entropy[1][:, None] > entropy[0]).mean())
+    assert table.rows[0].cells[0].mean == pytest.approx(100 * np.mean(shares), abs=0.05)
+    assert table.rows[0].cells[0].seeds == 3
+
+
+def test_stability_counts_the_images_on_which_two_runs_disagree(runs):
+    by_level, by_severity = stability(load_collections(runs)[0])
+    rows = {row.label: row for row in by_level.rows}
+    one, other = (stored(folder)[1].argmax(axis=1) for folder in runs[3:5])
+    row = rows["AR-AdaLS: disagreement (%)"]
+    assert row.cells[0].mean == pytest.approx(100 * (one != other).mean())
+    assert len(by_level.columns) == 11 == len(row.cells)
+    labels = {row.label for row in by_severity.rows}
+    assert labels == {
+        f"{method}: {what}"
+        for method in ("Vanilla", "AR-AdaLS")
+        for what in ("variance", "disagreement (%)")
+    }

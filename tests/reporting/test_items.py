@@ -1,0 +1,56 @@
+"""Cells, tables, and what they miss."""
+
+import csv
+import io
+
+from ar_adals_tf.reporting.items import (
+    Cell,
+    Column,
+    Missing,
+    Row,
+    Table,
+    cell_of,
+    shown,
+    slug,
+)
+
+
+def test_a_cell_and_its_best():
+    assert shown(Cell(4.518, 0.104, 3), 2) == "4.52 ± 0.10"
+    assert shown(Cell(4.5, None, 1), 1) == "4.5"
+    assert shown(Cell(), 1) == "–"
+    rows = [
+        Row(name, (Cell(value),), kind=kind)
+        for name, value, kind in [
+            ("a", 3.0, "single"),
+            ("b", 2.0, "single"),
+            ("c", 1.0, "ensemble"),
+            ("d", 5.0, "ensemble"),
+        ]
+    ]
+    table = Table("t", "", "", (Column("x", 1, "down"),), tuple(rows))
+    assert table.best(0) == {("b", "single"), ("c", "ensemble")}
+    lines = table.markdown().splitlines()
+    assert lines[3] == "| b | **2.0** |" and lines[2] == "| a | 3.0 |"
+    (head, first, *_) = csv.reader(io.StringIO(table.csv()))
+    assert head == ["Method", "x", "x, std", "x, seeds", "x, paper"]
+    assert first == ["a", "3.0", "", "", ""]
+
+
+def test_a_cell_is_the_mean_and_spread_over_seeds():
+    assert cell_of([]) == Cell()
+    assert cell_of([4.0], 5.0) == Cell(4.0, None, 1, 5.0)
+    assert cell_of([1.0, 3.0]) == Cell(2.0, 2**0.5, 2)
+
+
+def test_rows_that_miss_a_run_are_one_entry():
+    rows = (
+        Row("a", (Cell(1.0),)),
+        Row("b", (Cell(),), Missing("no b", ("train b",))),
+        Row("c", (Cell(),), Missing("no c", ("train c",))),
+    )
+    own = Missing("no shift", ("evaluate",))
+    table = Table("t", "", "", (Column("x"),), rows, (own,))
+    rest = Missing("no runs of b and c", ("train b", "train c"))
+    assert table.all_missing() == [own, rest]
+    assert slug("AR-AdaLS (R 4)") == "ar_adals__r_4"

@@ -1,0 +1,146 @@
+"""The page: everything in one file, in a browser, from the command line."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import Page
+
+
+def test_the_page_needs_nothing_but_itself(report):
+    text = (report / "index.html").read_text()
+    found = Page(text)
+    assert not found.open
+    for link in found.links:
+        if link.startswith("#"):
+            assert link[1:] in found.ids
+        elif not link.startswith("data:"):
+            assert (report / link).is_file()  # a download, not a part of the page
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert all(
+        image["src"].startswith("data:image/png;base64,") for image in found.images
+    )
+    assert all(image["alt"] and image["width"] for image in found.images)
+    pictures = {path.stem for path in (report / "figures").glob("*.png")}
+    assert pictures == {path.stem for path in (report / "figures").glob("*.pdf")}
+    assert len(found.images) == len(pictures) >= 10
+    for number in range(1, 12):
+        assert f"Figure {number}:" in text
+    for number in range(1, 5):
+        assert f"Table {number}:" in text
+
+
+def test_the_command(runs, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "ar_adals_tf.report", f"--output_dir={out}"]
+    folders = ",".join(map(str, runs[:1]))
+    done = subprocess.run(
+        [*command, f"--runs={folders}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{out}/index.html is written" in done.stdout
+    assert "Glyph" not in done.stderr  # no chatter of the libraries
+
+
+SORTING = """
+<script>
+const table = document.querySelector("table.sortable");
+const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].innerText);
+const before = names();
+const button = table.tHead.rows[0].cells[2].querySelector("button");
+button.click();
+const up = [names(), table.tHead.rows[0].cells[2].getAttribute("aria-sort")];
+button.click();
+const down = [names(), table.tHead.rows[0].cells[2].getAttribute("aria-sort")];
+const wide = document.documentElement.scrollWidth > window.innerWidth;
+const loaded = [...document.images].every((i) => i.complete && i.naturalWidth > 0);
+document.body.innerHTML = "<pre id=out></pre>";
+document.getElementById("out").textContent = JSON.stringify(
+  { before, up, down, wide, loaded,
+    background: getComputedStyle(document.body).backgroundColor });
+</script>
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_in_a_browser(report, runs, tmp_path, dark, read_csv):
+    """Tables sort, pictures show, nothing hangs over the edge; light and dark."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    text = (report / "index.html").read_text().replace("</body>", SORTING + "</body>")
+    path = tmp_path / "page.html"
+    path.write_text(text)
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    options += [
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path}/u",
+    ]
+    options += [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+    options += ["--window-size=500,900", "--virtual-time-budget=3000"]
+    done = subprocess.run(
+        [browser, *options, path.as_uri()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    found = json.loads(
+        html.unescape(re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.S)[1])
+    )
+    rows = read_csv(report, "overview_cifar10")
+    ordered = sorted(rows, key=lambda label: float(rows[label]["ECE (%)"]))
+    assert found["before"] == list(rows)
+    assert found["up"] == [ordered, "ascending"]
+    assert found["down"] == [ordered[::-1], "descending"]
+    assert found["loaded"] and not found["wide"]
+    red = int(re.match(r"rgb\((\d+)", found["background"])[1])
+    assert (red < 128) == dark
+
+
+def test_the_page_has_tables_pictures_and_what_is_missing(
+    attack_report, attack_runs, read_csv
+):
+    text = (attack_report / "index.html").read_text()
+    found = Page(text)
+    names = {
+        "under_attack_cifar10",
+        "ece_by_strength_cifar10",
+        "over_strength_cifar10",
+        "reliability_under_attack_cifar10",
+        "reliability_under_attack_scaled_cifar10",
+        "levels_under_pgd_cifar10",
+        "trade_off_cifar10",
+        "l2_success_cifar10",
+        "footprint_cifar10",
+    }
+    assert names <= found.ids
+    assert '<span class="printed">study 74.96</span>' in text
+    assert "(study 6.2)" in (attack_report / "report.md").read_text()
+    commands = text.replace("</span> <span>", " ")
+    assert "--method=fgsm_at --model=study_cnn" in commands
+    assert "cifar10-fgsm_at-model-study_cnn-0" in commands
+    for name in names - {"under_attack_cifar10", "ece_by_strength_cifar10"}:
+        if name != "footprint_cifar10":
+            assert (attack_report / "figures" / f"{name}.png").exists()
+    assert f"--run_dir={attack_runs[0]} --attacks=fgsm,pgd --footprint" in commands
+
+
+def test_the_report_loads_no_tensorflow(runs, tmp_path):
+    """Everything comes from what the runs have stored."""
+    code = (
+        "import sys; from ar_adals_tf.reporting.page import write_report; "
+        f"write_report({[str(run) for run in runs]}, {str(tmp_path / 'out')!r}); "
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "matplotlib" in loaded
+    assert not loaded & {"tensorflow", "keras", "cleverhans"}
