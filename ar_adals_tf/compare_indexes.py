@@ -20,6 +20,7 @@ def main() -> None:
     """Compare the two indexes that the flags name."""
     from ar_adals_tf import captions, figures
     from ar_adals_tf.agreement import agreement
+    from ar_adals_tf.robustness import RobustnessIndex
 
     if len(FLAGS.indexes or []) != 2:
         raise InputError(
