@@ -35,7 +35,9 @@ command_line.define_measure_flags()
 flags.DEFINE_string("run_dir", None, "A finished run directory.")
 flags.DEFINE_string("model_file", None, "The .keras file of any classifier.")
 flags.DEFINE_string("output_dir", None, "Where the results of --model_file go.")
-flags.DEFINE_string("robustness_index", None, "Test images' index: measure by level.")
+flags.DEFINE_string(
+    "robustness_index", None, "An index of the test images, for measures by level."
+)
 flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
 flags.DEFINE_list("shift_types", None, "Such as fog,contrast; default: the dataset's.")
 flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities, 1 to 5.")
@@ -49,7 +51,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_list("ood", None, "Out-of-distribution datasets, such as cifar100.")
 flags.DEFINE_list("attacks", None, "Measure under attack as well: fgsm, pgd.")
-flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Their strengths over 255.")
+flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")
 flags.adopt_module_key_flags(command_line)
 
