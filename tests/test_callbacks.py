@@ -1,7 +1,5 @@
 """Algorithm 1, written plainly in NumPy, against real training runs."""
 
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -60,7 +58,7 @@ def test_the_example_of_the_docstring_runs():
     """In a fresh namespace, as a reader would paste it."""
     text = ARAdaLS.__doc__.partition("```python\n")[2].partition("```")[0]
     names = {}
-    exec(textwrap.dedent(text), names)
+    exec("\n".join(line[8:] for line in text.splitlines()), names)
     history = names["model"].history
     assert history.epoch == [0, 1, 2]
     assert {"val_loss", "val_accuracy", "val_ece", "p/0", "acc/9"} <= set(

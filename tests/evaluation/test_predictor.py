@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
+from ar_adals_tf.datasets.splits import ArraySplit
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictor import Predictor
 
