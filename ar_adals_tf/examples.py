@@ -121,7 +121,7 @@ def as_examples(
     if len(labels) != count or len(ids) != count:
         raise InputError(
             f"images, labels and ids must be equally many; received {count}, "
-            f"{len(labels)} and {len(ids)}"
+            f"{len(labels)} and {len(ids)}; give one label and one id for each image"
         )
     different = len(np.unique(ids))
     if different < count:

@@ -156,7 +156,7 @@ def soft_labels(
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = elements.split(_as_tuple(element))
+        example_id, x, y, weight = elements.parts(_as_tuple(element))
         y = one_hot(
             y, smoothing.num_classes, _is_batch(example_id, x, y, smoothing.num_classes)
         )
@@ -202,7 +202,7 @@ def with_levels(
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = elements.split(element)
+        example_id, x, y, weight = elements.parts(element)
         y = one_hot(y, num_classes, _is_batch(example_id, x, y, num_classes))
         label = tf.argmax(y, axis=-1)
         if weight is None:
@@ -266,8 +266,8 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
     if labels.shape.rank != int(batched):
         raise InputError(
             f"labels must be integer classes or one-hot over {num_classes} classes; "
-            f"received a tensor of shape {labels.shape}; several outputs or masks "
-            "cannot be softened"
+            f"received a tensor of shape {labels.shape}; give one class for each "
+            "example: several outputs or masks cannot be softened"
         )
     labels = tf.cast(labels, tf.int64)
     known = tf.debugging.Assert(
@@ -305,7 +305,7 @@ class _Elements:
                 "Dataset.from_tensor_slices((np.arange(n), x, y))"
             )
 
-    def split(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+    def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
         """Return id, x, y and weight. What is absent is None."""
         if isinstance(element[0], dict) and len(element) == 1:
             entries = dict(element[0])
@@ -322,7 +322,7 @@ class _Elements:
     @as_written
     def id_of(self, *element: Any) -> Any:
         """Return the id of an element."""
-        return self.split(element)[0]
+        return self.parts(element)[0]
 
 
 def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:

@@ -76,7 +76,7 @@ class RobustnessIndex:
             raise InputError(
                 f"an index needs one distance and one `found` an id; received {count} "
                 f"ids, distances of shape {np.shape(self.distances)} and found of "
-                f"shape {np.shape(self.found)}"
+                f"shape {np.shape(self.found)}; give arrays of one length"
             )
         if self.ids.dtype.kind not in "Si":
             raise InputError(

@@ -231,7 +231,7 @@ class AdaptiveLabelSmoothing:
         ):
             raise InputError(
                 f"p must be {self.num_levels} numbers in ({low:g}, 1], one a level; "
-                f"received {value.tolist()}"
+                f"received {value.tolist()}; give one number for each level"
             )
         self._p = value.copy()
         self._epsilon.assign(self.epsilon.astype(np.float32))
