@@ -17,6 +17,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, hardware
+from ar_adals_tf.datasets import augmentation
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.pipeline import soft_labels
 
@@ -25,11 +26,8 @@ flags.DEFINE_integer("images", 50_000, "How many images an epoch.", lower_bound=
 flags.DEFINE_integer("repeats", 5, "Counted epochs, after one to warm up.")
 
 
-AUGMENTATION = "ar_adals_tf.datasets.augmentation"
-
-
 def ours(
-    augment: str,
+    augment: augmentation.Augmentation,
     ids: np.ndarray,
     images: np.ndarray,
     labels: np.ndarray,
@@ -71,12 +69,12 @@ def main(_: list[str]) -> None:
     ids = np.array([b"image__%d" % i for i in range(count)])
     pipelines = {
         "CIFAR-10's augmentation": ours(
-            f"{AUGMENTATION}:shift_and_flip", ids, images, labels
+            augmentation.shift_and_flip, ids, images, labels
         ),
         "CIFAR-100's augmentation": ours(
-            f"{AUGMENTATION}:pad_crop_and_flip", ids, images, labels
+            augmentation.pad_crop_and_flip, ids, images, labels
         ),
-        "no augmentation": ours(f"{AUGMENTATION}:no_augmentation", ids, images, labels),
+        "no augmentation": ours(augmentation.no_augmentation, ids, images, labels),
         "Keras's layers": keras_layers(images, labels),
     }
     times: dict[str, list[float]] = {name: [] for name in pipelines}

@@ -26,7 +26,7 @@ from ar_adals_tf import (
     models,
 )
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.experiment.recipes import RECIPES
 from ar_adals_tf.pipeline import soft_labels
 
 FLAGS = flags.FLAGS
@@ -46,7 +46,7 @@ def random_index(split: Split) -> RobustnessIndex:
 def compiled_model(splits: Any, metrics: list[Any]) -> keras.Model:
     info = splits["train"].info
     model = models.build(
-        DATASETS[FLAGS.dataset].recipe.model, info.image_shape, info.num_classes
+        RECIPES[FLAGS.dataset].model, info.image_shape, info.num_classes
     )
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss, metrics=metrics)
@@ -58,7 +58,7 @@ def main(_: list[str]) -> None:
     splits = datasets.load(
         FLAGS.dataset, data_dir=FLAGS.data_dir, limit_examples=FLAGS.limit_examples
     )
-    size = DATASETS[FLAGS.dataset].recipe.batch_size
+    size = RECIPES[FLAGS.dataset].batch_size
     epoch = tf.Variable(0, dtype=tf.int64)
     batches = splits["train"].training_batches(size, epoch, seed=0)
     validation = splits["validation"].batches(size)

@@ -8,8 +8,8 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import attack_settings
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
-from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.recipes import RECIPES, Recipe
 from ar_adals_tf.methods.table import LIMITS, METHODS
 from ar_adals_tf.smoothing import AlphaSchedule
 
@@ -143,9 +143,9 @@ class Config:
             >>> Config.make("cifar10", "ar_adals").alpha
             '0.005'
         """
-        _check_choice("dataset", dataset, DATASETS)
+        _check_choice("dataset", dataset, RECIPES)
         _check_choice("method", method, METHODS)
-        recipe, kind = DATASETS[dataset].recipe, METHODS[method]
+        recipe, kind = RECIPES[dataset], METHODS[method]
         refresh_every = given.pop("refresh_every", None)
         defaults: dict[str, Any] = {
             "seed": 0,

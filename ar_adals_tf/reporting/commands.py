@@ -4,9 +4,9 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.recipes import RECIPES
 from ar_adals_tf.reporting.collection import SETTINGS, Run
 
 
@@ -32,7 +32,7 @@ def train_command(dataset: str, key: str, like: Run, seed: int = 0, **more: Any)
     elif key == "ar_adals_of_ensemble":
         flags |= {"ensemble_size": "5"}
     elif key == "ar_adals_on_the_fly":
-        epochs = ",".join(map(str, DATASETS[dataset].recipe.refresh_epochs))
+        epochs = ",".join(map(str, RECIPES[dataset].refresh_epochs))
         flags |= {"method": "ar_adals", "refresh_epochs": epochs}
     usual = Config.make(dataset, "vanilla").as_dict()
     for name in (

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from ar_adals_tf import models
 from ar_adals_tf.datasets.splits import ArraySplit, Split
-from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.recipes import RECIPES, constant
 from ar_adals_tf.methods import losses
 from ar_adals_tf.methods.table import METHODS, own_settings
 from ar_adals_tf.training.schedules import RecipeSchedule
@@ -26,7 +26,7 @@ def build_model(
         train_split: The images that it will be trained on.
         device: Where it lives; None: where the strategy says.
     """
-    recipe = DATASETS[config.dataset].recipe
+    recipe = RECIPES[config.dataset]
     policies = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
     keras.mixed_precision.set_dtype_policy(
         policies.get(config.mixed_precision, "float32")
@@ -54,7 +54,7 @@ def build_model(
             )
     keras.mixed_precision.set_dtype_policy("float32")
     schedule = RecipeSchedule(
-        recipe if config.schedule == "recipe" else recipe.constant(),
+        recipe if config.schedule == "recipe" else constant(recipe),
         config.learning_rate,
         config.epochs,
         config.batch_size,

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ar_adals_tf.datasets.table import Recipe
+from ar_adals_tf.experiment.recipes import Recipe
 
 
 class RecipeSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -23,7 +23,7 @@ class RecipeSchedule(keras.optimizers.schedules.LearningRateSchedule):
         steps_per_epoch: Batches an epoch.
 
     Example:
-        >>> schedule = RecipeSchedule(DATASETS["cifar10"].recipe, 1e-3, 200, 256, 176)
+        >>> schedule = RecipeSchedule(RECIPES["cifar10"], 1e-3, 200, 256, 176)
         >>> float(schedule(80 * 176))
         1e-4
     """

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.recipes import RECIPES
 from ar_adals_tf.methods.table import METHODS
 
 # The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
@@ -16,7 +16,7 @@ DEFAULTS = {
     "imagenet2012": ("resnet101_v1", 90, 4096, 0.1, 0.02, "0.03", "0.001,60:0.05"),
 }
 for name in ("svhn_cropped", "fashion_mnist", "fashion_mnist_small"):  # ours
-    ours = DATASETS[name].recipe
+    ours = RECIPES[name]
     DEFAULTS[name] = (
         *(ours.model, ours.epochs, ours.batch_size, ours.learning_rate),
         *(ours.label_smoothing, ours.alpha["adals"], ours.alpha["ar_adals"]),

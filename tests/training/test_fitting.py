@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf.datasets.splits import ArraySplit
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.methods.adversarial import FGSMTraining
 from ar_adals_tf.robustness import RobustnessIndex

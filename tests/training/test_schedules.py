@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.experiment.recipes import RECIPES
 from ar_adals_tf.training.schedules import RecipeSchedule
 
 # Dataset, batches an epoch, {epoch: learning rate}; as the paper and its scripts say.
@@ -39,7 +39,7 @@ RATES = [
 
 
 def make(dataset, steps, epochs=None, **given):
-    recipe = DATASETS[dataset].recipe
+    recipe = RECIPES[dataset]
     return RecipeSchedule(
         recipe,
         given.get("learning_rate", recipe.learning_rate),
@@ -53,7 +53,7 @@ def make(dataset, steps, epochs=None, **given):
 @pytest.mark.parametrize("stretch", [1, 2, 0.5])
 def test_rates_of_the_recipe_at_any_number_of_epochs(dataset, steps, rates, stretch):
     """Training twice or half as long moves every milestone and the warm-up with it."""
-    schedule = make(dataset, steps, round(DATASETS[dataset].recipe.epochs * stretch))
+    schedule = make(dataset, steps, round(RECIPES[dataset].epochs * stretch))
     steps_of = [round(epoch * stretch * steps) for epoch in rates]
     np.testing.assert_allclose(
         [float(schedule(step)) for step in steps_of], list(rates.values()), rtol=1e-6
@@ -63,7 +63,7 @@ def test_rates_of_the_recipe_at_any_number_of_epochs(dataset, steps, rates, stre
 @pytest.mark.parametrize("dataset", ["cifar10", "svhn_cropped"])
 def test_steps_change_at_the_first_batch_of_the_epoch(dataset):
     """Keras's own piecewise schedule, to the step; it changes after its boundary."""
-    recipe, steps = DATASETS[dataset].recipe, 7
+    recipe, steps = RECIPES[dataset], 7
     schedule = make(dataset, steps)
     keras_own = keras.optimizers.schedules.PiecewiseConstantDecay(
         [epoch * steps - 1 for epoch, _ in recipe.milestones],

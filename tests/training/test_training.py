@@ -25,8 +25,7 @@ import pytest
 
 import ar_adals_tf
 from ar_adals_tf import datasets, files
-from ar_adals_tf.datasets.splits import ArraySplit
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.splits import DATASETS, ArraySplit
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import is_finished, load_model, saved_config
