@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import keras
@@ -64,7 +63,7 @@ def test_the_example_of_the_docstring_runs():
     """In a fresh namespace, as a reader would paste it."""
     text = ARAdaLS.__doc__.partition("```python\n")[2].partition("```")[0]
     names = {}
-    exec(textwrap.dedent(text), names)
+    exec("\n".join(line[8:] for line in text.splitlines()), names)
     history = names["model"].history
     assert history.epoch == [0, 1, 2]
     assert {"val_loss", "val_accuracy", "val_ece", "p/0", "acc/9"} <= set(

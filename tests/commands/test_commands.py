@@ -3,7 +3,6 @@
 Most run inside this process: the module runs as `__main__` with its own `sys.argv`.
 """
 
-import functools
 import json
 import os
 import re
@@ -21,13 +20,12 @@ import numpy as np
 import pytest
 from absl import app, flags
 
-from ar_adals_tf import command_line, datasets
+from ar_adals_tf import command_line, datasets, robustness
 from ar_adals_tf.datasets import loading
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.shards import Shards
 from tests.helpers import COMMANDS, OF_IMAGES, forget_flags
 
 ROOT = Path(__file__).parents[2]
@@ -603,7 +601,7 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
     )
     with pytest.MonkeyPatch.context() as patch:
         saved = []
-        save, compute = Shards.save, RobustnessIndex.compute
+        save, compute = robustness.Shards.save, RobustnessIndex.compute
 
         def save_two(shards, number, part):
             save(shards, number, part)
@@ -611,9 +609,11 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
             if len(saved) == 2:
                 raise KeyboardInterrupt
 
-        three_shards = functools.partial(compute, shard_size=20)
-        patch.setattr(RobustnessIndex, "compute", three_shards)
-        patch.setattr(Shards, "save", save_two)
+        def in_three_shards(*args, **arguments):
+            return compute(*args, **arguments, shard_size=20)
+
+        patch.setattr(RobustnessIndex, "compute", in_three_shards)
+        patch.setattr(robustness.Shards, "save", save_two)
         assert run("compute_robustness", *arguments)[0] == 130
         assert not (tmp_path / "new/index.npz").exists()
         status, out, _ = run("compute_robustness", *arguments)
