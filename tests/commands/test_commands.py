@@ -612,7 +612,7 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
     )
     with pytest.MonkeyPatch.context() as patch:
         saved = []
-        save, compute = robustness.Shards.save, RobustnessIndex.compute
+        save, compute = Shards.save, RobustnessIndex.compute
 
         def save_two(shards, number, part):
             save(shards, number, part)
@@ -624,7 +624,7 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
             return compute(*args, **arguments, shard_size=20)
 
         patch.setattr(RobustnessIndex, "compute", in_three_shards)
-        patch.setattr(robustness.Shards, "save", save_two)
+        patch.setattr(Shards, "save", save_two)
         assert run("compute_robustness", *arguments)[0] == 130
         assert not (tmp_path / "new/index.npz").exists()
         status, out, _ = run("compute_robustness", *arguments)
