@@ -102,9 +102,23 @@ def values(*names: str) -> Any:
     return tuple(FLAGS[name].value for name in names)
 
 
-def is_given(name: str) -> bool:
-    """Tell whether a flag was given, rather than left at its default."""
-    return bool(FLAGS[name].present)
+def given(*names: str) -> dict[str, Any]:
+    """Return the values of the flags that were given, and not left at their default.
+
+    Args:
+        *names: Names of flags. Those that the command does not have are ignored.
+    """
+    return {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
+
+
+def given_settings(*apart: str) -> list[str]:
+    """Return the settings that were given, as the lines of a flagfile.
+
+    Args:
+        *apart: Names of flags that are left out.
+    """
+    own = FLAGS.flags_by_module_dict()[__name__]
+    return [f.serialize() for f in own if f.present and f.name not in apart]
 
 
 def given_attack_settings() -> dict[str, Any]:
@@ -187,7 +201,7 @@ def _start_tensorflow() -> None:
         tf.config.list_physical_devices()
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
-    if not is_given("verbosity"):
+    if not given("verbosity"):
         # Otherwise every library that uses Python's logging would print its progress.
         logging.set_verbosity(logging.ERROR)
         tf.get_logger().setLevel("ERROR")
