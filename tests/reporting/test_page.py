@@ -68,7 +68,7 @@ document.getElementById("out").textContent = JSON.stringify(
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_page_in_a_browser(report, runs, tmp_path, dark, read_csv):
+def test_the_page_in_a_browser(report, tmp_path, dark, read_csv):
     """Tables sort, pictures show, nothing hangs over the edge; light and dark."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
@@ -103,9 +103,7 @@ def test_the_page_in_a_browser(report, runs, tmp_path, dark, read_csv):
     assert (red < 128) == dark
 
 
-def test_the_page_has_tables_pictures_and_what_is_missing(
-    attack_report, attack_runs, read_csv
-):
+def test_the_page_has_what_there_is_and_what_is_missing(attack_report, attack_runs):
     text = (attack_report / "index.html").read_text()
     found = Page(text)
     names = {
