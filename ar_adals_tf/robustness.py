@@ -157,6 +157,10 @@ class RobustnessIndex:
         """
         from ar_adals_tf.attacks import prepare
 
+        if shard_size < 1:
+            raise InputError(
+                f"shard_size must be at least 1; received {shard_size}; leave it out"
+            )
         source: Any = images
         if not hasattr(images, "shards"):
             source = as_examples(images, labels, ids, dataset, split)
