@@ -13,8 +13,6 @@ from absl import flags
 from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
 
-FLAGS = command_line.FLAGS
-
 
 def main() -> None:
     """Compare the two indexes that the flags name."""
@@ -22,28 +20,30 @@ def main() -> None:
     from ar_adals_tf.agreement import agreement
     from ar_adals_tf.robustness import RobustnessIndex
 
-    if len(FLAGS.indexes or []) != 2:
+    paths, num_levels, picture = command_line.values(
+        "indexes", "num_levels", "output_file"
+    )
+    if len(paths or []) != 2:
         raise InputError(
-            "--indexes needs two index files, separated by a comma; received "
-            f"{FLAGS.indexes}"
+            f"--indexes needs two index files, separated by a comma; received {paths}"
         )
-    first, second = (RobustnessIndex.load(path) for path in FLAGS.indexes)
-    found = agreement(first, second, FLAGS.num_levels)
+    first, second = (RobustnessIndex.load(path) for path in paths)
+    found = agreement(first, second, num_levels)
     for index in (first, second):
         seconds = index.metadata.get("seconds")
         print(f"{index}" + (f"; took {seconds:,.1f} s" if seconds else ""))
     print(
-        f"Spearman {found.spearman:.4f}; of {FLAGS.num_levels} levels the same one "
+        f"Spearman {found.spearman:.4f}; of {num_levels} levels the same one "
         f"{found.same_level:.1%}, within one {found.within_one:.1%}"
     )
-    if FLAGS.output_file:
+    if picture:
         names = [str(i.metadata.get("attack", "index")) for i in (first, second)]
         figures.save(
             figures.draw_level_agreement(found.table, names[0], names[1]),
-            FLAGS.output_file,
+            picture,
             caption=captions.LEVEL_AGREEMENT,
         )
-        print(f"drawn into {FLAGS.output_file}")
+        print(f"drawn into {picture}")
 
 
 flags.DEFINE_list("indexes", None, "Two index files, separated by a comma.")

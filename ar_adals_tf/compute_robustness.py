@@ -18,8 +18,6 @@ from absl import flags
 from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
 
-FLAGS = command_line.FLAGS
-
 
 def main() -> None:
     """Compute the index that the flags describe."""
@@ -27,21 +25,23 @@ def main() -> None:
     from ar_adals_tf.experiment.runs import load_model
     from ar_adals_tf.indexing import compute_and_save, estimate_cost
 
-    if not FLAGS.model_file:
+    model_file, arrays, split = command_line.values("model_file", "arrays", "split")
+    attack, path, dry_run = command_line.values("attack", "output_file", "dry_run")
+    if not model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
-    model = load_model(FLAGS.model_file)
-    if FLAGS.arrays:
-        images = read_examples(FLAGS.arrays, "file for --arrays")
+    model = load_model(model_file)
+    if arrays:
+        images = read_examples(arrays, "file for --arrays")
     else:
-        images = command_line.load_splits(FLAGS.split)[FLAGS.split]
-    settings = {"attack": FLAGS.attack, **command_line.given_attack_settings()}
-    if FLAGS.dry_run:
+        images = command_line.load_splits(split)[split]
+    settings = {"attack": attack, **command_line.given_attack_settings()}
+    if dry_run:
         print(estimate_cost(model, images, **settings))
         return
-    if not FLAGS.output_file:
+    if not path:
         raise InputError("--output_file is missing; give the .npz file to write")
-    index = compute_and_save(FLAGS.output_file, model, images, **settings)
-    print(f"{index}\nwritten to {FLAGS.output_file}")
+    index = compute_and_save(path, model, images, **settings)
+    print(f"{index}\nwritten to {path}")
 
 
 command_line.define_data_flags()

@@ -18,15 +18,12 @@ from absl import flags
 
 from ar_adals_tf import command_line
 
-FLAGS = command_line.FLAGS
-
 
 def main() -> None:
     """Evaluate what the flags name; what they leave out has `evaluate`'s defaults."""
     from ar_adals_tf.evaluation.suite import evaluate
 
-    names = inspect.signature(evaluate).parameters.keys() & set(FLAGS)
-    evaluate(**{name: FLAGS[name].value for name in names if FLAGS[name].present})
+    evaluate(**command_line.given(*inspect.signature(evaluate).parameters))
 
 
 command_line.define_data_flags()

@@ -14,14 +14,14 @@ from absl import flags
 
 from ar_adals_tf import command_line
 
-FLAGS = command_line.FLAGS
-
 
 def main() -> None:
     """Give the tour that the flags ask for."""
     from ar_adals_tf.tour import take_tour
 
-    take_tour(Path(FLAGS.output_dir), FLAGS.seed, FLAGS.epochs, FLAGS.limit_examples)
+    names = ("output_dir", "seed", "epochs", "limit_examples")
+    folder, *settings = command_line.values(*names)
+    take_tour(Path(folder), *settings)
 
 
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")

@@ -24,20 +24,17 @@ from absl import flags
 
 from ar_adals_tf import command_line
 
-FLAGS = command_line.FLAGS
-
 
 def main() -> None:
     """Train and compare what the flags say."""
     from ar_adals_tf.training.selection import default_param, sweep
 
     base = command_line.training_config()
-    param = FLAGS.param or default_param(FLAGS.method)
-    folder = Path(FLAGS.output_dir or f"runs/{base.name}-sweep-{param}")
-    apart = ("dataset", "method", "output_dir", param)
-    own = FLAGS.flags_by_module_dict()[command_line.__name__]
-    given = [f.serialize() for f in own if f.present and f.name not in apart]
-    sweep(base, param, FLAGS.values, folder, given)
+    param, values, folder = command_line.values("param", "values", "output_dir")
+    param = param or default_param(base.method)
+    folder = Path(folder or f"runs/{base.name}-sweep-{param}")
+    given = command_line.given_settings("dataset", "method", "output_dir", param)
+    sweep(base, param, values, folder, given)
 
 
 command_line.define_data_flags()

@@ -81,6 +81,11 @@ def test_there_is_no_circle():
         done |= free
 
 
+def test_flags_are_read_in_one_place():
+    named = {name for name, path in modules().items() if "FLAGS" in path.read_text()}
+    assert named == {"command_line"}
+
+
 def loaded(statement):
     """The top-level packages that a fresh process has loaded after a statement."""
     code = f"import sys; {statement}; print(' '.join(m for m in sys.modules))"
