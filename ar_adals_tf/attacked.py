@@ -16,10 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
-from cleverhans.tf2.attacks.projected_gradient_descent import (
-    projected_gradient_descent,
-)
 
 from ar_adals_tf import calibration, evaluation
 from ar_adals_tf.attacks.engine import Logits, default_batch_size
@@ -52,6 +48,8 @@ def fgsm(
     epsilon: float,
 ) -> tf.Tensor:
     """Attack by CleverHans's FGSM; see `attack_step`. It draws nothing."""
+    from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+
     del seeds
     return fast_gradient_method(
         logits, images, epsilon, np.inf, log_odds, 0.0, 1.0, y=labels
@@ -72,6 +70,10 @@ def pgd(
     own code runs here, with the one name that it draws by bound to starts that
     depend on each image's seed alone.
     """
+    from cleverhans.tf2.attacks.projected_gradient_descent import (
+        projected_gradient_descent,
+    )
+
     start = random_start(seeds, images.shape[1:], epsilon)
     names = vars(sys.modules[projected_gradient_descent.__module__])
     seeded = FunctionType(

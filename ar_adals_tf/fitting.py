@@ -265,11 +265,12 @@ def build_model(
             optimizer = keras.optimizers.Adam(schedule)
         else:
             optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
-        model.compile(
-            optimizer,
-            strategies.GlobalMean(_loss(config)),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        )
+        with strategies.sums_on_read():
+            model.compile(
+                optimizer,
+                strategies.GlobalMean(_loss(config)),
+                metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            )
         optimizer.build(model.trainable_variables)
     return model
 

@@ -1,5 +1,8 @@
 """Oracles: closed forms on linear models, the repaired CleverHans, the model itself."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -567,3 +570,28 @@ def test_a_model_without_a_fixed_input_is_refused():
     )
     with pytest.raises(InputError, match="fixed shape"):
         attacks.margin(model, np.zeros((1, 4, 4, 3), np.float32))
+
+
+CLEVERHANS = """
+import sys, keras, numpy as np
+from ar_adals_tf import attacked, attacks, page
+model = keras.Sequential(
+    [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+)
+for name in ("cw", "ddn", "deepfool", "margin", "cleverhans_cw_l2"):
+    settings = {"iterations": 1} if "cw" in name else {}
+    attacks.prepare(name, model, **settings)(np.full((1, 2, 2, 1), 0.5, np.float32))
+    print(name, any(module.startswith("cleverhans") for module in sys.modules))
+"""
+
+
+def test_cleverhans_is_imported_by_its_own_attack_alone():
+    # In a process of its own: other tests import CleverHans here.
+    done = subprocess.run(
+        [sys.executable, "-c", CLEVERHANS], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [
+        *("cw", "False", "ddn", "False", "deepfool", "False", "margin", "False"),
+        *("cleverhans_cw_l2", "True"),
+    ]

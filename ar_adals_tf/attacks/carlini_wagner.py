@@ -66,6 +66,41 @@ class CarliniWagnerSettings(AttackSettings):
         return self.iterations * self.search_steps
 
 
+@dataclass(frozen=True, kw_only=True)
+class CleverHansSettings(CarliniWagnerSettings):
+    """CW-L2 by CleverHans, repaired: the slower, independent reference.
+
+    Attributes:
+        early_stopping: CleverHans's `abort_early`: whether a search step ends for an
+            image whose loss did not fall in a tenth of the iterations.
+    """
+
+    title: ClassVar[str] = "CW-L2 (CleverHans, repaired)"
+
+    early_stopping: bool = True
+
+    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
+        """See `AttackSettings`."""
+        # Here alone: no other attack needs CleverHans.
+        from ar_adals_tf.attacks.cleverhans_reference import (
+            CleverHansProgram,
+            RepairedCarliniWagnerL2,
+        )
+
+        return CleverHansProgram(
+            shape,
+            RepairedCarliniWagnerL2(
+                logits,
+                extra_steps=self.extra_steps,
+                binary_search_steps=self.search_steps,
+                max_iterations=self.iterations,
+                abort_early=self.early_stopping,
+                initial_const=self.initial_constant,
+                learning_rate=self.learning_rate,
+            ),
+        )
+
+
 class _Moving(NamedTuple):
     """What changes with every iteration; `(B, D)` but for the last three, `(B,)`."""
 

@@ -13,37 +13,7 @@ import keras
 import tensorflow as tf
 from cleverhans.tf2.attacks.carlini_wagner_l2 import CarliniWagnerL2
 
-from ar_adals_tf.attacks.carlini_wagner import CarliniWagnerSettings
 from ar_adals_tf.attacks.engine import Logits, Program, Rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class CleverHansSettings(CarliniWagnerSettings):
-    """CW-L2 by CleverHans, repaired: the slower, independent reference.
-
-    Attributes:
-        early_stopping: CleverHans's `abort_early`: whether a search step ends for an
-            image whose loss did not fall in a tenth of the iterations.
-    """
-
-    title: ClassVar[str] = "CW-L2 (CleverHans, repaired)"
-
-    early_stopping: bool = True
-
-    def program(self, logits: Logits, shape: tuple[int, ...]) -> Program:
-        """See `AttackSettings`."""
-        return CleverHansProgram(
-            shape,
-            RepairedCarliniWagnerL2(
-                logits,
-                extra_steps=self.extra_steps,
-                binary_search_steps=self.search_steps,
-                max_iterations=self.iterations,
-                abort_early=self.early_stopping,
-                initial_const=self.initial_constant,
-                learning_rate=self.learning_rate,
-            ),
-        )
 
 
 class RepairedCarliniWagnerL2(CarliniWagnerL2):

@@ -6,8 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from ar_adals_tf.attacks.carlini_wagner import CarliniWagnerSettings
-from ar_adals_tf.attacks.cleverhans_reference import CleverHansSettings
+from ar_adals_tf.attacks.carlini_wagner import (
+    CarliniWagnerSettings,
+    CleverHansSettings,
+)
 from ar_adals_tf.attacks.decoupled import DDNSettings
 from ar_adals_tf.attacks.engine import AttackResult, AttackSettings, Runner
 from ar_adals_tf.attacks.linearised import DeepFoolSettings, MarginSettings
