@@ -1,8 +1,9 @@
 # The two commands of the README, and what they are made of. Nothing but Python 3.11+ is needed.
 PYTHON ?= python3
 BIN := .venv/bin
+SETS := floor colab newest
 
-.PHONY: quickstart test test-all check format bench clean
+.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
@@ -12,6 +13,23 @@ test: .venv/installed-test check
 
 test-all: .venv/installed-test check
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The tests with each set of versions in tests/versions, one set after another. It takes about half an hour on two cores.
+test-versions:
+	@$(MAKE) --no-print-directory --keep-going $(SETS:%=test-%)
+
+$(SETS:%=test-%): test-%: .venv-%/bin/python
+	@$< -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	  --constraint tests/versions/$*.txt --editable '.[test]'
+	@echo "The set $*: $$($< --version)" $$($< -m pip list --format freeze | grep -E '^(tensorflow|keras|absl-py|numpy|scikit-learn)==')
+	$< -m pytest -n auto --dist loadfile -m "not slow"
+
+# The first line of a set ends with its Python. PYENV_VERSION is for pyenv, which hides a Python that is not its default.
+.venv-%/bin/python:
+	@version=$$(sed -n '1s/.* Python //p' tests/versions/$*.txt); python="env PYENV_VERSION=$$version python$$version"; \
+	$$python -c '' 2>/dev/null || \
+	  { echo "Python $$version is not installed, so the set $* takes $$($(PYTHON) --version)."; python=$(PYTHON); }; \
+	$$python -m venv .venv-$*
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .
@@ -34,7 +52,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.corruptions
 
 clean:
-	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with make PYTHON=python3.11')"

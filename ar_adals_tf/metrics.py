@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ar_adals_tf import calibration
+from ar_adals_tf.distribution.strategy import sums_on_read
 from ar_adals_tf.errors import InputError
 
 
@@ -71,8 +72,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.num_bins = int(num_bins)
         self.from_logits = from_logits
         self.sparse = sparse
-        self.gaps = self.add_variable((num_bins,), "zeros", "float64", name="gaps")
-        self.total = self.add_variable((), "zeros", "float64", name="total")
+        with sums_on_read():
+            self.gaps = self.add_variable((num_bins,), "zeros", "float64", name="gaps")
+            self.total = self.add_variable((), "zeros", "float64", name="total")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch.

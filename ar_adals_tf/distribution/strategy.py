@@ -92,6 +92,25 @@ def scope() -> Iterator[None]:
             yield
 
 
+def sums_on_read() -> contextlib.AbstractContextManager[None]:
+    """Make the variables of metrics in here: each replica keeps a sum of its own.
+
+    The sums of all replicas are added up when they are read. Keras does the same from
+    version 3.10 on. Before, every update also added the old sum once per replica.
+
+    Example:
+        >>> with sums_on_read():
+        ...     loss = keras.metrics.Mean("loss")
+    """
+
+    def create(next_creator: Callable[..., tf.Variable], **settings: Any) -> Any:
+        if settings.get("aggregation") == tf.VariableAggregation.SUM:
+            settings["synchronization"] = tf.VariableSynchronization.ON_READ
+        return next_creator(**settings)
+
+    return tf.variable_creator_scope(create)
+
+
 def describe_strategy() -> dict[str, Any]:
     """Return what a run's records say of the strategy in force.
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ar_adals_tf import lazy, models
 from ar_adals_tf.datasets.splits import ArraySplit
-from ar_adals_tf.distribution.strategy import scope
+from ar_adals_tf.distribution.strategy import scope, sums_on_read
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.methods import losses
 from ar_adals_tf.methods.table import own_settings
@@ -57,11 +57,12 @@ def build_model(plan: Plan, seed: int, device: str | None = None) -> keras.Model
             )
     with tf.device(device) if device else model.distribute_strategy.scope():
         optimizer = _optimizer(plan)
-        model.compile(
-            optimizer,
-            losses.GlobalMean(_loss(plan)),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        )
+        with sums_on_read():
+            model.compile(
+                optimizer,
+                losses.GlobalMean(_loss(plan)),
+                metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            )
         optimizer.build(model.trainable_variables)
     return model
 
