@@ -4,8 +4,8 @@
 
 Runs `benchmarks/attacks.py` of this checkout with the package of `--other` and with the
 package of this checkout, in turn, so that both share the machine's drift. All further
-arguments go to it. The table holds medians over the repeats, and ratios of this checkout
-to the other: below 1 this one is faster.
+arguments go to it. The table holds medians over the repeats, and ratios of this
+checkout to the other: below 1 this one is faster.
 """
 
 import argparse
