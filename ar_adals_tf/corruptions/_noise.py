@@ -1,8 +1,8 @@
 """Gaussian, shot, impulse and speckle noise.
 
-All corruptions in these modules take the same arguments: images `(N, H, W, C)` in uint8,
-the severity's constants, `scale` and `Draws`. Lengths in pixels are multiplied by
-`scale`, because the constants were published for one size of images. A corruption
+All corruptions in these modules take the same arguments: images `(N, H, W, C)` in
+uint8, the severity's constants, `scale` and `Draws`. Lengths in pixels are multiplied
+by `scale`, because the constants were published for one size of images. A corruption
 returns uint8, or floats in which 0 is black and 1 is white.
 """
 
