@@ -4,23 +4,28 @@
     python -m benchmarks.attacks --images=32 --repeats=1 --peers=    # a first look
     python -m benchmarks.attacks --images=256                        # a longer look
 
-All attack the same CIFAR-10 test images and the same ResNet-20, which is trained at the
-first call (some minutes) and kept in `--model`. Every repeat runs all the rows in turn,
-so that the machine's drift is shared; the table holds medians. A layer in the model
-counts the passes, the same way for everybody. Beside the seconds on the clock stands
-the processor time, which other programs on the machine disturb less. The distances are
-held against our CW-L2 without early stopping: ratio of the medians, rank correlation,
-share of images in the same tenth and at most one tenth off. Below the table stand the
-figures that matter: our CW-L2 and DDN against each peer's; the loop against one that
-computes nothing but the input's gradient; what stopping early changes.
+All rows attack the same CIFAR-10 test images and the same ResNet-20. The network is
+trained at the first call, which takes some minutes, and kept in `--model`. Every repeat
+runs all rows in turn, so that they share the machine's drift. The table holds medians.
+A layer in the model counts the passes, in the same way for all rows. The processor time
+stands beside the seconds on the clock: other programs on the machine disturb it less.
 
-The peers, with their own early abort, are no dependencies of the package but its extra
-`bench`; what is not installed is left out with a note. ART descends with a line search
-of up to ten passes instead of Adam, so that its iterations are not the others'; it is
-given `--art_iterations`.
+The distances are compared with our CW-L2 without early stopping: ratio of the medians,
+rank correlation, share of images in the same tenth, and share at most one tenth off.
+The figures that matter stand below the table: our CW-L2 and DDN against each peer's,
+the loop against one that computes only the input's gradient, and what early stopping
+changes.
+
+The peers are the package's extra `bench` and keep their own early abort. A peer that is
+not installed is left out with a note. ART descends with a line search of up to ten
+passes instead of Adam, so its iterations are not the others'. Their number is
+`--art_iterations`.
+
+`benchmarks.attacks_against` compares two versions of the package by this table.
 """
 
 import functools
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -35,7 +40,6 @@ from absl import app, flags
 from scipy.stats import rankdata, spearmanr
 
 from ar_adals_tf import attacks, hardware, models
-from ar_adals_tf.attacks.device import use_xla
 from ar_adals_tf.outputs import logits_fn
 
 FLAGS = flags.FLAGS
@@ -43,13 +47,16 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_string("model", "resnet20.keras", "Trained network; made if absent.")
 flags.DEFINE_integer("epochs", 5, "Epochs of its training.")
 flags.DEFINE_integer("images", 96, "Test images to attack.")
-flags.DEFINE_integer("batch_size", 32, "Of ours: what a CPU gets by default.")
-flags.DEFINE_integer("peer_batch_size", 64, "Of the peers: they gain by larger ones.")
-flags.DEFINE_integer("iterations", 500, "Of CW-L2 in each of its search steps.")
-flags.DEFINE_integer("search_steps", 3, "Of CW-L2.")
-flags.DEFINE_float("learning_rate", 0.005, "Of CW-L2.")
-flags.DEFINE_integer("art_iterations", 10, "Of ART's CW-L2 in each search step.")
-flags.DEFINE_integer("repeats", 3, "Times that everything is run.")
+flags.DEFINE_integer("batch_size", 32, "Our batch size: a CPU's default.")
+flags.DEFINE_integer(
+    "peer_batch_size", 64, "The peers' batch size: they gain by larger ones."
+)
+flags.DEFINE_integer("iterations", 500, "CW-L2's iterations in each search step.")
+flags.DEFINE_integer("search_steps", 3, "CW-L2's search steps.")
+flags.DEFINE_float("learning_rate", 0.005, "CW-L2's learning rate.")
+flags.DEFINE_integer("art_iterations", 10, "ART's iterations in each search step.")
+flags.DEFINE_integer("repeats", 3, "How often everything is run.")
+flags.DEFINE_string("json", None, "Where the measurements go, in place of tables.")
 flags.DEFINE_list(
     "peers", ["cleverhans", "foolbox", "art", "foolbox_ddn"], "Which to run."
 )
@@ -132,7 +139,7 @@ def ours(name: str, model: keras.Model, **settings: Any) -> Distances:
 def in_batches(
     attack: Callable[[np.ndarray], np.ndarray], size: int | None = None
 ) -> Distances:
-    """Make distances of an attack that returns a batch's adversarial images."""
+    """Return the distances of an attack that returns adversarial images."""
     size = size or FLAGS.peer_batch_size
 
     def distances(images: np.ndarray) -> np.ndarray:
@@ -178,10 +185,11 @@ def art_attack(model: keras.Model) -> Distances:
 
 
 def bare_loop(model: keras.Model, iterations: int) -> Distances:
-    """Nothing but the input gradient of the largest logit, in a compiled loop."""
+    """Compute only the input gradient of the largest logit, in a compiled loop."""
     logits = logits_fn(model)
+    xla = True if tf.config.list_physical_devices("GPU") else None
 
-    @functools.partial(tf.function, jit_compile=use_xla())
+    @functools.partial(tf.function, jit_compile=xla)
     def run(images: tf.Tensor) -> tf.Tensor:
         def step(i: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
@@ -276,27 +284,10 @@ def fidelity(distances: np.ndarray, reference: np.ndarray) -> str:
     )
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    tf.get_logger().setLevel("ERROR")
-    body = trained_network(Path(FLAGS.model))
-    counter = PassCounter()
-    inputs = keras.Input((32, 32, 3))
-    model = keras.Model(inputs, body(counter(inputs)))
-    split = f"test[:{FLAGS.images}]"
-    test = tfds.load("cifar10", split=split, data_dir=FLAGS.data_dir, batch_size=-1)
-    images = test["image"].numpy().astype(np.float32) / 255
-    labels = test["label"].numpy()
-    accuracy = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
-    print(hardware.describe_hardware())
-    print(
-        f"{len(images)} images of CIFAR-10, ResNet-20 with accuracy {accuracy:.3f} on "
-        f"them, batches of {FLAGS.batch_size}, of the peers {FLAGS.peer_batch_size}; "
-        f"CW-L2: {FLAGS.search_steps} x {FLAGS.iterations}, learning rate "
-        f"{FLAGS.learning_rate}; {FLAGS.repeats} repeats",
-        flush=True,
-    )
-
+def run_all(
+    model: keras.Model, images: np.ndarray, counter: PassCounter
+) -> tuple[dict[str, Run], dict[str, np.ndarray]]:
+    """Return the medians of each row's measurements, and its distances."""
     ready: dict[str, Distances] = {}
     for name, make in rows(model).items():
         try:
@@ -312,56 +303,92 @@ def main(argv: list[str]) -> None:
             run, distances[name] = measure(attack, images, counter)
             runs[name].append(run)
             print(f"  {name}: {run.seconds:.1f} s", flush=True)
+    medians = {
+        name: Run(*(statistics.median(column) for column in zip(*own, strict=True)))
+        for name, own in runs.items()
+    }
+    return medians, distances
 
-    def median(name: str, field: str) -> float:
-        return statistics.median(getattr(run, field) for run in runs[name])
 
+def print_table(runs: dict[str, Run], distances: dict[str, np.ndarray]) -> None:
     print(
         f"\n{'':27}{'seconds':>9}{'cpu s':>8}{'passes':>8}{'pass/s':>8}{'/cpu s':>8}"
         f"{'median':>8}{'ratio':>8}{'Spearm.':>8}{'level':>7}{'+-1':>7}"
     )
-    for name in ready:
-        seconds, processor = median(name, "seconds"), median(name, "processor")
-        passes = median(name, "passes")
+    count = len(distances[_REFERENCE])
+    for name, run in runs.items():
         line = (
-            f"{name:27}{seconds:9.1f}{processor:8.1f}{passes / len(images):8.0f}"
-            f"{passes / seconds:8.0f}{passes / processor:8.0f}"
+            f"{name:27}{run.seconds:9.1f}{run.processor:8.1f}{run.passes / count:8.0f}"
+            f"{run.passes / run.seconds:8.0f}{run.passes / run.processor:8.0f}"
         )
         if name != _BARE:
             line += fidelity(distances[name], distances[_REFERENCE])
         print(line)
 
+
+def print_comparisons(runs: dict[str, Run], distances: dict[str, np.ndarray]) -> None:
     print("\ntimes as fast, on the clock and in processor time; distances beside it")
-    for name in ready:
+    for name, run in runs.items():
         for own in (_FAST, "DDN"):
             if name.startswith(own.split(",")[0]) or own.split(",")[0] not in name:
                 continue
             ratio = np.median(distances[own]) / np.median(distances[name])
             print(
-                f"  {own} / {name}: "
-                f"{median(name, 'seconds') / median(own, 'seconds'):.1f}, "
-                f"{median(name, 'processor') / median(own, 'processor'):.1f}; median "
-                f"distance {ratio:.4f}, "
+                f"  {own} / {name}: {run.seconds / runs[own].seconds:.1f}, "
+                f"{run.processor / runs[own].processor:.1f}; median distance "
+                f"{ratio:.4f}, "
                 f"Spearman {spearmanr(distances[own], distances[name])[0]:.4f}"
             )
     print("\npasses a second, as a share of the gradient alone (of its processor time)")
+    bare = runs[_BARE]
     for name in (_REFERENCE, _FAST, "DDN"):
-        shares = [
-            median(name, "passes")
-            / median(name, clock)
-            * median(_BARE, clock)
-            / median(_BARE, "passes")
-            for clock in ("seconds", "processor")
-        ]
-        print(f"  {name}: {shares[0]:.2f} ({shares[1]:.2f})")
+        passes = runs[name].passes / bare.passes
+        seconds = passes * bare.seconds / runs[name].seconds
+        processor = passes * bare.processor / runs[name].processor
+        print(f"  {name}: {seconds:.2f} ({processor:.2f})")
     change = distances[_FAST] / distances[_REFERENCE] - 1
-    fewer = median(_REFERENCE, "passes") / median(_FAST, "passes")
+    fewer = runs[_REFERENCE].passes / runs[_FAST].passes
     print(
         f"\nearly stopping: {fewer:.1f} times fewer passes; a distance changes by "
         f"{np.mean(change):+.2%} on average ({change.min():+.1%} to "
         f"{change.max():+.1%}), the mean distance by "
         f"{distances[_FAST].mean() / distances[_REFERENCE].mean() - 1:+.2%}"
     )
+
+
+def write(runs: dict[str, Run], distances: dict[str, np.ndarray]) -> None:
+    found = {
+        name: run._asdict() | {"distances": distances[name].tolist()}
+        for name, run in runs.items()
+    }
+    Path(FLAGS.json).write_text(json.dumps(found))
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    tf.get_logger().setLevel("ERROR")
+    body = trained_network(Path(FLAGS.model))
+    counter = PassCounter()
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, body(counter(inputs)))
+    split = f"test[:{FLAGS.images}]"
+    test = tfds.load("cifar10", split=split, data_dir=FLAGS.data_dir, batch_size=-1)
+    images = test["image"].numpy().astype(np.float32) / 255
+    labels = test["label"].numpy()
+    accuracy = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
+    if FLAGS.json:  # another version of the package may have no such line
+        return write(*run_all(model, images, counter))
+    print(hardware.describe_hardware())
+    print(
+        f"{len(images)} images of CIFAR-10, ResNet-20 with accuracy {accuracy:.3f} on "
+        f"them, batches of {FLAGS.batch_size}, the peers' of {FLAGS.peer_batch_size}; "
+        f"CW-L2: {FLAGS.search_steps} x {FLAGS.iterations}, learning rate "
+        f"{FLAGS.learning_rate}; {FLAGS.repeats} repeats",
+        flush=True,
+    )
+    runs, distances = run_all(model, images, counter)
+    print_table(runs, distances)
+    print_comparisons(runs, distances)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Gaussian, defocus, glass, motion and zoom blur. The form: see `_noise`."""
+"""Gaussian, defocus, glass, motion and zoom blur. Arguments: see `_noise`."""
 
 import functools
 
@@ -52,7 +52,7 @@ def glass(
     """Blur, let every pixel take the value of a random near one, blur again.
 
     The benchmark meant to swap the two, but its swap of two NumPy views copies one
-    over the other. Its files were made so, and so are these.
+    over the other. The published files were made in this way, so this code copies too.
     """
     sigma, reach, rounds = c
     sigma, reach = sigma * scale, max(1, round(reach * scale))
@@ -68,9 +68,9 @@ def glass(
 def copied_from(steps: np.ndarray, reach: int) -> np.ndarray:
     """Return which pixel each pixel's value comes from after one round of copies.
 
-    From the last pixel to the first, leaving out a border, each copies the pixel at
-    `steps` from it. What was copied into already hands on what it took; so a chain
-    of steps forward is followed to its end, for all pixels at once.
+    From the last pixel to the first, except a border, each copies the pixel at `steps`
+    from it. A pixel that was copied into already hands on its new value. So the code
+    follows a chain of steps forward to its end, for all pixels at once.
 
     Args:
         steps: `(N, 2, H, W)`, by how many rows and columns, in [-reach, reach).
@@ -107,8 +107,8 @@ def along_line(
 ) -> np.ndarray:
     """Smear uint8 images each in its own direction, as ImageMagick's motion blur.
 
-    Half a Gaussian, `2 * ceil(radius) + 1` pixels long, is laid from each pixel along
-    the line; outside the image the nearest pixel counts.
+    Half a Gaussian, `2 * ceil(radius) + 1` pixels long, weighs the pixels along the
+    line. Outside the image the nearest pixel counts.
 
     Args:
         x: `(N, H, W, C)` in uint8.

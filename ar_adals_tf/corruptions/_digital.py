@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation, pixels, JPEG, elastic. The form: see `_noise`."""
+"""Brightness, contrast, saturation, pixels, JPEG, elastic. Arguments: see `_noise`."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -12,7 +12,7 @@ from ar_adals_tf.corruptions._draws import Draws
 
 
 def brightness(x: np.ndarray, more: float, scale: float, draws: Draws) -> np.ndarray:
-    """Add to the value of hue, saturation, value (of grey, to the grey)."""
+    """Add to the value in hue, saturation and value; to a grey image itself."""
     if x.shape[-1] == 1:
         return x / 255.0 + more
     hsv = colors.rgb_to_hsv(x / 255.0)
@@ -44,7 +44,7 @@ def pixelate(x: np.ndarray, share: float, scale: float, draws: Draws) -> np.ndar
 def saturate(
     x: np.ndarray, c: tuple[float, float], scale: float, draws: Draws
 ) -> np.ndarray:
-    """Multiply the saturation of hue, saturation, value, and add to it."""
+    """Multiply the saturation in hue, saturation and value, and add to it."""
     factor, more = c
     hsv = colors.rgb_to_hsv(x / 255.0)
     hsv[..., 1] = np.clip(hsv[..., 1] * factor + more, 0, 1)
@@ -116,7 +116,7 @@ def bilinear(
 ) -> np.ndarray:
     """Interpolate images `(N, H, W, C)` at rows and columns `(N, H, W)`.
 
-    `fold(index, side)` leads indices outside back in.
+    `fold(index, side)` maps an index outside the image to one inside.
     """
     count, height, width, channels = x.shape
     flat = x.reshape(-1, channels)

@@ -10,12 +10,12 @@ import numpy as np
 class Draws:
     """One random stream an image, each a function of (key, the image's id) alone.
 
-    The streams are NumPy's counter-based Philox generators: the key's hash and the
-    id are the two words of a generator's key, so no stream is ever advanced to reach
-    another, and an image meets the same numbers in any batch, order or thread.
+    The streams are NumPy's counter-based Philox generators. The key's hash and the id
+    are the two words of a generator's key, so no stream depends on another: an image
+    meets the same numbers in any batch, order or thread.
 
     Args:
-        key: Names the family of streams; here (seed, corruption, severity).
+        key: What all streams have in common, here (seed, corruption, severity).
         ids: One integer, string or bytes for each image.
 
     Example:
@@ -52,7 +52,7 @@ class Draws:
 
 
 def _word(value: Any) -> int:
-    """Return 64 bits: of an integer its value, of text or bytes a hash."""
+    """Return 64 bits: an integer's value, or a hash of text or bytes."""
     if isinstance(value, (int, np.integer)):
         return int(value) % 2**64
     data = value if isinstance(value, bytes) else str(value).encode()

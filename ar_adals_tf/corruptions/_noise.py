@@ -1,9 +1,9 @@
 """Gaussian, shot, impulse and speckle noise.
 
-Every function of these modules has one form: images `(N, H, W, C)` in uint8, the
-severity's constants, `scale` (by how much lengths in pixels grow from the size that
-the constants were published for) and `Draws`. It returns uint8, or floats where 0 to
-1 is black to white.
+All corruptions in these modules take the same arguments: images `(N, H, W, C)` in
+uint8, the severity's constants, `scale` and `Draws`. Lengths in pixels are multiplied
+by `scale`, because the constants were published for one size of images. A corruption
+returns uint8, or floats in which 0 is black and 1 is white.
 """
 
 import numpy as np

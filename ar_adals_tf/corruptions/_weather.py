@@ -1,4 +1,4 @@
-"""Fog, frost, snow and spatter. The form: see `_noise`."""
+"""Fog, frost, snow and spatter. Arguments: see `_noise`."""
 
 import functools
 from importlib.util import find_spec
@@ -91,7 +91,7 @@ def frost(
 def resample(photo: np.ndarray, factor: float) -> np.ndarray:
     """Return `(H, W, C)` at another size, the nearest pixels picked.
 
-    At a fifth these are the pixels that bilinear interpolation falls on.
+    With a factor of a fifth these are the pixels that bilinear interpolation hits.
     """
     rows, columns = (
         np.floor((np.arange(round(side * factor)) + 0.5) / factor).astype(int)
@@ -104,8 +104,8 @@ def resample(photo: np.ndarray, factor: float) -> np.ndarray:
 def frost_photographs(grey: bool = False) -> tuple[np.ndarray, ...]:
     """Return the benchmark's photographs of frost, uint8 `(H, W, 3)` or `(H, W, 1)`.
 
-    They come with the package `imagecorruptions`, whose own code is not imported.
-    Of its six the benchmark uses the first five.
+    They come with the package `imagecorruptions`, whose own code is not imported. It
+    has six; the benchmark uses the first five.
 
     Raises:
         InputError: If the package is not installed.
@@ -195,8 +195,8 @@ def refraction(drops: np.ndarray) -> np.ndarray:
 def chamfer_distance(marked: np.ndarray) -> np.ndarray:
     """Return each pixel's distance to the nearest marked one, `(N, H, W)`.
 
-    Steps to the side cost 1, diagonal ones 1.4, a knight's 2.1969. Infinite in an
-    image without a mark.
+    A step to the side costs 1, a diagonal one 1.4, a knight's move 2.1969. The distance
+    is infinite in an image without a mark.
     """
     # To SciPy the batch is a volume: no way leads from one image to another.
     apart = (1e6, 1, 1)
@@ -218,8 +218,8 @@ def chamfer_distance(marked: np.ndarray) -> np.ndarray:
 def outlines(x: np.ndarray, low: int = 50, high: int = 150) -> np.ndarray:
     """Return Canny's edges of `(N, H, W)` in uint8, as booleans.
 
-    Sobel's gradient in the 1-norm; a pixel counts if it exceeds `low` and its
-    neighbours along the gradient, and hangs together with one that exceeds `high`.
+    The size of Sobel's gradient is its 1-norm. A pixel counts if it exceeds `low` and
+    its neighbours along the gradient, and is connected to one that exceeds `high`.
     """
     dy, dx = sobel(x, 1, 2), sobel(x, 2, 1)
     size = np.abs(dx) + np.abs(dy)
