@@ -14,7 +14,7 @@ test: .venv/installed-test check
 test-all: .venv/installed-test check
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# The tests with each set of versions in tests/versions, one set after another. It takes about half an hour on two cores.
+# The tests with each set of versions in tests/versions, one set after another. It takes half an hour on two quiet cores.
 test-versions:
 	@$(MAKE) --no-print-directory --keep-going $(SETS:%=test-%)
 
