@@ -9,8 +9,8 @@ class InputError(ValueError):
     status 2; in Python code it is an ordinary `ValueError`.
 
     Example:
-        >>> raise InputError("alpha must be positive; received -1; pass --alpha=0.005")
+        >>> raise InputError("alpha must be positive; received -1; give 0.005")
         Traceback (most recent call last):
         ...
-        ar_adals_tf.errors.InputError: alpha must be positive; received -1; ...
+        ar_adals_tf.errors.InputError: alpha must be positive; received -1; give 0.005
     """
