@@ -42,7 +42,7 @@ class RobustnessIndex:
         metadata: Where the distances come from: `dataset`, `split`, `num_examples`,
             `digest` of ids, labels and pixels, `model_digest`, `attack`, its
             `settings`, `success_rate` after the search steps asked for, `seconds` and
-            `versions`. Defaults to an empty dictionary.
+            `versions`.
 
     Raises:
         InputError: If the arrays do not fit together, or have values that they cannot
@@ -131,23 +131,20 @@ class RobustnessIndex:
             images: float `(N, H, W, C)` in [0, 1], or uint8, or a split of
                 `ar_adals_tf.datasets`.
             labels: int `(N,)`, the true classes. They only enter the digest, because
-                the attack starts from the model's own predictions. Defaults to None.
+                the attack starts from the model's own predictions.
             ids: `(N,)` bytes or integers. Defaults to the positions 0 to N - 1.
             attack: `cw` (the paper's), `ddn`, `deepfool`, `margin` or
-                `cleverhans_cw_l2`. Defaults to `cw`.
+                `cleverhans_cw_l2`.
             dataset: Name of the dataset, for the metadata. A split brings its own.
-                Defaults to `arrays`.
             split: Name of the split, for the metadata. A split brings its own.
-                Defaults to an empty name.
             shards_dir: A folder for intermediate results. A computation that was
                 killed goes on from there. Defaults to None, which keeps none.
             shard_size: Number of images that are attacked between two intermediate
-                results. Defaults to 4096.
+                results.
             runner: The result of `attacks.prepare` for this model, attack and
                 settings. Pass it to avoid compiling anew when one model is attacked
-                again and again. Defaults to a new one.
-            verbose: Whether to show a progress bar with the time left. Defaults to
-                True.
+                again and again.
+            verbose: Whether to show a progress bar with the time left.
             **settings: Settings of the attack, such as `iterations=500`; see
                 `ar_adals_tf.attacks`.
 
@@ -194,10 +191,7 @@ class RobustnessIndex:
         return cls(joined["ids"], joined["distances"], joined["found"], metadata)
 
     def levels(self, num_levels: int) -> np.ndarray:
-        """Divide the images into equal parts by robustness.
-
-        Args:
-            num_levels: R.
+        """Divide the images into `num_levels` equal parts by robustness.
 
         Returns:
             `(N,)` int64, `floor(rank * R / N)`. Level 0 is the least robust. Images
@@ -219,10 +213,7 @@ class RobustnessIndex:
         return levels
 
     def aligned(self, ids: np.ndarray) -> np.ndarray:
-        """Return the position of each id in the index.
-
-        Args:
-            ids: `(M,)` bytes or integers, in any order.
+        """Return the position of each id, `(M,)`, in the index.
 
         Returns:
             `(M,)` int64, such that `index.ids[index.aligned(ids)]` equals `ids`.
@@ -245,11 +236,7 @@ class RobustnessIndex:
         return ids[~np.isin(ids, self.ids)]
 
     def subset(self, ids: np.ndarray) -> "RobustnessIndex":
-        """Return the index of some of its examples. It has no digest.
-
-        Raises:
-            InputError: If an id is not in the index.
-        """
+        """Return the index of some of its examples. It has no digest."""
         at = self.aligned(ids)
         metadata = {k: v for k, v in self.metadata.items() if k != "digest"}
         return RobustnessIndex(ids, self.distances[at], self.found[at], metadata)
@@ -260,16 +247,11 @@ class RobustnessIndex:
         Args:
             model: The model whose robustness the index should hold. Defaults to None,
                 which accepts any model.
-            **expected: Values that the metadata should have: `dataset`, `split`,
-                `digest`, `attack`, `settings`.
+            **expected: Values that the metadata should have, such as
+                `digest=digest_examples(ids, y_train, x_train)` or `attack="cw"`.
 
         Raises:
             InputError: On the first difference. The sentence names it.
-
-        Example:
-            ```python
-            index.verify(vanilla, digest=digest_examples(ids, y_train, x_train))
-            ```
         """
         if model is not None:
             expected["model_digest"] = digest_model(model)

@@ -26,11 +26,6 @@ def in_dtype(logits: Callable, model: keras.Model, dtype: str) -> Callable:
     The first layer with a kernel, and all before it, keep their format: a pixel's
     perturbation is finer than bfloat16's steps of 1/256. So do the last layer with a
     kernel and all after it: the gaps between logits are as fine.
-
-    Args:
-        logits: The function that `ar_adals_tf.outputs.logits_fn` returns.
-        model: The model that the function calls.
-        dtype: `bfloat16`, or `float32`, which changes nothing.
     """
     if dtype == "float32":
         return logits

@@ -1,8 +1,4 @@
-"""What runs an attack on many images: input checks, batches, memory, workers.
-
-`Runner` is what all attacks share. `EstimateRunner`, below, goes through the images
-once. `ar_adals_tf.attacks.search.SearchRunner` keeps a batch of rows full.
-"""
+"""What runs an attack on many images: input checks, batches, memory, workers."""
 
 import functools
 import math
@@ -28,16 +24,9 @@ class Runner:
     """An attack on one model, ready for any number of calls.
 
     It is compiled at the first call. The compiled functions read the model's variables
-    when they run: a call after further training attacks the new weights.
-
-    Under the model's distribution strategy every worker attacks its share of the
-    images, each replica has a batch of its own, and all workers get all results.
-
-    Attributes:
-        model: The model under attack.
-        settings: The attack's settings.
-        shape: The shape of one image.
-        batch_size: How many images each replica attacks at once.
+    when they run: a call after further training attacks the new weights. Under the
+    model's distribution strategy every worker attacks its share of the images, each
+    replica has a batch of its own, and all workers get all results.
     """
 
     rows_wait = True  # whether an image may have to wait for its batch mates
@@ -121,9 +110,7 @@ class Runner:
     def compile(self, compiled: Callable) -> None:
         """Make the functions for batches of `batch_size` rows.
 
-        Args:
-            compiled: Compiles a function of tensors for all replicas. Nothing is
-                traced before the function is called.
+        `compiled` compiles a function of tensors for all replicas, at its first call.
         """
         raise NotImplementedError
 

@@ -1,9 +1,8 @@
 """The runner of attacks that search: every image has a row of a batch kept full.
 
-An attack is written for rows: `start` makes the state of a batch of rows, `advance`
-works on all of them for a while and marks those that are done. `SearchRunner` compiles
-the two once. It gives the place of every finished image to a waiting one and fills the
-places that are left with empty rows. So the compiled shapes never change, and no image
+`start` makes the state of a batch of rows, `advance` works on all of them for a while
+and marks those that are done. The place of every finished image goes to a waiting one;
+places that are left get empty rows. So the compiled shapes never change, and no image
 depends on the others in its batch.
 """
 

@@ -91,9 +91,7 @@ class AttackSettings:
     def program(self, logits: "Logits", shape: tuple[int, ...]) -> "Program | Estimate":
         """Return the attack on a batch, before compilation.
 
-        Args:
-            logits: Maps images `(B, *shape)` to logits `(B, Z)`.
-            shape: The shape of one image.
+        `logits` maps images `(B, *shape)` to logits `(B, Z)`.
         """
         return load(self.PROGRAM)(self, logits, shape)
 
@@ -119,11 +117,7 @@ class AttackSettings:
 
 
 def check_setting(field: dataclasses.Field, value: Any) -> None:
-    """Refuse a value that does not fit its field's type, bounds and choices.
-
-    Raises:
-        InputError: If it does not fit.
-    """
+    """Raise an `InputError` if a value does not fit its field's type and bounds."""
     kinds = get_args(field.type) or (field.type,)
     bounds = field.metadata
     if value is None and NoneType in kinds:

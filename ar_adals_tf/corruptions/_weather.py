@@ -34,14 +34,11 @@ def fog(
 
 
 def plasma(noise: np.ndarray, decay: float) -> np.ndarray:
-    """Return height maps of the diamond-square algorithm, on a torus.
+    """Return height maps `(N, side, side)` of the diamond-square algorithm, on a torus.
 
     Args:
         noise: `(N, side**2 - 1)` numbers in [-1, 1], side a power of two.
         decay: Its square divides the amplitude of the noise at each halving.
-
-    Returns:
-        `(N, side, side)`, each with minimum 0 and maximum 1.
     """
     count = len(noise)
     side = int(np.sqrt(noise.shape[1] + 1))

@@ -50,14 +50,7 @@ def save(
 def restore(
     path: str | Path, model: keras.Model | Sequence[keras.Model]
 ) -> dict[str, Any]:
-    """Put a compiled model, or several, back where it was.
-
-    Args:
-        path: The file.
-        model: As in `save`.
-
-    Returns:
-        The saved state.
+    """Put a compiled model, or several, back where it was; return the saved state.
 
     Raises:
         InputError: If the file is damaged or belongs to another model.

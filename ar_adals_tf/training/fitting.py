@@ -191,8 +191,7 @@ def _by_own_steps(
 ) -> Callable[[int], Logs]:
     """Train several replicas; see `_trainer`. Keras's `fit` cannot serve workers.
 
-    The steps are still the model's own `train_step`. Each worker reads all of the data
-    and keeps its part of every batch.
+    Each worker reads all of the data and keeps its part of every batch.
     """
     strategy = model.distribute_strategy
     options = tf.data.Options()

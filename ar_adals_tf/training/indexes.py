@@ -18,10 +18,6 @@ def level_indexes(
     robustness, so that all runs are measured on the same levels; a run that attacks
     nothing takes them from an index that is there already, or leaves them out.
 
-    Args:
-        plan: The run, with its splits.
-        vanilla: The vanilla model; None if levels are random.
-
     Raises:
         InputError: If an index that is there is damaged, or of another model, attack
             or set of images.
