@@ -63,8 +63,8 @@ class ARAdaLS(keras.callbacks.Callback):
         backup_dir: A folder that keeps p after every epoch. When `fit` starts again,
             with `BackupAndRestore` or with `initial_epoch`, p goes on from there.
             Defaults to `None`, which keeps nothing.
-        id_key: See `soft_labels`, as for `label_key` and `weight_key`.
-        label_key: The entry of a dictionary that has the label.
+        id_key: The entry of a dictionary that has the id.
+        label_key: The entry that has the label.
         weight_key: The entry that has the sample weight, if there is one.
         ensemble: Models whose averaged probabilities are validated instead of those of
             the model in training: AR-AdaLS of Ensemble.

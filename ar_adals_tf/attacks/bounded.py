@@ -10,11 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits
-from ar_adals_tf.attacks.table import (
-    BOUNDED_ATTACKS,
-    PGD_STEPS,
-    PGD_STEPS_PER_EPSILON,
-)
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, PGD_STEPS, PGD_STEPS_PER_EPSILON
 from ar_adals_tf.lazy import load
 
 Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]

@@ -80,7 +80,7 @@ class Estimate:
 
 
 def gap_and_flip(logits: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the label's logit minus the best other one, and whether it lost; `(B,)`."""
+    """Return the label's logit minus the best other one, and whether it lost."""
     own = tf.one_hot(label, logits.shape[1], dtype=logits.dtype)
     label_logit = tf.reduce_sum(own * logits, axis=1)
     gap = label_logit - tf.reduce_max(logits - own * logits.dtype.max, axis=1)

@@ -51,7 +51,8 @@ class SearchRunner(Runner):
         """See `Runner`."""
         predicted = self.batched(self._predict, images)
         labels = predicted if labels is None else labels
-        keep, reduced = self.settings.keep_adversarial, self._is_reduced()
+        keep = self.settings.keep_adversarial
+        reduced = self.settings.compute_dtype != "float32"
         result = self._search(images, labels, predicted, keep or reduced, progress)
         if reduced:
             result = verified(
@@ -62,9 +63,6 @@ class SearchRunner(Runner):
                 self._attack_in_float32,
             )
         return result if keep else dataclasses.replace(result, adversarial=None)
-
-    def _is_reduced(self) -> bool:
-        return self.settings.compute_dtype != "float32"
 
     def _attack_in_float32(
         self, images: np.ndarray, labels: np.ndarray

@@ -104,13 +104,8 @@ def corrupt(
         part = slice(start, start + size)
         out[part] = _corrupt(images[part], ids[part], name, severity, seed)
 
-    if workers == 1:
-        for start in starts:
-            work(start)
-        return out
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(work, starts):  # raises what a thread raised
-            pass
+        list(pool.map(work, starts))  # raises what a thread raised
     return out
 
 

@@ -34,7 +34,7 @@ class RunKeeper(keras.callbacks.Callback):
         self._folder, self._models, self._smoothing = folder, models, smoothing
 
     def restore(self) -> int:
-        """Go back to the last whole epoch, if there is one; return how many are over."""
+        """Go back to the last whole epoch, if any; return how many are over."""
         path = self._folder / "checkpoint.npz"
         if not path.exists():
             return 0
