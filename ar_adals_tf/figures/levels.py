@@ -226,7 +226,7 @@ def draw_level_agreement(table: np.ndarray, first: str, second: str) -> Figure:
 
     Args:
         table: `(R, R)`, images by level of the first (row) and second (column) index;
-            see `ar_adals_tf.agreement.agreement`.
+            see `ar_adals_tf.indexing.agreement`.
         first: What ranked the rows, such as an attack.
         second: What ranked the columns.
 
@@ -237,7 +237,7 @@ def draw_level_agreement(table: np.ndarray, first: str, second: str) -> Figure:
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise InputError(
             f"the table of levels must be square; received shape {table.shape}; make "
-            "it with ar_adals_tf.agreement.agreement"
+            "it with ar_adals_tf.indexing.agreement"
         )
     share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure = new_figure(5.6, 5.2)

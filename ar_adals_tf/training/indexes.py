@@ -18,10 +18,6 @@ def level_indexes(
     robustness, so that all runs are measured on the same levels; a run that attacks
     nothing takes them from an index that is there already, or leaves them out.
 
-    Args:
-        plan: The run, with its splits.
-        vanilla: The vanilla model; None if levels are random.
-
     Raises:
         InputError: If an index that is there is damaged, or of another model, attack
             or set of images.
@@ -44,20 +40,17 @@ def level_indexes(
 def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
     """Find or compute the vanilla model's robustness index of a split."""
     config, split = plan.config, plan.loaded[name]
-    path = index_path(
-        plan.vanilla_folder, config.attack or "", config.attack_settings, name
-    )
+    attack, settings = str(config.attack), config.attack_settings
+    path = index_path(plan.vanilla_folder, attack, settings, name)
+    say = print if config.verbose else lambda _: None
     if path.exists():
         index = RobustnessIndex.load(path)
-        index.verify(vanilla, digest=split.digest(), split=name, attack=config.attack)
-        if config.verbose:
-            print(f"found {path}: {index}")
-        return index
-    if config.verbose:
-        print(f"computing {path}")
-    index = compute_index(config, path, vanilla, split)
-    if config.verbose:
-        print(index)
+        index.verify(vanilla, digest=split.digest(), split=name, attack=attack)
+        say(f"found {path}: {index}")
+    else:
+        say(f"computing {path}")
+        index = compute_index(config, path, vanilla, split)
+        say(f"{index}")
     return index
 
 
