@@ -279,7 +279,9 @@ def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
     config = make_config(tmp_path, "vanilla")
     files.write_json(tmp_path / "config.json", config.as_dict())
     overwrite(tmp_path / "checkpoint.npz")
-    with pytest.raises(InputError, match="checkpoint.npz is no whole checkpoint.*remove it"):
+    with pytest.raises(
+        InputError, match="checkpoint.npz is no whole checkpoint.*remove it"
+    ):
         train(config)
     assert names(tmp_path) == ["checkpoint.npz", "config.json"]
 
