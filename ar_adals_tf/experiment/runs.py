@@ -101,7 +101,7 @@ def check_members(config: Config, run: str | Path) -> None:
         if not (folder / "model.keras").is_file()
     ]
     if lost:
-        whole = Path(run) if config.is_joint else Path(run) / lost[0]
+        whole = Path(run) if config.kind.joint else Path(run) / lost[0]
         raise InputError(
             f"the ensemble {run} has lost {', '.join(lost)} of its "
             f"{config.ensemble_size} members (no model.keras there); remove "
