@@ -69,7 +69,7 @@ class Predictions(NamedTuple):
         centred = self.logits - self.logits.mean(axis=1, keepdims=True)
         self._save(path, logits=centred.astype(np.float16))
 
-    def _save(self, path: str | Path, **values: np.ndarray) -> None:
+    def _save(self, path: str | Path, **values: Any) -> None:
         with files.atomic_write(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(file, ids=self.ids, labels=self.labels, **values)
 
