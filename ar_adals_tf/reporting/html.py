@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from ar_adals_tf.reporting.items import Item, Missing, Picture, Table
 
+#: Dots per inch of a figure on the page.
 DPI = 144
-
-"""Dots per inch of a figure on the page."""
 
 _LEGIBLE = 66  # pixels an inch that a figure keeps on a narrow screen
 
@@ -78,8 +77,7 @@ def _table(table: Table) -> str:
         )
         for i, cell in enumerate(row.cells):
             digits = table.columns[i].digits
-            value = cell.text if cell.mean is None else repr(cell.mean)
-            out.write(f'<td data-value="{text(value)}">')
+            out.write(f'<td data-value="{text(cell.plain)}">')
             if cell.mean is None:
                 out.write(text(cell.text or "–"))
             else:
