@@ -138,7 +138,7 @@ def method_styles(
 
     Args:
         names: Methods, each once, in the order of the legend.
-        labels: Names for people that replace the usual ones. Defaults to none.
+        labels: Names for people that replace the known ones. Defaults to none.
 
     Example:
         >>> method_styles(["vanilla", "ensemble_of_vanilla"])["vanilla"].color

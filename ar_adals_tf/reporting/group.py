@@ -21,7 +21,7 @@ class Group:
     """Runs of one method that differ in their seed alone.
 
     The key is that of the style. It is the key of the paper's row as well if the
-    settings are the usual ones.
+    settings are the defaults.
     """
 
     key: str

@@ -71,19 +71,13 @@ def _write_files(item: Item, folder: Path) -> None:
 
 
 def _section_html(anchor: str, section: Section, folder: Path) -> str:
-    return "\n".join(
-        [
-            f'<section id="{anchor}"><h2>{html.text(section.title)}</h2>',
-            *(html.article(item, folder) for item in section.items),
-            "</section>",
-        ]
-    )
+    head = f'<section id="{anchor}"><h2>{html.text(section.title)}</h2>'
+    items = [html.article(item, folder) for item in section.items]
+    return "\n".join([head, *items, "</section>"])
 
 
 def _section_markdown(section: Section) -> str:
-    return "\n".join(
-        [f"## {section.title}\n", *(_item_markdown(item) for item in section.items)]
-    )
+    return "\n".join([f"## {section.title}\n", *map(_item_markdown, section.items)])
 
 
 def _item_markdown(item: Item) -> str:
@@ -156,27 +150,26 @@ def _commands(
 
 def _evaluation_flags(run: Run) -> list[str]:
     """Return the flags of the evaluation that a run has had."""
-    flags = []
-    if "shift" in run.metrics:
-        flags.append("--shift")
-    if run.metrics.get("ood"):
-        flags.append(f"--ood={','.join(run.metrics['ood'])}")
-    if run.metrics.get("attacks"):
-        flags.append(f"--attacks={','.join(run.metrics['attacks']['by_attack'])}")
-    if "footprint" in run.metrics:
-        flags.append("--footprint")
-    return flags
+    ood = ",".join(run.metrics.get("ood") or [])
+    attacks = ",".join(run.attack_measures())
+    flags = {
+        "--shift": "shift" in run.metrics,
+        f"--ood={ood}": ood,
+        f"--attacks={attacks}": attacks,
+        "--footprint": "footprint" in run.metrics,
+    }
+    return [flag for flag, given in flags.items() if given]
 
 
 def _lead(collections: Sequence[Collection]) -> str:
     parts = []
     for collection in collections:
         runs = collection.runs
-        names = [group.label for group in collection.groups]
+        names = ", ".join(group.label for group in collection.groups)
         seeds = sorted({run.config["seed"] for run in runs})
-        number = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-        words = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        parts.append(f"{collection.title}: {number} ({', '.join(names)}; {words})")
+        number = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+        words = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        parts.append(f"{collection.title}: {number} ({names}; {words})")
     return (
         f"{'; '.join(parts)}. Calibration asks whether a classifier that says 90 % is "
         "right nine times in ten; ECE is how far it is off, so lower is better."
@@ -185,6 +178,6 @@ def _lead(collections: Sequence[Collection]) -> str:
 
 def _missing_words(number: int) -> str:
     return (
-        f"Not everything is here: {number} command{'s' if number > 1 else ''} would "
+        f"Not everything is here: {number} command{'s' * (number > 1)} would "
         "complete it. Each stands where its result is missing."
     )
