@@ -13,7 +13,13 @@ from tests.helpers import forget_flags
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "baselines/**/*.md", "benchmarks/*.md", "flags/**/*.cfg")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "baselines/**/*.md",
+        "benchmarks/*.md",
+        "flags/**/*.cfg",
+    )
     for path in ROOT.glob(pattern)
 )
 

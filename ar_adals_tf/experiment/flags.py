@@ -6,6 +6,7 @@ loads no TensorFlow and knows nothing of absl.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -195,17 +196,24 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def settings_table() -> str:
-    """Return the table of all settings, in Markdown, for the documents."""
-    rows = ["| Flag | Values | Default | Meaning |", "| --- | --- | --- | --- |"]
+def settings_list() -> str:
+    """Return all settings as a Markdown list, for docs/configuration.md."""
+    lines = []
     for flag in group_flags():
         values = ", ".join(flag.choices) or flag.kind.__name__
         if flag.least is not None:
             values += f" from {flag.least}"
-        default = "" if flag.default is None else as_text(flag.default)
-        meaning = flag.help.replace("\n", "<br>").replace("|", r"\|")
-        rows.append(f"| `--{flag.name}` | {values} | {default} | {meaning} |")
-    return "\n".join(rows) + "\n"
+        if flag.default is not None:
+            values += f"; default {as_text(flag.default)}"
+        meaning, *entries = flag.help.split("\n")
+        lines += _wrapped(f"- `--{flag.name}` ({values}). {meaning}", "  ")
+        for entry in entries:
+            lines += _wrapped(f"  - {entry}", "    ")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 99, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _config_flag(name: str, declared: Declaration, kind: type) -> Flag:

@@ -1,6 +1,8 @@
 """Settings as flags: what follows from their declarations. 5 seconds."""
 
+import re
 import runpy
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from ar_adals_tf.experiment.flags import (
     attack_settings_from,
     config_flags,
     method_flags,
-    settings_table,
+    settings_list,
     unusual,
 )
 from ar_adals_tf.methods.table import METHODS
@@ -99,18 +101,22 @@ def test_what_is_unusual():
     assert unusual(saved) == {"output_dir": "a"}
 
 
-def test_the_table_of_settings_has_a_row_for_every_flag_of_train():
+def test_the_list_of_settings_has_every_flag_of_train():
     forget_flags()
     runpy.run_module("ar_adals_tf.train")
     by_module = command_line.FLAGS.flags_by_module_dict()
     defined = {flag.name for flag in by_module["ar_adals_tf.command_line"]}
     forget_flags()
-    rows = settings_table().splitlines()
-    assert rows[1] == "| --- | --- | --- | --- |"
-    said = {row.split("`")[1].removeprefix("--") for row in rows[2:]}
+    listed = settings_list()
+    said = set(re.findall(r"^- `--(\w+)` \(", listed, re.M))
     assert said == defined - {"strategy", "cpu_replicas", "tpu"}
-    assert "| `--num_bins` | int from 1 | 15 | Number of equal-width" in rows[-1]
-    assert all(row.count(" | ") == 3 and row.endswith(" |") for row in rows)
+    assert "- `--num_bins` (int from 1; default 15). Number of equal-width" in listed
+    assert "\n  - vanilla: hard labels.\n" in listed
+
+
+def test_the_document_lists_the_settings_as_they_are_declared():
+    document = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert document.read_text().endswith(settings_list())
 
 
 def test_every_entry_says_what_it_is():
