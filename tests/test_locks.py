@@ -14,8 +14,8 @@ from ar_adals_tf.locks import LOCK, holder, only_writer
 HOLD = """
 import sys, time
 from ar_adals_tf.locks import only_writer
-with only_writer(sys.argv[1]) as waited:
-    print("has it", waited, flush=True)
+with only_writer(sys.argv[1] + "/.lock"):
+    print("has it", flush=True)
     time.sleep(float(sys.argv[2]))
 """
 COUNT = """
@@ -23,7 +23,7 @@ import sys, time
 from pathlib import Path
 from ar_adals_tf.locks import only_writer
 for _ in range(20):
-    with only_writer(sys.argv[1], say=lambda _: None):
+    with only_writer(sys.argv[1] + "/.lock", say=lambda _: None):
         path = Path(sys.argv[1], "count")
         value = int(path.read_text())
         time.sleep(0.001)
@@ -38,11 +38,11 @@ def start(code, *arguments):
 
 def test_the_second_says_for_whom_it_waits_and_then_has_it(tmp_path):
     first = start(HOLD, tmp_path, 1)
-    assert first.stdout.readline() == "has it False\n"
-    assert holder(tmp_path).startswith(f"process {first.pid} on ")
+    assert first.stdout.readline() == "has it\n"
+    assert holder(tmp_path / LOCK).startswith(f"process {first.pid} on ")
     second = start(HOLD, tmp_path, 0)
     assert f"waiting for process {first.pid} on " in second.stdout.readline()
-    assert second.stdout.readline() == "has it True\n"
+    assert second.stdout.readline() == "has it\n"
     assert first.wait() == second.wait() == 0
 
 
@@ -53,9 +53,8 @@ def test_death_releases_it(tmp_path, number):
     os.kill(first.pid, number)
     first.wait()
     started = time.monotonic()
-    with only_writer(tmp_path) as waited:
-        assert not waited
-        assert holder(tmp_path).startswith(f"process {os.getpid()} on ")
+    with only_writer(tmp_path / LOCK, say=pytest.fail):
+        assert holder(tmp_path / LOCK).startswith(f"process {os.getpid()} on ")
     assert time.monotonic() - started < 30
 
 
@@ -68,27 +67,43 @@ def test_no_two_processes_are_in_at_once(tmp_path):
 
 
 def test_an_error_inside_releases_it(tmp_path):
-    with pytest.raises(KeyError), only_writer(tmp_path):
+    with pytest.raises(KeyError), only_writer(tmp_path / LOCK):
         raise KeyError
-    with only_writer(tmp_path) as waited:
-        assert not waited
+    with only_writer(tmp_path / LOCK, say=pytest.fail):
+        pass
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with (
         pytest.raises(InputError, match="cannot be locked"),
-        only_writer(tmp_path / "file" / "deeper"),
+        only_writer(tmp_path / "file" / "deeper" / LOCK),
     ):
         pass
     (tmp_path / "file").touch()
     with (
         pytest.raises(InputError, match="cannot be locked"),
-        only_writer(tmp_path / "file"),
+        only_writer(tmp_path / "file" / LOCK),
     ):
         pass
 
 
 def test_nothing_is_left_behind(tmp_path):
-    with only_writer(tmp_path):
+    with only_writer(tmp_path / LOCK):
         assert (tmp_path / LOCK).exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_may_refuse_to_wait(tmp_path):
+    first = start(HOLD, tmp_path, 60)
+    first.stdout.readline()
+
+    def refuse():
+        raise InputError("holds a run with other settings")
+
+    with (
+        pytest.raises(InputError, match="other settings"),
+        only_writer(tmp_path / LOCK, say=pytest.fail, before_waiting=refuse),
+    ):
+        pass
+    first.kill()
+    first.wait()
