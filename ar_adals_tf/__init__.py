@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    {
-        "callbacks": ["ARAdaLS"],
-        "metrics": ["ExpectedCalibrationError"],
-        "pipeline": ["RobustnessLevels", "soft_labels"],
-        "robustness": ["RobustnessIndex"],
-        "smoothing": ["AdaptiveLabelSmoothing"],
-        "version": ["__version__"],
-    },
+    callbacks="ARAdaLS",
+    metrics="ExpectedCalibrationError",
+    pipeline="RobustnessLevels soft_labels",
+    robustness="RobustnessIndex",
+    smoothing="AdaptiveLabelSmoothing",
+    version="__version__",
 )

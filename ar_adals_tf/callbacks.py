@@ -63,12 +63,11 @@ class ARAdaLS(keras.callbacks.Callback):
         backup_dir: A folder that keeps p after every epoch. When `fit` starts again,
             with `BackupAndRestore` or with `initial_epoch`, p goes on from there.
             Defaults to `None`, which keeps nothing.
-        id_key: The entry of a dictionary that has the id. Defaults to `"tfds_id"`.
-        label_key: The entry that has the label. Defaults to `"label"`.
-        weight_key: The entry that has the sample weight, if there is one. Defaults to
-            `"sample_weight"`.
+        id_key: The entry of a dictionary that has the id.
+        label_key: The entry that has the label.
+        weight_key: The entry that has the sample weight, if there is one.
         ensemble: Models whose averaged probabilities are validated instead of those of
-            the model in training: AR-AdaLS of Ensemble. Defaults to none.
+            the model in training: AR-AdaLS of Ensemble.
 
     Raises:
         InputError: At once, if the validation data repeat without end or are not in

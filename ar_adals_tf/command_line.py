@@ -16,55 +16,33 @@ from absl import app, flags, logging
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import (
-    REFRESH_EVERY,
     Flag,
     attack_flags,
     attack_settings_from,
     config_flags,
     config_from,
-    method_flags,
+    group_flags,
 )
 from ar_adals_tf.quiet import quiet_libraries
 
 FLAGS = flags.FLAGS
 
 
-def define(flag: Flag) -> None:
-    """Define a flag in absl."""
-    if flag.choices:
-        flags.DEFINE_enum(flag.name, flag.default, list(flag.choices), flag.help)
-    elif flag.kind is bool:
-        flags.DEFINE_bool(flag.name, flag.default, flag.help)
-    elif flag.kind is int:
-        flags.DEFINE_integer(flag.name, flag.default, flag.help, lower_bound=flag.least)
-    elif flag.kind is float:
-        flags.DEFINE_float(flag.name, flag.default, flag.help)
-    else:
-        flags.DEFINE_string(flag.name, flag.default, flag.help)
-
-
-def define_data_flags() -> None:
-    """Define the flags that say which images."""
-    for flag in config_flags("data"):
-        define(flag)
-
-
-def define_training_flags() -> None:
-    """Define the flags that say how to train."""
-    for flag in [*config_flags("training"), REFRESH_EVERY, *method_flags()]:
-        define(flag)
-
-
-def define_attack_flags() -> None:
-    """Define the flags that say how the robustness is found."""
-    for flag in [*config_flags("attack"), *attack_flags()]:
-        define(flag)
-
-
-def define_measure_flags() -> None:
-    """Define the flags that say how to measure."""
-    for flag in config_flags("measure"):
-        define(flag)
+def define(*groups: str) -> None:
+    """Define the flags of groups of settings; see `experiment.flags.group_flags`."""
+    for flag in group_flags(*groups):
+        if flag.choices:
+            flags.DEFINE_enum(flag.name, flag.default, list(flag.choices), flag.help)
+        elif flag.kind is bool:
+            flags.DEFINE_bool(flag.name, flag.default, flag.help)
+        elif flag.kind is int:
+            flags.DEFINE_integer(
+                flag.name, flag.default, flag.help, lower_bound=flag.least
+            )
+        elif flag.kind is float:
+            flags.DEFINE_float(flag.name, flag.default, flag.help)
+        else:
+            flags.DEFINE_string(flag.name, flag.default, flag.help)
 
 
 def define_strategy_flags() -> None:
@@ -103,46 +81,24 @@ def values(*names: str) -> Any:
 
 
 def given(*names: str) -> dict[str, Any]:
-    """Return the values of the flags that were given, and not left at their default.
-
-    Args:
-        *names: Names of flags. Those that the command does not have are ignored.
-    """
+    """Return the values of the flags that were given; other names are ignored."""
     return {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
 
 
 def given_settings(*apart: str) -> list[str]:
-    """Return the settings that were given, as the lines of a flagfile.
-
-    Args:
-        *apart: Names of flags that are left out.
-    """
+    """Return the settings that were given, apart from some, as a flagfile's lines."""
     own = FLAGS.flags_by_module_dict()[__name__]
     return [f.serialize() for f in own if f.present and f.name not in apart]
 
 
 def given_attack_settings() -> dict[str, Any]:
-    """Return the attack's settings as the flags give them.
-
-    Raises:
-        InputError: If the attack does not know a setting that was given.
-    """
+    """Return the attack's settings as the flags give them."""
     return attack_settings_from(FLAGS.attack, _values_of(attack_flags()))
 
 
-def training_config(**other: Any) -> Config:
-    """Return the settings that the flags of `train` describe.
-
-    Args:
-        **other: Values of settings that stand instead of the flags'.
-
-    Raises:
-        InputError: On values that cannot work.
-    """
-    groups = ("data", "training", "attack", "measure")
-    described = [flag for group in groups for flag in config_flags(group)]
-    described += [REFRESH_EVERY, *method_flags(), *attack_flags()]
-    return config_from(_values_of(described) | other)
+def training_config() -> Config:
+    """Return the settings that the flags of `train` describe."""
+    return config_from(_values_of(group_flags()))
 
 
 def _values_of(described: Iterable[Flag]) -> dict[str, Any]:
@@ -153,16 +109,16 @@ def load_splits(*names: str) -> Any:
     """Read the splits that the data flags describe."""
     from ar_adals_tf import datasets
 
-    described = {flag.name: FLAGS[flag.name].value for flag in config_flags("data")}
+    described = _values_of(config_flags("data"))
     return datasets.load(described.pop("dataset"), splits=names, **described)
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a command: parse flags, quieten TensorFlow's start, print errors plainly.
 
-    The exit status is 0 when all went well and 1 on unknown flags. It is 2 on input
-    that cannot be used, and on a loss that is no longer a number. It is 130 after an
-    interruption, and 141 when whatever read the output is gone.
+    The exit status is 0 when all went well, 1 on unknown flags, 2 on input that cannot
+    be used or a loss that is no number, 130 after an interruption, and 141 when
+    whatever read the output is gone.
     """
 
     def guarded(arguments: Sequence[str]) -> None:

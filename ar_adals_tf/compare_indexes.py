@@ -17,7 +17,7 @@ from ar_adals_tf.errors import InputError
 def main() -> None:
     """Compare the two indexes that the flags name."""
     from ar_adals_tf import captions, figures
-    from ar_adals_tf.agreement import agreement
+    from ar_adals_tf.indexing import agreement
     from ar_adals_tf.robustness import RobustnessIndex
 
     paths, num_levels, picture = command_line.values(

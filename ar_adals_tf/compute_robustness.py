@@ -44,9 +44,8 @@ def main() -> None:
     print(f"{index}\nwritten to {path}")
 
 
-command_line.define_data_flags()
+command_line.define("data", "attack")
 command_line.define_strategy_flags()
-command_line.define_attack_flags()
 flags.DEFINE_string("model_file", None, "The .keras file of the model to attack.")
 flags.DEFINE_enum(
     "split", "train", ["train", "validation", "test"], "Which images of the dataset."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def digest_examples(ids: Any, labels: Any, images: Any) -> str:
-    """Return a digest of examples that does not depend on their order.
+    """Return a digest of examples, 64 hexadecimal digits, that ignores their order.
 
     Args:
         ids: `(N,)` bytes or integers.
@@ -23,9 +23,6 @@ def digest_examples(ids: Any, labels: Any, images: Any) -> str:
         images: `(N, ...)` uint8, or floats in [0, 1], or N encoded images as bytes.
             Floats are rounded to 8 bits, so that the last bit of a division does not
             matter.
-
-    Returns:
-        64 hexadecimal digits.
 
     Example:
         >>> pixels = np.array([[0], [255]], np.uint8)
@@ -39,10 +36,7 @@ def digest_examples(ids: Any, labels: Any, images: Any) -> str:
 
 
 def example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
-    """Yield the SHA-256 of each example for `combine`.
-
-    The arguments are those of `digest_examples`.
-    """
+    """Yield the SHA-256 of each example; the arguments are `digest_examples`'s."""
     for example_id, label, image in zip(ids, labels, images, strict=True):
         name = example_id if isinstance(example_id, bytes) else b"%d" % int(example_id)
         if not isinstance(image, bytes):
@@ -56,9 +50,7 @@ def example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
 
 
 def combine(hashes: Iterable[int]) -> str:
-    """Return the sum of hashes modulo 2 to the power 256, in 64 hexadecimal digits.
-
-    A sum does not depend on the order.
+    """Return the sum of hashes modulo 2**256, whatever their order, in hexadecimal.
 
     Example:
         >>> combine([1, 2**256 + 1]) == combine([2])
@@ -68,11 +60,7 @@ def combine(hashes: Iterable[int]) -> str:
 
 
 def digest_model(model: "keras.Model") -> str:
-    """Return a digest of the shapes, types and values of a model's weights, in order.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Return a digest of the shapes, types and values of a model's weights."""
     import keras
 
     content = hashlib.sha256()

@@ -25,12 +25,9 @@ class _Crew:
 def share_disk(writes: bool, meet: Callable[[], None]) -> None:
     """Let several processes that do the same work share their files.
 
-    All of them call `atomic_write` and `remove`, and one of them acts. They wait for
-    each other before and after, so that all of them find the same files.
-
-    Args:
-        writes: Whether this process is the one that writes.
-        meet: A function that returns when all processes have called it.
+    All of them call `atomic_write` and `remove`, and the one that `writes` acts. They
+    `meet`, which returns when all have called it, before and after, so that all of
+    them find the same files.
     """
     _Crew.writes, _Crew.meet = writes, staticmethod(meet)
 
@@ -110,12 +107,7 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: If the file is not valid JSON. The sentence names the file.
-        FileNotFoundError: If the file does not exist.
-    """
+    """Read a JSON file; an `InputError` names a file that is not valid JSON."""
     try:
         return json.loads(Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -134,8 +126,7 @@ def read_npz(
         path: The file.
         names: Arrays that the file must have.
         what: What the file is, such as `"robustness index"`, for the error sentence.
-        remedy: What to do about a file that cannot be used, such as `"remove it"`, for
-            the error sentence.
+        remedy: What to do about a file that cannot be used, such as `"remove it"`.
 
     Raises:
         InputError: If the file is absent, damaged, of another kind, or lacks an array.
@@ -174,12 +165,8 @@ def not_whole(path: str | Path, what: str, error: Exception, remedy: str) -> Inp
 def writable_folder(path: str | Path, purpose: str) -> Path:
     """Create a folder if it is absent, and check that files can be written there.
 
-    Args:
-        path: The folder.
-        purpose: What it is for, such as `"--output_dir"`, for the error sentence.
-
     Raises:
-        InputError: If the folder cannot be created or written to.
+        InputError: If not. The sentence names the purpose, such as `"--output_dir"`.
     """
     path = Path(path)
     try:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,20 +13,12 @@ def describe_hardware() -> str:
 
     Such as `2 x Intel(R) Xeon(R) Processor; no accelerator; TensorFlow 2.21.0, Python
     3.11.8`.
-
-    Example:
-        >>> describe_hardware().endswith(platform.python_version())
-        True
     """
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
+        named = re.search(r"^model name.*?:(.*)$", info.read_text(), re.M)
+        model = named[1].strip() if named else model
     devices = [
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")

@@ -1,4 +1,4 @@
-"""The work of `compute_robustness`: an index made in steps, and its cost beforehand."""
+"""The work of `compute_robustness` and `compare_indexes` on whole indexes."""
 
 import time
 from pathlib import Path
@@ -24,17 +24,9 @@ def compute_and_save(
 ) -> RobustnessIndex:
     """Compute an index and save it. A computation that was killed goes on.
 
-    Intermediate results lie beside the file, in a folder with the suffix `.shards`,
-    until the index is saved.
-
-    Args:
-        path: The `.npz` file to write.
-        model: See `RobustnessIndex.compute`.
-        images: See `RobustnessIndex.compute`.
-        **arguments: See `RobustnessIndex.compute`.
-
-    Raises:
-        InputError: See `RobustnessIndex.compute`.
+    Intermediate results lie beside the `.npz` file, in a folder with the suffix
+    `.shards`, until the index is saved. Arguments and errors: see
+    `RobustnessIndex.compute`.
     """
     path = Path(path)
     writable_folder(path.parent, "the folder of the index")
@@ -84,14 +76,7 @@ def estimate_cost(
 ) -> Estimate:
     """Attack a few images to find out what the index of all will cost.
 
-    Args:
-        model: See `RobustnessIndex.compute`.
-        images: Examples or a split.
-        attack: See `RobustnessIndex.compute`. Defaults to `cw`.
-        **settings: Settings of the attack.
-
-    Raises:
-        InputError: See `RobustnessIndex.compute`.
+    Arguments and errors: see `RobustnessIndex.compute`.
     """
     from ar_adals_tf.attacks import cost, prepare
 
@@ -103,3 +88,62 @@ def estimate_cost(
     seconds = time.perf_counter() - started
     passes = cost(attack, int(model.output_shape[-1]), **settings)
     return Estimate(attack, passes, len(pixels), seconds, len(images))
+
+
+class Agreement(NamedTuple):
+    """How alike two indexes rank the same images.
+
+    Attributes:
+        spearman: Rank correlation of the distances, in [-1, 1].
+        same_level: Share of images that lie in the same level of both, in [0, 1].
+        within_one: Share of images whose levels differ by at most one, in [0, 1].
+        table: `(R, R)` int64. The entry in row r and column s counts the images in
+            level r of the first index and level s of the second.
+    """
+
+    spearman: float
+    same_level: float
+    within_one: float
+    table: np.ndarray
+
+
+def agreement(
+    first: RobustnessIndex, second: RobustnessIndex, num_levels: int = 10
+) -> Agreement:
+    """Compare two indexes of the same images, in any order.
+
+    Raises:
+        InputError: If the ids differ, or if there are fewer images than levels.
+
+    Example:
+        >>> ids, found = np.arange(4), np.ones(4, bool)
+        >>> first = RobustnessIndex(ids, np.array([1.0, 2.0, 3.0, 4.0]), found)
+        >>> second = RobustnessIndex(ids, np.array([2.0, 1.0, 3.0, 4.0]), found)
+        >>> agreement(first, second, num_levels=2).same_level
+        1.0
+        >>> agreement(first, second, num_levels=4).table.diagonal().tolist()
+        [0, 0, 1, 1]
+    """
+    from scipy import stats
+
+    missing = first.missing(second.ids)
+    if len(missing) or len(first) != len(second):
+        raise InputError(
+            "only indexes of the same images can be compared; "
+            f"{len(missing)} of {len(second)} ids of the second are not in the first; "
+            "compute both on one split"
+        )
+    ids = np.sort(first.ids)
+    here, there = first.aligned(ids), second.aligned(ids)
+    rows = first.levels(num_levels)[here]
+    columns = second.levels(num_levels)[there]
+    table = np.zeros((num_levels, num_levels), np.int64)
+    np.add.at(table, (rows, columns), 1)
+    spearman = stats.spearmanr(first.distances[here], second.distances[there])
+    apart = np.abs(rows - columns)
+    return Agreement(
+        float(spearman.statistic),
+        float((apart == 0).mean()),
+        float((apart <= 1).mean()),
+        table,
+    )

@@ -1,12 +1,12 @@
 """Names that are imported when they are first used."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, Sequence[str]]
+    package: str, **homes: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return a package's `__getattr__`, `__dir__` and `__all__`.
 
@@ -14,16 +14,16 @@ def lazy_names(
 
     Args:
         package: The package's `__name__`.
-        homes: The public names by the submodule that defines them.
+        **homes: For each submodule the public names that it defines, in one text.
 
     Example:
-        >>> get, names, _ = lazy_names("ar_adals_tf", {"smoothing": ["soften"]})
+        >>> get, names, _ = lazy_names("ar_adals_tf", smoothing="soften")
         >>> names()
         ['soften']
         >>> get("soften").__module__
         'ar_adals_tf.smoothing'
     """
-    home = {name: module for module, names in homes.items() for name in names}
+    home = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> Any:
         if name not in home:

@@ -30,13 +30,11 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         num_bins: Number of equal-width confidence bins: [k / num_bins,
             (k + 1) / num_bins). The last one is closed. Defaults to 15.
         from_logits: Whether the predictions are logits rather than probabilities.
-            Defaults to False.
         sparse: Whether labels are integers, `(batch,)` or `(batch, 1)`, rather than
             one-hot or soft labels, `(batch, Z)`, whose argmax counts. Defaults to
             None: the shape of the labels tells.
-        name: Name of the metric. Defaults to `"ece"`.
-        dtype: Dtype of the result. The sums are float64 in any case. Defaults to
-            Keras's.
+        name: Name of the metric.
+        dtype: Dtype of the result. The sums are float64 in any case.
 
     Raises:
         InputError: If there are fewer than one bin. When the metric is called, if the
@@ -47,16 +45,6 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         >>> ece.update_state([0, 1], [[0.75, 0.25], [0.75, 0.25]])
         >>> float(ece.result())  # confidence 0.75, accuracy 0.5
         0.25
-
-        In a model:
-
-        ```python
-        model.compile(
-            optimizer="adam",
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy", ExpectedCalibrationError(from_logits=True)],
-        )
-        ```
     """
 
     def __init__(
@@ -82,8 +70,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         Args:
             y_true: Labels, `(batch,)`, `(batch, 1)` or `(batch, Z)`; see `sparse`.
             y_pred: Probabilities or logits, `(batch, Z)`.
-            sample_weight: Weights of the images, `(batch,)` or `(batch, 1)`. Defaults
-                to 1 for every image.
+            sample_weight: Weights of the images, `(batch,)` or `(batch, 1)`.
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         labels = self._class_indices(y_true, y_pred)

@@ -19,10 +19,7 @@ class RobustnessLevels:
 
     Args:
         index: The robustness index.
-        num_levels: R.
-
-    Raises:
-        InputError: If there are fewer images than levels.
+        num_levels: R, at most the number of images.
 
     Example:
         >>> ids = np.array([b"a", b"b", b"c"])
@@ -47,13 +44,10 @@ class RobustnessLevels:
             self._levels = tf.Variable(index.levels(num_levels), trainable=False)
 
     def lookup(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the level of each id.
+        """Return the level of each id, int64, or -1 for an id that the index lacks.
 
         Args:
             ids: Strings or integers, as the index has them, of any shape.
-
-        Returns:
-            int64 of the same shape. An id that the index lacks has level -1.
 
         Raises:
             InputError: If the ids are text and the index's are integers, or the
@@ -112,12 +106,11 @@ def soft_labels(
         smoothing: The state that `ARAdaLS` updates.
         index: Robustness index of the training examples. Defaults to None, for AdaLS
             (R = 1).
-        id_key: The entry of a dictionary that has the id. Defaults to `tfds_id`.
-        label_key: The entry that has the label. Defaults to `label`.
-        weight_key: The entry that has the sample weight, if there is one. Defaults to
-            `sample_weight`.
+        id_key: The entry of a dictionary that has the id.
+        label_key: The entry that has the label.
+        weight_key: The entry that has the sample weight, if there is one.
         check_ids: Whether to read through the dataset once, now, and check that the
-            index has every id. Turn it off only if that is known. Defaults to True.
+            index has every id. Turn it off only if that is known.
 
     Returns:
         Elements `(x, soft label)` or `(x, soft label, sample_weight)`. Soft labels are
@@ -179,17 +172,9 @@ def with_levels(
 ) -> tf.data.Dataset:
     """Turn validation examples into `(x, class, level, weight)`, for the callback.
 
-    Args:
-        dataset: See `soft_labels`.
-        num_classes: Number of classes Z.
-        levels: Robustness levels of the validation examples. None puts all in level 0.
-        id_key: See `soft_labels`.
-        label_key: See `soft_labels`.
-        weight_key: See `soft_labels`.
-
-    Returns:
-        Elements whose class is int64, level int64 and weight float32 (1 if there is
-        none), each of the shape of the integer labels.
+    The arguments are those of `soft_labels`; without levels, all are in level 0. Class
+    and level are int64, the weight is float32 (1 if there is none), each of the shape
+    of the integer labels.
 
     Raises:
         InputError: If elements have another form, or the levels lack ids.
@@ -250,11 +235,6 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
 
     Raises:
         InputError: If the labels have another shape.
-
-    Example:
-        >>> one_hot(tf.constant([[1], [0]]), 2, batched=True).numpy()
-        array([[0., 1.],
-               [1., 0.]], dtype=float32)
     """
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
     if batched is None:
@@ -328,9 +308,7 @@ class _Elements:
 def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
     """Tell whether an element is a batch, or return None if the labels' shape tells.
 
-    Raises:
-        InputError: If the labels are Z floats, which can be a batch of classes or one
-            one-hot label.
+    Z float labels can be a batch of classes or one one-hot label: an `InputError`.
     """
     if example_id is not None:
         return example_id.shape.rank == 1

@@ -20,14 +20,9 @@ def progress_bar(
     Args:
         total: Units of work.
         title: What is done.
-        unit: What is counted. Defaults to `"image"`.
-        initial: Units that are done already. Defaults to 0.
-        show: Whether to show the bar. Defaults to True.
-
-    Example:
-        >>> with progress_bar(10, "counting", show=False) as bar:
-        ...     bar.total
-        10
+        unit: What is counted.
+        initial: Units that are done already.
+        show: Whether to show the bar.
     """
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -50,10 +45,9 @@ def move_from_here(bar: tqdm) -> Callable[[int], None]:
     It suits work in parts, each of which counts its own units from 0.
 
     Example:
-        >>> import io
-        >>> bar = tqdm(total=10, initial=4, file=io.StringIO())
-        >>> move = move_from_here(bar)
-        >>> move(1), move(3), bar.n
+        >>> with progress_bar(10, "counting", initial=4) as bar:
+        ...     move = move_from_here(bar)
+        ...     move(1), move(3), bar.n
         (None, None, 7)
     """
     start = bar.n

@@ -13,10 +13,6 @@ def quiet_libraries() -> Iterator[None]:
 
     They print from C++ before they read any log level, so the file descriptor itself
     is redirected. If the work inside fails, the text that was held back is shown.
-
-    Example:
-        >>> with quiet_libraries():
-        ...     import tensorflow as tf
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()

@@ -1,7 +1,9 @@
 """The robustness index: how far each image is from another class, by example id."""
 
+import hashlib
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +14,15 @@ import numpy as np
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Source, as_examples
-from ar_adals_tf.files import atomic_write, not_whole, read_npz
+from ar_adals_tf.files import (
+    atomic_write,
+    not_whole,
+    read_json,
+    read_npz,
+    writable_folder,
+    write_json,
+)
 from ar_adals_tf.progress import move_from_here, progress_bar
-from ar_adals_tf.shards import Shards
 from ar_adals_tf.version import versions
 
 if TYPE_CHECKING:
@@ -22,11 +30,12 @@ if TYPE_CHECKING:
 
     from ar_adals_tf.attacks.runner import Runner
 
-_FORMAT = 1
-
 _WHAT = "robustness index"
 
 _REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"
+
+
+_ARRAYS = ("ids", "distances", "found", "within")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +51,7 @@ class RobustnessIndex:
         metadata: Where the distances come from: `dataset`, `split`, `num_examples`,
             `digest` of ids, labels and pixels, `model_digest`, `attack`, its
             `settings`, `success_rate` after the search steps asked for, `seconds` and
-            `versions`. Defaults to an empty dictionary.
+            `versions`.
 
     Raises:
         InputError: If the arrays do not fit together, or have values that they cannot
@@ -72,7 +81,7 @@ class RobustnessIndex:
 
     def __post_init__(self) -> None:
         count = len(self.ids)
-        if any(np.shape(a) != (count,) for a in (self.distances, self.found)):
+        if not np.shape(self.distances) == np.shape(self.found) == (count,):
             raise InputError(
                 f"an index needs one distance and one `found` an id; received {count} "
                 f"ids, distances of shape {np.shape(self.distances)} and found of "
@@ -88,10 +97,10 @@ class RobustnessIndex:
                 "distances must be floats and found booleans; received "
                 f"{self.distances.dtype} and {self.found.dtype}; convert them"
             )
-        if len(np.unique(self.ids)) != count:
+        if repeated := count - len(np.unique(self.ids)):
             raise InputError(
-                f"ids must be unique; {count - len(np.unique(self.ids))} of {count} "
-                "repeat another; give every example an id of its own"
+                f"ids must be unique; {repeated} of {count} repeat another; give every "
+                "example an id of its own"
             )
         if np.isnan(self.distances).any() or (self.distances < 0).any():
             raise InputError(
@@ -131,23 +140,20 @@ class RobustnessIndex:
             images: float `(N, H, W, C)` in [0, 1], or uint8, or a split of
                 `ar_adals_tf.datasets`.
             labels: int `(N,)`, the true classes. They only enter the digest, because
-                the attack starts from the model's own predictions. Defaults to None.
+                the attack starts from the model's own predictions.
             ids: `(N,)` bytes or integers. Defaults to the positions 0 to N - 1.
             attack: `cw` (the paper's), `ddn`, `deepfool`, `margin` or
-                `cleverhans_cw_l2`. Defaults to `cw`.
+                `cleverhans_cw_l2`.
             dataset: Name of the dataset, for the metadata. A split brings its own.
-                Defaults to `arrays`.
             split: Name of the split, for the metadata. A split brings its own.
-                Defaults to an empty name.
             shards_dir: A folder for intermediate results. A computation that was
                 killed goes on from there. Defaults to None, which keeps none.
             shard_size: Number of images that are attacked between two intermediate
-                results. Defaults to 4096.
+                results.
             runner: The result of `attacks.prepare` for this model, attack and
                 settings. Pass it to avoid compiling anew when one model is attacked
-                again and again. Defaults to a new one.
-            verbose: Whether to show a progress bar with the time left. Defaults to
-                True.
+                again and again.
+            verbose: Whether to show a progress bar with the time left.
             **settings: Settings of the attack, such as `iterations=500`; see
                 `ar_adals_tf.attacks`.
 
@@ -194,10 +200,7 @@ class RobustnessIndex:
         return cls(joined["ids"], joined["distances"], joined["found"], metadata)
 
     def levels(self, num_levels: int) -> np.ndarray:
-        """Divide the images into equal parts by robustness.
-
-        Args:
-            num_levels: R.
+        """Divide the images into `num_levels` equal parts by robustness.
 
         Returns:
             `(N,)` int64, `floor(rank * R / N)`. Level 0 is the least robust. Images
@@ -219,10 +222,7 @@ class RobustnessIndex:
         return levels
 
     def aligned(self, ids: np.ndarray) -> np.ndarray:
-        """Return the position of each id in the index.
-
-        Args:
-            ids: `(M,)` bytes or integers, in any order.
+        """Return the position of each id, `(M,)`, in the index.
 
         Returns:
             `(M,)` int64, such that `index.ids[index.aligned(ids)]` equals `ids`.
@@ -245,11 +245,7 @@ class RobustnessIndex:
         return ids[~np.isin(ids, self.ids)]
 
     def subset(self, ids: np.ndarray) -> "RobustnessIndex":
-        """Return the index of some of its examples. It has no digest.
-
-        Raises:
-            InputError: If an id is not in the index.
-        """
+        """Return the index of some of its examples. It has no digest."""
         at = self.aligned(ids)
         metadata = {k: v for k, v in self.metadata.items() if k != "digest"}
         return RobustnessIndex(ids, self.distances[at], self.found[at], metadata)
@@ -260,16 +256,11 @@ class RobustnessIndex:
         Args:
             model: The model whose robustness the index should hold. Defaults to None,
                 which accepts any model.
-            **expected: Values that the metadata should have: `dataset`, `split`,
-                `digest`, `attack`, `settings`.
+            **expected: Values that the metadata should have, such as
+                `digest=digest_examples(ids, y_train, x_train)` or `attack="cw"`.
 
         Raises:
             InputError: On the first difference. The sentence names it.
-
-        Example:
-            ```python
-            index.verify(vanilla, digest=digest_examples(ids, y_train, x_train))
-            ```
         """
         if model is not None:
             expected["model_digest"] = digest_model(model)
@@ -301,31 +292,29 @@ class RobustnessIndex:
         """
         names = ("ids", "distances", "found", "metadata")
         arrays = read_npz(path, names, _WHAT, _REMEDY)
+        ids, distances, found, metadata = (arrays[name] for name in names)
         try:
-            metadata = json.loads(str(arrays["metadata"]))
+            metadata = json.loads(str(metadata))
             if not isinstance(metadata, dict):
                 raise TypeError("its metadata are no JSON object")
-            return cls(arrays["ids"], arrays["distances"], arrays["found"], metadata)
+            return cls(ids, distances, found, metadata)
         except (TypeError, ValueError) as error:
             raise not_whole(path, _WHAT, error, _REMEDY) from error
 
     def __str__(self) -> str:
         found = self.distances[self.found]
-        text = (
-            f"{self.metadata.get('attack', 'robustness')} on "
-            f"{self.metadata.get('dataset', 'unknown')} "
-            f"{self.metadata.get('split', '')}".rstrip()
-            + f": {len(self):,} images, "
-        )
+        about = {"attack": "robustness", "dataset": "unknown", "split": ""}
+        attack, dataset, split = (self.metadata.get(k, v) for k, v in about.items())
+        title = f"{attack} on {dataset} {split}".rstrip()
+        text = f"{title}: {len(self):,} images, "
         if len(found):
             low, middle, high = np.quantile(found, [0.1, 0.5, 0.9])
             text += f"distance {low:.3f} / {middle:.3f} / {high:.3f} (10/50/90 %)"
         if "success_rate" in self.metadata:
             text += f", success {self.metadata['success_rate']:.1%}"
         if len(found) < len(self):
-            text += (
-                f"; {len(self) - len(found)} never flipped, ranked as the most robust"
-            )
+            never = len(self) - len(found)
+            text += f"; {never} never flipped, ranked as the most robust"
         return text
 
 
@@ -335,17 +324,15 @@ def _describe(
     """Return what decides the distances: images, model, attack and versions."""
     from ar_adals_tf.attacks import attack_settings
 
-    full = vars(attack_settings(attack, **settings))
-    left_out = ("batch_size", "from_logits", "keep_adversarial")
     return {
-        "format": _FORMAT,
+        "format": 1,
         "dataset": source.dataset,
         "split": source.name,
         "num_examples": len(source),
         "digest": source.digest(),
         "model_digest": digest_model(model),
         "attack": attack,
-        "settings": {k: v for k, v in full.items() if k not in left_out},
+        "settings": attack_settings(attack, **settings).deciding(),
         "versions": versions(),
     }
 
@@ -360,3 +347,59 @@ _TITLES = {
 def _brief(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) == 64 and " " not in text else text
+
+
+class Shards:
+    """The finished shards of one robustness index, in a folder, each with a digest.
+
+    `plan` is everything that decides the results, as JSON can hold it. A folder of
+    another plan is refused.
+    """
+
+    def __init__(self, folder: str | Path, plan: Mapping[str, Any]) -> None:
+        self._folder = writable_folder(folder, "shards_dir")
+        path = self._folder / "plan.json"
+        self._plan = json.dumps(plan, sort_keys=True)
+        if path.exists() and read_json(path) != json.loads(self._plan):
+            raise InputError(
+                f"{self._folder} holds the shards of another computation; remove it "
+                "or give another folder"
+            )
+        write_json(path, json.loads(self._plan))
+
+    def load(self, number: int, ids: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Return the arrays of a finished shard, numbered from 0, of these images.
+
+        None, with a warning if it is damaged: the shard must be computed.
+        """
+        path = self._path(number)
+        if not path.exists():
+            return None
+        try:
+            part = read_npz(path, (*_ARRAYS, "digest"), "shard", "remove it")
+            if str(part.pop("digest")) != self._digest(part):
+                raise InputError("its digest differs")
+            if not np.array_equal(part["ids"], ids):
+                raise InputError("it is of other images")
+        except InputError as error:
+            warnings.warn(
+                f"{path} is damaged ({error}); computing it again", stacklevel=2
+            )
+            return None
+        return part
+
+    def save(self, number: int, part: Mapping[str, np.ndarray]) -> None:
+        """Write a shard with its digest."""
+        arrays: dict[str, Any] = {**part, "digest": np.array(self._digest(part))}
+        with atomic_write(self._path(number)) as aside, open(aside, "wb") as file:
+            np.savez(file, **arrays)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"shard-{number:05d}.npz"
+
+    def _digest(self, part: Mapping[str, np.ndarray]) -> str:
+        """Return the digest of a shard's arrays and of the plan behind them."""
+        content = hashlib.sha256(self._plan.encode())
+        for name in _ARRAYS:
+            content.update(np.ascontiguousarray(part[name]).tobytes())
+        return content.hexdigest()

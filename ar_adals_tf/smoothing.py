@@ -38,12 +38,8 @@ def soften(one_hot: Any, epsilon: Any, num_classes: int) -> Any:
 def p_from_epsilon(epsilon: Any, num_classes: int) -> Any:
     """Equation 2: the soft label of the correct class, `1 - eps + eps / Z`.
 
-    Args:
-        epsilon: Degree of smoothing, a number or an array.
-        num_classes: Number of classes Z.
-
     Example:
-        >>> p_from_epsilon(0.5, 2)
+        >>> p_from_epsilon(0.5, num_classes=2)
         0.75
     """
     return 1 - epsilon + epsilon / num_classes
@@ -82,12 +78,8 @@ def update_p(
 def epsilon_from_p(p: Any, num_classes: int) -> Any:
     """Equation 4, the inverse of Equation 2: `(p - 1) * Z / (1 - Z)`.
 
-    Args:
-        p: Soft label of the correct class, a number or an array.
-        num_classes: Number of classes Z.
-
     Example:
-        >>> epsilon_from_p(0.75, 2)
+        >>> epsilon_from_p(0.75, num_classes=2)
         0.5
     """
     return (p - 1) * num_classes / (1 - num_classes)
@@ -98,8 +90,7 @@ class AlphaSchedule:
     """The learning rate of the smoothing as a step function of the epoch.
 
     Attributes:
-        steps: Pairs `(first epoch, alpha)`. The epochs start at 0 and ascend. A call
-            of the schedule with an epoch returns its alpha.
+        steps: Pairs `(first epoch, alpha)`. The epochs start at 0 and ascend.
 
     Example:
         >>> schedule = AlphaSchedule.parse("0.001,60:0.05")   # ImageNet's
@@ -152,13 +143,14 @@ class AdaptiveLabelSmoothing:
     """The state of Algorithm 1: the soft label of the correct class in each level.
 
     It holds `p`, `(R,)`, which is 1 at the start, and counts the passes over the
-    training data. `soften` makes soft labels from one-hot labels. `update` is the step
+    training data. `soften` makes soft labels from one-hot labels; `update` is the step
     after an epoch. The values live in a `tf.Variable`, so that a `tf.data` pipeline
     that calls `soften` sees each epoch's values without being built again.
+    `soft_labels` and `ARAdaLS` call these in training.
 
     Args:
         num_classes: Number of classes Z, at least 2.
-        num_levels: Number of levels R, at least 1. R = 1 is AdaLS. Defaults to 10.
+        num_levels: Number of levels R, at least 1. R = 1 is AdaLS.
         alpha: Learning rate of the smoothing: a number, a schedule as text such as
             `"0.001,60:0.05"`, or a function of the epoch (counted from 0). Defaults to
             0.005, the paper's for AR-AdaLS.
@@ -175,13 +167,6 @@ class AdaptiveLabelSmoothing:
         >>> smoothing.soften(np.eye(2), np.array([0, 1])).numpy().round(3)
         array([[0.8, 0.2],
                [0. , 1. ]], dtype=float32)
-
-        In training, `soft_labels` and `ARAdaLS` call these:
-
-        ```python
-        train = soft_labels(dataset, smoothing, index)
-        model.fit(train, callbacks=[ARAdaLS(smoothing, validation, val_index)])
-        ```
     """
 
     def __init__(
@@ -259,16 +244,10 @@ class AdaptiveLabelSmoothing:
         return soften(one_hot, epsilon, self.num_classes)
 
     def count_pass(self, position: Any) -> Any:
-        """Count a pass over the training data, at its first element.
+        """Return the operation that counts a pass, at the element of position 0.
 
         A dataset that is repeated or cached after its labels were softened trains on
         old labels and never passes here again. `passes` shows it.
-
-        Args:
-            position: Scalar int64 tensor, the position of an element, from 0.
-
-        Returns:
-            The operation that the input pipeline must run.
         """
         import tensorflow as tf
 
@@ -280,12 +259,9 @@ class AdaptiveLabelSmoothing:
         return int(self._passes.numpy())
 
     def update(self, confidence: Any, accuracy: Any, epoch: int) -> None:
-        """Apply Equation 3 to every level, with this epoch's alpha.
+        """Apply Equation 3 to every level, with the alpha of the epoch just trained.
 
-        Args:
-            confidence: `(R,)`, see `update_p`.
-            accuracy: `(R,)`, see `update_p`.
-            epoch: The epoch just trained, counted from 0.
+        See `update_p` for `confidence` and `accuracy`. Epochs are counted from 0.
         """
         alpha = self.alpha(epoch)
         self.p = update_p(self._p, confidence, accuracy, alpha, self.num_classes)
@@ -299,12 +275,7 @@ class AdaptiveLabelSmoothing:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Set the state to what `state` returned.
-
-        Raises:
-            InputError: If it has another number of classes or levels, or no soft
-                labels.
-        """
+        """Set the state to what `state` returned, or raise an `InputError`."""
         for name in ("num_classes", "num_levels"):
             if state.get(name) != getattr(self, name):
                 raise InputError(

@@ -37,10 +37,7 @@ def main() -> None:
     sweep(base, param, values, folder, given)
 
 
-command_line.define_data_flags()
-command_line.define_training_flags()
-command_line.define_attack_flags()
-command_line.define_measure_flags()
+command_line.define()
 flags.DEFINE_enum(
     "param",
     None,

@@ -57,13 +57,8 @@ def take_tour(
 ) -> None:
     """Train, measure, print the comparison and write the report.
 
-    What is in the folder already is not computed again.
-
-    Args:
-        folder: Where everything is written; each run lies in a folder of its method.
-        seed: Initial weights and shuffling. Defaults to 0.
-        epochs: Number of epochs. Defaults to the recipe's.
-        limit_examples: At most this many images of each split. Defaults to all.
+    What is in the folder already is not computed again. Each run lies in a folder of
+    its method's name.
     """
     started = time.perf_counter()
     splits = load(DATASET, limit_examples=limit_examples)
@@ -93,8 +88,7 @@ def take_tour(
 def comparison(metrics: dict[str, dict[str, Any]]) -> str:
     """Return the comparison of methods as a table in text.
 
-    Args:
-        metrics: What `metrics.json` holds, with `clean` and `shift`, by method.
+    `metrics` holds each method's `metrics.json`, with `clean` and `shift`.
     """
     any_run = next(iter(metrics.values()))
     shift, bins = any_run["shift"], any_run["clean"]["num_bins"]

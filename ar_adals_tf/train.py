@@ -45,11 +45,8 @@ def main() -> None:
     train(command_line.training_config())
 
 
-command_line.define_data_flags()
+command_line.define()
 command_line.define_strategy_flags()
-command_line.define_training_flags()
-command_line.define_attack_flags()
-command_line.define_measure_flags()
 
 flags.adopt_module_key_flags(command_line)
 

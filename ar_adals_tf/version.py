@@ -1,5 +1,6 @@
 """The version, in a file of its own so that packaging reads it without TensorFlow."""
 
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 
@@ -13,10 +14,8 @@ def versions() -> dict[str, str]:
     names = ("ar_adals_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
     found = {}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -30,9 +30,9 @@ from ar_adals_tf import (
     datasets,
     hardware,
 )
-from ar_adals_tf.agreement import agreement
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.indexing import agreement
 from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.training.building import build_model
 

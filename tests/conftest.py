@@ -1,7 +1,6 @@
-"""What tests share: real images, and TensorFlow kept to two threads."""
+"""What tests share: real images."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +11,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 @pytest.fixture(scope="session")
 def tfds_dir() -> str:
     """Return a TFDS folder that has CIFAR-10, or skip."""
-    beside = Path(__file__).parents[2] / "shared" / "data" / "tfds"
-    for folder in (os.environ.get("TFDS_DATA_DIR"), str(beside)):
-        if folder and (Path(folder) / "cifar10").is_dir():
-            return folder
-    pytest.skip("needs CIFAR-10 in TFDS's format: set TFDS_DATA_DIR")
+    from tests.helpers import tfds_folder_with
+
+    return tfds_folder_with("cifar10")
 
 
 @pytest.fixture(scope="session")

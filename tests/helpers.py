@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import html.parser
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from absl import flags
 
 from ar_adals_tf import calibration
@@ -24,6 +26,14 @@ OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")
 COMMANDS = (*OF_IMAGES, "report", "compare_indexes")
 N, Z, TYPES, SEVERITIES = 120, 10, ("contrast", "fog", "pixelate"), (1, 3, 5)
 OVERCONFIDENCE = {"vanilla": 2.0, "ls": 1.0, "adals": 1.3, "ar_adals": 1.2}
+
+
+def tfds_folder_with(dataset):
+    """Return the folder that `TFDS_DATA_DIR` names; skip if a dataset is not there."""
+    folder = os.environ.get("TFDS_DATA_DIR", "")
+    if not folder or not (Path(folder) / dataset).is_dir():
+        pytest.skip(f"needs {dataset} in TFDS's format: set TFDS_DATA_DIR")
+    return folder
 
 
 def softmax(logits):

@@ -14,13 +14,13 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "bounds captions errors lazy version",
-    "files locks quiet digests progress hardware autograph examples shards "
+    "files locks quiet digests progress hardware autograph examples "
     "calibration corruptions smoothing outputs",
     "models distribution",
     "datasets methods figures metrics",
     "attacks",
     "robustness",
-    "agreement indexing pipeline",
+    "indexing pipeline",
     "experiment",
     "callbacks evaluation command_line",
     "training reporting",
@@ -102,7 +102,7 @@ def loaded(statement):
         ("from ar_adals_tf import smoothing, calibration, errors", {"tensorflow"}),
         ("from ar_adals_tf.calibration import measures", {"tensorflow", "absl"}),
         ("from ar_adals_tf import robustness", {"tensorflow", "keras", "cleverhans"}),
-        ("from ar_adals_tf import agreement, indexing", {"tensorflow", "keras"}),
+        ("from ar_adals_tf import indexing", {"tensorflow", "keras"}),
         ("from ar_adals_tf.datasets import table", {"tensorflow"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
         (

@@ -10,11 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits
-from ar_adals_tf.attacks.table import (
-    BOUNDED_ATTACKS,
-    PGD_STEPS,
-    PGD_STEPS_PER_EPSILON,
-)
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, PGD_STEPS, PGD_STEPS_PER_EPSILON
 from ar_adals_tf.lazy import load
 
 Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -41,10 +37,9 @@ def pgd(
 ) -> tf.Tensor:
     """Attack by PGD, steps of a part of the strength. See `attack_step`.
 
-    The arithmetic is that of CleverHans's `projected_gradient_descent`, which cannot
-    serve itself: it draws the random start of a whole batch from a stateful generator,
-    and an image's start would depend on what was attacked before and beside it. Here
-    each start depends on the image's seed alone.
+    CleverHans's own `projected_gradient_descent` draws the random start of a whole
+    batch from a stateful generator, so an image's start would depend on what was
+    attacked before and beside it. Here it depends on the image's seed alone.
     """
     change = random_start(seeds, images.shape[1:], epsilon)
     moved = _within(images, change, epsilon)
@@ -79,10 +74,6 @@ def log_odds(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     same. But where a confident model's p rounds to 1, the cross-entropy's gradient
     loses a part, then all of itself, and the image would seem robust.
 
-    Args:
-        labels: int `(B,)`.
-        logits: `(B, Z)`.
-
     Example:
         >>> logits = tf.math.log([[0.25, 0.75]])
         >>> round(float(log_odds(tf.constant([1]), logits)[0]), 4)  # log(1 / 3)
@@ -106,12 +97,6 @@ def attack_step(name: str, logits: Logits, epsilon: float) -> Step:
         A function of `images`, float32 `(B, H, W, C)` in [0, 1], `labels`, int `(B,)`,
         and `seeds`, int `(B, 2)`, see `image_seeds`. It returns the attacked images,
         float32 in [0, 1]. No image's result depends on the others in its batch.
-
-    Example:
-        ```python
-        step = attack_step("pgd", logits_fn(model), 8 / 255)
-        attacked = step(images, labels, image_seeds(ids))
-        ```
     """
     attack = load(BOUNDED_ATTACKS[name].function)
     # AutoGraph must not rewrite the model's Python code.
@@ -125,10 +110,6 @@ def attack_step(name: str, logits: Logits, epsilon: float) -> Step:
 
 def image_seeds(ids: Any, seed: int = 0) -> tf.Tensor:
     """Return a seed for each image, int32 `(N, 2)`, from its id and a common seed.
-
-    Args:
-        ids: `(N,)` bytes, the images' ids.
-        seed: The seed that all images have in common.
 
     Example:
         >>> image_seeds([b"test__0", b"test__1"], seed=3).numpy()[:, 0].tolist()
@@ -144,11 +125,7 @@ def random_start(
 ) -> tf.Tensor:
     """Return changes to start from, uniform in [-epsilon, epsilon], `(B, *shape)`.
 
-    Args:
-        seeds: int32 `(B, 2)`, see `image_seeds`.
-        shape: The shape of one image.
-        epsilon: The strength in [0, 1] pixels. The starts at two strengths differ
-            only in their scale.
+    The starts at two strengths differ only in their scale. Seeds: see `image_seeds`.
     """
 
     def one(seed: tf.Tensor) -> tf.Tensor:

@@ -194,6 +194,8 @@ class CarliniWagner(Program):
             moving.loss < (1 - _LEAST_GAIN) * state.old_loss,
         )
         gained = tf.where(gains, state.iteration, state.gained)
+        old_loss = tf.where(gains, state.moving.loss, state.old_loss)
+        old_nearest = tf.where(gains, state.moving.nearest, state.old_nearest)
         over = state.iteration >= settings.iterations
         if settings.early_stopping:
             over |= self._gains_no_more(state, gained, found, flipped)
@@ -227,12 +229,8 @@ class CarliniWagner(Program):
             lower=lower,
             upper=upper,
             gained=tf.where(over, 0, gained),
-            old_loss=tf.where(
-                over, math.inf, tf.where(gains, moving.loss, state.old_loss)
-            ),
-            old_nearest=tf.where(
-                over, math.inf, tf.where(gains, moving.nearest, state.old_nearest)
-            ),
+            old_loss=tf.where(over, math.inf, old_loss),
+            old_nearest=tf.where(over, math.inf, old_nearest),
             polishing=polishing,
             way=way,
         )

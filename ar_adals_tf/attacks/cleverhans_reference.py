@@ -63,8 +63,8 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
             rows, success = self._descend(rows, x, y, modifier, const, within)
             upper = tf.where(success, tf.minimum(upper, const), upper)
             lower = tf.where(success, lower, tf.maximum(lower, const))
-            # Repair 5.
-            const = tf.where(upper < 1e9, (lower + upper) / 2.0, const * 10)
+            middle = (lower + upper) / 2.0
+            const = tf.where(upper < 1e9, middle, const * 10)  # repair 5
         return rows._replace(done=tf.ones_like(rows.done))
 
     def _descend(

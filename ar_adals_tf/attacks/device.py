@@ -22,15 +22,9 @@ def use_xla() -> bool | None:
 def default_batch_size(model: keras.Model, rows_wait: bool = True) -> int:
     """Choose how many images to attack at once, a power of two, from the memory.
 
-    At most 512 on an accelerator and 128 on a CPU, where more gains nothing.
-
-    Args:
-        model: The model under attack.
-        rows_wait: Whether rows wait for others, as in a search. It is at most 32 then
-            on a CPU: fewer rows are idle while the last images are attacked.
-
-    Raises:
-        InputError: If the model does not take one input of a fixed shape.
+    At most 512 on an accelerator and 128 on a CPU, where more gains nothing. On a CPU
+    it is at most 32 if rows wait for others, as in a search: fewer rows are idle while
+    the last images are attacked.
     """
     if accelerated():
         most, memory = 512, accelerator_memory() // 2
@@ -71,11 +65,7 @@ def _activations(layer: keras.Layer) -> int:
 
 
 def image_shape(model: keras.Model) -> tuple[int, ...]:
-    """Return the shape of one image that the model takes.
-
-    Raises:
-        InputError: If the model does not take one input of a fixed shape.
-    """
+    """Return the shape of one image that the model takes, or raise an `InputError`."""
     try:
         shape = model.input_shape
     except AttributeError:  # a subclassed model

@@ -8,15 +8,7 @@ from ar_adals_tf.errors import InputError
 
 
 def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return images as float32 `(N, *shape)`.
-
-    Args:
-        images: Floats in [0, 1].
-        shape: The shape of one image that the model takes.
-
-    Raises:
-        InputError: If they are no floats in [0, 1], of another shape, or none.
-    """
+    """Return floats in [0, 1] as float32 `(N, *shape)`, or raise an `InputError`."""
     images = np.asarray(images)
     if images.dtype.kind != "f":
         raise InputError(
@@ -43,11 +35,7 @@ def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def checked_labels(labels: Any, count: int, num_classes: int) -> np.ndarray:
-    """Return labels as int32 `(count,)`.
-
-    Raises:
-        InputError: If they are not `count` integers from 0 to `num_classes` - 1.
-    """
+    """Return `count` classes below `num_classes` as int32, or raise an `InputError`."""
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise InputError(

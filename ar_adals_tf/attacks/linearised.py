@@ -40,8 +40,8 @@ def nearest_boundary(
         shape: The shape of one image.
         image: `(B, D)`.
         label: int `(B,)`; -1 stands for the model's own prediction.
-        top_k: How many rival classes to look at, those with the largest logits after
-            the label's. None: all.
+        top_k: How many rival classes to look at, those with the largest logits. None:
+            all.
 
     Returns:
         The logits `(B, Z)`; the distance `(B,)`, infinite where every gradient is

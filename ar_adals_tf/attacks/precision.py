@@ -26,11 +26,6 @@ def in_dtype(logits: Callable, model: keras.Model, dtype: str) -> Callable:
     The first layer with a kernel, and all before it, keep their format: a pixel's
     perturbation is finer than bfloat16's steps of 1/256. So do the last layer with a
     kernel and all after it: the gaps between logits are as fine.
-
-    Args:
-        logits: The function that `ar_adals_tf.outputs.logits_fn` returns.
-        model: The model that the function calls.
-        dtype: `bfloat16`, or `float32`, which changes nothing.
     """
     if dtype == "float32":
         return logits
@@ -45,16 +40,10 @@ def in_dtype(logits: Callable, model: keras.Model, dtype: str) -> Callable:
 @contextmanager
 def _computing_in(model: keras.Model, dtype: str) -> Iterator[None]:
     """Let the layers between the first and the last kernel compute in `dtype`."""
-    layers = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if not isinstance(layer, keras.Model)
-    ]
-    kernels = [
-        place
-        for place, layer in enumerate(layers)
-        if any(len(weight.shape) > 1 for weight in layer.weights)
-    ]
+    flat = model._flatten_layers(include_self=False)
+    layers = [layer for layer in flat if not isinstance(layer, keras.Model)]
+    dims = [max((len(w.shape) for w in layer.weights), default=0) for layer in layers]
+    kernels = [place for place, dim in enumerate(dims) if dim > 1]
     between = layers[kernels[0] + 1 : kernels[-1]] if kernels else []
     policies = [layer.dtype_policy for layer in between]
     for layer in between:

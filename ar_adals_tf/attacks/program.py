@@ -36,11 +36,8 @@ class Rows(NamedTuple):
     ) -> "Rows":
         """Keep each candidate that flips the prediction and is nearer than any before.
 
-        Args:
-            candidate: `(B, D)` images.
-            distance: `(B,)`, the candidates' distances from the images.
-            flips: bool `(B,)`. A row that is done records nothing.
-            within: bool, whether this step is no extra one.
+        Candidates are `(B, D)`, their `distance` from the images and `flips` `(B,)`;
+        `within` says whether this step is no extra one. A done row keeps nothing.
         """
         better = flips & ~self.done & (distance < self.distance)
         return self._replace(
@@ -74,24 +71,16 @@ class Estimate:
     """An attack that finds a distance, without an adversarial image, in one go."""
 
     def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-        """Return the distances `(B,)`, infinite where there is none.
+        """Return the distances `(B,)` of images `(B, D)`, infinite where there is none.
 
-        Args:
-            image: `(B, D)`.
-            label: int `(B,)`, the classes to be driven away from; -1 stands for the
-                model's own prediction. An image that the model takes for another
-                class anyway has distance 0.
+        Labels are int `(B,)`; -1 stands for the model's own prediction. An image that
+        the model takes for another class anyway has distance 0.
         """
         raise NotImplementedError
 
 
 def gap_and_flip(logits: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the label's logit minus the best other one, and whether it lost.
-
-    Args:
-        logits: `(B, Z)`.
-        label: int `(B,)`.
-    """
+    """Return the label's logit minus the best other one, and whether it lost."""
     own = tf.one_hot(label, logits.shape[1], dtype=logits.dtype)
     label_logit = tf.reduce_sum(own * logits, axis=1)
     gap = label_logit - tf.reduce_max(logits - own * logits.dtype.max, axis=1)

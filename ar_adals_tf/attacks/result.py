@@ -1,4 +1,4 @@
-"""What an attack found, image by image."""
+"""What attacks return."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +20,6 @@ class AttackResult:
         found_within_steps: bool `(N,)`, whether the steps that were asked for were
             enough, without an extra one such as CW-L2's `extra_steps`. Defaults to
             `found`.
-
-    Example:
-        >>> adversarial, distances, found = AttackResult(
-        ...     None, np.array([0.3, np.inf]), np.array([True, False])
-        ... )
-        >>> float(distances[0])
-        0.3
     """
 
     adversarial: np.ndarray | None

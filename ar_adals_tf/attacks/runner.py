@@ -1,8 +1,4 @@
-"""What runs an attack on many images: input checks, batches, memory, workers.
-
-`Runner` is what all attacks share. `EstimateRunner`, below, goes through the images
-once. `ar_adals_tf.attacks.search.SearchRunner` keeps a batch of rows full.
-"""
+"""What runs an attack on many images: input checks, batches, memory, workers."""
 
 import functools
 import math
@@ -28,19 +24,12 @@ class Runner:
     """An attack on one model, ready for any number of calls.
 
     It is compiled at the first call. The compiled functions read the model's variables
-    when they run: a call after further training attacks the new weights.
-
-    Under the model's distribution strategy every worker attacks its share of the
-    images, each replica has a batch of its own, and all workers get all results.
-
-    Attributes:
-        model: The model under attack.
-        settings: The attack's settings.
-        shape: The shape of one image.
-        batch_size: How many images each replica attacks at once.
+    when they run: a call after further training attacks the new weights. Under the
+    model's distribution strategy every worker attacks its share of the images, each
+    replica has a batch of its own, and all workers get all results.
     """
 
-    rows_wait = True  # whether an image may have to wait for its batch mates
+    searches = True  # for an image: it may have to wait for its batch mates
 
     def __init__(self, model: keras.Model, settings: AttackSettings) -> None:
         self.model, self.settings = model, settings
@@ -51,7 +40,7 @@ class Runner:
         self.program: Any = settings.program(under_attack, self.shape)
         self._num_classes = num_classes(model)
         self._set_batch_size(
-            settings.batch_size or default_batch_size(model, self.rows_wait)
+            settings.batch_size or default_batch_size(model, self.searches)
         )
 
     def limit_batch_size(self, count: int) -> None:
@@ -81,12 +70,16 @@ class Runner:
         if labels is not None:
             labels = checked_labels(labels, len(images), self._num_classes)
         mine = self.replicas.share(len(images))
-        result = self.attack_share(
+        own = self.attack_share(
             images[mine], None if labels is None else labels[mine], progress
         )
-        if mine == slice(0, len(images)):
-            return result
-        return self._gathered(result)
+        gather = functools.partial(everyones, self.replicas.strategy)
+        return AttackResult(
+            None if own.adversarial is None else gather(own.adversarial),
+            gather(own.distances),
+            gather(own.found),
+            gather(own.found_within_steps),
+        )
 
     def attack_share(
         self,
@@ -96,7 +89,9 @@ class Runner:
     ) -> AttackResult:
         """Attack this worker's share of the images, which may be empty."""
         if not len(images):
-            return self.nothing(images)
+            keep = self.searches and self.settings.keep_adversarial
+            nothing = np.zeros(0, np.float32), np.zeros(0, bool)
+            return AttackResult(images if keep else None, *nothing)
         while True:
             try:
                 return self.attack(images, labels, progress)
@@ -111,19 +106,10 @@ class Runner:
         """Attack at least one image."""
         raise NotImplementedError
 
-    def nothing(self, images: np.ndarray) -> AttackResult:
-        """Return the result for no image: there are fewer images than workers."""
-        keep = self.settings.keep_adversarial
-        return AttackResult(
-            images if keep else None, np.zeros(0, "f4"), np.zeros(0, bool)
-        )
-
     def compile(self, compiled: Callable) -> None:
         """Make the functions for batches of `batch_size` rows.
 
-        Args:
-            compiled: Compiles a function of tensors for all replicas. Nothing is
-                traced before the function is called.
+        `compiled` compiles a function of tensors for all replicas, at its first call.
         """
         raise NotImplementedError
 
@@ -145,23 +131,11 @@ class Runner:
         self.batch_size = size
         self.compile(functools.partial(self.replicas.compiled, jit_compile=use_xla()))
 
-    def _gathered(self, own: AttackResult) -> AttackResult:
-        """Return the results of all workers together."""
-        strategy, adversarial = self.replicas.strategy, own.adversarial
-        if adversarial is not None:
-            adversarial = everyones(strategy, adversarial)
-        return AttackResult(
-            adversarial,
-            everyones(strategy, own.distances),
-            everyones(strategy, own.found),
-            everyones(strategy, own.found_within_steps),
-        )
-
 
 class EstimateRunner(Runner):
     """Runs an `Estimate`: one pass over the images, and no adversarial image."""
 
-    rows_wait = False
+    searches = False
 
     def compile(self, compiled: Callable) -> None:
         """See `Runner`."""
@@ -176,11 +150,6 @@ class EstimateRunner(Runner):
         distances = self.batched(self._estimate, flat, labels, progress=progress)
         return AttackResult(None, distances, np.isfinite(distances))
 
-    def nothing(self, images: np.ndarray) -> AttackResult:
-        """See `Runner`."""
-        return AttackResult(None, np.zeros(0, "f4"), np.zeros(0, bool))
 
-
-def _padded(images: np.ndarray, size: int) -> np.ndarray:
-    padding = [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1)
-    return np.pad(images, padding)
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))

@@ -1,9 +1,8 @@
 """The runner of attacks that search: every image has a row of a batch kept full.
 
-An attack is written for rows: `start` makes the state of a batch of rows, `advance`
-works on all of them for a while and marks those that are done. `SearchRunner` compiles
-the two once. It gives the place of every finished image to a waiting one and fills the
-places that are left with empty rows. So the compiled shapes never change, and no image
+`start` makes the state of a batch of rows, `advance` works on all of them for a while
+and marks those that are done. The place of every finished image goes to a waiting one;
+places that are left get empty rows. So the compiled shapes never change, and no image
 depends on the others in its batch.
 """
 
@@ -52,7 +51,8 @@ class SearchRunner(Runner):
         """See `Runner`."""
         predicted = self.batched(self._predict, images)
         labels = predicted if labels is None else labels
-        keep, reduced = self.settings.keep_adversarial, self._is_reduced()
+        keep = self.settings.keep_adversarial
+        reduced = self.settings.compute_dtype != "float32"
         result = self._search(images, labels, predicted, keep or reduced, progress)
         if reduced:
             result = verified(
@@ -63,9 +63,6 @@ class SearchRunner(Runner):
                 self._attack_in_float32,
             )
         return result if keep else dataclasses.replace(result, adversarial=None)
-
-    def _is_reduced(self) -> bool:
-        return self.settings.compute_dtype != "float32"
 
     def _attack_in_float32(
         self, images: np.ndarray, labels: np.ndarray

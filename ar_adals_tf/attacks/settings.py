@@ -41,9 +41,20 @@ def setting(
 ) -> Any:
     """Declare a field of a settings class; see the module for the arguments."""
     given = {"least": least, "above": above, "choices": choices, "flag": flag}
-    known = {name: value for name, value in given.items() if value is not None}
-    metadata = {"help": help, "decides": decides, **known}
+    given = {name: value for name, value in given.items() if value is not None}
+    metadata = {"help": help, "decides": decides, **given}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _top_k() -> Any:
+    """Declare the field that all attacks by linearisation have."""
+    return setting(
+        None,
+        "How many rival classes are looked at, those with the largest logits after the "
+        "predicted class; the default is all.",
+        least=1,
+        flag="attack_top_k",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +102,7 @@ class AttackSettings:
     def program(self, logits: "Logits", shape: tuple[int, ...]) -> "Program | Estimate":
         """Return the attack on a batch, before compilation.
 
-        Args:
-            logits: Maps images `(B, *shape)` to logits `(B, Z)`.
-            shape: The shape of one image.
+        `logits` maps images `(B, *shape)` to logits `(B, Z)`.
         """
         return load(self.PROGRAM)(self, logits, shape)
 
@@ -119,15 +128,9 @@ class AttackSettings:
 
 
 def check_setting(field: dataclasses.Field, value: Any) -> None:
-    """Refuse a value that does not fit its field's type, bounds and choices.
-
-    Raises:
-        InputError: If it does not fit.
-    """
+    """Raise an `InputError` if a value does not fit its field's type and bounds."""
     kinds = get_args(field.type) or (field.type,)
     bounds = field.metadata
-    if value is None and NoneType in kinds:
-        return
     is_bool = isinstance(value, (bool, np.bool_))
     if "choices" in bounds:
         needs, fits = " or ".join(bounds["choices"]), value in bounds["choices"]
@@ -141,6 +144,7 @@ def check_setting(field: dataclasses.Field, value: Any) -> None:
         needs = f"a whole number from {bounds['least']} on"
         number = isinstance(value, (int, np.integer)) and not is_bool
         fits = number and value >= bounds["least"]
+    fits |= value is None and NoneType in kinds
     if not fits:
         raise InputError(f"{field.name} must be {needs}; received {value!r}")
 
@@ -155,10 +159,7 @@ class CarliniWagnerSettings(AttackSettings):
         500, "Steps of Adam in each search step.", least=1, flag="attack_iterations"
     )
     search_steps: int = setting(
-        3,
-        "Binary search steps for the constant.",
-        least=1,
-        flag="attack_search_steps",
+        3, "Binary search steps for the constant.", least=1, flag="attack_search_steps"
     )
     learning_rate: float = setting(
         0.005,
@@ -238,13 +239,7 @@ class MarginSettings(AttackSettings):
     PROGRAM = "ar_adals_tf.attacks.linearised:Margin"
     RUNNER = "ar_adals_tf.attacks.runner:EstimateRunner"
 
-    top_k: int | None = setting(
-        None,
-        "How many rival classes are looked at, those with the largest logits after the "
-        "predicted class; the default is all.",
-        least=1,
-        flag="attack_top_k",
-    )
+    top_k: int | None = _top_k()
 
     def passes(self, num_classes: int) -> int:
         """See `AttackSettings`."""
@@ -271,13 +266,7 @@ class DeepFoolSettings(AttackSettings):
         above=0,
         flag="attack_overshoot",
     )
-    top_k: int | None = setting(
-        None,
-        "How many rival classes are looked at, those with the largest logits after the "
-        "predicted class; the default is all.",
-        least=1,
-        flag="attack_top_k",
-    )
+    top_k: int | None = _top_k()
 
     def passes(self, num_classes: int) -> int:
         """See `AttackSettings`."""

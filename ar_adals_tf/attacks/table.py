@@ -117,12 +117,6 @@ def prepare(name: str, model: "keras.Model", **settings: Any) -> "Runner":
     Raises:
         InputError: If the attack or a setting is unknown, or the model is not a
             classifier.
-
-    Example:
-        ```python
-        attack = prepare("ddn", model, keep_adversarial=False)
-        distances = [attack(shard).distances for shard in shards]
-        ```
     """
     complete = attack_settings(name, **settings)
     return load(complete.RUNNER)(model, complete)
@@ -132,13 +126,8 @@ def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
     """Return the forward-backward passes that an attack costs an image at most.
 
     Extra steps, which only images not found yet take, do not count. Early stopping
-    makes the number smaller.
-
-    Args:
-        name: One of `ATTACKS`.
-        num_classes: The Jacobian of `deepfool` and `margin` costs one pass for each
-            rival class.
-        **settings: See the attack's class in `ATTACKS`.
+    makes the number smaller. `deepfool` and `margin` take one pass for each rival of
+    the `num_classes` classes.
 
     Example:
         >>> cost("cw", iterations=100)
@@ -171,11 +160,6 @@ def carlini_wagner_l2(
 
     Raises:
         InputError: If images, labels or settings cannot be used.
-
-    Example:
-        ```python
-        adversarial, distances, found = carlini_wagner_l2(model, images)
-        ```
     """
     return _attack("cw", model, images, labels, settings)
 
@@ -183,42 +167,26 @@ def carlini_wagner_l2(
 def cleverhans_cw_l2(
     model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
-    """Do the same by CleverHans's CW-L2, repaired: the reference to compare with.
-
-    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
-    `CleverHansSettings`.
-    """
+    """Do the same by CleverHans's CW-L2, repaired; see `CleverHansSettings`."""
     return _attack("cleverhans_cw_l2", model, images, labels, settings)
 
 
 def ddn(
     model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
-    """Find the nearest image of another class by DDN (Rony et al., 2019).
-
-    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
-    `DDNSettings`.
-    """
+    """Do the same by DDN (Rony et al., 2019); see `DDNSettings`."""
     return _attack("ddn", model, images, labels, settings)
 
 
 def deepfool(
     model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
-    """Find a near image of another class by DeepFool (Moosavi-Dezfooli et al., 2016).
-
-    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
-    `DeepFoolSettings`.
-    """
+    """Do the same by DeepFool (Moosavi-Dezfooli et al.); see `DeepFoolSettings`."""
     return _attack("deepfool", model, images, labels, settings)
 
 
 def margin(
     model: "keras.Model", images: Any, labels: Any = None, **settings: Any
 ) -> AttackResult:
-    """Estimate the distance to another class from one Jacobian; `adversarial` is None.
-
-    Arguments, result and errors: see `carlini_wagner_l2`. Settings: see
-    `MarginSettings`.
-    """
+    """Estimate the distance only; `adversarial` is None. See `MarginSettings`."""
     return _attack("margin", model, images, labels, settings)

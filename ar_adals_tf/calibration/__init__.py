@@ -4,43 +4,16 @@ from ar_adals_tf.lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    {
-        "measures": [
-            "DEFAULT_NUM_BINS",
-            "ReliabilityBins",
-            "LevelMeasures",
-            "expected_calibration_error",
-            "confidence_calibration_error",
-            "adaptive_calibration_error",
-            "classwise_calibration_error",
-            "reliability_bins",
-            "summary",
-            "more_measures",
-            "by_level",
-            "bin_edges",
-            "bin_index",
-        ],
-        "scores": [
-            "SMALLEST_PROBABILITY",
-            "accuracy",
-            "mean_confidence",
-            "negative_log_likelihood",
-            "brier_score",
-        ],
-        "selective": ["area_under_risk_coverage", "coverage_at_risk"],
-        "stability": [
-            "prediction_variance",
-            "prediction_variance_by_image",
-            "disagreement",
-        ],
-        "detection": ["predictive_entropy", "ood_scores"],
-        "temperature": [
-            "MIN_TEMPERATURE",
-            "MAX_TEMPERATURE",
-            "fit_temperature",
-            "apply_temperature",
-            "log_probabilities",
-        ],
-        "checks": ["check_probabilities", "check_labels"],
-    },
+    measures="DEFAULT_NUM_BINS ReliabilityBins LevelMeasures "
+    "expected_calibration_error confidence_calibration_error "
+    "adaptive_calibration_error classwise_calibration_error "
+    "reliability_bins summary more_measures by_level bin_edges bin_index",
+    scores="SMALLEST_PROBABILITY accuracy mean_confidence negative_log_likelihood "
+    "brier_score",
+    selective="area_under_risk_coverage coverage_at_risk",
+    stability="prediction_variance prediction_variance_by_image disagreement",
+    detection="predictive_entropy ood_scores",
+    temperature="MIN_TEMPERATURE MAX_TEMPERATURE fit_temperature apply_temperature "
+    "log_probabilities",
+    checks="check_probabilities check_labels",
 )

@@ -28,13 +28,6 @@ class Checked(NamedTuple):
 def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> Checked:
     """Check labels and probabilities and return them with confidences and successes.
 
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-
-    Raises:
-        InputError: See `check_probabilities` and `check_labels`.
-
     Example:
         >>> check_predictions([1], [[0.25, 0.75]]).confidence.tolist()
         [0.75]
@@ -107,11 +100,7 @@ def check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> np.nd
 def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
     """Return `(size,)` integers in [0, limit) as int64, or say what is wrong with them.
 
-    Args:
-        name: What they are, for the error sentence.
-        values: The integers.
-        size: How many there must be.
-        limit: What they must be below.
+    `name` is what the error sentence calls them.
 
     Raises:
         InputError: On another shape, another type or a value out of range.

@@ -10,15 +10,6 @@ from ar_adals_tf.errors import InputError
 def predictive_entropy(probabilities: np.ndarray) -> np.ndarray:
     """Return the entropy of each prediction in nats, `(N,)`, in [0, log Z].
 
-    Args:
-        probabilities: `(N, Z)`.
-
-    Raises:
-        InputError: On what is not probabilities.
-
-    See Also:
-        ood_scores: How well it tells images of another dataset.
-
     Example:
         >>> predictive_entropy([[1.0, 0.0], [0.5, 0.5]]).round(4)
         array([0.    , 0.6931])
@@ -45,9 +36,6 @@ def ood_scores(in_scores: np.ndarray, out_scores: np.ndarray) -> dict[str, float
 
     Raises:
         InputError: On empty or non-finite scores, or without scikit-learn.
-
-    See Also:
-        predictive_entropy: The score that `evaluate --ood` takes.
 
     References:
         .. [1] Hendrycks and Gimpel, A Baseline for Detecting Misclassified and

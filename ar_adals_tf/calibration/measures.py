@@ -4,30 +4,20 @@ Pure functions of NumPy arrays, in float64 inside. N is the number of images, Z 
 classes. `labels` are integers of shape `(N,)` in [0, Z). `probabilities` have shape
 `(N, Z)`, lie in [0, 1] and sum to 1 for every image within 0.001, so that float16 and
 float32 values will do. The *confidence* of an image is the probability of its
-predicted class, which is the first class of the largest probability. Arrays that do
-not fit raise `InputError`.
+predicted class, which is the first class of the largest probability. `num_bins` is the
+number of bins, at least 1, and defaults to 15. What does not fit raises `InputError`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import (
-    Checked,
-    check_integers,
-    check_predictions,
-)
+from ar_adals_tf.calibration import selective
+from ar_adals_tf.calibration.checks import Checked, check_integers, check_predictions
 from ar_adals_tf.calibration.scores import brier_of, nll_of
-from ar_adals_tf.calibration.selective import (
-    area_under_curve,
-    coverage_on_curve,
-    risk_coverage,
-)
 from ar_adals_tf.errors import InputError
 
 DEFAULT_NUM_BINS = 15
-
-"""Number of confidence bins of the expected calibration error."""
 
 
 class ReliabilityBins(NamedTuple):
@@ -79,12 +69,6 @@ def expected_calibration_error(
     Raises:
         InputError: On arrays that do not fit, or fewer than one bin.
 
-    See Also:
-        ar_adals_tf.ExpectedCalibrationError: The Keras metric, with the same bins.
-        adaptive_calibration_error: Bins of equally many images.
-        classwise_calibration_error: All probabilities, not only the confidence.
-        reliability_bins: The bins themselves.
-
     References:
         .. [1] Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural
            Networks, ICML 2017.
@@ -114,15 +98,6 @@ def confidence_calibration_error(
         num_bins: Number of bins, at least 1. Defaults to 15.
         weights: `(N,)`, what each image counts. Defaults to `None`: each counts 1.
 
-    Returns:
-        The ECE, in [0, 1].
-
-    Raises:
-        InputError: On fewer than one bin.
-
-    See Also:
-        expected_calibration_error: The same from labels and probabilities.
-
     Example:
         >>> correct = np.array([True, False])
         >>> round(confidence_calibration_error([0.9, 0.7], correct), 6)
@@ -140,17 +115,6 @@ def adaptive_calibration_error(
     The images, ordered by confidence, are cut at the ranks floor(k * N / num_bins)
     (after [1]_). Images of equal confidence share a bin, so their order does not
     matter.
-
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-        num_bins: Number of bins, at least 1. Defaults to 15.
-
-    Raises:
-        InputError: On arrays that do not fit, or fewer than one bin.
-
-    See Also:
-        expected_calibration_error: Bins of equal width.
 
     References:
         .. [1] Nguyen and O'Connor, Posterior Calibration and Exploratory Analysis for
@@ -172,17 +136,6 @@ def classwise_calibration_error(
     For class z the probability is the z-th column and the event is `label == z`
     ([1]_, static calibration error).
 
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-        num_bins: Number of bins, at least 1. Defaults to 15.
-
-    Raises:
-        InputError: On arrays that do not fit, or fewer than one bin.
-
-    See Also:
-        expected_calibration_error: The confidence alone.
-
     References:
         .. [1] Nixon, Dusenberry, Zhang, Jerfel and Tran, Measuring Calibration in
            Deep Learning, CVPR Workshops 2019.
@@ -199,17 +152,6 @@ def reliability_bins(
     labels: np.ndarray, probabilities: np.ndarray, num_bins: int = DEFAULT_NUM_BINS
 ) -> ReliabilityBins:
     """Return the bins behind `expected_calibration_error`, for a reliability diagram.
-
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-        num_bins: Number of bins, at least 1. Defaults to 15.
-
-    Raises:
-        InputError: On arrays that do not fit, or fewer than one bin.
-
-    See Also:
-        ar_adals_tf.figures.draw_reliability_diagram: Draws them.
 
     Example:
         >>> bins = reliability_bins([0, 1], [[0.875, 0.125], [0.75, 0.25]], num_bins=2)
@@ -245,10 +187,6 @@ def summary(
     Raises:
         InputError: On arrays that do not fit, or fewer than one bin.
 
-    See Also:
-        more_measures: What is left out here.
-        by_level: Accuracy, confidence and ECE for each robustness level.
-
     Example:
         >>> summary([0, 1], [[0.875, 0.125], [0.75, 0.25]])["mean_confidence"]
         0.8125
@@ -283,21 +221,17 @@ def more_measures(
     Raises:
         InputError: On arrays that do not fit, or fewer than one bin.
 
-    See Also:
-        adaptive_calibration_error, classwise_calibration_error,
-        area_under_risk_coverage, coverage_at_risk: Each of them on its own.
-
     Example:
         >>> more_measures([0, 1], [[0.9, 0.1], [0.8, 0.2]])["aurc"]
         0.25
     """
     p = check_predictions(labels, probabilities)
-    curve = risk_coverage(p.confidence, p.correct)
+    curve = selective.risk_coverage(p.confidence, p.correct)
     return {
         "adaptive_ece": _adaptive_error(p, num_bins),
         "classwise_ece": _classwise_error(p, num_bins),
-        "aurc": area_under_curve(*curve),
-        "coverage_at_1_percent_risk": coverage_on_curve(*curve, 0.01),
+        "aurc": selective.area_under_curve(*curve),
+        "coverage_at_1_percent_risk": selective.coverage_on_curve(*curve, 0.01),
     }
 
 
@@ -313,15 +247,13 @@ def by_level(
     Args:
         labels: `(N,)`, integers in [0, Z).
         probabilities: `(N, Z)`.
-        levels: `(N,)`, integers in [0, num_levels); level 0 is the least robust.
+        levels: `(N,)`, integers in [0, num_levels), such as from
+            `RobustnessIndex.levels`; level 0 is the least robust.
         num_levels: R, the number of levels.
-        num_bins: Number of confidence bins of each level's ECE. Defaults to 15.
+        num_bins: Bins of each level's ECE. Defaults to 15.
 
     Raises:
         InputError: On arrays that do not fit, or a level outside [0, num_levels).
-
-    See Also:
-        ar_adals_tf.RobustnessIndex.levels: Where levels come from.
 
     Example:
         >>> probabilities = [[0.875, 0.125], [0.75, 0.25]]
@@ -348,12 +280,6 @@ def by_level(
 def bin_edges(num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
     """Return the edges 0, 1 / B, .., 1 of B equal-width bins, `(B + 1,)`, float64.
 
-    Args:
-        num_bins: B, at least 1. Defaults to 15.
-
-    Raises:
-        InputError: On fewer than one bin.
-
     Example:
         >>> bin_edges(4)
         array([0.  , 0.25, 0.5 , 0.75, 1.  ])
@@ -370,16 +296,8 @@ def bin_edges(num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
 def bin_index(confidence: np.ndarray, num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
     """Return the bin of each value in [0, 1]: [k / B, (k + 1) / B), the last closed.
 
-    Args:
-        confidence: Values in [0, 1], any shape. A value outside, as rounding gives,
-            falls into the first or the last bin.
-        num_bins: B, at least 1. Defaults to 15.
-
-    Returns:
-        Integers in [0, num_bins), of the shape of `confidence`.
-
-    Raises:
-        InputError: On fewer than one bin.
+    The result has the shape of `confidence`. A value outside, as rounding gives, falls
+    into the first or the last bin.
 
     Example:
         >>> bin_index([0.0, 0.25, 1.0], num_bins=4)
@@ -396,8 +314,8 @@ def _calibration_error(
     weights: np.ndarray | None = None,
 ) -> float:
     """Return the sum over bins of |correct - confident| / N, which is the ECE."""
-    weights = np.asarray(
-        np.ones(len(index)) if weights is None else weights, np.float64
+    weights = (
+        np.ones(len(index)) if weights is None else np.asarray(weights, np.float64)
     )
     gaps = np.bincount(index, weights * (correct.astype(np.float64) - confidence))
     return float(np.abs(gaps).sum() / weights.sum())

@@ -1,15 +1,12 @@
 """Accuracy, mean confidence and the proper scoring rules.
 
-N, Z, `labels` and `probabilities` are as in `ar_adals_tf.calibration.measures`.
+N, Z, `labels` and `probabilities` are as in `ar_adals_tf.calibration.measures`, and
+what does not fit raises `InputError`.
 """
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import (
-    Checked,
-    check_predictions,
-    check_probabilities,
-)
+from ar_adals_tf.calibration import checks
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
@@ -19,34 +16,21 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the share of images whose predicted class is the label, in [0, 1].
 
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-
-    Raises:
-        InputError: On arrays that do not fit.
-
     Example:
         >>> accuracy([0, 1], [[0.9, 0.1], [0.7, 0.3]])
         0.5
     """
-    return float(check_predictions(labels, probabilities).correct.mean())
+    return float(checks.check_predictions(labels, probabilities).correct.mean())
 
 
 def mean_confidence(probabilities: np.ndarray) -> float:
     """Return the mean probability of the predicted class, in [1/Z, 1].
 
-    Args:
-        probabilities: `(N, Z)`.
-
-    Raises:
-        InputError: On what is not probabilities.
-
     Example:
         >>> mean_confidence([[0.75, 0.25], [0.5, 0.5]])
         0.625
     """
-    return float(check_probabilities(probabilities).max(axis=1).mean())
+    return float(checks.check_probabilities(probabilities).max(axis=1).mean())
 
 
 def negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -55,37 +39,17 @@ def negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray) -> fl
     A probability below float32's smallest normal number, 1.2e-38, counts as that
     number. An underflown softmax then costs 87.3 nats an image and never infinity.
 
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-
-    Raises:
-        InputError: On arrays that do not fit.
-
-    See Also:
-        brier_score: The other proper scoring rule, which is bounded.
-
     Example:
         >>> round(negative_log_likelihood([0, 1], [[0.5, 0.5], [0.75, 0.25]]), 4)
         1.0397
     """
-    return nll_of(check_predictions(labels, probabilities))
+    return nll_of(checks.check_predictions(labels, probabilities))
 
 
 def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the squared distance to the one-hot label, in [0, 2].
 
     It is summed over classes and averaged over images [1]_.
-
-    Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
-
-    Raises:
-        InputError: On arrays that do not fit.
-
-    See Also:
-        negative_log_likelihood: The other proper scoring rule.
 
     References:
         .. [1] Brier, Verification of Forecasts Expressed in Terms of Probability,
@@ -95,16 +59,16 @@ def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
         >>> brier_score([0, 1], [[0.5, 0.5], [0.75, 0.25]])
         0.8125
     """
-    return brier_of(check_predictions(labels, probabilities))
+    return brier_of(checks.check_predictions(labels, probabilities))
 
 
-def nll_of(p: Checked) -> float:
+def nll_of(p: checks.Checked) -> float:
     """Return the negative log-likelihood of arrays that are checked already."""
     of_label = p.probabilities[np.arange(p.labels.size), p.labels]
     return float(-np.log(np.maximum(of_label, SMALLEST_PROBABILITY)).mean())
 
 
-def brier_of(p: Checked) -> float:
+def brier_of(p: checks.Checked) -> float:
     """Return the Brier score of arrays that are checked already."""
     difference = p.probabilities.copy()
     difference[np.arange(p.labels.size), p.labels] -= 1

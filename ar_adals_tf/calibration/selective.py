@@ -19,11 +19,7 @@ def area_under_risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> f
         probabilities: `(N, Z)`.
 
     Raises:
-        InputError: On arrays that do not fit (see `check_predictions`).
-
-    See Also:
-        coverage_at_risk: One point of the same curve.
-        expected_calibration_error: Whether the confidence is right, not how it ranks.
+        InputError: On arrays that do not fit.
 
     References:
         .. [1] Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation for
@@ -56,9 +52,6 @@ def coverage_at_risk(
     Raises:
         InputError: On arrays that do not fit, or a risk outside [0, 1].
 
-    See Also:
-        area_under_risk_coverage: The whole curve as one number.
-
     Example:
         >>> coverage_at_risk([0, 1], [[0.9, 0.1], [0.8, 0.2]])
         0.5
@@ -77,10 +70,6 @@ def risk_coverage(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the risk-coverage curve in counts, from the highest confidence down.
 
-    Args:
-        confidence: `(N,)`.
-        correct: `(N,)` bool.
-
     Returns:
         `answered`, `(K,)`, the images at or above each of the K different confidences,
         and `errors`, `(K,)`, the wrong ones among them.
@@ -95,23 +84,13 @@ def risk_coverage(
 
 
 def area_under_curve(answered: np.ndarray, errors: np.ndarray) -> float:
-    """Return the AURC of a curve from `risk_coverage`.
-
-    Example:
-        >>> area_under_curve(np.array([1, 2]), np.array([0, 1]))
-        0.25
-    """
+    """Return the AURC of a curve from `risk_coverage`."""
     # Within a tie errors grow evenly: that is the expectation over the tie's orders.
     k = np.arange(1, answered[-1] + 1)
     return float(np.mean(np.interp(k, np.r_[0, answered], np.r_[0, errors]) / k))
 
 
 def coverage_on_curve(answered: np.ndarray, errors: np.ndarray, risk: float) -> float:
-    """Return the coverage at a risk on a curve from `risk_coverage`.
-
-    Example:
-        >>> coverage_on_curve(np.array([1, 2]), np.array([0, 1]), risk=0.01)
-        0.5
-    """
+    """Return the coverage at a risk on a curve from `risk_coverage`."""
     safe = answered[errors / answered <= risk]
     return float(safe.max() / answered[-1]) if safe.size else 0.0

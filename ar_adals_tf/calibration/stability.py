@@ -21,10 +21,6 @@ def prediction_variance(probabilities_of_runs: Sequence[np.ndarray]) -> float:
     Raises:
         InputError: On fewer than two runs or arrays that do not fit.
 
-    See Also:
-        prediction_variance_by_image: The same before it is averaged.
-        disagreement: Whether the predicted classes differ.
-
     Example:
         >>> prediction_variance([[[1.0, 0.0]], [[0.0, 1.0]]])
         0.5
@@ -37,11 +33,7 @@ def prediction_variance_by_image(
 ) -> np.ndarray:
     """Return `prediction_variance` for each image, `(N,)`; average it by level.
 
-    Args:
-        probabilities_of_runs: As in `prediction_variance`.
-
-    Raises:
-        InputError: As in `prediction_variance`.
+    `probabilities_of_runs` and errors are as in `prediction_variance`.
 
     Example:
         >>> one, other = [[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]
@@ -59,14 +51,7 @@ def disagreement(probabilities_of_runs: Sequence[np.ndarray]) -> float:
 
     The share is averaged over all pairs of runs and lies in [0, 1].
 
-    Args:
-        probabilities_of_runs: As in `prediction_variance`.
-
-    Raises:
-        InputError: As in `prediction_variance`.
-
-    See Also:
-        prediction_variance: How much the probabilities differ.
+    `probabilities_of_runs` and errors are as in `prediction_variance`.
 
     Example:
         >>> one, other = [[1.0, 0.0], [0.6, 0.4]], [[0.0, 1.0], [0.7, 0.3]]

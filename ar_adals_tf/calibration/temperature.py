@@ -45,9 +45,6 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         InputError: On shapes that do not fit, logits that are not finite, labels out
             of range, or no images.
 
-    See Also:
-        apply_temperature: What to do with T.
-
     Example:
         Three of four images are right with a margin of 5, so sigmoid(5 / T) = 3/4.
 
@@ -92,9 +89,6 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     Raises:
         InputError: On logits that are not `(N, Z)` and finite, or T not positive.
 
-    See Also:
-        fit_temperature: Where T comes from.
-
     Example:
         >>> apply_temperature(np.array([[0.0, 2.0]]), 2.0).round(3)
         array([[0.269, 0.731]])
@@ -112,15 +106,6 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
 
     Averaged probabilities have no logits; this is how they can be scaled. A
     probability below 1.2e-38 counts as that, as in the negative log-likelihood.
-
-    Args:
-        probabilities: `(N, Z)`; see `ar_adals_tf.calibration.measures`.
-
-    Raises:
-        InputError: On what is not probabilities.
-
-    See Also:
-        fit_temperature: Takes them.
 
     Example:
         >>> member_1, member_2 = [[0.75, 0.25]], [[0.25, 0.75]]

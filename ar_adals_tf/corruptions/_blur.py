@@ -115,9 +115,6 @@ def along_line(
         radius: In pixels.
         sigma: Standard deviation of the Gaussian in pixels.
         degrees: `(N,)`; 0 is to the right, 90 down.
-
-    Returns:
-        uint8 of the images' shape, rounded to the nearest.
     """
     steps = np.arange(2 * int(np.ceil(radius)) + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))

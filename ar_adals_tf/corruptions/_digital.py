@@ -86,15 +86,8 @@ def affine_grid(
     """Return from where each pixel comes if three points are moved.
 
     The points stand a third of the side right below, right above and left above the
-    centre.
-
-    Args:
-        moved: `(N, 3, 2)`, each point's shift to the right and down, in pixels.
-        height: Of the images.
-        width: Of the images.
-
-    Returns:
-        Rows and columns in the image, each `(N, H, W)`.
+    centre. `moved`, `(N, 3, 2)`, is each point's shift to the right and down, in
+    pixels. The result is rows and columns in the image, each `(N, H, W)`.
     """
     third = min(height, width) // 3
     corners = np.array([[1, 1], [1, -1], [-1, -1]])

@@ -17,10 +17,6 @@ class Draws:
     Args:
         key: What all streams have in common, here (seed, corruption, severity).
         ids: One integer, string or bytes for each image.
-
-    Example:
-        >>> Draws((0, "fog", 3), [7]).uniform(-1, 1, 2, 2).shape
-        (1, 2, 2)
     """
 
     def __init__(self, key: Iterable[Any], ids: Iterable[Any]):

@@ -87,9 +87,7 @@ TABLE: dict[str, Entry] = {
         imagenet=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     ),
     "gaussian_blur": Entry(
-        _blur.gaussian,
-        cifar=(0.4, 0.6, 0.7, 0.8, 1),
-        imagenet=(1, 2, 3, 4, 6),
+        _blur.gaussian, cifar=(0.4, 0.6, 0.7, 0.8, 1), imagenet=(1, 2, 3, 4, 6)
     ),
     "gaussian_noise": Entry(
         _noise.gaussian,
@@ -102,9 +100,7 @@ TABLE: dict[str, Entry] = {
         imagenet=(0.03, 0.06, 0.09, 0.17, 0.27),
     ),
     "jpeg_compression": Entry(
-        _digital.jpeg,
-        cifar=(80, 65, 58, 50, 40),
-        imagenet=(25, 18, 15, 10, 7),
+        _digital.jpeg, cifar=(80, 65, 58, 50, 40), imagenet=(25, 18, 15, 10, 7)
     ),
     # radius, sigma
     "motion_blur": Entry(
@@ -124,9 +120,7 @@ TABLE: dict[str, Entry] = {
         imagenet=((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     ),
     "shot_noise": Entry(
-        _noise.shot,
-        cifar=(500, 250, 100, 75, 50),
-        imagenet=(60, 25, 12, 5, 3),
+        _noise.shot, cifar=(500, 250, 100, 75, 50), imagenet=(60, 25, 12, 5, 3)
     ),
     # mean, deviation and size of the flakes, threshold, radius and sigma of their
     # motion, share of the image

@@ -34,14 +34,11 @@ def fog(
 
 
 def plasma(noise: np.ndarray, decay: float) -> np.ndarray:
-    """Return height maps of the diamond-square algorithm, on a torus.
+    """Return height maps `(N, side, side)` of the diamond-square algorithm, on a torus.
 
     Args:
         noise: `(N, side**2 - 1)` numbers in [-1, 1], side a power of two.
         decay: Its square divides the amplitude of the noise at each halving.
-
-    Returns:
-        `(N, side, side)`, each with minimum 0 and maximum 1.
     """
     count = len(noise)
     side = int(np.sqrt(noise.shape[1] + 1))
@@ -139,12 +136,8 @@ def snow(x: np.ndarray, c: tuple[float, ...], scale: float, draws: Draws) -> np.
     unit = x / 255.0
     white = np.maximum(unit, grey_of(unit) * 1.5 + 0.5)
     layer = driven / 255.0
-    return (
-        image_share * unit
-        + (1 - image_share) * white
-        + layer
-        + np.rot90(layer, 2, axes=(1, 2))
-    )
+    whitened = image_share * unit + (1 - image_share) * white
+    return whitened + layer + np.rot90(layer, 2, axes=(1, 2))
 
 
 def grey_of(x: np.ndarray) -> np.ndarray:
@@ -205,10 +198,8 @@ def chamfer_distance(marked: np.ndarray) -> np.ndarray:
     )
     image, row, column = np.abs(nearest - np.indices(marked.shape))
     long, short = np.maximum(row, column), np.minimum(row, column)
-    knights, diagonals = (
-        np.minimum(short, long - short),
-        np.maximum(0, 2 * short - long),
-    )
+    knights = np.minimum(short, long - short)
+    diagonals = np.maximum(0, 2 * short - long)
     straight = np.maximum(0, long - 2 * short)
     distance = 2.1969 * knights + 1.4 * diagonals + straight
     lonely = (image > 0) | ~marked.any()
@@ -234,19 +225,13 @@ def outlines(x: np.ndarray, low: int = 50, high: int = 150) -> np.ndarray:
     flat = np.abs(dy) < tangent * np.abs(dx)
     steep = np.abs(dy) > (tangent + 2) * np.abs(dx)
     falling = (dx ^ dy) < 0
-    peak = np.where(
-        flat,
+    peaks = [
         (size > at(0, -1)) & (size >= at(0, 1)),
-        np.where(
-            steep,
-            (size > at(-1, 0)) & (size >= at(1, 0)),
-            np.where(
-                falling,
-                (size > at(-1, 1)) & (size > at(1, -1)),
-                (size > at(-1, -1)) & (size > at(1, 1)),
-            ),
-        ),
-    )
+        (size > at(-1, 0)) & (size >= at(1, 0)),
+        (size > at(-1, 1)) & (size > at(1, -1)),
+        (size > at(-1, -1)) & (size > at(1, 1)),
+    ]
+    peak = np.select([flat, steep, falling], peaks[:3], peaks[3])
     candidates = peak & (size > low)
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[1] = True

@@ -68,11 +68,11 @@ def corrupt(
         images: uint8 `(N, H, W, C)`, C 1 or 3, sides of at least 8 pixels.
         name: One of `CORRUPTIONS`, or one of `GREY` if C is 1.
         severity: 1 (weak) to 5 (strong).
-        seed: Another seed gives other noise. Defaults to 0.
+        seed: Another seed gives other noise.
         ids: N integers, strings or bytes that name the images. Defaults to their
             positions, 0 to N - 1.
         workers: Number of threads. NumPy, SciPy and Pillow work outside the
-            interpreter's lock. Defaults to 1.
+            interpreter's lock.
 
     Returns:
         uint8 array of the images' shape.
@@ -104,13 +104,8 @@ def corrupt(
         part = slice(start, start + size)
         out[part] = _corrupt(images[part], ids[part], name, severity, seed)
 
-    if workers == 1:
-        for start in starts:
-            work(start)
-        return out
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(work, starts):  # raises what a thread raised
-            pass
+        list(pool.map(work, starts))  # raises what a thread raised
     return out
 
 

@@ -4,15 +4,7 @@ from ar_adals_tf.lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    {
-        "table": ["DatasetInfo", "DATASETS"],
-        "splits": ["ArraySplit", "MappedSplit", "StreamedSplit", "example_ids"],
-        "loading": [
-            "load",
-            "split_positions",
-            "prepared_builder",
-            "read_records",
-            "decode_records",
-        ],
-    },
+    table="DatasetInfo DATASETS",
+    splits="ArraySplit MappedSplit StreamedSplit example_ids",
+    loading="load split_positions prepared_builder read_records decode_records",
 )

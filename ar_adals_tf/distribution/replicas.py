@@ -16,20 +16,14 @@ def everyones(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
     """Gather the rows of all workers, in the order of the workers.
 
     Every worker must call this at the same point. Each may bring another number of
-    rows, also none.
+    rows, also none. A single worker gets its rows back.
 
     Args:
-        strategy: The model's strategy. If it has a single worker, the rows are returned
-            as they are.
+        strategy: The model's strategy.
         rows: `(n, ...)`, numbers or booleans.
 
     Returns:
         `(sum of all n, ...)`, the same on every worker.
-
-    Example:
-        >>> import numpy as np, tensorflow as tf
-        >>> everyones(tf.distribute.get_strategy(), np.array([1, 2]))
-        array([1, 2])
     """
     if num_workers(strategy) == 1:
         return rows
@@ -44,13 +38,6 @@ class Replicas:
 
     A function of tensors runs on each replica, on equal parts of the rows. What it
     returns stays there until `collect` brings it together.
-
-    Args:
-        strategy: The model's strategy.
-
-    Attributes:
-        strategy: The same.
-        count: The number of this process's replicas.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -61,13 +48,7 @@ class Replicas:
     def compiled(self, function: Callable, jit_compile: bool | None = None) -> Callable:
         """Return a function compiled to run on every replica.
 
-        Args:
-            function: A function of tensors.
-            jit_compile: As in `tf.function`. Defaults to None.
-
-        Returns:
-            A function whose arguments come from `scatter` or from another such
-            function.
+        Its arguments come from `scatter` or from another such function.
         """
         inner = tf.function(
             function, autograph=False, jit_compile=jit_compile, reduce_retracing=True
@@ -120,11 +101,6 @@ class Replicas:
 def share_of(count: int, rank: int, workers: int) -> slice:
     """Return which of `count` rows one of several workers takes: neighbours.
 
-    Args:
-        count: The number of rows.
-        rank: The worker's number, from 0.
-        workers: The number of workers.
-
     Example:
         >>> [share_of(7, rank, 2) for rank in (0, 1)]
         [slice(0, 3, None), slice(3, 7, None)]
@@ -137,12 +113,9 @@ def map_rows(
 ) -> Callable[..., np.ndarray]:
     """Return a function of rows that all replicas of all workers compute together.
 
-    Args:
-        strategy: The model's strategy.
-        function: From one or more arrays of n rows to one array of n rows, row by row.
+    `function` maps one or more arrays of n rows to one array of n rows, row by row.
 
     Example:
-        >>> import numpy as np, tensorflow as tf
         >>> double = map_rows(tf.distribute.get_strategy(), lambda x: 2 * x)
         >>> double(np.array([1.0, 2.0]))
         array([2., 4.])
@@ -160,11 +133,6 @@ def map_share(
 
     All replicas get the same number of rows, at least one: zeros fill up what is
     missing, since not all of TensorFlow's kernels take an empty batch.
-
-    Args:
-        strategy: The model's strategy.
-        function: As in `map_rows`.
-        jit_compile: As in `tf.function`. Defaults to None.
     """
     replicas = Replicas(strategy)
     on_all = replicas.compiled(function, jit_compile)

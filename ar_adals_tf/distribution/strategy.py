@@ -42,17 +42,12 @@ def choose(
         name: `none`; `mirrored`, for all GPUs of this machine; `multi_worker`, for the
             machines that the environment variable TF_CONFIG lists; or `tpu`.
         cpu_replicas: Into how many devices to divide the processor, to try `mirrored`
-            on a machine without a GPU. Defaults to None.
+            on a machine without a GPU.
         tpu: Name or address of the TPU. Defaults to the TPU of this machine.
 
     Raises:
         InputError: If the name is another one, if the strategy finds no devices, or if
             TF_CONFIG is missing or wrong.
-
-    Example:
-        ```python
-        choose("mirrored", cpu_replicas=2).num_replicas_in_sync  # 2
-        ```
     """
     global _chosen
     if cpu_replicas is not None and name != "mirrored":
@@ -97,10 +92,6 @@ def sums_on_read() -> contextlib.AbstractContextManager[None]:
 
     The sums of all replicas are added up when they are read. Keras does the same from
     version 3.10 on. Before, every update also added the old sum once per replica.
-
-    Example:
-        >>> with sums_on_read():
-        ...     loss = keras.metrics.Mean("loss")
     """
 
     def create(next_creator: Callable[..., tf.Variable], **settings: Any) -> Any:
@@ -131,19 +122,8 @@ def member_devices(count: int) -> list[str]:
 
     Under a mirrored strategy with at least as many members as replicas, the members
     take the devices in turn, and each member lives on one device alone. Then no device
-    waits for the others after every batch.
-
-    Args:
-        count: The number of members; 0 for a single model.
-
-    Returns:
-        A device for each member. Empty if members have no devices of their own,
-        because the strategy splits each batch across all of its devices.
-
-    Example:
-        ```python
-        member_devices(3)  # on two GPUs: ["/...GPU:0", "/...GPU:1", "/...GPU:0"]
-        ```
+    waits for the others after every batch. Otherwise the list is empty: each batch is
+    split across all devices. A single model counts 0 members.
     """
     strategy = current()
     replicas = strategy.num_replicas_in_sync
@@ -163,9 +143,6 @@ def by_device(
         functions: Functions without arguments.
         devices: The device of each function, from `member_devices`. If it is empty,
             the functions are called one after another.
-
-    Returns:
-        What each function returned.
 
     Example:
         >>> by_device([lambda: 1, lambda: 2], [])
@@ -196,11 +173,6 @@ def check_batch_size(batch_size: int, num_examples: int, replicas: int) -> None:
     TensorFlow gives one replica after another `ceil(batch / replicas)` examples, until
     there are no more.
 
-    Args:
-        batch_size: The global batch.
-        num_examples: The training examples.
-        replicas: The number of replicas.
-
     Raises:
         InputError: If the usual batch, or the last one of an epoch, is too small.
 
@@ -217,10 +189,7 @@ def check_batch_size(batch_size: int, num_examples: int, replicas: int) -> None:
 
 
 def unsynchronised(model: keras.Model) -> list[str]:
-    """Return the names of the batch normalisations that are not synchronised.
-
-    They see the images of one replica alone, so that training depends on the number of
-    replicas.
+    """Return the names of the batch normalisations that see one replica's images alone.
 
     Example:
         >>> norm = keras.layers.BatchNormalization(name="norm")
@@ -236,11 +205,7 @@ def unsynchronised(model: keras.Model) -> list[str]:
 
 @contextlib.contextmanager
 def lost_workers_named() -> Iterator[None]:
-    """Turn the errors of a lost worker into one sentence.
-
-    Raises:
-        InputError: If another worker is gone.
-    """
+    """Turn the errors of a lost worker into one sentence, an `InputError`."""
     try:
         yield
     except _LOST as error:

@@ -24,7 +24,7 @@ from ar_adals_tf import calibration, hardware
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, nested
-from ar_adals_tf.evaluation.predictions import Predictions, scaled
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES, describe_measures
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.files import atomic_write, writable_folder
@@ -83,64 +83,55 @@ def measure_footprint(
 
     Raises:
         InputError: If the model cannot be converted.
-
-    Example:
-        ```python
-        found = measure_footprint([model], ["a.keras"], test, clean, x_train, "out")
-        found["forms"]["lite_int8"]["ece"]    # 0.0213
-        ```
     """
     folder = writable_folder(folder, "the folder of the quantised model")
-    logits = tf.function(ensemble_logits_fn(models), reduce_retracing=True)
-    forms: dict[str, tuple[_Predict, list[Path]]] = {
-        "tensorflow_float32": (
-            lambda x: logits(tf.constant(x)).numpy(),
-            [Path(file) for file in model_files],
-        )
-    }
-    for name, ranging in (("float32", None), ("int8", images[:QUANTISATION_IMAGES])):
-        files = []
-        for number, model in enumerate(models):
-            suffix = f"_{number}" if len(models) > 1 else ""
-            files.append(folder / f"{name}{suffix}.tflite")
-            content = to_lite(model, ranging)
-            with atomic_write(files[-1]) as aside:
+    files = {"tensorflow_float32": [Path(file) for file in model_files]}
+    functions = {"tensorflow_float32": _tensorflow_logits(models)}
+    ranging = images[:QUANTISATION_IMAGES]
+    for name, ranges in (("float32", None), ("int8", ranging)):
+        form, one = f"lite_{name}", len(models) == 1
+        files[form] = [
+            folder / (f"{name}.tflite" if one else f"{name}_{number}.tflite")
+            for number in range(len(models))
+        ]
+        for model, file in zip(models, files[form], strict=True):
+            content = to_lite(model, ranges)
+            with atomic_write(file) as aside:
                 aside.write_bytes(content)
-        forms[f"lite_{name}"] = (lite_logits(files), files)
+        functions[form] = lite_logits(files[form])
     predictions = {"tensorflow_float32": clean}
     with progress_bar(2 * len(split), "predicting in LiteRT", show=verbose) as bar:
-        for name in ("lite_float32", "lite_int8"):
+        for form in ("lite_float32", "lite_int8"):
             parts = []
             for _, batch, _ in split.batches(batch_size):
-                parts.append(forms[name][0](batch.numpy()))
+                parts.append(functions[form](batch.numpy()))
                 bar.update(len(batch))
-            predictions[name] = clean._replace(logits=np.concatenate(parts))
-    _, batch, _ = next(iter(split.batches(batch_size)))
-    seconds = _seconds([predict for predict, _ in forms.values()], batch, repeats)
+            predictions[form] = clean._replace(logits=np.concatenate(parts))
+    batch = next(iter(split.batches(batch_size)))[1].numpy()
+    seconds = _seconds(list(functions.values()), batch, repeats)
 
     def measure_form(form: str) -> Measures:
         def at(t: float | None) -> Measures:
-            found = predictions[form] if t is None else scaled(predictions[form], t)
+            found = predictions[form].at(t)
             return calibration.summary(found.labels, found.probabilities, num_bins)
 
         return nested(temperature, at)
 
-    found = {
-        form: measure_form(form)
-        | {
-            "seconds_per_image": taken / len(batch),
-            "file_bytes": sum(file.stat().st_size for file in files),
-            "peak_bytes": peak_memory(files, tuple(batch.shape)),
-        }
-        for (form, (_, files)), taken in zip(forms.items(), seconds, strict=True)
-    }
     return {
         "hardware": hardware.describe_hardware(),
         "batch_size": len(batch),
         "repeats": repeats,
-        "quantisation_images": len(images[:QUANTISATION_IMAGES]),
+        "quantisation_images": len(ranging),
         "num_parameters": sum(int(model.count_params()) for model in models),
-        "forms": found,
+        "forms": {
+            form: measure_form(form)
+            | {
+                "seconds_per_image": taken / len(batch),
+                "file_bytes": sum(file.stat().st_size for file in files[form]),
+                "peak_bytes": peak_memory(files[form], batch.shape),
+            }
+            for form, taken in zip(files, seconds, strict=True)
+        },
     }
 
 
@@ -169,11 +160,6 @@ def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
 
     Raises:
         InputError: If the model has an operation that cannot be converted.
-
-    Example:
-        ```python
-        Path("model.tflite").write_bytes(to_lite(model, x_train[:200]))
-        ```
     """
     logits = tf.autograph.experimental.do_not_convert(logits_fn(model))
     module = tf.Module()
@@ -203,19 +189,11 @@ def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
 
 
 def lite_logits(files: Sequence[str | Path]) -> _Predict:
-    """Return a function from images to logits that LiteRT runs.
+    """Return a function that LiteRT runs, from `(B, H, W, C)` to logits `(B, Z)`.
 
     Args:
         files: A `.tflite` file that returns logits. Several are an ensemble, whose
             probabilities are averaged as in `ar_adals_tf.outputs.ensemble_logits_fn`.
-
-    Returns:
-        A function from float32 `(B, H, W, C)` to float32 `(B, Z)`.
-
-    Example:
-        ```python
-        lite_logits(["run/footprint/int8.tflite"])(images).argmax(axis=1)
-        ```
     """
     members = [_interpreter(file) for file in files]
 
@@ -239,22 +217,19 @@ def peak_memory(files: Sequence[str | Path], shape: Sequence[int]) -> int | None
 
     Returns:
         Bytes; None where the system does not tell. Only Linux does.
-
-    Example:
-        ```python
-        peak_memory(["run/footprint/int8.tflite"], (32, 28, 28, 1))    # 3821568
-        ```
     """
     code = (
         "from ar_adals_tf.evaluation import footprint; import sys; "
         "print(footprint._grown(sys.argv[2:], sys.argv[1]))"
     )
     text = ",".join(map(str, shape))
-    command = [sys.executable, "-c", code, text, *map(str, files)]
-    # No accelerator: the processor's memory is what is compared.
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", code, text, *map(str, files)],
+        capture_output=True,
+        text=True,
+        # No accelerator: the processor's memory is what is compared.
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
+        check=False,
     )
     lines = done.stdout.split()
     return int(lines[-1]) if done.returncode == 0 and lines[-1:] != ["None"] else None
@@ -268,12 +243,10 @@ def _grown(files: Sequence[str], shape: str) -> int | None:
         before = _status("VmRSS")
     except (OSError, KeyError):
         return None
-    predict: _Predict
     if files[0].endswith(".tflite"):
         predict = lite_logits(files)
     else:
-        logits = tf.function(ensemble_logits_fn([load_model(file) for file in files]))
-        predict = lambda x: logits(tf.constant(x)).numpy()  # noqa: E731
+        predict = _tensorflow_logits([load_model(file) for file in files])
     for _ in range(2):
         predict(images)
     return _status("VmHWM") - before
@@ -284,6 +257,11 @@ def _status(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return 1024 * int(fields[name].split()[0])
+
+
+def _tensorflow_logits(models: Sequence[keras.Model]) -> _Predict:
+    logits = tf.function(ensemble_logits_fn(models), reduce_retracing=True)
+    return lambda images: logits(tf.constant(images)).numpy()
 
 
 def _interpreter(file: str | Path) -> Any:
@@ -305,16 +283,14 @@ def _invoke(interpreter: Any, images: np.ndarray) -> np.ndarray:
 
 
 def _seconds(
-    functions: Sequence[_Predict], batch: tf.Tensor, repeats: int
+    functions: Sequence[_Predict], images: np.ndarray, repeats: int
 ) -> list[float]:
     """Return the median time of each function on a batch; they take turns."""
-    images = batch.numpy()
-    taken = np.zeros((repeats, len(functions)))
     for function in functions:
         function(images)
-    for repeat in range(repeats):
-        for number, function in enumerate(functions):
-            started = time.perf_counter()
-            function(images)
-            taken[repeat, number] = time.perf_counter() - started
+    taken = np.zeros((repeats, len(functions)))
+    for turn in np.ndindex(taken.shape):
+        started = time.perf_counter()
+        functions[turn[1]](images)
+        taken[turn] = time.perf_counter() - started
     return np.median(taken, axis=0).tolist()

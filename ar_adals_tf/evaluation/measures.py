@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration.temperature import apply_temperature, fit_temperature
-from ar_adals_tf.evaluation.predictions import Predictions, scaled
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.robustness import RobustnessIndex
 
 Measures = dict[str, Any]
 
@@ -29,12 +27,8 @@ def fit_and_save_temperature(folder: str | Path, validation: Predictions) -> flo
         calibration.negative_log_likelihood(labels, apply_temperature(logits, t))
         for t in (1.0, value)
     )
-    content = {
-        "temperature": value,
-        "validation_examples": len(labels),
-        "nll_before": float(before),
-        "nll_after": float(after),
-    }
+    content = {"temperature": value, "validation_examples": len(labels)}
+    content |= {"nll_before": before, "nll_after": after}
     write_json(Path(folder) / "temperature.json", content)
     return value
 
@@ -48,7 +42,7 @@ def saved_temperature(run_dir: str | Path) -> float | None:
 def measure(
     predictions: Predictions,
     num_bins: int,
-    index: "RobustnessIndex | None" = None,
+    index: RobustnessIndex | None = None,
     num_levels: int = 10,
     temperature: float | None = None,
 ) -> Measures:
@@ -73,15 +67,23 @@ def measure(
     """
 
     def at(t: float | None) -> Measures:
-        found = predictions if t is None else scaled(predictions, t)
+        found = predictions.at(t)
         labels, probabilities = found.labels, found.probabilities
-        measures = {
+        measures: Measures = {
             "clean": calibration.summary(labels, probabilities, num_bins),
             "more": calibration.more_measures(labels, probabilities, num_bins),
         }
-        if index is None:
-            return measures
-        return measures | {"by_level": _by_level(found, num_bins, index, num_levels)}
+        if index is not None:
+            count = min(num_levels, len(index))
+            levels = levels_of(found.ids, index, count)
+            by_level = calibration.by_level(
+                labels, probabilities, levels, count, num_bins
+            )
+            measures["by_level"] = {
+                name: [None if np.isnan(v) else float(v) for v in values]
+                for name, values in by_level._asdict().items()
+            } | {"num_levels": count}
+        return measures
 
     return nested(temperature, at)
 
@@ -91,15 +93,9 @@ def nested(
 ) -> Measures:
     """Return measures, and with a temperature the same again, nested in them.
 
-    This is the one form of everything in `metrics.json` that has a temperature.
-
-    Args:
-        temperature: T of the run, or None.
-        measure_at: Returns the measures at a temperature, or without one.
-
-    Returns:
-        `measure_at(None)` and, unless `temperature` is None, `temperature_scaled` with
-        `temperature` and `measure_at(temperature)`.
+    This is the one form of everything in `metrics.json` that has a temperature:
+    `measure_at(None)` and, unless the temperature is None, `temperature_scaled` with
+    `temperature` and `measure_at(temperature)`.
 
     Example:
         >>> nested(2.0, lambda t: {"logit": 4.0 / (t or 1)})
@@ -117,23 +113,15 @@ def measured(
     temperature: float | None,
     measure_set: Callable[[Predictions, float | None], Measures],
 ) -> dict[float | None, dict[str, Measures]]:
-    """Measure set after set, without a temperature and with it.
+    """Measure sets of predictions by name, without a temperature and with it.
 
-    Args:
-        sets: Names and predictions, such as from `PredictionStore.sets`. Each set is
-            forgotten before the next one is taken.
-        temperature: T of the run, or None.
-        measure_set: Returns the measures of a set at a temperature, or without one.
-
-    Returns:
-        By temperature (None, and T unless it is None) and by name, the measures.
+    Each set is forgotten before the next one is taken. The result has the measures by
+    temperature (None, and T unless it is None) and by name.
 
     Example:
         >>> fog = Predictions(np.array([b"a"]), np.array([0]), np.array([[4.0, 0.0]]))
-        >>> def largest(predictions, t):
-        ...     return {"logit": float(predictions.logits.max() / (t or 1))}
-        >>> measured([("fog_5", fog)], 2.0, largest)
-        {None: {'fog_5': {'logit': 4.0}}, 2.0: {'fog_5': {'logit': 2.0}}}
+        >>> measured([("fog", fog)], 2.0, lambda p, t: {"ids": len(p.ids), "t": t})
+        {None: {'fog': {'ids': 1, 't': None}}, 2.0: {'fog': {'ids': 1, 't': 2.0}}}
     """
     found: dict[float | None, dict[str, Measures]] = {None: {}, temperature: {}}
     for name, predictions in sets:
@@ -142,28 +130,10 @@ def measured(
     return found
 
 
-def levels_of(ids: np.ndarray, index: "RobustnessIndex", num_levels: int) -> np.ndarray:
+def levels_of(ids: np.ndarray, index: RobustnessIndex, num_levels: int) -> np.ndarray:
     """Return the robustness level of each id, `(N,)` int64.
 
     Raises:
         InputError: If the index lacks an id.
     """
     return index.levels(num_levels)[index.aligned(ids)]
-
-
-def _by_level(
-    predictions: Predictions, num_bins: int, index: "RobustnessIndex", num_levels: int
-) -> Measures:
-    num_levels = min(num_levels, len(index))
-    found = calibration.by_level(
-        predictions.labels,
-        predictions.probabilities,
-        levels_of(predictions.ids, index, num_levels),
-        num_levels,
-        num_bins,
-    )
-    by_level: Measures = {
-        name: [None if np.isnan(v) else float(v) for v in values]
-        for name, values in found._asdict().items()
-    }
-    return by_level | {"num_levels": num_levels}

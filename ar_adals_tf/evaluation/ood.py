@@ -12,7 +12,7 @@ from ar_adals_tf import calibration, datasets
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.datasets.splits import DatasetInfo, MappedSplit, Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.measures import Measures, measured, nested
+from ar_adals_tf.evaluation.measures import Measures, nested
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
 from ar_adals_tf.files import read_json, remove, write_json
 
@@ -69,25 +69,20 @@ def evaluate_ood(
         )["test"]
         return predict(fitted(other, split.info), verbose=verbose)
 
-    def scores(predictions: Predictions, t: float | None) -> Measures:
-        return _scores(clean.logits, predictions.logits, t or 1.0)
-
-    found = measured(store.sets(names, make), temperature, scores)
-
     def results(name: str) -> Measures:
-        return nested(temperature, lambda t: found[t][name])
+        out_logits = store.get(name, make).logits
+        return nested(
+            temperature, lambda t: _scores(clean.logits, out_logits, t or 1.0)
+        )
 
     return {name: results(name) for name in names}
 
 
 def check_names(names: Sequence[str], dataset: str) -> None:
-    """Make sure that out-of-distribution images are of another, known dataset.
+    """Refuse names that are not those of other datasets.
 
     Raises:
-        InputError: If they are not.
-
-    Example:
-        >>> check_names(["cifar100"], "cifar10")
+        InputError: On an unknown dataset, or the model's own.
     """
     for name in names:
         if name not in datasets.DATASETS or name == dataset:

@@ -1,22 +1,14 @@
 """Predictions on a split and folders that keep them; nothing here needs a model."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
 
-from ar_adals_tf import calibration
+from ar_adals_tf import calibration, files
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import (
-    atomic_write,
-    not_whole,
-    read_json,
-    read_npz,
-    remove,
-    write_json,
-)
 
 
 class Predictions(NamedTuple):
@@ -37,6 +29,13 @@ class Predictions(NamedTuple):
     labels: np.ndarray
     logits: np.ndarray
 
+    @classmethod
+    def joined(cls, batches: Iterable[tuple[np.ndarray, ...]]) -> "Predictions":
+        """Join batches of ids, labels and logits."""
+        columns = zip(*batches, strict=True)
+        ids, labels, logits = (np.concatenate(column) for column in columns)
+        return cls(ids.astype("S"), labels, logits)
+
     @property
     def probabilities(self) -> np.ndarray:
         """The softmax of the logits, `(N, Z)` float32."""
@@ -46,14 +45,21 @@ class Predictions(NamedTuple):
         """Return the predictions on the first `count` images."""
         return Predictions(*(column[:count] for column in self))
 
+    def at(self, temperature: float | None) -> "Predictions":
+        """Return them with their logits divided by a temperature, if there is one.
+
+        Example:
+            >>> logits = np.array([[2.0, 4.0]], np.float32)
+            >>> Predictions(np.array([b"a"]), np.array([1]), logits).at(2.0).logits
+            array([[1., 2.]], dtype=float32)
+        """
+        if temperature is None:
+            return self
+        return self._replace(logits=(self.logits / temperature).astype(np.float32))
+
     def save(self, path: str | Path) -> None:
         """Write ids, labels and probabilities as `.npz`, aside and then renamed."""
-        _save_npz(
-            path,
-            ids=self.ids,
-            labels=self.labels,
-            probabilities=self.probabilities,
-        )
+        self._save(path, probabilities=self.probabilities)
 
     def save_compactly(self, path: str | Path) -> None:
         """Write ids, labels and centred float16 logits, half the size.
@@ -61,9 +67,11 @@ class Predictions(NamedTuple):
         Rounded probabilities would lose the NLL; logits lose next to nothing.
         """
         centred = self.logits - self.logits.mean(axis=1, keepdims=True)
-        _save_npz(
-            path, ids=self.ids, labels=self.labels, logits=centred.astype(np.float16)
-        )
+        self._save(path, logits=centred.astype(np.float16))
+
+    def _save(self, path: str | Path, **values: Any) -> None:
+        with files.atomic_write(path) as aside, open(aside, "wb") as file:
+            np.savez_compressed(file, ids=self.ids, labels=self.labels, **values)
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
@@ -74,7 +82,7 @@ class Predictions(NamedTuple):
         """
         what = "file of predictions"
         remedy = "evaluate the run again with python -m ar_adals_tf.evaluate"
-        arrays = read_npz(path, ("ids", "labels"), what, remedy)
+        arrays = files.read_npz(path, ("ids", "labels"), what, remedy)
         ids, labels = arrays["ids"], arrays["labels"]
         try:
             if "logits" in arrays:
@@ -82,26 +90,13 @@ class Predictions(NamedTuple):
             smallest = calibration.SMALLEST_PROBABILITY
             probabilities = np.maximum(arrays["probabilities"], smallest)
         except (KeyError, TypeError, ValueError) as error:
-            raise not_whole(path, what, error, remedy) from error
+            raise files.not_whole(path, what, error, remedy) from error
         return cls(ids, labels, np.log(probabilities))
 
 
 Predict = Callable[..., Predictions]
 
 """A model: `predict(split, verbose)` returns `Predictions`."""
-
-
-def scaled(predictions: Predictions, temperature: float) -> Predictions:
-    """Return the predictions with their logits divided by a temperature.
-
-    Example:
-        >>> logits = np.array([[2.0, 4.0]], np.float32)
-        >>> scaled(Predictions(np.array([b"a"]), np.array([1]), logits), 2.0).logits
-        array([[1., 2.]], dtype=float32)
-    """
-    return predictions._replace(
-        logits=(predictions.logits / temperature).astype(np.float32)
-    )
 
 
 class PredictionStore:
@@ -115,84 +110,41 @@ class PredictionStore:
     Args:
         folder: The folder; it is made if it is absent.
         settings: What decides the predictions, ready for JSON.
-
-    Example:
-        ```python
-        store = PredictionStore("run/shift", {"model": digest_run("run")})
-        for name, predictions in store.sets(["fog_1", "fog_5"], make=predict_set):
-            ...  # `predict_set("fog_1")` was called if fog_1.npz was not there
-        ```
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "settings.json"
-        if path.exists() and read_json(path) == settings:
+        if path.exists() and files.read_json(path) == settings:
             return
         for void in sorted(self.folder.glob("*.npz")):
-            remove(void)
-        write_json(path, settings)
+            files.remove(void)
+        files.write_json(path, settings)
 
     def path(self, name: str) -> Path:
         """Return where a set lies."""
         return self.folder / f"{name}.npz"
 
     def names(self) -> list[str]:
-        """Return the names of the sets that lie in the folder, sorted."""
-        return sorted(path.stem for path in self.folder.glob("*.npz"))
-
-    def load(self, name: str) -> Predictions | None:
-        """Return a set; None if it is absent or damaged."""
-        try:
-            return Predictions.load(self.path(name))
-        except InputError:
-            return None
+        """Return the names of the undamaged sets, sorted."""
+        names = sorted(path.stem for path in self.folder.glob("*.npz"))
+        return [name for name in names if self._load(name) is not None]
 
     def get(self, name: str, make: Callable[[str], Predictions]) -> Predictions:
-        """Return a set, made and kept if it is not there.
+        """Return a set; `make(name)` is called and kept if it is not there.
 
         A new set is read back, so that its logits are rounded to float16 as they will
         be next time: the measures do not depend on when it was made.
-
-        Args:
-            name: Of the set.
-            make: `make(name)` returns its predictions.
         """
-        found = self.load(name)
+        found = self._load(name)
         if found is None:
             make(name).save_compactly(self.path(name))
             found = Predictions.load(self.path(name))
         return found
 
-    def sets(
-        self, names: Iterable[str], make: Callable[[str], Predictions]
-    ) -> Iterator[tuple[str, Predictions]]:
-        """Yield each name with its set (see `get`), one set in memory at a time."""
-        for name in names:
-            yield name, self.get(name, make)
-
-
-def shift_path(folder: str | Path, corruption: str, severity: int | str) -> Path:
-    """Return where the predictions on one corruption lie.
-
-    Example:
-        >>> shift_path("run/shift", "fog", 5).as_posix()
-        'run/shift/fog_5.npz'
-    """
-    return Path(folder) / f"{corruption}_{severity}.npz"
-
-
-def attack_path(folder: str | Path, attack: str, epsilon: float) -> Path:
-    """Return where the predictions under one attack lie.
-
-    Example:
-        >>> attack_path("run/attacked", "pgd", 8.0).as_posix()
-        'run/attacked/pgd_8.npz'
-    """
-    return Path(folder) / f"{attack}_{epsilon:g}.npz"
-
-
-def _save_npz(path: str | Path, **arrays: Any) -> None:
-    with atomic_write(path) as aside, open(aside, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    def _load(self, name: str) -> Predictions | None:
+        try:
+            return Predictions.load(self.path(name))
+        except InputError:
+            return None

@@ -1,6 +1,6 @@
 """A model, or an ensemble, that predicts splits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -27,12 +27,6 @@ class Predictor:
             ensemble.
         from_logits: Whether the model returns logits. Defaults to `None`: it is found
             out.
-
-    Example:
-        ```python
-        predict = Predictor(model)
-        predict(splits["test"]).probabilities     # (N, Z)
-        ```
     """
 
     def __init__(
@@ -57,16 +51,16 @@ class Predictor:
                 f"the model takes images of shape {self._shape}, {split.dataset} has "
                 f"{split.info.image_shape}; choose the model's own --dataset"
             )
-        columns: tuple[list[np.ndarray], ...] = ([], [], [])
+        return Predictions.joined(self._predicted(split, verbose))
+
+    def _predicted(
+        self, split: Split, verbose: bool
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         title = f"predicting {split.dataset} {split.name}"
         with progress_bar(len(split), title, show=verbose) as bar:
             for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
-                batch = (ids, labels, self._function(images))
-                for column, part in zip(columns, batch, strict=True):
-                    column.append(part)
+                yield ids, labels, self._function(images)
                 bar.update(len(ids))
-        ids, labels, logits = (np.concatenate(column) for column in columns)
-        return Predictions(ids.astype("S"), labels, logits)
 
 
 def run_predictor(run_dir: str | Path) -> Predictor:
@@ -74,11 +68,5 @@ def run_predictor(run_dir: str | Path) -> Predictor:
 
     Raises:
         InputError: If it is no run, or a model is missing or damaged.
-
-    Example:
-        ```python
-        predict = run_predictor("runs/cifar10-vanilla-ensemble5-0")
-        predict(splits["test"]).probabilities     # the members' mean
-        ```
     """
     return Predictor(load_models(run_dir))

@@ -38,8 +38,7 @@ def write_results(
         predictions: On the test set.
         metrics: From `measure`.
         title: What the pictures are titled.
-        p_by_epoch: `(epochs, R)`, the soft labels of the correct class. Defaults to
-            `None`: they did not move.
+        p_by_epoch: `(epochs, R)`, the soft labels of the correct class, if they moved.
         refresh_epochs: When the levels were cut anew.
     """
     from ar_adals_tf import figures
@@ -80,12 +79,6 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: If the file is no JSON object.
         FileNotFoundError: If there is none.
-
-    Example:
-        ```python
-        metrics = read_metrics("runs/cifar10-ar_adals-0")
-        metrics["temperature_scaled"]["clean"]["ece"]
-        ```
     """
     path = Path(folder) / "metrics.json"
     metrics = read_json(path)
@@ -94,33 +87,15 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
             f"{path} holds no measures by name but a {type(metrics).__name__}; remove "
             "it and evaluate the run again with python -m ar_adals_tf.evaluate"
         )
-    return upgrade_metrics(metrics)
-
-
-def upgrade_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metrics in the form of `measure`, whichever version wrote them.
-
-    Version 0.1.0 wrote the clean measures with a temperature beside those without,
-    under three names, and had other words for out-of-distribution images and for the
-    images that set the ranges of int8.
-
-    Example:
-        >>> old = {"clean": {"ece": 0.2}, "more": {"aurc": 0.1}}
-        >>> old["temperature_scaled"] = {"ece": 0.1, "temperature": 2.0}
-        >>> old["temperature_scaled_more"] = {"aurc": 0.1}
-        >>> upgrade_metrics(old)["temperature_scaled"]
-        {'temperature': 2.0, 'clean': {'ece': 0.1}, 'more': {'aurc': 0.1}}
-    """
-    found = {name: _renamed(value) for name, value in metrics.items()}
-    scaled = found.get("temperature_scaled", {})
-    if "temperature" in scaled and "clean" not in scaled:
-        clean = dict(scaled)
-        again = {"temperature": clean.pop("temperature"), "clean": clean}
+    metrics = _renamed(metrics)
+    old = metrics.get("temperature_scaled", {})
+    if "temperature" in old and "clean" not in old:  # 0.1.0 had three names at the top
+        new = {"temperature": old.pop("temperature"), "clean": old}
         for name in ("more", "by_level"):
-            if (beside := found.pop(f"temperature_scaled_{name}", None)) is not None:
-                again[name] = beside
-        found["temperature_scaled"] = again
-    return found
+            if (beside := metrics.pop(f"temperature_scaled_{name}", None)) is not None:
+                new[name] = beside
+        metrics["temperature_scaled"] = new
+    return metrics
 
 
 #: Keys of version 0.1.0 and what they are called now.
@@ -146,21 +121,16 @@ def level_measures(metrics: Mapping[str, Any]) -> calibration.LevelMeasures:
         >>> level_measures({"by_level": by_level}).accuracy
         array([ 1., nan])
     """
-    return calibration.LevelMeasures(
-        *(
-            np.array([np.nan if v is None else v for v in metrics["by_level"][name]])
-            for name in calibration.LevelMeasures._fields
-        )
-    )
+    columns = map(metrics["by_level"].get, calibration.LevelMeasures._fields)
+    return calibration.LevelMeasures(*(np.array(c, np.float64) for c in columns))
 
 
 def describe_run(title: str, metrics: Mapping[str, Any]) -> str:
     """Return a line of clean measures, and another one with the temperature."""
     lines = [f"{title}: {describe_measures(metrics['clean'])}"]
-    if "temperature_scaled" in metrics:
-        scaled = metrics["temperature_scaled"]
-        with_temperature = f"{title} + temperature {scaled['temperature']:.3f}"
-        lines.append(f"{with_temperature}: {describe_measures(scaled['clean'])}")
+    if scaled := metrics.get("temperature_scaled"):
+        title += f" + temperature {scaled['temperature']:.3f}"
+        lines.append(f"{title}: {describe_measures(scaled['clean'])}")
     return "\n".join(lines)
 
 

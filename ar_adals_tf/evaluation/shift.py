@@ -1,8 +1,7 @@
 """Calibration under distribution shift: the test images, corrupted."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ from ar_adals_tf import calibration
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES, STANDARD
 from ar_adals_tf.datasets.corrupted import PAPER_TYPES, ShiftSource, find_source
-from ar_adals_tf.datasets.splits import ArraySplit, Split
+from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.evaluation.measures import Measures, measured, nested
-from ar_adals_tf.evaluation.predictions import (
-    Predict,
-    Predictions,
-    PredictionStore,
-    shift_path,
-)
+from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
+from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.progress import progress_bar
 
 MEASURES = ("accuracy", "ece", "nll", "brier", "mean_confidence")
@@ -66,32 +61,32 @@ def evaluate_shift(
     facts = {"source": source.name, "seed": seed, "num_examples": len(split)}
     identities = {"dataset": split.dataset, "model": identity}
     store = PredictionStore(folder, facts | identities)
-    pairs = {shift_path("", *p).stem: p for p in product(types, severities)}
+    pairs = {f"{name}_{s}": (name, s) for name, s in product(types, severities)}
+    absent = [name for name in pairs if not store.path(name).exists()]
+    following = dict(zip(absent, absent[1:], strict=False))
+    coming: dict[str, Future[Split]] = {}
+    title = f"{split.dataset} corrupted ({source.name})"
+    with (
+        progress_bar(len(absent), title, "set", show=verbose and bool(absent)) as bar,
+        ThreadPoolExecutor(1) as pool,  # reads the next set while one is predicted
+    ):
 
-    def read(name: str) -> Split:
-        return source.read(*pairs[name])
+        def make(name: str) -> Predictions:
+            for one in (name, following.get(name)):
+                if one and one not in coming:
+                    coming[one] = pool.submit(source.read, *pairs[one])
+            predictions = predict(coming.pop(name).result(), verbose=False)
+            bar.update()
+            return predictions
 
-    def measure_set(predictions: Predictions, t: float | None) -> Measures:
-        p = predictions.probabilities
-        if t is not None:
-            p = apply_temperature(predictions.logits, t)
-        return calibration.summary(predictions.labels, p, num_bins)
+        def measure_set(predictions: Predictions, t: float | None) -> Measures:
+            p = predictions.probabilities
+            if t is not None:
+                p = apply_temperature(predictions.logits, t)
+            return calibration.summary(predictions.labels, p, num_bins)
 
-    def counted() -> Iterator[tuple[str, Predictions]]:
-        title = f"{split.dataset} corrupted ({source.name})"
-        absent = [name for name in pairs if not store.path(name).exists()]
-        in_memory = isinstance(split, ArraySplit)  # streams are read when predicted
-        with (
-            progress_bar(len(pairs), title, "set", show=verbose) as bar,
-            _read_ahead(read, absent) if in_memory else nullcontext(read) as read_next,
-        ):
-            for found in store.sets(
-                pairs, lambda name: predict(read_next(name), verbose=False)
-            ):
-                yield found
-                bar.update()
-
-    found = measured(counted(), temperature, measure_set)
+        sets = ((name, store.get(name, make)) for name in pairs)
+        found = measured(sets, temperature, measure_set)
 
     def aggregated(t: float | None) -> Measures:
         by_type: dict[str, Any] = {name: {} for name in types}
@@ -116,31 +111,27 @@ def aggregate(by_type: Mapping[str, Mapping[str, Any]], dataset: str) -> Measure
         types that is complete: `all`, `standard` (the 15) and `paper`, each with its
         `types`.
     """
-    types = list(by_type)
-    severities = list(by_type[types[0]])
-    lists = {
-        "all": types,
-        "standard": [name for name in CORRUPTIONS if name in STANDARD],
-    }
+    types, severities = list(by_type), list(next(iter(by_type.values())))
+    lists = {"all": types, "standard": [n for n in CORRUPTIONS if n in STANDARD]}
     if dataset in PAPER_TYPES:
         lists["paper"] = list(PAPER_TYPES[dataset])
 
-    def values(names: Sequence[str], severity: str, measure: str) -> list[float]:
+    def over(names: Sequence[str], severity: str, measure: str) -> list[float]:
         return [by_type[name][severity][measure] for name in names]
 
     def overall(names: Sequence[str], measure: str) -> float:
-        return float(np.mean([values(names, s, measure) for s in severities]))
+        return float(np.mean([over(names, s, measure) for s in severities]))
 
     def quartiles(severity: str, measure: str) -> list[float]:
-        shares = [0, 25, 50, 75, 100]
-        return np.percentile(values(types, severity, measure), shares).tolist()
+        values = over(types, severity, measure)
+        return np.percentile(values, [0, 25, 50, 75, 100]).tolist()
 
     return {
         "types": types,
         "severities": [int(severity) for severity in severities],
         "by_type": by_type,
         "mean": {
-            s: {m: float(np.mean(values(types, s, m))) for m in MEASURES}
+            s: {m: float(np.mean(over(types, s, m))) for m in MEASURES}
             for s in severities
         },
         "quartiles": {s: {m: quartiles(s, m) for m in MEASURES} for s in severities},
@@ -158,29 +149,10 @@ def describe_shift(found: Mapping[str, Any]) -> str:
     lines = [
         f"corrupted images: {found['source']}, {len(types)} types: {', '.join(types)}"
     ]
-    for key, values in found["overall"].items():
+    for key, means in found["overall"].items():
+        measures = describe_measures({"num_bins": found["num_bins"]} | means)
         lines.append(
-            f"  mean over {len(values['types'])} types ({key}) and severities "
-            f"{severities}: accuracy {values['accuracy']:.1%}, ECE "
-            f"{values['ece']:.2%}, NLL {values['nll']:.3f}, Brier "
-            f"{values['brier']:.3f}".replace("%", " %")
+            f"  mean over {len(means['types'])} types ({key}) and severities "
+            f"{severities}: {measures}"
         )
     return "\n".join(lines)
-
-
-@contextmanager
-def _read_ahead(
-    read: Callable[[str], Split], names: Sequence[str]
-) -> Iterator[Callable[[str], Split]]:
-    """Yield `read`, which reads the next of the names while one is being used."""
-    later = dict(zip(names, names[1:], strict=False))
-    with ThreadPoolExecutor(1) as pool:
-        coming: dict[str, Future[Split]] = {}
-
-        def read_next(name: str) -> Split:
-            current = coming.pop(name, None) or pool.submit(read, name)
-            if name in later:
-                coming[later[name]] = pool.submit(read, later[name])
-            return current.result()
-
-        yield read_next

@@ -10,7 +10,7 @@ import keras
 from ar_adals_tf import datasets
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.corruptions.apply import SEVERITIES
-from ar_adals_tf.datasets.corrupted import ShiftSource, find_source, types_of
+from ar_adals_tf.datasets.corrupted import find_source, types_of
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.footprint import (
@@ -50,23 +50,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-    """Where images come from; see `ar_adals_tf.datasets.load`."""
-
-    dataset: str
-    data_dir: str | None = None
-    split_seed: int = 0
-    validation_examples: int | None = None
-    limit_examples: int | None = None
-
-    def load(self, name: str) -> Split:
-        """Read one split."""
-        settings = dataclasses.asdict(self)
-        return datasets.load(settings.pop("dataset"), **settings, splits=(name,))[name]
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
+class _Subject:
     """What is evaluated: a run, or the model of a file.
 
     Attributes:
@@ -75,13 +59,14 @@ class Subject:
         folder: Where the results go.
         models: One, or the members of an ensemble.
         model_files: Their `.keras` files.
-        data: Where its images come from.
-        test: Its test images.
+        dataset: The dataset of its images.
+        where: Where these come from: `data_dir`, `split_seed`, `validation_examples`.
+        limit: How many images of each split there are at most.
+        quick: How many test images a quick look takes; None for no quick look.
         num_bins: Bins of every ECE.
         num_levels: R, of the measures by level.
         temperature: T, if there is one.
         index: Robustness index that the test images' levels are cut from, if any.
-        quick: How many test images a quick look takes; None for no quick look.
     """
 
     title: str
@@ -89,34 +74,14 @@ class Subject:
     folder: Path
     models: list[keras.Model]
     model_files: list[Path]
-    data: Data
-    test: Split
+    dataset: str
+    where: dict[str, Any]
+    limit: int | None
     num_bins: int
+    quick: int | None = None
     num_levels: int = 10
     temperature: float | None = None
     index: RobustnessIndex | None = None
-    quick: int | None = None
-
-    def name(self, kind: str) -> str:
-        """Return what results are called; those of a quick look lie apart."""
-        return kind if self.quick is None else f"{kind}-first-{self.quick}"
-
-    def part(self) -> Split:
-        """Return the images that are changed and measured: all, or the first ones.
-
-        Raises:
-            InputError: On a quick look at streamed images.
-        """
-        split, count = self.test, self.quick
-        if count is None:
-            return split
-        if not isinstance(split, ArraySplit):
-            raise InputError(
-                "--limit_examples with --run_dir does not work on streamed images; "
-                "train with --limit_examples instead"
-            )
-        arrays = (split.ids[:count], split.images[:count], split.labels[:count])
-        return ArraySplit(split.dataset, split.name, split.info, *arrays)
 
 
 def evaluate(
@@ -178,65 +143,121 @@ def evaluate(
 
     Raises:
         InputError: On arguments that do not fit or files that are absent or damaged.
-
-    Example:
-        ```python
-        metrics = evaluate("runs/cifar10-ar_adals-0", shift=True, ood=["cifar100"])
-        metrics["shift"]["mean"]["5"]["ece"]
-        ```
     """
     if bool(run_dir) == bool(model_file):
         raise InputError(
             "evaluate needs either --run_dir=RUN or --model_file=FILE.keras; received "
             + ("both" if run_dir else "neither")
         )
-    if attacks:
-        epsilons = parse_epsilons(epsilons, attacks)
+    numbers = parse_epsilons(epsilons, attacks) if attacks else []
     if run_dir:
         subject = _run_subject(Path(run_dir), data_dir, num_bins, limit_examples)
     else:
-        division = (split_seed, validation_examples, limit_examples)
-        data = Data(dataset, data_dir, *division)
-        subject = _model_subject(Path(str(model_file)), output_dir, data, num_bins)
+        where = {"data_dir": data_dir, "split_seed": split_seed}
+        subject = _model_subject(
+            Path(str(model_file)),
+            output_dir,
+            dataset,
+            where | {"validation_examples": validation_examples},
+            limit_examples,
+            num_bins,
+        )
+    splits = datasets.load(
+        subject.dataset,
+        **subject.where,
+        limit_examples=subject.limit,
+        splits=("train", "test") if footprint else ("test",),
+    )
+    test = splits["test"]
     if robustness_index:
         index = RobustnessIndex.load(robustness_index)
-        index.verify(digest=subject.test.digest())
+        index.verify(digest=test.digest())
         subject = dataclasses.replace(subject, index=index)
-    _check_classes(subject)
+    _check_classes(subject, test)
     if ood:
-        check_names(ood, subject.test.dataset)
-    if attacks or footprint:
-        subject.part()  # refuses what it cannot cut, before the long work
+        check_names(ood, test.dataset)
+    if shift or attacks or footprint:
+        part = _first(test, subject.quick)
     if shift:
-        types = shift_types or types_of(subject.test.dataset)
+        types = shift_types or types_of(test.dataset)
         strengths = _parse_severities(severities)
-        source = _shift_source(subject, shift_source, types, strengths)
+        source = find_source(part, shift_source, types, strengths, **subject.where)
 
     predict = Predictor(subject.models)
-    clean = predict(subject.test)
+    clean = predict(test)
     metrics = _measure_clean(subject, clean)
     say(describe_run(subject.title, metrics))
+    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
+    identity = digest_run(subject.path)
+
+    def place(kind: str) -> Path:
+        return subject.folder / f"{kind}{suffix}"
 
     def keep(kind: str, found: Measures, words: str) -> None:
-        metrics[subject.name(kind)] = found
+        metrics[f"{kind}{suffix}"] = found
         write_metrics(subject.folder, metrics)
         if words:
             say(words)
 
     if shift:
-        found = _on_shift(subject, predict, source, types, strengths)
+        found = evaluate_shift(
+            predict,
+            part,
+            place("shift"),
+            types,
+            strengths,
+            source=source,
+            num_bins=subject.num_bins,
+            temperature=subject.temperature,
+            identity=identity,
+        )
         keep("shift", found, describe_shift(found))
     if ood:
-        found = _on_ood(subject, predict, clean, ood, limit_examples)
-        before = metrics.get(subject.name("ood"), {})
+        found = evaluate_ood(
+            predict,
+            clean,
+            test,
+            ood,
+            place("ood"),
+            data_dir=subject.where["data_dir"],
+            limit_examples=limit_examples,
+            temperature=subject.temperature,
+            identity=identity,
+        )
+        before = metrics.get(f"ood{suffix}", {})
         keep("ood", before | found, describe_ood(found))
     if attacks:
-        found = _under_attack(subject, clean, attacks, [*map(float, epsilons)])
+        one_model = len(subject.models) == 1
+        found = evaluate_attacks(
+            subject.models,
+            part,
+            clean.first(len(part)),
+            place("attacked"),
+            attacks,
+            numbers,
+            index=subject.index,
+            num_levels=subject.num_levels,
+            num_bins=subject.num_bins,
+            temperature=subject.temperature,
+            own_index=own_test_index(subject.folder, subject.models[0])
+            if one_model
+            else None,
+            identity=identity,
+        )
         keep("attacks", found, describe_attacks(found))
-        if len(subject.models) > 1:
+        if not one_model:
             say("attacked: the averaged probabilities of the ensemble")
     if footprint:
-        found = _footprint(subject, clean)
+        found = measure_footprint(
+            subject.models,
+            subject.model_files,
+            part,
+            clean.first(len(part)),
+            next(iter(splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy(),
+            place("footprint"),
+            num_bins=subject.num_bins,
+            temperature=subject.temperature,
+        )
         keep("footprint", found, describe_footprint(found))
     say(f"written to {subject.folder}")
     return metrics
@@ -244,65 +265,72 @@ def evaluate(
 
 def _run_subject(
     run: Path, data_dir: str | None, num_bins: int | None, quick: int | None
-) -> Subject:
+) -> _Subject:
     config = saved_config(run)
-    data = Data(
-        config.dataset,
-        data_dir or config.data_dir,
-        config.split_seed,
-        config.validation_examples,
-        config.limit_examples,
-    )
-    return Subject(
+    return _Subject(
         title=config.title,
         path=run,
         folder=run,
-        test=data.load("test"),
         models=load_models(run),
         model_files=[one / "model.keras" for one in member_folders(config, run)],
-        data=data,
+        dataset=config.dataset,
+        where={
+            "data_dir": data_dir or config.data_dir,
+            "split_seed": config.split_seed,
+            "validation_examples": config.validation_examples,
+        },
+        limit=config.limit_examples,
+        quick=quick,
         num_bins=num_bins or config.num_bins,
         num_levels=config.num_levels or 10,
         temperature=saved_temperature(run),
         index=find_test_index(config),
-        quick=quick,
     )
 
 
 def _model_subject(
-    file: Path, output_dir: str | Path | None, data: Data, num_bins: int | None
-) -> Subject:
+    file: Path,
+    output_dir: str | Path | None,
+    dataset: str,
+    where: dict[str, Any],
+    limit: int | None,
+    num_bins: int | None,
+) -> _Subject:
     if not output_dir:
         raise InputError("--model_file needs --output_dir, a folder for the results")
-    return Subject(
+    return _Subject(
         title=file.stem,
         path=file,
         folder=writable_folder(output_dir, "--output_dir"),
-        test=data.load("test"),
         models=[load_model(file)],
         model_files=[file],
-        data=data,
+        dataset=dataset,
+        where=where,
+        limit=limit,
         num_bins=num_bins or DEFAULT_NUM_BINS,
     )
 
 
-def _check_classes(subject: Subject) -> None:
-    here, there = num_classes(subject.models[0]), subject.test.info.num_classes
+def _check_classes(subject: _Subject, test: Split) -> None:
+    here, there = num_classes(subject.models[0]), test.info.num_classes
     if here != there:
         raise InputError(
-            f"{subject.path} tells {here} classes apart, {subject.test.dataset} has "
+            f"{subject.path} tells {here} classes apart, {test.dataset} has "
             f"{there}; choose the model's own --dataset"
         )
 
 
-def _measure_clean(subject: Subject, clean: Predictions) -> Measures:
-    """Measure, write, and return all that `metrics.json` has then."""
-    folder, how = subject.folder, (subject.index, subject.num_levels)
-    metrics = measure(clean, subject.num_bins, *how, subject.temperature)
-    if subject.path == folder and (folder / "metrics.json").exists():
-        metrics = read_metrics(folder) | metrics
-    write_results(folder, clean, metrics, subject.title)
-    return metrics
+def _first(split: Split, count: int | None) -> Split:
+    """Return the images that are changed and measured: all, or the first ones."""
+    if count is None:
+        return split
+    if not isinstance(split, ArraySplit):
+        raise InputError(
+            "--limit_examples with --run_dir does not work on streamed images; "
+            "train with --limit_examples instead"
+        )
+    arrays = (split.ids[:count], split.images[:count], split.labels[:count])
+    return ArraySplit(split.dataset, split.name, split.info, *arrays)
 
 
 def _parse_severities(values: Sequence[int | str]) -> list[int]:
@@ -315,94 +343,11 @@ def _parse_severities(values: Sequence[int | str]) -> list[int]:
         ) from error
 
 
-def _shift_source(
-    subject: Subject, kind: str, types: Sequence[str], severities: Sequence[int]
-) -> ShiftSource:
-    return find_source(
-        subject.part(),
-        kind,
-        types,
-        severities,
-        data_dir=subject.data.data_dir,
-        split_seed=subject.data.split_seed,
-        validation_examples=subject.data.validation_examples,
-    )
-
-
-def _on_shift(
-    subject: Subject,
-    predict: Predictor,
-    source: ShiftSource,
-    types: Sequence[str],
-    severities: Sequence[int],
-) -> Measures:
-    return evaluate_shift(
-        predict,
-        subject.part(),
-        subject.folder / subject.name("shift"),
-        types,
-        severities,
-        source=source,
-        num_bins=subject.num_bins,
-        temperature=subject.temperature,
-        identity=digest_run(subject.path),
-    )
-
-
-def _on_ood(
-    subject: Subject,
-    predict: Predictor,
-    clean: Predictions,
-    names: Sequence[str],
-    limit_examples: int | None,
-) -> Measures:
-    return evaluate_ood(
-        predict,
-        clean,
-        subject.test,
-        names,
-        subject.folder / subject.name("ood"),
-        data_dir=subject.data.data_dir,
-        limit_examples=limit_examples,
-        temperature=subject.temperature,
-        identity=digest_run(subject.path),
-    )
-
-
-def _under_attack(
-    subject: Subject,
-    clean: Predictions,
-    attacks: Sequence[str],
-    epsilons: Sequence[float],
-) -> Measures:
-    part, own_index = subject.part(), None
-    if len(subject.models) == 1:
-        own_index = own_test_index(subject.folder, subject.models[0])
-    return evaluate_attacks(
-        subject.models,
-        part,
-        clean.first(len(part)),
-        subject.folder / subject.name("attacked"),
-        attacks,
-        epsilons,
-        index=subject.index,
-        num_levels=subject.num_levels,
-        num_bins=subject.num_bins,
-        temperature=subject.temperature,
-        own_index=own_index,
-        identity=digest_run(subject.path),
-    )
-
-
-def _footprint(subject: Subject, clean: Predictions) -> Measures:
-    part, train = subject.part(), subject.data.load("train")
-    return measure_footprint(
-        subject.models,
-        subject.model_files,
-        part,
-        clean.first(len(part)),
-        next(iter(train.batches(QUANTISATION_IMAGES)))[1].numpy(),
-        subject.folder / subject.name("footprint"),
-        num_bins=subject.num_bins,
-        temperature=subject.temperature,
-    )
+def _measure_clean(subject: _Subject, clean: Predictions) -> Measures:
+    """Measure, write, and return all that `metrics.json` has then."""
+    folder, how = subject.folder, (subject.index, subject.num_levels)
+    metrics = measure(clean, subject.num_bins, *how, subject.temperature)
+    if subject.path == folder and (folder / "metrics.json").exists():
+        metrics = read_metrics(folder) | metrics
+    write_results(folder, clean, metrics, subject.title)
+    return metrics

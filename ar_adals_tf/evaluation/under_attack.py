@@ -8,12 +8,12 @@ attacked.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks.bounded import attack_step, image_seeds
@@ -23,12 +23,7 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, measure, measured, nested
-from ar_adals_tf.evaluation.predictions import (
-    Predictions,
-    PredictionStore,
-    attack_path,
-    scaled,
-)
+from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
@@ -95,77 +90,58 @@ def evaluate_attacks(
         the measures of `calibration.summary` and `more_measures`, `reliability`
         (`counts`, `accuracy` and `confidence` of each bin) and with an index
         `by_level`. With a temperature `temperature_scaled`, which has `temperature` and
-        `by_attack` again; with an `own_index` `l2_success`, see `l2_curve`.
+        `by_attack` again; with an `own_index` `l2_success`, which has its `attack` and
+        `settings`, `num_examples`, `budgets` and `success`, see `l2_success`.
 
     Raises:
         InputError: On an unknown attack or a strength out of range.
-
-    Example:
-        ```python
-        found = evaluate_attacks([model], split, predict(split), "run/attacked")
-        found["by_attack"]["pgd"]["8"]["accuracy"]    # 0.012
-        ```
     """
-    check_attacks(attacks, epsilons)
+    strengths = parse_epsilons(epsilons, attacks)
     facts = {"num_examples": len(split), "seed": seed}
-    store = PredictionStore(
-        folder,
-        facts
-        | {
-            "attacks": {
-                name: dict(BOUNDED_ATTACKS[name].settings) for name in BOUNDED_ATTACKS
-            },
-            "dataset": split.dataset,
-            "model": identity,
-        },
-    )
-    wanted = {
-        attack_path("", attack, epsilon).stem: (attack, epsilon)
-        for attack in attacks
-        for epsilon in map(float, epsilons)
-        if epsilon
-    }
+    settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
+    identities = {"attacks": settings, "dataset": split.dataset, "model": identity}
+    store = PredictionStore(folder, facts | identities)
     there = _sets_in(store)
-    missing = wanted.keys() - there.keys()
-    wanted = there | wanted
+    pairs = there | {f"{a}_{e:g}": (a, e) for a in attacks for e in strengths if e}
+    total, title = len(pairs) - len(there), f"attacking {split.dataset} {split.name}"
+    with progress_bar(total * len(split), title, show=verbose and bool(total)) as bar:
 
-    def sets() -> Iterator[tuple[str, Predictions]]:
-        yield "clean", clean
-        total, title = len(missing) * len(split), f"attacking {split.dataset}"
-        show = verbose and bool(missing)
-        with progress_bar(total, f"{title} {split.name}", show=show) as bar:
+        def make(name: str) -> Predictions:
+            attack, epsilon = pairs[name]
+            return _predict(
+                models, split, attack, epsilon, seed, batch_size, bar.update
+            )
 
-            def make(name: str) -> Predictions:
-                attack, epsilon = wanted[name]
-                return _predict(
-                    models, split, attack, epsilon, seed, batch_size, bar.update
-                )
+        def measure_set(predictions: Predictions, t: float | None) -> Measures:
+            return _measure(predictions.at(t), num_bins, index, num_levels)
 
-            yield from store.sets(wanted, make)
+        sets = ((name, store.get(name, make)) for name in pairs)
+        found = measured(chain([("clean", clean)], sets), temperature, measure_set)
 
-    def measure_set(predictions: Predictions, t: float | None) -> Measures:
-        at_t = predictions if t is None else scaled(predictions, t)
-        return _measure(at_t, num_bins, index, num_levels)
-
-    found = measured(sets(), temperature, measure_set)
-    measured_attacks = {attack for attack, _ in wanted.values()} or set(attacks)
-    kinds = [name for name in BOUNDED_ATTACKS if name in measured_attacks]
+    used = {attack for attack, _ in pairs.values()} or set(attacks)
+    kinds = [name for name in BOUNDED_ATTACKS if name in used]
 
     def by_attack(t: float | None) -> Measures:
-        strengths: dict[str, Any] = {kind: {"0": found[t]["clean"]} for kind in kinds}
-        for name, (attack, epsilon) in sorted(wanted.items(), key=lambda item: item[1]):
-            strengths[attack][f"{epsilon:g}"] = found[t][name]
-        return {"by_attack": strengths}
+        by_kind: dict[str, Any] = {kind: {"0": found[t]["clean"]} for kind in kinds}
+        for name, (attack, epsilon) in sorted(pairs.items(), key=lambda item: item[1]):
+            by_kind[attack][f"{epsilon:g}"] = found[t][name]
+        return {"by_attack": by_kind}
 
     results: Measures = {
         **facts,
         "num_bins": num_bins,
-        "attacks": {name: dict(BOUNDED_ATTACKS[name].settings) for name in kinds},
-        "epsilons": sorted({0.0} | {epsilon for _, epsilon in wanted.values()}),
+        "attacks": {name: settings[name] for name in kinds},
+        "epsilons": sorted({0.0} | {epsilon for _, epsilon in pairs.values()}),
         **nested(temperature, by_attack),
     }
     if own_index is not None:
-        results["l2_success"] = l2_curve(own_index)
+        results["l2_success"] = {
+            "attack": own_index.metadata.get("attack", ""),
+            "settings": own_index.metadata.get("settings", {}),
+            "num_examples": len(own_index),
+            "budgets": L2_BUDGETS.tolist(),
+            "success": l2_success(own_index.distances, L2_BUDGETS).tolist(),
+        }
     return results
 
 
@@ -177,25 +153,6 @@ def describe_attacks(found: Mapping[str, Any]) -> str:
         for epsilon, measures in by_epsilon.items()
         if epsilon != "0"
     )
-
-
-def l2_curve(index: RobustnessIndex) -> Measures:
-    """Return the success of an attack of least L2 norm over budgets, for JSON.
-
-    Args:
-        index: Robustness index of the test images under the model.
-
-    Returns:
-        `attack`, its `settings`, `num_examples`, `budgets` (`L2_BUDGETS`) and
-        `success`, see `l2_success`.
-    """
-    return {
-        "attack": index.metadata.get("attack", ""),
-        "settings": index.metadata.get("settings", {}),
-        "num_examples": len(index),
-        "budgets": L2_BUDGETS.tolist(),
-        "success": l2_success(index.distances, L2_BUDGETS).tolist(),
-    }
 
 
 def l2_success(distances: np.ndarray, budgets: np.ndarray) -> np.ndarray:
@@ -229,7 +186,8 @@ def parse_epsilons(
         attacks: Keys of `BOUNDED_ATTACKS`.
 
     Raises:
-        InputError: On what is no number, and as `check_attacks`.
+        InputError: On an unknown attack, on what is no number, on no strength, or on
+            one outside 0 to 255.
 
     Example:
         >>> parse_epsilons(["0", "4", "0.5"], ["fgsm"])
@@ -242,45 +200,25 @@ def parse_epsilons(
             f"--epsilons takes numbers over 255; received "
             f"{','.join(map(str, values))}; such as --epsilons=0,4,8"
         ) from error
-    check_attacks(attacks, epsilons)
-    return epsilons
-
-
-def check_attacks(attacks: Sequence[str], epsilons: Sequence[float]) -> None:
-    """Make sure that attacks are known and strengths can be used.
-
-    Args:
-        attacks: Keys of `BOUNDED_ATTACKS`.
-        epsilons: Strengths over 255.
-
-    Raises:
-        InputError: On an unknown attack, no strength, or one outside 0 to 255.
-
-    Example:
-        >>> check_attacks(["fgsm"], [0, 4])
-    """
     for name in attacks:
         if name not in BOUNDED_ATTACKS:
             raise InputError(
                 f"--attacks takes {', '.join(BOUNDED_ATTACKS)}; received {name!r}; "
                 "choose one of them"
             )
-    if not len(epsilons) or not all(0 <= epsilon <= 255 for epsilon in epsilons):
+    if not epsilons or not all(0 <= epsilon <= 255 for epsilon in epsilons):
         raise InputError(
             "--epsilons takes strengths over 255, from 0 to 255; received "
             f"{', '.join(f'{e:g}' for e in epsilons) or 'none'}; such as "
             "--epsilons=0,4,8"
         )
+    return epsilons
 
 
 def _sets_in(store: PredictionStore) -> dict[str, tuple[str, float]]:
-    """Return attack and strength of the undamaged sets in a store, by name."""
-    found = {}
-    for name in store.names():
-        attack, _, epsilon = name.rpartition("_")
-        if attack in BOUNDED_ATTACKS and store.load(name) is not None:
-            found[name] = attack, float(epsilon)
-    return found
+    """Return attack and strength of the sets in a store, by name."""
+    parts = {name: name.rpartition("_") for name in store.names()}
+    return {n: (a, float(e)) for n, (a, _, e) in parts.items() if a in BOUNDED_ATTACKS}
 
 
 def _predict(
@@ -297,25 +235,19 @@ def _predict(
     logits = ensemble_logits_fn(models)
     step = attack_step(attack, logits, epsilon / 255)
     size = batch_size or max(1, default_batch_size(models[0]) // len(models))
-
-    def logits_under_attack(
-        images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor
-    ) -> tf.Tensor:
-        return logits(step(images, labels, seeds))
-
-    predict = map_rows(strategy, logits_under_attack)
     size *= strategy.num_replicas_in_sync
-    columns: tuple[list[np.ndarray], ...] = ([], [], [])
-    for ids, images, labels in split.batches(size).as_numpy_iterator():
-        count = len(ids)
-        full = np.arange(size) % count  # repeats images; what they give is cut off
-        seeds = image_seeds(ids[full], seed)
-        values = predict(images[full], labels[full], seeds.numpy())
-        for column, part in zip(columns, (ids, labels, values[:count]), strict=True):
-            column.append(part)
-        progress(count)
-    ids, labels, values = (np.concatenate(column) for column in columns)
-    return Predictions(ids.astype("S"), labels, values)
+    predict = map_rows(strategy, lambda *batch: logits(step(*batch)))
+
+    def predicted() -> Iterator[tuple[np.ndarray, ...]]:
+        for ids, images, labels in split.batches(size).as_numpy_iterator():
+            count = len(ids)
+            full = np.arange(size) % count  # repeats images; what they give is cut off
+            seeds = image_seeds(ids[full], seed)
+            values = predict(images[full], labels[full], seeds.numpy())
+            yield ids, labels, values[:count]
+            progress(count)
+
+    return Predictions.joined(predicted())
 
 
 def _measure(
@@ -323,15 +255,11 @@ def _measure(
     num_bins: int,
     index: RobustnessIndex | None,
     num_levels: int,
-) -> dict[str, Any]:
+) -> Measures:
     found = measure(predictions, num_bins, index, num_levels)
     bins = calibration.reliability_bins(
         predictions.labels, predictions.probabilities, num_bins
-    )
-    reliability = {
-        "counts": bins.counts.tolist(),
-        "accuracy": bins.accuracy.tolist(),
-        "confidence": bins.confidence.tolist(),
-    }
+    )._asdict()
+    reliability = {n: bins[n].tolist() for n in ("counts", "accuracy", "confidence")}
     measures = found.pop("clean") | found.pop("more")
     return measures | {"reliability": reliability} | found

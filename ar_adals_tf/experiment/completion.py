@@ -20,29 +20,38 @@ LEVELS_FROM = {
 }
 
 
-def complete_alpha(alpha: Any) -> str | None:
-    """Return the learning rate of the smoothing as text in its one form.
+def complete(values: dict[str, Any], refresh_every: int | None, recipe: Recipe) -> None:
+    """Complete settings in place.
+
+    Args:
+        values: The value of every field of `Config`; None where it means nothing.
+        refresh_every: Attack again every this number of epochs.
+        recipe: The dataset's recipe.
 
     Raises:
-        InputError: If it is not a number and not a schedule.
-
-    Example:
-        >>> complete_alpha(0.50)
-        '0.5'
+        InputError: On values that cannot work.
     """
     from ar_adals_tf.smoothing import AlphaSchedule
 
-    return None if alpha is None else str(AlphaSchedule.parse(alpha))
+    method, adversarial = values["method"], values["adversarial_training"]
+    if values["alpha"] is not None:
+        values["alpha"] = str(AlphaSchedule.parse(values["alpha"]))
+    values["attack"], values["attack_settings"] = _attack(
+        values["levels_from"], values["attack"], values["attack_settings"]
+    )
+    adversarial = values["adversarial_training"] = _adversarial(method, adversarial)
+    values["method_settings"] = _method_settings(
+        method, adversarial, values["method_settings"]
+    )
+    values["refresh_epochs"] = _refresh_epochs(
+        values["refresh_epochs"], refresh_every, recipe, values["epochs"]
+    )
 
 
-def complete_attack(
+def _attack(
     levels_from: str | None, attack: str | None, settings: Mapping[str, Any] | None
 ) -> tuple[str | None, dict[str, Any]]:
-    """Return the attack and its settings; none where nothing is attacked.
-
-    Raises:
-        InputError: On an unknown attack, and on settings that it cannot have in a run.
-    """
+    """Return the attack and its settings; none where nothing is attacked."""
     if levels_from is None:
         return None, {}
     check_choice("levels_from", levels_from, LEVELS_FROM)
@@ -53,12 +62,8 @@ def complete_attack(
     return (attack, settings) if levels_from == "robustness" else (None, {})
 
 
-def complete_adversarial(method: str, given: str | None) -> str | None:
-    """Return the adversarial training that goes with a method, or is it.
-
-    Raises:
-        InputError: If it is none, or if there would be two.
-    """
+def _adversarial(method: str, given: str | None) -> str | None:
+    """Return the adversarial training that goes with a method, or is it."""
     choices = adversarial_methods()
     if given is None:
         return method if method in choices else None
@@ -71,19 +76,10 @@ def complete_adversarial(method: str, given: str | None) -> str | None:
     return given
 
 
-def complete_method_settings(
+def _method_settings(
     method: str, adversarial: str | None, given: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return all settings of a method and of the adversarial training with it.
-
-    Raises:
-        InputError: On a setting that means nothing to them, and on a number that it
-            cannot be.
-
-    Example:
-        >>> complete_method_settings("mbls", None, {"mbls_margin": 6})
-        {'mbls_margin': 6.0, 'mbls_weight': 0.1}
-    """
+    """Return all settings of a method and of the adversarial training with it."""
     known = dict(METHODS[method].settings)
     if adversarial:
         known |= METHODS[adversarial].settings
@@ -98,24 +94,10 @@ def complete_method_settings(
     return values
 
 
-def complete_refresh_epochs(
+def _refresh_epochs(
     given: str | Sequence[int], every: int | None, recipe: Recipe, epochs: int
 ) -> list[int]:
-    """Return the epochs before which images are attacked again, ascending.
-
-    Args:
-        given: The epochs as a list, as text such as `"65,130"`, or `"recipe"`.
-        every: Attack again every this number of epochs, instead of `given`.
-        recipe: The dataset's recipe.
-        epochs: Number of epochs of the run.
-
-    Raises:
-        InputError: If the text is no list of epochs, or both are given.
-
-    Example:
-        >>> complete_refresh_epochs([], 5, Recipe("small_cnn", 128, 20), 20)
-        [5, 10, 15]
-    """
+    """Return the epochs before which images are attacked again, ascending."""
     if every is not None:
         if given:
             raise InputError(

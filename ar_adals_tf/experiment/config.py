@@ -8,21 +8,15 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.bounds import Bound
-from ar_adals_tf.datasets.table import DATASETS, Recipe
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.completion import (
-    LEVELS_FROM,
-    complete_adversarial,
-    complete_alpha,
-    complete_attack,
-    complete_method_settings,
-    complete_refresh_epochs,
-)
+from ar_adals_tf.experiment import completion
 from ar_adals_tf.experiment.declaration import (
+    Declaration,
     Default,
     check_choice,
-    declarations,
     from_recipe,
+    own_setting,
     setting,
 )
 from ar_adals_tf.methods.table import METHODS, Method, adversarial_methods
@@ -35,26 +29,21 @@ class Config:
     Each field declares its setting; see `ar_adals_tf.experiment.declaration`.
     """
 
-    dataset: str = setting(
+    dataset: str = own_setting(
         "The images. fashion_mnist_small comes with the package. TensorFlow Datasets "
         "reads the others, and downloads what is not there.",
         default="fashion_mnist_small",
         choices=DATASETS,
-        shared=False,
         group="data",
     )
-    method: str = setting(
-        "How the classifier is trained.",
-        default="ar_adals",
-        choices=METHODS,
-        shared=False,
+    method: str = own_setting(
+        "How the classifier is trained.", default="ar_adals", choices=METHODS
     )
-    seed: int = setting(
+    seed: int = own_setting(
         "Seed of the initial weights, the shuffling and the augmentation.",
         default=0,
         bound=Bound(least=0),
         changes="seed",
-        shared=False,
     )
     split_seed: int = setting(
         "Seed of the random division into training and validation images. Runs with "
@@ -63,18 +52,16 @@ class Config:
         bound=Bound(least=0),
         group="data",
     )
-    output_dir: str = setting(
+    output_dir: str = own_setting(
         "The run directory.",
         default=Default("runs/<dataset>-<method>-<seed>", ""),
         changes="nothing",
-        shared=False,
     )
-    vanilla_dir: str | None = setting(
+    vanilla_dir: str | None = own_setting(
         "Run directory of the vanilla model whose robustness ranks the images. The "
         "model is trained if it is absent.",
         default=Default("<dataset>-vanilla-0 beside the run"),
         changes="nothing",
-        shared=False,
     )
     data_dir: str | None = setting(
         "Where TensorFlow Datasets keeps its data.",
@@ -117,14 +104,13 @@ class Config:
         default=0.0,
         bound=Bound(least=0, below=1),
     )
-    num_levels: int | None = setting(
+    num_levels: int | None = own_setting(
         "Number R of robustness levels.",
         default=10,
         bound=Bound(least=1),
         needs="by_robustness",
-        shared=False,
     )
-    alpha: str | None = setting(
+    alpha: str | None = own_setting(
         "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
         "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0).",
         default=Default(
@@ -134,59 +120,51 @@ class Config:
             ],
         ),
         needs="adaptive",
-        shared=False,
     )
-    label_smoothing: float | None = setting(
+    label_smoothing: float | None = own_setting(
         "Degree eps of --method=ls.",
         default=from_recipe("label_smoothing"),
         bound=Bound(least=0, below=1),
         needs="smoothed",
-        shared=False,
     )
-    attack: str | None = setting(
+    attack: str | None = own_setting(
         "How the distance to another class is found.",
         default="cw",
         choices=ATTACKS,
         needs="by_robustness",
-        shared=False,
         group="attack",
     )
-    attack_settings: dict[str, Any] = setting(
+    attack_settings: dict[str, Any] = own_setting(
         "The attack's settings that are not its defaults.",
         default=Default("the attack's", {}),
         needs="by_robustness",
-        shared=False,
         group="attack",
     )
-    refresh_epochs: list[int] = setting(
+    refresh_epochs: list[int] = own_setting(
         "On-the-fly AR-AdaLS: epochs such as 65,130, counted from 0. Before each of "
         "them the training and validation images are attacked again, with the model in "
         "training. recipe: the dataset's epochs. Until the first of them the vanilla "
         "model's levels hold.",
         default=Default("none", ()),
-        shared=False,
     )
-    levels_from: str | None = setting(
+    levels_from: str | None = own_setting(
         "What the levels are cut from. All but robustness are controls: the vanilla "
         "model's confidence or loss, or chance.",
         default="robustness",
-        choices=LEVELS_FROM,
+        choices=completion.LEVELS_FROM,
         needs="by_robustness",
-        shared=False,
     )
-    method_settings: dict[str, float] = setting(
+    method_settings: dict[str, float] = own_setting(
         "The settings of the method's loss or transform, and of adversarial training.",
         default=Default("the method's", {}),
-        shared=False,
     )
-    adversarial_training: str | None = setting(
+    adversarial_training: str | None = own_setting(
         "Adversarial training on top of another --method, such as ar_adals. Attacked "
         "images keep the method's soft labels.",
         default=Default("none"),
         choices=adversarial_methods,
-        shared=False,
     )
-    ensemble_size: int = setting(
+    ensemble_size: int = own_setting(
         "Number of members to train, with seeds from --seed upwards, in the folders "
         "member_0, member_1, ... of the run directory. Probabilities are averaged.",
         default=Default(
@@ -194,7 +172,6 @@ class Config:
             lambda recipe, method: 5 if method.joint else 1,
         ),
         bound=Bound(least=1),
-        shared=False,
     )
     validation_examples: int | None = setting(
         "Size of the validation set.",
@@ -204,13 +181,12 @@ class Config:
         bound=Bound(least=0),
         group="data",
     )
-    selection_examples: int = setting(
+    selection_examples: int = own_setting(
         "Number of images that are held out of the validation set and measured at the "
         "end. Settings chosen by them are not chosen by images that moved the soft "
         "labels.",
         default=0,
         bound=Bound(least=0),
-        shared=False,
     )
     limit_examples: int | None = setting(
         "Use at most this number of images of every split, for a quick look.",
@@ -244,10 +220,9 @@ class Config:
         Args:
             dataset: A key of `DATASETS`.
             method: A key of `METHODS`.
-            **given: Any other field. None is the same as leaving it out.
-                `refresh_epochs` may also be text, `"65,130"` or `"recipe"`.
-                `refresh_every=N` stands for the epochs N, 2 N, ... An entry of None in
-                `method_settings` is the same as leaving it out.
+            **given: Any other field. None is the same as leaving it out, also inside
+                `method_settings`. `refresh_epochs` may also be text, `"65,130"` or
+                `"recipe"`. `refresh_every=N` stands for the epochs N, 2 N, ...
 
         Raises:
             InputError: On unknown names and on values that cannot work.
@@ -260,28 +235,16 @@ class Config:
         check_choice("method", method, METHODS)
         recipe, kind = DATASETS[dataset].recipe, METHODS[method]
         every = given.pop("refresh_every", None)
-        given = {name: value for name, value in given.items() if value is not None}
         defaults = {
             name: declared.default_for(recipe, kind)
             for name, declared in DECLARATIONS.items()
         }
-        values = defaults | given | {"dataset": dataset, "method": method}
+        values = defaults | {k: v for k, v in given.items() if v is not None}
+        values |= {"dataset": dataset, "method": method}
         for name, declared in DECLARATIONS.items():
             if declared.needs and not getattr(kind, declared.needs):
                 values[name] = None
-        values["alpha"] = complete_alpha(values["alpha"])
-        values["attack"], values["attack_settings"] = complete_attack(
-            values["levels_from"], values["attack"], values["attack_settings"]
-        )
-        values["adversarial_training"] = complete_adversarial(
-            method, values["adversarial_training"]
-        )
-        values["method_settings"] = complete_method_settings(
-            method, values["adversarial_training"], values["method_settings"]
-        )
-        values["refresh_epochs"] = complete_refresh_epochs(
-            values["refresh_epochs"], every, recipe, values["epochs"]
-        )
+        completion.complete(values, every, recipe)
         config = cls(**values)
         for name, declared in DECLARATIONS.items():
             # The defaults fit, and the table of models is slow to load.
@@ -297,16 +260,6 @@ class Config:
         return METHODS[self.method]
 
     @property
-    def recipe(self) -> Recipe:
-        """The recipe of the dataset."""
-        return DATASETS[self.dataset].recipe
-
-    @property
-    def is_joint(self) -> bool:
-        """Whether the members of an ensemble are trained in lockstep, in one run."""
-        return self.kind.joint
-
-    @property
     def name(self) -> str:
         """What the run is called on disk, such as `cifar10-ar_adals-0`."""
         parts = [self.dataset, self.method]
@@ -316,25 +269,25 @@ class Config:
             parts.append(str(self.adversarial_training))
         if self.refresh_epochs:
             parts.append("on_the_fly")
-        if self.ensemble_size > 1 and not self.is_joint:
+        if self.ensemble_size > 1 and not self.kind.joint:
             parts.append(f"ensemble{self.ensemble_size}")
         return "-".join([*parts, str(self.seed)])
 
     @property
     def title(self) -> str:
         """What people call the run."""
-        title = self.kind.title + LEVELS_FROM.get(str(self.levels_from), "")
+        title = self.kind.title + completion.LEVELS_FROM.get(str(self.levels_from), "")
         if self.refresh_epochs:
             title += " on-the-fly"
         if self.adversarial_training not in (None, self.method):
             title += f" + {METHODS[str(self.adversarial_training)].title}"
-        if self.ensemble_size > 1 and not self.is_joint:
+        if self.ensemble_size > 1 and not self.kind.joint:
             title = f"Ensemble of {title}"
         return title
 
     def _check_together(self) -> None:
         """Refuse settings that cannot go together."""
-        if self.is_joint and self.ensemble_size < 2:
+        if self.kind.joint and self.ensemble_size < 2:
             raise InputError(
                 f"--ensemble_size must be at least 2; received {self.ensemble_size}"
             )
@@ -345,7 +298,7 @@ class Config:
             )
         if not self.refresh_epochs:
             return
-        if not self.kind.by_robustness or self.is_joint:
+        if not self.kind.by_robustness or self.kind.joint:
             raise InputError(
                 f"--refresh_epochs attacks the one model that is trained by its own "
                 f"robustness levels; --method={self.method} has none such: leave it out"
@@ -362,10 +315,9 @@ class Config:
             )
 
     def members(self) -> list["Config"]:
-        """Return the settings of each member of an ensemble.
+        """Return the settings of an ensemble's members, which share the vanilla model.
 
-        They share the vanilla model. Their seeds count up from this run's. A member
-        lies in `member_<number>` of the run directory.
+        Their seeds count up from this run's.
         """
         return [
             dataclasses.replace(
@@ -379,15 +331,8 @@ class Config:
         ]
 
     def vanilla(self) -> "Config":
-        """Return the settings of the vanilla model that this run attacks.
-
-        It lies beside this run's directory unless `vanilla_dir` says otherwise.
-        """
-        shared = {
-            name: getattr(self, name)
-            for name, declared in DECLARATIONS.items()
-            if declared.shared
-        }
+        """Return the settings of the vanilla model that this run attacks."""
+        shared = {n: getattr(self, n) for n, d in DECLARATIONS.items() if d.shared}
         beside = Path(self.output_dir).parent / f"{self.dataset}-vanilla-0"
         folder = self.vanilla_dir or str(beside)
         return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
@@ -412,10 +357,10 @@ class Config:
 
 
 #: The declaration of every setting, in the order of `Config`'s fields.
-DECLARATIONS = declarations(Config)
+DECLARATIONS: dict[str, Declaration] = {
+    field.name: field.metadata["declaration"] for field in dataclasses.fields(Config)
+}
 
 #: The settings that the runs of one group share: those that only repeat a run with
 #: another seed, or change nothing, are left out.
-GROUP_SETTINGS = tuple(
-    name for name, declared in DECLARATIONS.items() if declared.changes == "result"
-)
+GROUP_SETTINGS = tuple(n for n, d in DECLARATIONS.items() if d.changes == "result")

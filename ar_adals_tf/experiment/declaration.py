@@ -19,12 +19,7 @@ from ar_adals_tf.methods.table import Method
 
 @dataclass(frozen=True)
 class Default:
-    """A default that wants words.
-
-    Attributes:
-        words: What the default is, for people: `the recipe's`.
-        value: The default, or a function of the dataset's recipe and the method.
-    """
+    """A default, or a function of recipe and method that returns it, with its words."""
 
     words: str
     value: Any = None
@@ -64,9 +59,8 @@ class Declaration:
 
     def default_for(self, recipe: Recipe, method: Method) -> Any:
         """Return the default with this recipe and this method."""
-        default = self.default
-        if isinstance(default, Default):
-            default = default.value
+        given = self.default
+        default = given.value if isinstance(given, Default) else given
         return default(recipe, method) if callable(default) else default
 
     def allowed(self) -> list[str] | None:
@@ -79,11 +73,7 @@ class Declaration:
         return None if choices is None else list(choices)
 
     def check(self, name: str, value: Any) -> None:
-        """Make sure that a value is one of the choices and within the bound.
-
-        Raises:
-            InputError: If it is not.
-        """
+        """Refuse a value that is none of the choices or not within the bound."""
         if value is None:
             return
         if self.choices is not None:
@@ -97,10 +87,9 @@ def setting(help: str, **declared: Any) -> Any:
     return dataclasses.field(metadata={"declaration": Declaration(help, **declared)})
 
 
-def declarations(settings: type) -> dict[str, Declaration]:
-    """Return the declarations of a settings class by the names of its fields."""
-    fields = dataclasses.fields(settings)
-    return {field.name: field.metadata["declaration"] for field in fields}
+def own_setting(help: str, **declared: Any) -> Any:
+    """Declare a field that the run's vanilla model does not share."""
+    return setting(help, shared=False, **declared)
 
 
 def plain_type(annotation: Any) -> type:
@@ -117,11 +106,7 @@ def plain_type(annotation: Any) -> type:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Make sure that a value is one of the choices.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Refuse a value that is none of the choices."""
     if value not in choices:
         raise InputError(
             f"--{name} must be one of {', '.join(choices)}; received {value!r}"

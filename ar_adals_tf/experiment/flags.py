@@ -19,16 +19,7 @@ from ar_adals_tf.methods.table import METHODS
 
 @dataclass(frozen=True)
 class Flag:
-    """One command-line flag.
-
-    Attributes:
-        name: Its name, without dashes.
-        kind: The type of its value: `bool`, `int`, `float` or `str`.
-        help: What it does, with its default where that is no plain value.
-        default: The value when it is not given.
-        choices: The values that it takes. Empty where any will do.
-        least: The smallest number that it takes.
-    """
+    """One command-line flag: what absl and the documents need to know of it."""
 
     name: str
     kind: type
@@ -39,7 +30,7 @@ class Flag:
 
 
 def config_flags(group: str) -> list[Flag]:
-    """Return the flags of a group of settings; see `Declaration`.
+    """Return the flags of a group of `Config`'s fields; see `Declaration`.
 
     Example:
         >>> [flag.name for flag in config_flags("measure")]
@@ -60,12 +51,11 @@ def method_flags() -> list[Flag]:
         >>> [flag.name for flag in method_flags()][:2]
         ['focal_gamma', 'mbls_margin']
     """
-    said: dict[str, dict[tuple[str, str], list[str]]] = {}
-    for method, kind in METHODS.items():
-        for name, own in kind.settings.items():
-            words = (own.help, f"{own.default:g}")
-            said.setdefault(name, {}).setdefault(words, []).append(method)
-    return [Flag(name, str, _joined_help(by_words)) for name, by_words in said.items()]
+    return _joined(
+        (method, Flag(name, str, f"{own.help} The default is {own.default:g}."))
+        for method, kind in METHODS.items()
+        for name, own in kind.settings.items()
+    )
 
 
 def attack_flags() -> list[Flag]:
@@ -75,24 +65,11 @@ def attack_flags() -> list[Flag]:
         >>> "attack_iterations" in [flag.name for flag in attack_flags()]
         True
     """
-    said: dict[str, dict[tuple[str, str], list[str]]] = {}
-    fields = {}
-    for attack in ATTACKS:
-        for flag, field in _attack_fields(attack).items():
-            default = "" if field.default is None else as_text(field.default)
-            words = (field.metadata["help"], default)
-            said.setdefault(flag, {}).setdefault(words, []).append(attack)
-            fields[flag] = field
-    return [
-        Flag(
-            name,
-            plain_type(field.type),
-            _joined_help(said[name], everyone=len(ATTACKS)),
-            choices=tuple(field.metadata.get("choices") or ()),
-            least=field.metadata.get("least"),
-        )
-        for name, field in fields.items()
-    ]
+    return _joined(
+        (attack, _attack_flag(name, field))
+        for attack in ATTACKS
+        for name, field in _attack_fields(attack).items()
+    )
 
 
 #: The one flag of `train` that is no setting of its own: another way to say one.
@@ -105,12 +82,22 @@ REFRESH_EVERY = Flag(
 )
 
 
-def attack_settings_from(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an attack's settings from the values of its flags.
+def group_flags(*groups: str) -> list[Flag]:
+    """Return all flags of groups, also those of the methods and of the attacks.
 
     Args:
-        attack: A key of `ATTACKS`.
-        given: The values by flag. None where a flag is not given.
+        *groups: Groups of `Declaration`. Defaults to all of them.
+    """
+    more = {"training": [REFRESH_EVERY, *method_flags()], "attack": attack_flags()}
+    return [
+        flag
+        for group in groups or ("data", "training", "attack", "measure")
+        for flag in [*config_flags(group), *more.get(group, [])]
+    ]
+
+
+def attack_settings_from(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an attack's settings from the values of its flags, None if not given.
 
     Raises:
         InputError: If a flag is given that the attack does not know.
@@ -133,11 +120,7 @@ def attack_settings_from(attack: str, given: Mapping[str, Any]) -> dict[str, Any
 
 
 def config_from(given: Mapping[str, Any]) -> Config:
-    """Return the settings that the values of flags describe.
-
-    Args:
-        given: Values by flag: those of all groups of `config_flags`, `method_flags`,
-            `attack_flags` and `REFRESH_EVERY`. None where a flag is not given.
+    """Return the settings that the values of flags describe, None if not given.
 
     Raises:
         InputError: On values that cannot work.
@@ -158,11 +141,7 @@ def config_from(given: Mapping[str, Any]) -> Config:
 
 
 def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run that `Config.make` would not fill in by itself.
-
-    Args:
-        saved: The settings of a run, as its `config.json` holds them. What else it
-            holds is ignored.
+    """Return the settings in a `config.json` that `Config.make` would not fill in.
 
     Example:
         >>> unusual(Config.make("cifar10", "ls", epochs=5, output_dir="a").as_dict())
@@ -180,12 +159,9 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:
-    """Return the flags that describe a run: the texts of what is not filled in anyway.
+    """Return the texts of the flags that describe a run; see `unusual`.
 
     `config_from` of these flags, once they are parsed, is the same configuration.
-
-    Args:
-        saved: See `unusual`.
 
     Example:
         >>> flags_from(Config.make("cifar10", "ls", tensorboard=False).as_dict())
@@ -221,11 +197,8 @@ def as_text(value: Any) -> str:
 
 def settings_table() -> str:
     """Return the table of all settings, in Markdown, for the documents."""
-    flags = [flag for group in ("data", "training") for flag in config_flags(group)]
-    flags += [REFRESH_EVERY, *method_flags(), *config_flags("attack"), *attack_flags()]
-    flags += config_flags("measure")
     rows = ["| Flag | Values | Default | Meaning |", "| --- | --- | --- | --- |"]
-    for flag in flags:
+    for flag in group_flags():
         values = ", ".join(flag.choices) or flag.kind.__name__
         if flag.least is not None:
             values += f" from {flag.least}"
@@ -269,15 +242,31 @@ def _attack_fields(attack: str | None) -> dict[str, dataclasses.Field]:
     return {f.metadata["flag"]: f for f in fields if "flag" in f.metadata}
 
 
-def _joined_help(
-    by_words: Mapping[tuple[str, str], Iterable[str]], everyone: int = 0
-) -> str:
-    """Say what a flag means to each of its owners, each meaning once."""
-    lines = []
-    for (help, default), owners in by_words.items():
-        names = list(owners)
-        whose = "" if len(names) == everyone else f"{', '.join(names)}: "
-        lines.append(
-            f"{whose}{help}" + (f" The default is {default}." if default else "")
+def _attack_flag(name: str, field: dataclasses.Field) -> Flag:
+    """Return the flag of one field of an attack's settings."""
+    help, declared = field.metadata["help"], field.metadata
+    if field.default is not None:
+        help += f" The default is {as_text(field.default)}."
+    choices = tuple(declared.get("choices") or ())
+    kind = plain_type(field.type)
+    return Flag(name, kind, help, choices=choices, least=declared.get("least"))
+
+
+def _joined(owned: Iterable[tuple[str, Flag]]) -> list[Flag]:
+    """Join the flags of one name, and say what each means to which of its owners."""
+    owners: dict[str, dict[str, list[str]]] = {}
+    flags = {}
+    for owner, flag in owned:
+        owners.setdefault(flag.name, {}).setdefault(flag.help, []).append(owner)
+        flags[flag.name] = flag
+    return [
+        dataclasses.replace(
+            flag,
+            help="\n".join(
+                # What means the same to every attack names none.
+                help if names == list(ATTACKS) else f"{', '.join(names)}: {help}"
+                for help, names in owners[name].items()
+            ),
         )
-    return "\n".join(lines)
+        for name, flag in flags.items()
+    ]

@@ -110,7 +110,7 @@ def check_members(config: Config, run: str | Path) -> None:
         if not (folder / "model.keras").is_file()
     ]
     if lost:
-        whole = Path(run) if config.is_joint else Path(run) / lost[0]
+        whole = Path(run) if config.kind.joint else Path(run) / lost[0]
         raise InputError(
             f"the ensemble {run} has lost {', '.join(lost)} of its "
             f"{config.ensemble_size} members (no model.keras there); remove "
@@ -167,10 +167,14 @@ def compute_index(
 
 
 def paths_of_test_indexes(folder: str | Path) -> list[Path]:
-    """Return the paths of a run's indexes of the test images, CW-L2's first."""
+    """Return the paths of a run's indexes of the test images, CW-L2's first.
+
+    An attack with its default settings comes before the same attack with others.
+    """
+    # Whole paths would not do: "cw,iterations=30/" sorts before "cw/".
     return sorted(
         (Path(folder) / "robustness").glob("*/test.npz"),
-        key=lambda path: (path.parent.name.split(",")[0] != "cw", str(path)),
+        key=lambda path: (path.parent.name.split(",")[0] != "cw", path.parent.name),
     )
 
 

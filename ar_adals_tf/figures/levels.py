@@ -10,33 +10,20 @@ from matplotlib.patches import Patch
 
 from ar_adals_tf.calibration.measures import LevelMeasures
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.figures.style import (
-    ACCURACY,
-    CONFIDENCE,
-    GREY,
-    OVER,
-    UNDER,
-    draw_line,
-    drawn,
-    legend,
-    method_handles,
-    method_styles,
-    need_same,
-    need_some,
-    new_figure,
-    styled,
-)
+from ar_adals_tf.figures import style
+from ar_adals_tf.figures.style import ACCURACY, CONFIDENCE, GREY, OVER, UNDER
 
 #: How the area between confidence and accuracy is filled, in the panel and the legend.
-_OVER: dict[str, Any] = {"color": mpl.colors.to_rgba(OVER.color, 0.22)}
-_UNDER: dict[str, Any] = {
+_OVER: style.Look = {"color": mpl.colors.to_rgba(OVER.color, 0.22)}
+_UNDER: style.Look = {
     "facecolor": mpl.colors.to_rgba(UNDER.color, 0.12),
     "edgecolor": mpl.colors.to_rgba(UNDER.color, 0.5),
     "hatch": UNDER.hatch,
 }
+_LEVEL = "Robustness level (0: least robust)"
 
 
-@styled
+@style.styled
 def draw_levels(
     measures: Mapping[str, LevelMeasures],
     ece: bool = False,
@@ -53,71 +40,51 @@ def draw_levels(
 
     Raises:
         InputError: If `variance` names other panels than `measures`.
-
-    Example:
-        ```python
-        measures = by_level(labels, probabilities, levels, 10)
-        draw_levels({"CIFAR-10": measures})
-        ```
     """
+    others = measures if variance is None else variance
+    style.need("panels", measures=measures, variance=others)
+    more: dict[str, tuple[Mapping[str, Any], str]] = {}
+    if ece:
+        errors = {title: 100 * own.ece for title, own in measures.items()}
+        more["ECE (%)"] = errors, "#d98e5f"
     if variance is not None:
-        need_same("panels", measures=measures, variance=variance)
-    need_some("measures", measures)
-    rows = 1 + ece + (variance is not None)
-    figure = new_figure(1.5 + 3.0 * len(measures), 1.5 + 2.3 + 1.4 * (rows - 1))
-    grid = figure.subplots(
-        rows,
+        more["Variance over runs"] = variance, "#9e9ac8"
+    heights = [2.3] + [1.4] * len(more)
+    figure, grid = style.new_figure(
+        1.5 + 3.0 * len(measures),
+        1.5 + 2.3 + 1.4 * len(more),
+        len(heights),
         len(measures),
         sharex="col",
         sharey="row",
         squeeze=False,
-        gridspec_kw={"height_ratios": [2.3] + [1.4] * (rows - 1)},
+        gridspec_kw={"height_ratios": heights},
     )
-    for column, (title, own) in enumerate(measures.items()):
+    for (axes, *rest), (title, own) in zip(grid.T, measures.items(), strict=True):
         level = np.arange(len(own.accuracy))
-        axes = grid[0, column]
         confidence, accuracy = 100 * own.confidence, 100 * own.accuracy
-        for side, fill in (
-            (confidence >= accuracy, _OVER),
-            (confidence < accuracy, _UNDER),
-        ):
-            axes.fill_between(
-                level,
-                accuracy,
-                confidence,
-                where=side,
-                interpolate=True,
-                linewidth=0,
-                **fill,
-            )
-        axes.plot(level, confidence, color=CONFIDENCE, marker="o", label="confidence")
-        axes.plot(
-            level, accuracy, color=ACCURACY, marker="s", ls="--", label="accuracy"
-        )
-        axes.set_title(title)
-        axes.set_ylim(top=102)
-        if ece:
-            grid[1, column].bar(level, 100 * own.ece, 0.72, color="#d98e5f")
-        if variance is not None:
-            values = np.asarray(variance[title])
-            grid[-1, column].bar(level, values, 0.72, color="#9e9ac8")
-        grid[-1, column].set_xlabel("Robustness level (0: least robust)")
-        grid[-1, column].set_xticks(level[:: 1 + len(level) // 12])
-    grid[0, 0].set_ylabel("Confidence, accuracy (%)")
-    if ece:
-        grid[1, 0].set_ylabel("ECE (%)")
-    if variance is not None:
-        grid[-1, 0].set_ylabel("Variance over runs")
+        over = confidence >= accuracy
+        for where, fill in ((over, _OVER), (confidence < accuracy, _UNDER)):
+            fill = fill | {"where": where, "interpolate": True, "linewidth": 0}
+            axes.fill_between(level, accuracy, confidence, **fill)
+        axes.plot(level, confidence, "o-", color=CONFIDENCE, label="confidence")
+        axes.plot(level, accuracy, "s--", color=ACCURACY, label="accuracy")
+        axes.set(title=title, ylim=(None, 102))
+        for below, (values, color) in zip(rest, more.values(), strict=True):
+            below.bar(level, np.asarray(values[title]), 0.72, color=color)
+        [axes, *rest][-1].set(xlabel=_LEVEL, xticks=level[:: 1 + len(level) // 12])
+    for axes, label in zip(
+        grid[:, 0], ["Confidence, accuracy (%)", *more], strict=True
+    ):
+        axes.set_ylabel(label)
     sides = [Patch(label=OVER.label, **_OVER), Patch(label=UNDER.label, **_UNDER)]
-    legend(figure, [*drawn(grid[0, 0]), *sides])
+    style.legend(figure, [*style.drawn(grid[0, 0]), *sides])
     return figure
 
 
-@styled
+@style.styled
 def draw_by_level(
-    values: Mapping[str, np.ndarray],
-    ylabel: str = "ECE (%)",
-    title: str = "",
+    values: Mapping[str, np.ndarray], ylabel: str = "ECE (%)", title: str = ""
 ) -> Figure:
     """Draw one measure by robustness level, one line a method.
 
@@ -135,23 +102,20 @@ def draw_by_level(
         >>> figure.axes[0].get_ylabel()
         'ECE (%)'
     """
-    need_some("values", values)
-    figure = new_figure(5.4, 4.0)
-    axes = figure.subplots()
-    for name, style in method_styles(list(values)).items():
-        draw_line(axes, np.arange(len(values[name])), np.asarray(values[name]), style)
-    axes.set_xticks(np.arange(max(len(v) for v in values.values())))
-    axes.set_ylim(bottom=0)
-    axes.set(xlabel="Robustness level (0: least robust)", ylabel=ylabel, title=title)
-    legend(figure, method_handles(list(values)))
+    style.need(values=values)
+    figure, axes = style.new_figure(5.4, 4.0)
+    styles = style.method_styles(values)
+    for name, own in styles.items():
+        style.draw_line(axes, np.arange(len(values[name])), values[name], own)
+    axes.set(xticks=np.arange(max(len(v) for v in values.values())), ylim=(0, None))
+    axes.set(xlabel=_LEVEL, ylabel=ylabel, title=title)
+    style.legend(figure, style.handles(styles))
     return figure
 
 
-@styled
+@style.styled
 def draw_soft_labels(
-    p: np.ndarray,
-    refresh_epochs: Sequence[int] = (),
-    title: str = "",
+    p: np.ndarray, refresh_epochs: Sequence[int] = (), title: str = ""
 ) -> Figure:
     """Draw the soft label of the correct class, p[r], over epochs, a line a level.
 
@@ -171,33 +135,24 @@ def draw_soft_labels(
             "soft labels of the epochs"
         )
     epochs, num_levels = p.shape
-    figure = new_figure(6.0, 4.2)
-    axes = figure.subplots()
+    figure, axes = style.new_figure(6.0, 4.2)
     # Start where training starts, at 1; viridis without its palest end.
-    epoch = np.arange(epochs + 1)
     lines = np.vstack([np.ones(num_levels), p])
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.88, num_levels))
     for refresh in refresh_epochs:
         axes.axvline(refresh, color=GREY, linestyle=":", linewidth=1)
     if len(refresh_epochs):
-        axes.text(
-            refresh_epochs[0],
-            0.02,
-            " levels computed anew",
-            color=GREY,
-            fontsize=8,
-            transform=axes.get_xaxis_transform(),
-        )
+        style.note(axes, refresh_epochs[0], "levels computed anew")
     for r in range(num_levels):
-        axes.plot(epoch, lines[:, r], color=colors[r], linewidth=1.5)
+        axes.plot(lines[:, r], color=colors[r], linewidth=1.5)
     low, high = lines.min(), lines.max()
     margin = max(0.05 * (high - low), 0.005)
-    axes.set(xlim=(0, epochs), ylim=(low - margin, high + margin))
     text_at = _spread(lines[-1], low - margin, high + margin)
     for r in range(num_levels):
-        note = {0: " least robust", num_levels - 1: " most robust"}.get(r, "")
+        end = {0: " least robust", num_levels - 1: " most robust"}.get(r, "")
+        arrow = {"arrowstyle": "-", "color": colors[r], "linewidth": 1.0}
         axes.annotate(
-            f"level {r}{note if num_levels > 1 else ''}",
+            f"level {r}{end if num_levels > 1 else ''}",
             xy=(epochs, lines[-1, r]),
             xytext=(1.06, text_at[r]),
             textcoords=axes.get_yaxis_transform(),
@@ -205,28 +160,21 @@ def draw_soft_labels(
             fontsize=8,
             color="#333333",
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colors[r],
-                "linewidth": 1.0,
-                "relpos": (0, 0.5),
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
+            arrowprops=arrow | {"relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0},
         )
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    axes.set(xlim=(0, epochs), ylim=(low - margin, high + margin), title=title)
     axes.set(xlabel="Epoch", ylabel="Soft label of the correct class, p[r]")
-    axes.set_title(title)
     return figure
 
 
-@styled
+@style.styled
 def draw_level_agreement(table: np.ndarray, first: str, second: str) -> Figure:
     """Draw where the images of each level of one index lie in another.
 
     Args:
         table: `(R, R)`, images by level of the first (row) and second (column) index;
-            see `ar_adals_tf.agreement.agreement`.
+            see `ar_adals_tf.indexing.agreement`.
         first: What ranked the rows, such as an attack.
         second: What ranked the columns.
 
@@ -237,37 +185,28 @@ def draw_level_agreement(table: np.ndarray, first: str, second: str) -> Figure:
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise InputError(
             f"the table of levels must be square; received shape {table.shape}; make "
-            "it with ar_adals_tf.agreement.agreement"
+            "it with ar_adals_tf.indexing.agreement"
         )
     share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure = new_figure(5.6, 5.2)
-    axes = figure.subplots()
+    figure, axes = style.new_figure(5.6, 5.2)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, origin="lower")
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
         value = share[row, column]
-        axes.text(
-            column,
-            row,
-            f"{value:.0f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if value > 60 else "#222222",
-        )
+        color = "white" if value > 60 else "#222222"
+        look = {"ha": "center", "va": "center", "fontsize": 8, "color": color}
+        axes.text(column, row, f"{value:.0f}", **look)
     ticks = range(len(table))
     axes.set(xticks=ticks, yticks=ticks, aspect="equal")
     axes.set(xlabel=f"Level by {second}", ylabel=f"Level by {first}")
-    axes.grid(False)
     axes.set_title(f"Robustness levels by {first} and by {second}")
+    axes.grid(False)
     figure.colorbar(image, ax=axes, label=f"Share of the level by {first} (%)")
     return figure
 
 
-@styled
+@style.styled
 def draw_by_number_of_levels(
-    values: Mapping[str, Mapping[int, float]],
-    ylabel: str = "ECE (%)",
-    title: str = "",
+    values: Mapping[str, Mapping[int, float]], ylabel: str = "ECE (%)", title: str = ""
 ) -> Figure:
     """Draw a measure against the number of robustness levels, R.
 
@@ -280,23 +219,21 @@ def draw_by_number_of_levels(
     Raises:
         InputError: If there is no line.
     """
-    need_some("values", values)
-    figure = new_figure(5.4, 3.8)
-    axes = figure.subplots()
-    looks = (("#0072b2", "D", "-"), ("#d55e00", "s", "--"))
+    style.need(values=values)
+    figure, axes = style.new_figure(5.4, 3.8)
+    looks = (("D-", "#0072b2"), ("s--", "#d55e00"))
     for i, (name, line) in enumerate(values.items()):
-        color, marker, linestyle = looks[i % len(looks)]
+        look, color = looks[i % len(looks)]
         x = sorted(line)
-        y = [line[r] for r in x]
-        axes.plot(x, y, color=color, marker=marker, linestyle=linestyle, label=name)
+        axes.plot(x, [line[r] for r in x], look, color=color, label=name)
     numbers = sorted({r for line in values.values() for r in line})
+    highest = max((y for line in values.values() for y in line.values()), default=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(r) for r in numbers])
     axes.minorticks_off()
-    highest = max((y for line in values.values() for y in line.values()), default=0)
     axes.set_ylim(0, 1.1 * highest or 1)
     axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
-    legend(figure, drawn(axes))
+    style.legend(figure, style.drawn(axes))
     return figure
 
 

@@ -8,57 +8,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ar_adals_tf.calibration.measures import ReliabilityBins
-from ar_adals_tf.figures.style import (
-    OVER,
-    UNDER,
-    MethodStyle,
-    diagonal,
-    drawn,
-    face,
-    legend,
-    method_handles,
-    method_styles,
-    new_figure,
-    styled,
-)
+from ar_adals_tf.figures import style
 
 
-@styled
+@style.styled
 def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
-    """Draw accuracy against confidence, the gap between them, and the counts.
+    """Draw accuracy against confidence, where they part, and the counts.
 
     Args:
         bins: From `ar_adals_tf.calibration.reliability_bins`.
         name: What the title begins with, such as the method. Defaults to nothing.
-
-    Example:
-        ```python
-        bins = reliability_bins(labels, probabilities)
-        save(draw_reliability_diagram(bins, "Vanilla"), "reliability.png")
-        ```
     """
-    total = bins.counts.sum()
-    weights = bins.counts / total
-    gap = bins.accuracy - bins.confidence
-    ece = weights @ np.abs(gap)
-    figure = new_figure(4.8, 5.8)
-    top, bottom = figure.subplots(
-        2, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 1]}
+    weights = bins.counts / bins.counts.sum()
+    ece = weights @ np.abs(bins.accuracy - bins.confidence)
+    figure, (top, bottom) = style.new_figure(
+        4.8, 5.8, 2, sharex=True, gridspec_kw={"height_ratios": [3.2, 1]}
     )
     filled = bins.counts > 0
     left, width = 100 * bins.edges[:-1][filled], 100 / len(bins.counts)
     accuracy, confidence = 100 * bins.accuracy[filled], 100 * bins.confidence[filled]
-    top.bar(
-        left,
-        accuracy,
-        width,
-        align="edge",
-        color="#a9c8e0",
-        edgecolor="white",
-        label="accuracy of the bin",
-    )
+    look: style.Look = {"align": "edge", "edgecolor": "white"}
+    label = "accuracy of the bin"
+    top.bar(left, accuracy, width, color="#a9c8e0", label=label, **look)
     overconfident = accuracy < confidence
-    for side, there in ((OVER, overconfident), (UNDER, ~overconfident)):
+    for side, there in ((style.OVER, overconfident), (style.UNDER, ~overconfident)):
         if there.any():
             top.bar(
                 left[there],
@@ -72,38 +45,25 @@ def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
                 linewidth=0.8,
                 label=f"gap: {side.label}",
             )
-    diagonal(top)
-    top.set(ylabel="Accuracy (%)", ylim=(0, 100))
-    top.set_title(
-        f"{name + ': ' if name else ''}ECE {100 * ece:.2f} % ({len(bins.counts)} bins)"
-    )
-    bottom.bar(
-        left,
-        bins.counts[filled],
-        width,
-        align="edge",
-        color="#b5b5b5",
-        edgecolor="white",
-    )
-    for value, label, linestyle in (
-        (weights @ bins.accuracy, "mean accuracy", "-"),
-        (weights @ bins.confidence, "mean confidence", "--"),
+    style.diagonal(top)
+    title = f"{name + ': ' if name else ''}ECE {100 * ece:.2f} % ({len(weights)} bins)"
+    top.set(ylabel="Accuracy (%)", ylim=(0, 100), title=title)
+    bottom.bar(left, bins.counts[filled], width, color="#b5b5b5", **look)
+    for measure, values, linestyle in (
+        ("accuracy", bins.accuracy, "-"),
+        ("confidence", bins.confidence, "--"),
     ):
-        bottom.axvline(
-            100 * value,
-            color="#222222",
-            linestyle=linestyle,
-            linewidth=1.2,
-            label=f"{label}: {100 * value:.1f} %",
-        )
+        mean = 100 * (weights @ values)
+        label = f"mean {measure}: {mean:.1f} %"
+        bottom.axvline(mean, color="#222222", ls=linestyle, linewidth=1.2, label=label)
     bottom.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 100))
     bottom.yaxis.set_major_formatter("{x:,.0f}")
     bottom.locator_params(axis="y", nbins=3, integer=True)
-    legend(figure, [*drawn(top), *drawn(bottom)], columns=2)
+    style.legend(figure, [*style.drawn(top), *style.drawn(bottom)], columns=2)
     return figure
 
 
-@styled
+@style.styled
 def draw_reliability_curves(
     bins: Mapping[str, ReliabilityBins], title: str = ""
 ) -> Figure:
@@ -113,21 +73,21 @@ def draw_reliability_curves(
         bins: By method, from `ar_adals_tf.calibration.reliability_bins`.
         title: Such as the dataset. Defaults to none.
     """
-    figure = new_figure(5.0, 5.4)
-    axes = figure.subplots()
-    diagonal(axes)
-    for name, style in method_styles(list(bins)).items():
-        draw_curve(axes, bins[name], style, linewidth=1.4, sizes=(12, 160))
+    figure, axes = style.new_figure(5.0, 5.4)
+    style.diagonal(axes)
+    styles = style.method_styles(bins)
+    for name, own in styles.items():
+        draw_curve(axes, bins[name], own, linewidth=1.4, sizes=(12, 160))
     axes.set(xlim=(0, 101), ylim=(0, 101))
     axes.set(xlabel="Confidence (%)", ylabel="Accuracy (%)", title=title)
-    legend(figure, method_handles(list(bins)))
+    style.legend(figure, style.handles(styles))
     return figure
 
 
 def draw_curve(
     axes: Axes,
     bins: ReliabilityBins,
-    style: MethodStyle,
+    look: style.MethodStyle,
     *,
     linewidth: float,
     sizes: tuple[float, float],
@@ -138,7 +98,7 @@ def draw_curve(
     Args:
         axes: Where to draw.
         bins: The method's bins; empty ones are left out.
-        style: The method's style.
+        look: The method's style.
         linewidth: In points.
         sizes: The area of an empty bin's mark, and what a bin with all images adds.
         joined_from: How many images a bin needs to be on the line. Defaults to 1.
@@ -146,21 +106,17 @@ def draw_curve(
     filled = bins.counts > 0
     counts = bins.counts[filled]
     x, y = 100 * bins.confidence[filled], 100 * bins.accuracy[filled]
-    on_line = counts >= joined_from
-    axes.plot(
-        x[on_line],
-        y[on_line],
-        color=style.color,
-        linestyle=style.linestyle,
-        linewidth=linewidth,
-    )
-    least, more = sizes
-    axes.scatter(
-        x,
-        y,
-        least + more * (counts / bins.counts.sum()),
-        facecolor=face(style),
-        edgecolor=style.color,
-        marker=style.marker,
-        zorder=3,
-    )
+    joined = counts >= joined_from
+    line: style.Look = {
+        "color": look.color,
+        "linestyle": look.linestyle,
+        "linewidth": linewidth,
+    }
+    axes.plot(x[joined], y[joined], **line)
+    area = sizes[0] + sizes[1] * (counts / bins.counts.sum())
+    mark: style.Look = {
+        "facecolor": look.face,
+        "edgecolor": look.color,
+        "marker": look.marker,
+    }
+    axes.scatter(x, y, area, zorder=3, **mark)

@@ -7,7 +7,7 @@ Markers and line styles tell the methods apart as well.
 
 import functools
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,20 +17,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write
+
+#: Keyword arguments of a Matplotlib function.
+Look = dict[str, Any]
 
 
 class MethodStyle(NamedTuple):
     """How a method is drawn, everywhere.
 
-    Attributes:
-        label: Name for people.
-        color: Hexadecimal RGB.
-        marker: Matplotlib marker.
-        linestyle: Matplotlib line style: solid for one model, dashed with a
-            temperature, dotted for an ensemble.
+    The line is solid for one model, dashed with a temperature, dotted for an ensemble.
     """
 
     label: str
@@ -38,7 +37,18 @@ class MethodStyle(NamedTuple):
     marker: str
     linestyle: str = "-"
 
+    @property
+    def face(self) -> str:
+        """The filling of the markers: white unless it is a plain model."""
+        return self.color if self.linestyle == "-" else "white"
 
+    @property
+    def look(self) -> Look:
+        """What a line of Matplotlib takes."""
+        return self._asdict() | {"markerfacecolor": self.face}
+
+
+#: Styles by method name. `method_styles` makes those of other names.
 METHOD_STYLES = {
     "vanilla": MethodStyle("Vanilla", "#4d4d4d", "o"),
     "ls": MethodStyle("Label smoothing", "#e69f00", "s"),
@@ -51,14 +61,10 @@ METHOD_STYLES = {
     "trades": MethodStyle("TRADES", "#999933", "p"),
 }
 
-"""Styles by method name. `method_styles` makes those of other names."""
-
 _RESERVE = ["#882255", "#999933", "#332288", "#cc79a7", "#117733", "#ddcc77"]
-
 _RESERVE_MARKERS = ["v", "X", "p", "<", ">", "h"]
 
 GREY = "#6b6b6b"
-
 ACCURACY, CONFIDENCE = "#222222", "#a63603"
 
 
@@ -71,7 +77,6 @@ class Side(NamedTuple):
 
 
 OVER = Side("overconfident", "#d55e00", "////")
-
 UNDER = Side("underconfident", "#0072b2", "\\\\\\\\")
 
 RC = {
@@ -123,38 +128,34 @@ def styled(function: _F) -> _F:
 
 
 def method_styles(
-    names: Sequence[str], labels: Mapping[str, str] | None = None
+    names: Collection[str], labels: Mapping[str, str] | None = None
 ) -> dict[str, MethodStyle]:
     """Return a style for each method, the known ones as in `METHOD_STYLES`.
 
     `ensemble_of_<method>` has the method's colour and a dotted line. `<method>_ts`,
     the method with temperature scaling, has a dashed line. Names as people write them
-    are understood too ("Ensemble of AR-AdaLS"). Unknown names get the colours that
-    are left, in order.
+    ("Ensemble of AR-AdaLS") work too. Unknown names get the colours that are left.
 
     Args:
         names: Methods, each once, in the order of the legend.
-        labels: Names for people that replace the usual ones. Defaults to none.
+        labels: Names for people that replace the known ones. Defaults to none.
 
     Example:
         >>> method_styles(["vanilla", "ensemble_of_vanilla"])["vanilla"].color
         '#4d4d4d'
     """
-    styles: dict[str, MethodStyle] = {}
-    taken: set[str] = set()
-    for name in names:
-        styles[name] = _known_style(name) or MethodStyle(name, "", "")
-        taken.add(styles[name].color)
+    styles = {name: _known_style(name) or MethodStyle(name, "", "") for name in names}
+    taken = {style.color for style in styles.values()}
     reserve = list(zip(_RESERVE, _RESERVE_MARKERS, strict=True))
     left = [pair for pair in reserve if pair[0] not in taken] or reserve
-    unknown = [name for name in names if not styles[name].color]
-    for i, name in enumerate(unknown):
-        color, marker = left[i % len(left)]
+    for i, name in enumerate([name for name in names if not styles[name].color]):
         linestyle = ["-", "--", "-.", ":"][i // len(left) % 4]
-        styles[name] = MethodStyle(name, color, marker, linestyle)
-    for name in set(names) & set(labels or {}):
-        styles[name] = styles[name]._replace(label=(labels or {})[name])
-    return styles
+        styles[name] = MethodStyle(name, *left[i % len(left)], linestyle)
+    labels = labels or {}
+    return {
+        name: style._replace(label=labels.get(name, style.label))
+        for name, style in styles.items()
+    }
 
 
 def _known_style(name: str) -> MethodStyle | None:
@@ -169,31 +170,39 @@ def _known_style(name: str) -> MethodStyle | None:
     return None
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure that arranges itself; its size is in inches."""
-    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-    return Figure(figsize=(width, height), layout=layout, facecolor="white")
-
-
-def need_some(name: str, values: Mapping[str, Any]) -> None:
-    """Raise `InputError` if there is nothing to draw."""
-    if not values:
-        raise InputError(f"{name} is empty; give at least one method to draw")
-
-
-def need_same(what: str, **mappings: Mapping[str, Any]) -> None:
-    """Raise `InputError` unless two mappings have the same keys, in any order.
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure that arranges itself, in inches, and its axes.
 
     Args:
-        what: What the keys are, such as "methods".
-        **mappings: The two mappings by the names of their arguments.
+        width: In inches.
+        height: In inches.
+        rows: Panels in a column. Defaults to 1.
+        columns: Panels in a row. Defaults to 1.
+        **options: Of `Figure.subplots`, which settles whether axes come as an array.
     """
-    (one, ones), (other, others) = mappings.items()
-    if set(ones) != set(others):
-        raise InputError(
-            f"{one} and {other} must hold the same {what}; received {list(ones)} and "
-            f"{list(others)}; give each of the {what} in both"
-        )
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def need(keys: str = "methods", **mappings: Mapping[str, Any]) -> None:
+    """Raise `InputError` if a mapping is empty or has other keys than the first.
+
+    Args:
+        keys: What the keys are. Defaults to "methods".
+        **mappings: One or more, by the names of their arguments.
+    """
+    (one, ones), *rest = mappings.items()
+    if not ones:
+        raise InputError(f"{one} is empty; give at least one method to draw")
+    for other, others in rest:
+        if set(ones) != set(others):
+            raise InputError(
+                f"{one} and {other} must hold the same {keys}; received {list(ones)} "
+                f"and {list(others)}; give each of the {keys} in both"
+            )
 
 
 def diagonal(axes: Axes) -> None:
@@ -201,43 +210,20 @@ def diagonal(axes: Axes) -> None:
     axes.plot([0, 100], [0, 100], color="#8a8a8a", linestyle=(0, (1, 2)), linewidth=1.1)
 
 
-def draw_line(axes: Axes, x: np.ndarray, y: np.ndarray, style: MethodStyle) -> None:
+def draw_line(axes: Axes, x: ArrayLike, y: ArrayLike, style: MethodStyle) -> None:
     """Draw a method's line."""
-    axes.plot(
-        x,
-        y,
-        color=style.color,
-        marker=style.marker,
-        linestyle=style.linestyle,
-        markerfacecolor=face(style),
-        markersize=6,
-        label=style.label,
-    )
+    axes.plot(np.asarray(x), np.asarray(y), markersize=6, **style.look)
 
 
-def method_handles(
-    names: Sequence[str],
-    markers: bool = True,
-    labels: Mapping[str, str] | None = None,
-) -> list[Line2D]:
-    """Return the entries of a legend of methods."""
-    return [
-        Line2D(
-            [],
-            [],
-            color=s.color,
-            linestyle=s.linestyle,
-            marker=s.marker if markers else "",
-            markerfacecolor=face(s),
-            label=s.label,
-        )
-        for s in method_styles(names, labels).values()
-    ]
+def handles(styles: Mapping[str, MethodStyle], **changes: Any) -> list[Line2D]:
+    """Return the entries of a legend of methods; `changes` replace parts of a look."""
+    return [Line2D([], [], **style.look | changes) for style in styles.values()]
 
 
-def face(style: MethodStyle) -> str:
-    """Return the filling of a method's markers: white unless it is a plain model."""
-    return style.color if style.linestyle == "-" else "white"
+def note(axes: Axes, x: float, words: str) -> None:
+    """Write beside a vertical line."""
+    at: Look = {"transform": axes.get_xaxis_transform(), "fontsize": 8, "color": GREY}
+    axes.text(x, 0.02, f" {words}", **at)
 
 
 def drawn(axes: Axes) -> list[Any]:
@@ -245,15 +231,12 @@ def drawn(axes: Axes) -> list[Any]:
     return axes.get_legend_handles_labels()[0]
 
 
-def legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
+def legend(figure: Figure, entries: Sequence[Any], columns: int = 99) -> None:
     """Put a legend above the figure, with as many columns as fit, at most `columns`."""
-    widest = 0.55 + 0.075 * max(len(handle.get_label()) for handle in handles)
+    widest = 0.55 + 0.075 * max(len(entry.get_label()) for entry in entries)
     fitting = max(1, int(figure.get_figwidth() / widest))
-    figure.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=min(columns or len(handles), fitting),
-    )
+    ncols = min(columns, len(entries), fitting)
+    figure.legend(handles=entries, loc="outside upper center", ncols=ncols)
 
 
 def save(
@@ -264,7 +247,7 @@ def save(
     The file is written aside and then renamed.
 
     Args:
-        figure: The figure.
+        figure: From a function of this package.
         path: Ends in `.png`, `.pdf` or `.svg`, which decides the format.
         dpi: Dots per inch of a `.png`. Defaults to 160.
         caption: A text below the figure that says what to see. Defaults to none.
@@ -272,11 +255,6 @@ def save(
     Raises:
         InputError: On another ending.
         OSError: If the file cannot be written.
-
-    Example:
-        ```python
-        save(draw_reliability_diagram(bins), "reliability.png")
-        ```
     """
     # No dates and versions inside: the same figure is the same file.
     metadata: dict[str, dict[str, Any]] = {
@@ -294,16 +272,8 @@ def save(
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
         if caption:
-            _write_below(figure, caption)
+            width = figure.get_figwidth()
+            words = textwrap.fill(caption, int(width * 16.5))
+            look: Look = {"fontsize": 7.5, "color": GREY, "linespacing": 1.35}
+            figure.supxlabel(words, x=0.1 / width, ha="left", **look)
         figure.savefig(aside, dpi=dpi, metadata=metadata[suffix])
-
-
-def _write_below(figure: Figure, caption: str) -> None:
-    figure.supxlabel(
-        textwrap.fill(caption, int(figure.get_figwidth() * 16.5)),
-        x=0.1 / figure.get_figwidth(),
-        ha="left",
-        fontsize=7.5,
-        color=GREY,
-        linespacing=1.35,
-    )

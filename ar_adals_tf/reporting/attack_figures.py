@@ -6,29 +6,24 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_TITLES
+from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import attacks as figures
+from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.commands import evaluate_command
-from ar_adals_tf.reporting.group import Group
+from ar_adals_tf.reporting.group import Group, each_with_temperature
 from ar_adals_tf.reporting.items import (
     Cell,
     Column,
     Item,
-    Missing,
     Picture,
     Row,
     Table,
     cell_of,
-    each_with_temperature,
     in_words,
-    kind_of,
+    measures,
 )
-from ar_adals_tf.reporting.measures import measures
-from ar_adals_tf.reporting.missing import missing_levels
-from ar_adals_tf.reporting.pareto import pareto_front
-from ar_adals_tf.reporting.printed import adversarial_study
+from ar_adals_tf.reporting.names import adversarial_study, strength_words
 from ar_adals_tf.reporting.run import Run
-from ar_adals_tf.reporting.words import attack_words, strength_words
 
 
 def over_strength(collection: Collection) -> Picture:
@@ -54,7 +49,7 @@ def over_strength(collection: Collection) -> Picture:
         f"Accuracy, ECE and confidence over the strength, {collection.title}",
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
         "low. Attacks on one that is not leave it sure of what is wrong. "
-        f"{attack_words(collection)}. Before temperature scaling; means over seeds.",
+        f"{collection.attack_words}. Before temperature scaling; means over seeds.",
         figures.draw_grid_of_lines(panels, "Strength over 255", _labels(groups)),
     )
 
@@ -62,11 +57,7 @@ def over_strength(collection: Collection) -> Picture:
 def reliability_under_attack(collection: Collection) -> list[Picture]:
     """Draw reliability diagrams at every strength, before and after the temperature."""
     groups = collection.groups_under_attack
-    scaled = [
-        one
-        for group in groups
-        if (one := group.with_temperature()) is not None and one.has_attacks
-    ]
+    scaled = [one for g in groups if (one := g.with_temperature()) and one.has_attacks]
     pictures = []
     for words, suffix, some in (
         ("before temperature scaling", "", groups),
@@ -74,17 +65,13 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
     ):
         if not some:
             continue
-        bins = {
-            BOUNDED_TITLES[attack]: {
-                strength_words(epsilon): {
-                    group.key: own
-                    for group in some
-                    if (own := group.attack_reliability(attack, epsilon)) is not None
-                }
-                for epsilon in collection.strengths
-            }
-            for attack in collection.attacks
-        }
+        bins: dict[str, dict[str, Any]] = {}
+        for attack in collection.attacks:
+            bins[BOUNDED_TITLES[attack]] = {}
+            for epsilon in collection.strengths:
+                found = {g.key: g.attack_reliability(attack, epsilon) for g in some}
+                there = {key: own for key, own in found.items() if own}
+                bins[BOUNDED_TITLES[attack]][strength_words(epsilon)] = there
         pictures.append(
             Picture(
                 f"reliability_under_attack{suffix}_{collection.dataset}",
@@ -94,7 +81,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 "overconfidence. Larger marks stand for more images, and lines join "
                 "those of ten or more. Under a strong attack an undefended model's "
                 "marks gather at the lower right: sure and wrong. "
-                f"{attack_words(collection)}. {collection.num_bins} bins, all seeds "
+                f"{collection.attack_words}. {collection.num_bins} bins, all seeds "
                 "together.",
                 figures.draw_reliability_grid(bins, _labels(some)),
             )
@@ -107,7 +94,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
     if collection.index is None:
         name = f"levels_under_attack_{collection.dataset}"
         title = f"By robustness level under attack, {collection.title}"
-        return [Picture(name, title, "", None, missing_levels(collection))]
+        return [Picture(name, title, "", None, commands.missing_levels(collection))]
     levels, count = collection.levels
     groups = collection.groups_under_attack
     shown = measures("accuracy", "ece")
@@ -115,16 +102,13 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
     for attack in collection.attacks:
         panels: dict[str, Any] = {measure.heading(): {} for measure in shown}
         for epsilon in collection.strengths:
-            found = {
-                group.key: own
-                for group in groups
-                if (own := group.attack_by_level(attack, epsilon, levels, count))
-                is not None
-            }
+            case = (attack, epsilon, levels, count)
+            found = {group.key: group.attack_by_level(*case) for group in groups}
             for measure in shown:
                 panels[measure.heading()][strength_words(epsilon)] = {
                     key: (np.arange(count), measure.scale * getattr(own, measure.name))
                     for key, own in found.items()
+                    if own
                 }
         pictures.append(
             Picture(
@@ -133,7 +117,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 f"{collection.title}",
                 "The same levels for every method: the clean images ordered by how "
                 "small a change flips the vanilla model. Look at the left, where "
-                f"attacks succeed first. {attack_words(collection)}. Before "
+                f"attacks succeed first. {collection.attack_words}. Before "
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
                     panels, "Level (0: least robust)", _labels(groups)
@@ -161,19 +145,15 @@ def trade_off(collection: Collection) -> list[Item]:
     if not found:
         return []
     points = {key: (p[0], p[1], p[2]) for key, p in found.items()}
-    goals = np.array(list(points.values())) * (1, 1, -1)
-    front = {key for key, best in zip(points, pareto_front(goals), strict=True) if best}
-    rows = [
-        Row(
-            group.label,
-            (
-                *(cell_of([100 * value]) for value in found[group.key]),
-                Cell(text="yes" if group.key in front else "no"),
-            ),
-            kind=kind_of(group),
-        )
-        for group in groups
-    ]
+    best = pareto_front(np.array(list(points.values())) * (1, 1, -1))
+    front = {
+        key for key, beaten_by_none in zip(points, best, strict=True) if beaten_by_none
+    }
+    rows = []
+    for group in groups:
+        cells = [cell_of([100 * value]) for value in found[group.key]]
+        cells.append(Cell(text="yes" if group.key in front else "no"))
+        rows.append(Row(group.label, cells, kind=group.kind))
     return [
         Picture(
             f"trade_off_{collection.dataset}",
@@ -190,14 +170,14 @@ def trade_off(collection: Collection) -> list[Item]:
             f"The Pareto front, {collection.title}",
             "On the front: no other row is at least as good in clean accuracy, robust "
             "accuracy and clean ECE and better in one. Means over seeds.",
-            (
-                Column("Clean accuracy (%)", 2),
-                Column(f"Accuracy (%) under {robust}", 2),
-                Column("Clean ECE (%)", 2),
-                Column(f"ECE (%) under {robust}", 2),
+            [
+                Column("Clean accuracy (%)"),
+                Column(f"Accuracy (%) under {robust}"),
+                Column("Clean ECE (%)"),
+                Column(f"ECE (%) under {robust}"),
                 Column("On the front"),
-            ),
-            tuple(rows),
+            ],
+            rows,
         ),
     ]
 
@@ -215,14 +195,11 @@ def l2_success(collection: Collection) -> list[Picture]:
                 made_by.add(_index_words(found))
             elif not group.is_ensemble:
                 lacking.append(run)
-    missing: tuple[Missing, ...] = ()
-    if lacking:
-        commands = [command for run in lacking for command in _index_commands(run)]
-        what = (
-            f"{collection.title}: {len(lacking)} of {len(collection.runs)} runs have "
-            "no robustness index of the test images under their own model"
-        )
-        missing = (Missing(what, tuple(commands)),)
+    missing = commands.missing(
+        f"{collection.title}: {len(lacking)} of {len(collection.runs)} runs have "
+        "no robustness index of the test images under their own model",
+        [command for run in lacking for command in _index_commands(run)],
+    )
     if not curves and not missing:
         return []  # there are ensembles alone, and an index belongs to one model
     groups = [group for group in collection.groups if group.key in curves]
@@ -237,6 +214,36 @@ def l2_success(collection: Collection) -> list[Picture]:
             missing,
         )
     ]
+
+
+def pareto_front(values: np.ndarray) -> np.ndarray:
+    """Tell which points no other point beats, `(N,)` bool.
+
+    A point is beaten by another one that is at least as good in every objective and
+    better in one. Equal points do not beat each other.
+
+    Args:
+        values: `(N, K)`, N points scored on K objectives, all to be maximised (negate
+            errors).
+
+    Raises:
+        InputError: If the shape is another or a value is NaN.
+
+    Example:
+        >>> pareto_front(np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.3]]))
+        array([ True,  True, False])
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or np.isnan(values).any():
+        raise InputError(
+            "values must be numbers of shape (points, aims); received shape "
+            f"{values.shape} with {int(np.isnan(values).sum())} NaN; leave out points "
+            "that are not measured"
+        )
+    mine, others = values[:, None], values[None]
+    nowhere_worse = np.all(others >= mine, axis=2)
+    somewhere_better = np.any(others > mine, axis=2)
+    return ~np.any(nowhere_worse & somewhere_better, axis=1)
 
 
 def _labels(groups: Sequence[Group]) -> dict[str, str]:
@@ -255,11 +262,10 @@ def _index_commands(run: Run) -> tuple[str, str]:
     """Return the commands that make a run's own index and measure with it."""
     index = run.folder / "robustness" / "cw" / "test.npz"
     flags = [f"--model_file={run.folder / 'model.keras'}", f"--dataset={run.dataset}"]
-    for name in ("data_dir", "limit_examples"):
-        if run.config.get(name):
-            flags.append(f"--{name}={run.config[name]}")
+    names = [name for name in ("data_dir", "limit_examples") if run.config.get(name)]
+    flags += [f"--{name}={run.config[name]}" for name in names]
     flags += ["--split=test", f"--output_file={index}"]
     return (
         " ".join(["python -m ar_adals_tf.compute_robustness", *flags]),
-        evaluate_command(run, "--attacks=fgsm,pgd"),
+        commands.evaluate_command(run, "--attacks=fgsm,pgd"),
     )

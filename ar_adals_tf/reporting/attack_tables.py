@@ -1,16 +1,16 @@
 """Tables of models under attack, beside the companion study's, and of their costs.
 
 The companion study is the one of adversarial training and calibration, see
-`printed.adversarial_study`. Every table is made from what runs have stored.
+`names.adversarial_study`. Every table is made from what runs have stored.
 """
 
 from collections.abc import Sequence
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.evaluation.results import FORM_TITLES
+from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.commands import train_command
-from ar_adals_tf.reporting.group import Group
+from ar_adals_tf.reporting.group import Group, each_with_temperature, seed_words
 from ar_adals_tf.reporting.items import (
     Cell,
     Column,
@@ -18,16 +18,10 @@ from ar_adals_tf.reporting.items import (
     Row,
     Table,
     cell_of,
-    each_with_temperature,
     in_words,
-    kind_of,
-    seed_words,
+    measures,
 )
-from ar_adals_tf.reporting.measures import measures
-from ar_adals_tf.reporting.missing import missing_attacks, missing_footprint
-from ar_adals_tf.reporting.names import method_label
-from ar_adals_tf.reporting.printed import adversarial_study
-from ar_adals_tf.reporting.words import attack_words, strength_words
+from ar_adals_tf.reporting.names import adversarial_study, method_label, strength_words
 
 #: The measures that are shown at every strength.
 BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
@@ -41,72 +35,58 @@ def under_attack(collection: Collection) -> Table:
     epsilon = collection.reference_strength
     cases = [("", 0.0), *((attack, epsilon) for attack in BOUNDED_ATTACKS)]
     shown = [
-        (measure, attack, strength)
-        for measure in measures("accuracy", "ece")
-        for attack, strength in cases
+        (measure, *case) for measure in measures("accuracy", "ece") for case in cases
     ]
     columns = []
     for measure, attack, _ in shown:
-        title = ""
-        if attack:
-            word = measure.title if measure.title.isupper() else measure.title.lower()
-            title = f"{BOUNDED_TITLES[attack]} {word} ({measure.unit})"
+        word = measure.title if measure.title.isupper() else measure.title.lower()
+        title = f"{BOUNDED_TITLES[attack]} {word} ({measure.unit})" if attack else ""
         columns.append(measure.column(title, _DIGITS.get(measure.name)))
     rows, seen = [], set()
     for group in each_with_temperature(collection.groups_under_attack):
         printed = [] if group.scaled else _printed(group)
         if printed:
             seen.add((group.runs[0].config["model"], group.method))
-        cells = tuple(
-            measure.cell(group.attack_measures(attack, strength), beside)
-            for (measure, attack, strength), beside in zip(
-                shown, _filled(printed, len(shown)), strict=True
-            )
-        )
-        rows.append(Row(group.label, cells, kind=kind_of(group)))
+        beside = _filled(printed, len(shown))
+        cells = [
+            measure.cell(group.attack_measures(attack, strength), value)
+            for (measure, attack, strength), value in zip(shown, beside, strict=True)
+        ]
+        rows.append(Row(group.label, cells, kind=group.kind))
     rows += _missing_rows(collection, seen, len(columns))
     return Table(
         f"under_attack_{collection.dataset}",
         f"Accuracy and calibration under attack, {collection.title}",
         _caption(collection, rows) if rows else "",
-        tuple(columns),
-        tuple(rows),
-        missing_attacks(collection),
+        columns,
+        rows,
+        commands.missing_attacks(collection),
         source="study",
     )
 
 
 def by_strength(collection: Collection) -> list[Table]:
     """Return a table for each measure, over attacks and strengths."""
-    groups = collection.groups_under_attack
+    single = collection.groups_under_attack
     cases = [("", 0.0)]
     cases += [(a, e) for a in BOUNDED_ATTACKS for e in collection.strengths if e]
+    titles = ["Clean"]
+    titles += [f"{BOUNDED_TITLES[a]} {strength_words(e)}" for a, e in cases[1:]]
     tables = []
     for measure in BY_STRENGTH:
-        rows = [
-            Row(
-                group.label,
-                tuple(measure.cell(group.attack_measures(*case)) for case in cases),
-                kind=kind_of(group),
-            )
-            for group in (each_with_temperature(groups) if measure.tempered else groups)
-        ]
         words = "" if measure.tempered else "No temperature changes it. "
+        rows = []
+        for group in each_with_temperature(single) if measure.tempered else single:
+            cells = [measure.cell(group.attack_measures(*case)) for case in cases]
+            rows.append(Row(group.label, cells, kind=group.kind))
+        digits = _DIGITS.get(measure.name)
         tables.append(
             Table(
                 f"{measure.name}_by_strength_{collection.dataset}",
                 f"{measure.heading()} by attack and strength, {collection.title}",
-                f"{attack_words(collection)}. {words}{seed_words(groups)}",
-                tuple(
-                    measure.column(
-                        f"{BOUNDED_TITLES[attack]} {strength_words(epsilon)}"
-                        if epsilon
-                        else "Clean",
-                        _DIGITS.get(measure.name),
-                    )
-                    for attack, epsilon in cases
-                ),
-                tuple(rows),
+                f"{collection.attack_words}. {words}{seed_words(single)}",
+                [measure.column(title, digits) for title in titles],
+                rows,
             )
         )
     return tables
@@ -114,14 +94,14 @@ def by_strength(collection: Collection) -> list[Table]:
 
 def costs(collection: Collection) -> Table:
     """Return inference time, size, memory, accuracy and ECE as float32 and as int8."""
-    columns = (
+    columns = [
         Column("Time an image (ms)", 3),
         Column("File (MB)", 2),
         Column("Memory (MB)", 1),
         Column("Accuracy (%)", 2),
         Column("ECE (%)", 2),
         Column("ECE with temperature (%)", 2),
-    )
+    ]
     accuracy, ece = measures("accuracy", "ece")
     rows, machines = [], []
     for group in collection.groups:
@@ -131,20 +111,20 @@ def costs(collection: Collection) -> Table:
             scaled = [
                 f["temperature_scaled"] for f in forms if "temperature_scaled" in f
             ]
-            cells = (
+            cells = [
                 cell_of([1e3 * f["seconds_per_image"] for f in forms]),
                 cell_of([f["file_bytes"] / 1e6 for f in forms]),
                 cell_of([f["peak_bytes"] / 1e6 for f in forms if f["peak_bytes"]]),
                 accuracy.cell(forms),
                 ece.cell(forms),
                 ece.cell(scaled),
-            )
-            rows.append(Row(f"{group.label}, {title}", cells, kind=kind_of(group)))
+            ]
+            rows.append(Row(f"{group.label}, {title}", cells, kind=group.kind))
         machines += [
-            f"{one['hardware']}; batches of {one['batch_size']}, median of "
-            f"{one['repeats']}"
-            for one in found
+            f"{f['hardware']}; batches of {f['batch_size']}, median of {f['repeats']}"
+            for f in found
         ]
+    lacking = [run for run in collection.runs if "footprint" not in run.metrics]
     return Table(
         f"footprint_{collection.dataset}",
         f"Inference, {collection.title}",
@@ -155,21 +135,22 @@ def costs(collection: Collection) -> Table:
         + ("; ".join(dict.fromkeys(machines)) or "none measured")
         + ".",
         columns,
-        tuple(rows),
-        missing_footprint(collection),
+        rows,
+        commands.missing_evaluation(
+            collection, lacking, "have no footprint", "--footprint"
+        ),
         head="Method, number format, runtime",
     )
 
 
 def _caption(collection: Collection, rows: Sequence[Row]) -> str:
     epsilon = strength_words(collection.reference_strength)
-    numbers = {
-        r.metrics["attacks"]["num_examples"] for r in collection.runs_under_attack
-    }
+    stored = [run.metrics["attacks"] for run in collection.runs_under_attack]
+    numbers = [f"{n:,}" for n in sorted({one["num_examples"] for one in stored})]
     words = (
-        f"{in_words([f'{number:,}' for number in sorted(numbers)])} test images, ECE "
+        f"{in_words(numbers)} test images, ECE "
         f"over {collection.num_bins} bins. Attacks at {epsilon} in the L-infinity "
-        f"norm, by CleverHans, on the true label: {attack_words(collection)}. "
+        f"norm, by CleverHans, on the true label: {collection.attack_words}. "
     )
     if any(cell.paper is not None for row in rows for cell in row.cells):
         words += (
@@ -202,10 +183,12 @@ def _missing_rows(
             if (network, method) in seen:
                 continue
             settings = {"model": network} | theirs.get("settings", {})
-            command = train_command(collection.dataset, method, like, **settings)
+            command = commands.train_command(
+                collection.dataset, method, like, **settings
+            )
             label = f"{method_label(method)} ({network})"
             cells = [Cell(paper=value) for value in _filled(theirs["printed"], count)]
-            rows.append(Row(label, tuple(cells), Missing(label, (command,))))
+            rows.append(Row(label, cells, Missing(label, (command,))))
     return rows
 
 

@@ -1,7 +1,7 @@
 """All finished runs on one dataset, checked and put together by method."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,44 +13,40 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.experiment.flags import unusual
 from ar_adals_tf.experiment.runs import paths_of_test_indexes
-from ar_adals_tf.reporting.comparable import check_comparable, check_seeds
+from ar_adals_tf.reporting import names
 from ar_adals_tf.reporting.group import Group
-from ar_adals_tf.reporting.names import (
-    dataset_order,
-    dataset_title,
-    method_label,
-    method_order,
-)
+from ar_adals_tf.reporting.items import in_words
 from ar_adals_tf.reporting.run import Run
 from ar_adals_tf.robustness import RobustnessIndex
 
 NUM_LEVELS = 10
 
+#: The strength over 255 of tables with one strength, if it was measured.
 REFERENCE_STRENGTH = 8.0
 
-"""The strength over 255 of tables with one strength, if it was measured."""
+#: Settings under attack that runs of one report share.
+_SAME_UNDER_ATTACK = ("seed", "num_examples", "num_bins")
+
+_SOURCES = {
+    "generated": "made by this package",
+    "tfds": "from TensorFlow Datasets",
+    "published": "as published",
+}
 
 
 @dataclass(frozen=True)
 class Collection:
-    """All runs on one dataset.
-
-    Attributes:
-        dataset: Its name.
-        groups: By method, in the paper's order.
-        index: The vanilla model's robustness index of the test images, if found.
-        index_path: Where it was found.
-    """
+    """All runs on one dataset."""
 
     dataset: str
-    groups: tuple[Group, ...]
-    index: RobustnessIndex | None = None
+    groups: tuple[Group, ...]  # by method, in the paper's order
+    index: RobustnessIndex | None = None  # the vanilla model's, of the test images
     index_path: Path | None = None
 
     @property
     def title(self) -> str:
         """The dataset's name for people."""
-        return dataset_title(self.dataset)
+        return names.dataset_title(self.dataset)
 
     @property
     def runs(self) -> list[Run]:
@@ -90,9 +86,8 @@ class Collection:
     @property
     def ood_names(self) -> list[str]:
         """The out-of-distribution datasets that some run was measured on."""
-        return list(
-            dict.fromkeys(n for r in self.runs for n in r.metrics.get("ood", {}))
-        )
+        found = [run.metrics.get("ood", {}) for run in self.runs]
+        return list(dict.fromkeys(name for own in found for name in own))
 
     @property
     def runs_under_attack(self) -> list[Run]:
@@ -108,27 +103,54 @@ class Collection:
     def attacks(self) -> list[str]:
         """The attacks that some run was measured under."""
         measured = [run.attack_measures() for run in self.runs]
-        return [
-            name for name in BOUNDED_ATTACKS if any(name in one for one in measured)
-        ]
+        return [name for name in BOUNDED_ATTACKS if any(name in m for m in measured)]
 
     @property
     def strengths(self) -> list[float]:
         """The strengths over 255 that some run was measured at, in order."""
-        return sorted(
-            {
-                float(strength)
-                for run in self.runs
-                for by_strength in run.attack_measures().values()
-                for strength in by_strength
-            }
-        )
+        found = [own for run in self.runs for own in run.attack_measures().values()]
+        return sorted({float(strength) for own in found for strength in own})
 
     @property
     def reference_strength(self) -> float:
         """The strength of tables with one: 8/255, or the greatest that was measured."""
         measured = [e for e in self.strengths if e] or [REFERENCE_STRENGTH]
         return REFERENCE_STRENGTH if REFERENCE_STRENGTH in measured else measured[-1]
+
+    @property
+    def shift_words(self) -> str:
+        """Which corruptions the numbers are measured under, as a sentence."""
+        for run in self.runs:
+            if "shift" in run.metrics:
+                found = run.metrics["shift"]
+                overall = found.get("overall", {})
+                types = (overall.get("paper") or {"types": found["types"]})["types"]
+                number = found.get("num_examples", len(run.predictions.labels))
+                source = _SOURCES.get(found.get("source", ""), "of unknown source")
+                return (
+                    f"Shift: {len(types)} types of corruption ({', '.join(types)}) at "
+                    f"severities {in_words(found['severities'])}, {number:,} images "
+                    f"each, {source}. "
+                )
+        return ""
+
+    @property
+    def attack_words(self) -> str:
+        """What the attacks are, from what the runs have stored."""
+        words = []
+        for attack in self.attacks:
+            known = [
+                run.metrics["attacks"]["attacks"] for run in self.runs_under_attack
+            ]
+            settings = next(own[attack] for own in known if own.get(attack))
+            more = ", one step"
+            if "steps" in settings:
+                more = f", {settings['steps']} steps of {settings['step_size']}"
+                more += " from a random start" * settings["random_start"]
+            words.append(f"{attack.upper()}{more}")
+        if any(group.is_ensemble for group in self.groups):
+            words.append("the averaged probabilities of an ensemble are attacked")
+        return "; ".join(words)
 
 
 def load_collections(folders: Sequence[str | Path]) -> list[Collection]:
@@ -137,12 +159,6 @@ def load_collections(folders: Sequence[str | Path]) -> list[Collection]:
     Raises:
         InputError: If there are no runs, if one is not finished, or if two cannot be
             compared, see `check_comparable`.
-
-    Example:
-        ```python
-        (collection,) = load_collections(["runs/cifar10-ls-0", "runs/cifar10-ls-1"])
-        collection.group("ls").clean[1]["ece"]
-        ```
     """
     folders = list(dict.fromkeys(Path(folder) for folder in folders))
     if not folders:
@@ -153,7 +169,7 @@ def load_collections(folders: Sequence[str | Path]) -> list[Collection]:
     runs = [Run.load(folder) for folder in folders]
     check_comparable(runs)
     collections = []
-    for dataset in sorted({run.dataset for run in runs}, key=dataset_order):
+    for dataset in sorted({run.dataset for run in runs}, key=names.dataset_order):
         own = [run for run in runs if run.dataset == dataset]
         collections.append(Collection(dataset, _grouped(own), *_find_index(own)))
     return collections
@@ -170,9 +186,9 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         check_seeds(same)
         by_method.setdefault(same[0].method, []).append(same)
     groups = []
-    for method in sorted(by_method, key=method_order):
+    for method in sorted(by_method, key=names.method_order):
         variants = sorted(by_method[method], key=lambda s: len(unusual(s[0].config)))
-        label = method_label(method)
+        label = names.method_label(method)
         for i, same in enumerate(variants):
             different = _differences(same[0], [other[0] for other in variants])
             full = f"{label} ({different})" if different else label
@@ -211,3 +227,90 @@ def _find_index(runs: Sequence[Run]) -> tuple[RobustnessIndex | None, Path | Non
             if not len(index.missing(runs[0].predictions.ids)):
                 return index, path
     return None, None
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Make sure that runs can stand in one report.
+
+    Raises:
+        InputError: If two runs have another number of bins or, on one dataset, other
+            test images, corruptions or attacks, or if they are one run twice. The
+            sentence names both.
+    """
+    _each_with_first(runs, _check_bins)
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        own = [run for run in runs if run.dataset == dataset]
+        _each_with_first(own, _check_images)
+        for name, check in (("shift", _check_shift), ("attacks", _check_attacks)):
+            _each_with_first([run for run in own if name in run.metrics], check)
+
+
+def check_seeds(runs: Sequence[Run]) -> None:
+    """Make sure that runs with equal settings, sorted by seed, have different seeds.
+
+    Raises:
+        InputError: If two have one seed.
+    """
+    for first, second in zip(runs, runs[1:], strict=False):
+        if first.config["seed"] == second.config["seed"]:
+            raise InputError(
+                f"{first.folder} and {second.folder} are one run twice: equal "
+                f"settings and seed {first.config['seed']}; give one of them"
+            )
+
+
+def _each_with_first(runs: Sequence[Run], check: Callable[[Run, Run], None]) -> None:
+    for run in runs[1:]:
+        check(runs[0], run)
+
+
+def _refuse(first: Run, other: Run, why: str) -> None:
+    raise InputError(f"{first.folder} and {other.folder} cannot be compared: {why}")
+
+
+def _check_bins(first: Run, other: Run) -> None:
+    if first.num_bins != other.num_bins:
+        why = (
+            f"their ECE has {first.num_bins} and {other.num_bins} bins; evaluate one "
+            "again with python -m ar_adals_tf.evaluate --num_bins"
+        )
+        _refuse(first, other, why)
+
+
+def _check_images(first: Run, other: Run) -> None:
+    mine, theirs = first.predictions, other.predictions
+    same_ids = np.array_equal(mine.ids, theirs.ids)
+    if not (same_ids and np.array_equal(mine.labels, theirs.labels)):
+        why = (
+            f"both are runs on {first.dataset}, but their {len(mine.ids)} and "
+            f"{len(theirs.ids)} test images are not the same; report them apart"
+        )
+        _refuse(first, other, why)
+
+
+def _check_shift(first: Run, other: Run) -> None:
+    settings = ("source", "seed", "num_examples", "num_bins", "types", "severities")
+    for name in settings:
+        mine, theirs = (run.metrics["shift"].get(name) for run in (first, other))
+        if mine != theirs:
+            why = (
+                f"under shift their {name} is {mine} and {theirs}; evaluate both with "
+                "the same python -m ar_adals_tf.evaluate --shift"
+            )
+            _refuse(first, other, why)
+
+
+def _check_attacks(first: Run, other: Run) -> None:
+    mine, theirs = (
+        {name: run.metrics["attacks"].get(name) for name in _SAME_UNDER_ATTACK}
+        | run.metrics["attacks"]["attacks"]
+        for run in (first, other)
+    )
+    for name in sorted(mine):
+        pair = mine[name], theirs.get(name)
+        if None not in pair and pair[0] != pair[1]:
+            why = (
+                f"under attack their {name} is {pair[0]} and {pair[1]}; evaluate both "
+                "with the same python -m ar_adals_tf.evaluate --attacks=fgsm,pgd"
+            )
+            _refuse(first, other, why)

@@ -1,13 +1,17 @@
-"""The commands that make, complete or repeat a run."""
+"""The commands that make or complete a run, and what is missing without them."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.group import Group
+from ar_adals_tf.reporting.items import Missing, in_words
+from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
 from ar_adals_tf.reporting.run import Run
 
 
@@ -56,6 +60,105 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
     return " ".join([_command("evaluate", {"run_dir": run.folder}), *flags])
+
+
+def missing(what: str, commands: Sequence[str]) -> list[Missing]:
+    """Return one thing that is missing, or nothing where no command is needed."""
+    return [Missing(what, tuple(commands))] if commands else []
+
+
+def missing_rows(collection: Collection, *keys: str) -> Missing:
+    """Return what is missing where methods have no run."""
+    first = collection.runs[0]
+    commands = [train_command(collection.dataset, key, first) for key in keys]
+    names = in_words([method_label(key) for key in keys])
+    return Missing(f"{collection.title}: no run of {names}", tuple(commands))
+
+
+def missing_groups(
+    collection: Collection, groups: Mapping[str, Group | None]
+) -> list[Missing]:
+    """Return what is missing where some of the methods have no runs."""
+    keys = [key for key, group in groups.items() if group is None]
+    return [missing_rows(collection, *keys)] if keys else []
+
+
+def missing_levels(collection: Collection) -> list[Missing]:
+    """Return what is missing where there is no robustness index."""
+    if collection.index is not None:
+        return []
+    what = (
+        f"{collection.title}: no robustness index of the test images lies beside the "
+        "runs; a run of AR-AdaLS makes it"
+    )
+    command = train_command(collection.dataset, "ar_adals", collection.runs[0])
+    return missing(what, [command])
+
+
+def missing_evaluation(
+    collection: Collection, lacking: Sequence[Run], words: str, *flags: str
+) -> list[Missing]:
+    """Return what is missing where runs lack what flags of evaluate measure."""
+    total = len(collection.runs)
+    what = f"{collection.title}: {len(lacking)} of {total} runs {words}"
+    return missing(what, [evaluate_command(run, *flags) for run in lacking])
+
+
+def missing_shift(collection: Collection) -> list[Missing]:
+    """Return what is missing where runs lack measures under shift."""
+    lacking = [
+        run
+        for run in collection.runs
+        if "shift" not in run.metrics
+        or (run.temperature and "temperature_scaled" not in run.metrics["shift"])
+    ]
+    words = "are not wholly measured under shift"
+    return missing_evaluation(collection, lacking, words, "--shift")
+
+
+def missing_seeds(collection: Collection) -> list[Missing]:
+    """Return what is missing where a method has a single seed."""
+    groups = [group for key in SINGLE_METHODS if (group := collection.group(key))]
+    alone = [group for group in groups if len(group.runs) == 1]
+    if not alone:
+        return []
+    what = (
+        f"{collection.title}: the variance needs two or more seeds (the paper has "
+        f"five); there is one of {in_words([group.label for group in alone])}"
+    )
+    return missing(what, [next_seed_command(group) for group in alone])
+
+
+def missing_attacks(collection: Collection) -> list[Missing]:
+    """Return what is missing where runs lack an attack or a strength of the others."""
+    commands = []
+    for run in collection.runs:
+        there = run.attack_measures()
+        lacking = [
+            (attack, epsilon)
+            for attack in collection.attacks
+            for epsilon in collection.strengths
+            if epsilon and f"{epsilon:g}" not in there.get(attack, {})
+        ]
+        if not there:
+            commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
+        elif lacking:
+            names = ",".join(dict.fromkeys(attack for attack, _ in lacking))
+            strengths = sorted({epsilon for _, epsilon in lacking})
+            values = ",".join(f"{epsilon:g}" for epsilon in strengths)
+            flags = f"--attacks={names}", f"--epsilons={values}"
+            commands.append(evaluate_command(run, *flags))
+    what = (
+        f"{collection.title}: {len(commands)} of {len(collection.runs)} runs are not "
+        "wholly measured under attack"
+    )
+    return missing(what, commands)
+
+
+def next_seed_command(group: Group) -> str:
+    """Return the command that trains a method with one more seed."""
+    first = group.runs[0]
+    return seed_command(first, 1 + first.config["seed"])
 
 
 def _command(module: str, flags: Mapping[str, Any]) -> str:

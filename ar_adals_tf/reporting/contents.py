@@ -2,14 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from ar_adals_tf.reporting import (
-    attack_figures,
-    attack_tables,
-    further_figures,
-    further_tables,
-    paper_figures,
-    paper_tables,
-)
+from ar_adals_tf.reporting import attack_figures, attack_tables, further
+from ar_adals_tf.reporting import paper_figures as figures
+from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
 
@@ -25,7 +20,6 @@ def report_sections(collections: Sequence[Collection]) -> list[Section]:
 
 def paper_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return the paper's tables and figures in its order, then further ones."""
-    tables, figures = paper_tables, paper_figures
     table_1 = tables.table_1_networks(collections)
     figure_1 = figures.figure_1_robustness_and_calibration(collections)
     made: dict[str, Item | Make] = {
@@ -51,12 +45,10 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
         ),
         "Figure 10: what an ensemble changes": figures.figure_10_single_and_ensemble,
         "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
-        "More measures, before and after temperature scaling": (
-            further_tables.more_measures
-        ),
-        "Telling out-of-distribution images": further_tables.ood_scores,
-        "Stability between runs": further_tables.stability,
-        "How the soft labels moved": further_figures.soft_labels,
+        "More measures, before and after temperature scaling": (further.more_measures),
+        "Telling out-of-distribution images": further.ood_scores,
+        "Stability between runs": further.stability,
+        "How the soft labels moved": further.soft_labels,
     }
     return [
         _section(title, make, collections) if callable(make) else Section(title, [make])
@@ -66,41 +58,25 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
 
 def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return what a report shows of models under attack and of their costs."""
+    table, costs = attack_tables.under_attack, attack_tables.costs
+    made: dict[str, Make] = {
+        "Under attack: every strength": _every_strength,
+        "Under attack: reliability": attack_figures.reliability_under_attack,
+        "Under attack: by robustness level": attack_figures.levels_under_attack,
+        "Clean accuracy, robust accuracy and calibration": attack_figures.trade_off,
+        "How far an L2 budget goes": attack_figures.l2_success,
+    }
     measured = [one for one in collections if one.runs_under_attack]
     return [
-        _section(
-            "Under attack: the study's table", attack_tables.under_attack, collections
-        ),
-        _section("Under attack: every strength", _every_strength, measured),
-        _section(
-            "Under attack: reliability",
-            attack_figures.reliability_under_attack,
-            measured,
-        ),
-        _section(
-            "Under attack: by robustness level",
-            attack_figures.levels_under_attack,
-            measured,
-        ),
-        _section(
-            "Clean accuracy, robust accuracy and calibration",
-            attack_figures.trade_off,
-            measured,
-        ),
-        _section("How far an L2 budget goes", attack_figures.l2_success, measured),
-        _section(
-            "What a model costs: time, size and memory",
-            attack_tables.costs,
-            collections,
-        ),
+        _section("Under attack: the study's table", table, collections),
+        *(_section(title, make, measured) for title, make in made.items()),
+        _section("What a model costs: time, size and memory", costs, collections),
     ]
 
 
 def _every_strength(collection: Collection) -> list[Item]:
-    return [
-        *attack_tables.by_strength(collection),
-        attack_figures.over_strength(collection),
-    ]
+    tables = attack_tables.by_strength(collection)
+    return [*tables, attack_figures.over_strength(collection)]
 
 
 def _section(title: str, make: Make, collections: Sequence[Collection]) -> Section:

@@ -1,5 +1,6 @@
 """The runs of one method with equal settings, and their measures."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
+from ar_adals_tf.reporting.items import in_words
 from ar_adals_tf.reporting.names import is_ensemble
 from ar_adals_tf.reporting.run import Run
 
@@ -18,23 +20,24 @@ from ar_adals_tf.reporting.run import Run
 class Group:
     """Runs of one method that differ in their seed alone.
 
-    Attributes:
-        key: The key of the style. It is the key of the paper's row as well if the
-            settings are the usual ones.
-        label: The name for people.
-        runs: One or more, by seed.
-        scaled: Whether all predictions are divided by the runs' temperatures.
+    The key is that of the style. It is the key of the paper's row as well if the
+    settings are the defaults.
     """
 
     key: str
     label: str
-    runs: tuple[Run, ...]
-    scaled: bool = False
+    runs: tuple[Run, ...]  # one or more, by seed
+    scaled: bool = False  # whether predictions are divided by the runs' temperatures
 
     @property
     def is_ensemble(self) -> bool:
         """Whether each run averages several models."""
         return is_ensemble(self.method)
+
+    @property
+    def kind(self) -> str:
+        """What the group competes with: single models or ensembles."""
+        return "ensemble" if self.is_ensemble else "single"
 
     @property
     def method(self) -> str:
@@ -75,18 +78,13 @@ class Group:
 
     def reliability(self) -> ReliabilityBins:
         """Return the reliability diagram of all runs together."""
-        return _pooled(
-            [
-                calibration.reliability_bins(self.labels, p, self.num_bins)
-                for p in self.probabilities
-            ]
-        )
+        sets = [(self.labels, p) for p in self.probabilities]
+        return _pooled([calibration.reliability_bins(*s, self.num_bins) for s in sets])
 
     def by_level(self, levels: np.ndarray, num_levels: int) -> LevelMeasures:
         """Return the measures by robustness level, averaged over runs."""
-        return self._mean_by_level(
-            [(self.labels, p) for p in self.probabilities], levels, num_levels
-        )
+        sets = [(self.labels, p) for p in self.probabilities]
+        return self._mean_by_level(sets, levels, num_levels)
 
     @cached_property
     def variance_by_image(self) -> np.ndarray:
@@ -111,38 +109,40 @@ class Group:
 
     def shift_measure(self, measure: str) -> np.ndarray:
         """Return a measure under shift, `(runs, severities, types)`."""
+        found = [
+            (one["by_type"], one["severities"], one["types"]) for one in self.shift()
+        ]
         return np.array(
             [
-                [
-                    [one["by_type"][t][str(s)][measure] for t in one["types"]]
-                    for s in one["severities"]
-                ]
-                for one in self.shift()
+                [[by_type[t][str(s)][measure] for t in types] for s in severities]
+                for by_type, severities, types in found
             ]
         )
 
     def shift_means(self) -> list[dict[str, Any]]:
-        """Return each run's means over severities and the paper's types, or all."""
-        means = [one["overall"] for one in self.shift()]
+        """Return each run's means over severities and the paper's types, or all.
+
+        There are none unless every run was evaluated on corrupted images.
+        """
+        means = [one["overall"] for one in self.shift()] if self.has_shift else []
         return [mean.get("paper", mean["all"]) for mean in means]
 
     @cached_property
     def shift_stability(self) -> tuple[np.ndarray, np.ndarray]:
         """Variance and disagreement over the runs, each `(severities, types)`."""
-        one = self.runs[0].metrics["shift"]
-        cells = []
-        for severity in one["severities"]:
-            for name in one["types"]:
-                p = [
-                    run.probabilities(run.under_shift(name, severity), self.scaled)
-                    for run in self.runs
-                ]
-                cells.append(
-                    (calibration.prediction_variance(p), calibration.disagreement(p))
-                )
-        shape = (len(one["severities"]), len(one["types"]))
-        variance, disagreement = np.array(cells).T.reshape(2, *shape)
-        return variance, disagreement
+        shift = self.runs[0].metrics["shift"]
+        severities, types = shift["severities"], shift["types"]
+        found = np.empty((2, len(severities), len(types)))
+        for (i, severity), (j, name) in itertools.product(
+            enumerate(severities), enumerate(types)
+        ):
+            sets = [(run, run.under_shift(name, severity)) for run in self.runs]
+            p = [run.probabilities(one, self.scaled) for run, one in sets]
+            found[:, i, j] = (
+                calibration.prediction_variance(p),
+                calibration.disagreement(p),
+            )
+        return found[0], found[1]
 
     # Under attack.
 
@@ -169,12 +169,8 @@ class Group:
             return None
         edges = calibration.bin_edges(len(found[0]["counts"]))
         names = ("counts", "accuracy", "confidence")
-        return _pooled(
-            [
-                ReliabilityBins(edges, *(np.array(one[name]) for name in names))
-                for one in found
-            ]
-        )
+        bins = [[np.array(one[name]) for name in names] for one in found]
+        return _pooled([ReliabilityBins(edges, *own) for own in bins])
 
     def attack_by_level(
         self, attack: str, epsilon: float, levels: np.ndarray, num_levels: int
@@ -187,9 +183,7 @@ class Group:
                 sets.append((stored.labels, run.probabilities(stored, self.scaled)))
         return self._mean_by_level(sets, levels, num_levels) if sets else None
 
-    def _attack_cell(
-        self, run: Run, attack: str, epsilon: float
-    ) -> dict[str, Any] | None:
+    def _attack_cell(self, run: Run, attack: str, epsilon: float) -> Any:
         by_strength = run.attack_measures(self.scaled).get(attack, {})
         return by_strength.get(f"{epsilon:g}")
 
@@ -206,6 +200,21 @@ class Group:
         ]
         columns = zip(*found, strict=True)
         return LevelMeasures(*(np.mean(column, axis=0) for column in columns))
+
+
+def each_with_temperature(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups, each followed by itself with temperature scaling, if any."""
+    pairs = [(group, group.with_temperature()) for group in groups]
+    return [one for pair in pairs for one in pair if one is not None]
+
+
+def seed_words(groups: Sequence[Group]) -> str:
+    """Say how many seeds the numbers are over."""
+    counts = sorted({len(group.runs) for group in groups})
+    if counts == [1]:
+        return "One seed each, so no spread is known."
+    words = f"Mean ± standard deviation over {in_words(counts)} seeds"
+    return f"{words} (one seed has no spread)." if counts[0] == 1 else f"{words}."
 
 
 def _pooled(bins: Sequence[ReliabilityBins]) -> ReliabilityBins:

@@ -2,16 +2,14 @@
 
 import base64
 import html
-import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ar_adals_tf.reporting.items import Item, Missing, Picture, Table
+from ar_adals_tf.reporting.items import Cell, Item, Missing, Picture, Table
 
+#: Dots per inch of a figure on the page.
 DPI = 144
-
-"""Dots per inch of a figure on the page."""
 
 _LEGIBLE = 66  # pixels an inch that a figure keeps on a narrow screen
 
@@ -63,37 +61,36 @@ def _missing(missing: Missing) -> str:
 
 def _table(table: Table) -> str:
     best = [table.best(i) for i in range(len(table.columns))]
-    out = io.StringIO()
-    label = f"{table.title}, table"
-    out.write(
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}">'
-    )
-    out.write('<table class="sortable"><thead><tr>')
-    for title in (table.head, *(column.title for column in table.columns)):
-        out.write(f'<th scope="col"><button type="button">{text(title)}</button></th>')
-    out.write("</tr></thead><tbody>")
+    titles = [table.head, *(column.title for column in table.columns)]
+    parts = [
+        f'<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{text(table.title)}, table">'
+        '<table class="sortable"><thead><tr>',
+        *(
+            f'<th scope="col"><button type="button">{text(title)}</button></th>'
+            for title in titles
+        ),
+        "</tr></thead><tbody>",
+    ]
     for row in table.rows:
-        out.write(
-            f'<tr><th scope="row" data-value="{text(row.label)}">{text(row.label)}</th>'
-        )
-        for i, cell in enumerate(row.cells):
-            digits = table.columns[i].digits
-            value = cell.text if cell.mean is None else repr(cell.mean)
-            out.write(f'<td data-value="{text(value)}">')
-            if cell.mean is None:
-                out.write(text(cell.text or "–"))
-            else:
-                strong = ' class="best"' if (row.label, row.kind) in best[i] else ""
-                out.write(f"<span{strong}>{cell.mean:.{digits}f}</span>")
-                if cell.spread is not None:
-                    spread = f" ± {cell.spread:.{digits}f}"
-                    out.write(f'<span class="spread">{spread}</span>')
-            if cell.paper is not None:
-                out.write(f'<span class="printed">{table.source} {cell.paper:g}</span>')
-            out.write("</td>")
-        out.write("</tr>")
-    out.write("</tbody></table></div>")
-    return out.getvalue()
+        label = text(row.label)
+        parts.append(f'<tr><th scope="row" data-value="{label}">{label}</th>')
+        for cell, column, own in zip(row.cells, table.columns, best, strict=True):
+            strong = ' class="best"' if (row.label, row.kind) in own else ""
+            parts.append(_cell(cell, column.digits, strong, table.source))
+        parts.append("</tr>")
+    return "".join([*parts, "</tbody></table></div>"])
+
+
+def _cell(cell: Cell, digits: int, strong: str, source: str) -> str:
+    shown = text(cell.text or "–")
+    if cell.mean is not None:
+        shown = f"<span{strong}>{cell.mean:.{digits}f}</span>"
+        if cell.spread is not None:
+            shown += f'<span class="spread"> ± {cell.spread:.{digits}f}</span>'
+    if cell.paper is not None:
+        shown += f'<span class="printed">{source} {cell.paper:g}</span>'
+    return f'<td data-value="{text(cell.plain)}">{shown}</td>'
 
 
 def _figure(picture: Picture, figure: Figure, image: bytes) -> str:

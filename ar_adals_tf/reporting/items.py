@@ -2,15 +2,14 @@
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ar_adals_tf.calibration.stability import mean_and_spread
-from ar_adals_tf.reporting.group import Group
 
 
 @dataclass(frozen=True)
@@ -18,26 +17,23 @@ class Missing:
     """Something that is not there, and the commands that make it."""
 
     what: str
-    commands: tuple[str, ...] = ()
+    commands: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of ours, over seeds, beside a printed one.
-
-    Attributes:
-        mean: Our number; None where there is none.
-        spread: Its standard deviation over seeds; None for a single seed.
-        seeds: The number of runs that `mean` is over.
-        paper: The printed number; None where none was printed.
-        text: Words instead of a number.
-    """
+    """A number of ours, over seeds, beside a printed one."""
 
     mean: float | None = None
-    spread: float | None = None
-    seeds: int = 0
-    paper: float | None = None
-    text: str = ""
+    spread: float | None = None  # the standard deviation; None for a single seed
+    seeds: int = 0  # the runs that `mean` is over
+    paper: float | None = None  # the printed number
+    text: str = ""  # words instead of a number
+
+    @property
+    def plain(self) -> str:
+        """The number with all its digits, or the words."""
+        return self.text if self.mean is None else repr(self.mean)
 
 
 @dataclass(frozen=True)
@@ -51,58 +47,36 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of cells.
-
-    Attributes:
-        label: The row's name.
-        cells: A cell for each column.
-        missing: What to run, where no run gives the row.
-        kind: Rows of one kind compete for the best number.
-    """
+    """A row with a cell for each column."""
 
     label: str
-    cells: tuple[Cell, ...]
-    missing: Missing | None = None
-    kind: str = "single"
+    cells: Sequence[Cell]
+    missing: Missing | None = None  # what to run, where no run gives the row
+    kind: str = "single"  # rows of one kind compete for the best number
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of numbers.
+    """A table of numbers. Without rows it is hidden, but not what it misses."""
 
-    Attributes:
-        name: The name of its file.
-        title: Its heading.
-        caption: What to see.
-        columns: Its columns without the first, which has the rows' labels.
-        rows: Its rows; none hides the table.
-        missing: What would complete it.
-        head: The heading of the first column.
-        source: Who printed the numbers beside ours.
-    """
-
-    name: str
+    name: str  # of its file
     title: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    missing: tuple[Missing, ...] = ()
-    head: str = "Method"
-    source: str = "paper"
+    columns: Sequence[Column]  # without the first, which has the rows' labels
+    rows: Sequence[Row]
+    missing: Sequence[Missing] = ()
+    head: str = "Method"  # the title of the first column
+    source: str = "paper"  # who printed the numbers beside ours
 
     def best(self, column: int) -> set[tuple[str, str]]:
         """Return `(label, kind)` of the best row of each kind in a column."""
-        better = self.columns[column].better
+        sign = {"up": 1, "down": -1}.get(self.columns[column].better, 0)
+        rows = [row for row in self.rows if row.cells[column].mean is not None]
         found = set()
-        for kind in {row.kind for row in self.rows}:
-            rows = [
-                row
-                for row in self.rows
-                if row.kind == kind and row.cells[column].mean is not None
-            ]
-            if better and len(rows) > 1:
-                sign = 1 if better == "up" else -1
-                best = max(rows, key=lambda row: sign * (row.cells[column].mean or 0))
+        for kind in {row.kind for row in rows} if sign else ():
+            own = [row for row in rows if row.kind == kind]
+            if len(own) > 1:
+                best = max(own, key=lambda row: sign * (row.cells[column].mean or 0))
                 found.add((best.label, kind))
         return found
 
@@ -110,72 +84,52 @@ class Table:
         """Return the table as CSV: our number, its spread and seeds, a printed one."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        head = [self.head]
-        for column in self.columns:
-            head += [
-                column.title,
-                *(f"{column.title}, {x}" for x in ("std", "seeds", self.source)),
-            ]
-        writer.writerow(head)
+        parts = ("", ", std", ", seeds", f", {self.source}")
+        titles = [column.title + part for column in self.columns for part in parts]
+        writer.writerow([self.head, *titles])
         for row in self.rows:
             line: list[Any] = [row.label]
             for cell in row.cells:
-                ours = cell.text if cell.mean is None else repr(cell.mean)
-                line += [
-                    ours,
-                    _plain(cell.spread),
-                    cell.seeds or "",
-                    _plain(cell.paper),
-                ]
+                line += [cell.plain, cell.spread, cell.seeds or "", cell.paper]
             writer.writerow(line)
         return out.getvalue()
 
     def markdown(self) -> str:
         """Return the table as Markdown; the best of each kind is bold."""
-        lines = [
-            "| " + " | ".join([self.head, *(c.title for c in self.columns)]) + " |",
-            "|" + "---|" * (len(self.columns) + 1),
-        ]
+        lines = [[self.head, *(column.title for column in self.columns)]]
         best = [self.best(i) for i in range(len(self.columns))]
         for row in self.rows:
-            line = [row.label]
+            lines.append([row.label])
             for i, cell in enumerate(row.cells):
                 text = shown(cell, self.columns[i].digits)
                 if (row.label, row.kind) in best[i]:
                     text = f"**{text}**"
                 if cell.paper is not None:
                     text += f" ({self.source} {cell.paper:g})"
-                line.append(text)
-            lines.append("| " + " | ".join(line) + " |")
-        return "\n".join(lines) + "\n"
+                lines[-1].append(text)
+        written = ["| " + " | ".join(line) + " |" for line in lines]
+        written.insert(1, "|" + "---|" * len(lines[0]))
+        return "\n".join(written) + "\n"
 
     def all_missing(self) -> list[Missing]:
         """Return what the table and its rows miss; the rows share one entry."""
-        rows = [row for row in self.rows if row.missing]
-        if not rows:
+        found = {row.label: row.missing for row in self.rows if row.missing}
+        if not found:
             return list(self.missing)
-        commands = [c for row in rows if row.missing for c in row.missing.commands]
-        what = f"no runs of {in_words([row.label for row in rows])}"
+        commands = [command for one in found.values() for command in one.commands]
+        what = f"no runs of {in_words(list(found))}"
         return [*self.missing, Missing(what, tuple(commands))]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its words.
+    """A figure with its words."""
 
-    Attributes:
-        name: The name of its files.
-        title: Its heading.
-        caption: What to see.
-        figure: The figure; None where it cannot be drawn.
-        missing: What would complete it.
-    """
-
-    name: str
+    name: str  # of its files
     title: str
     caption: str
-    figure: Figure | None = None
-    missing: tuple[Missing, ...] = ()
+    figure: Figure | None = None  # None where it cannot be drawn
+    missing: Sequence[Missing] = ()
 
     def all_missing(self) -> list[Missing]:
         """Return what the picture misses."""
@@ -190,7 +144,77 @@ class Section:
     """A heading and what stands under it."""
 
     title: str
-    items: Sequence[Item] = field(default_factory=list)
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a report shows one measure."""
+
+    name: str  # its key in `metrics.json`
+    title: str
+    unit: str = "%"
+    scale: float = 100  # what the stored value is multiplied by
+    digits: int = 2
+    better: str = "down"
+    tempered: bool = True  # whether temperature scaling changes it
+
+    def heading(self, where: str = "") -> str:
+        """Return the title, where it was measured, and the unit.
+
+        Example:
+            >>> MEASURES["ece"].heading("under shift")
+            'ECE under shift (%)'
+        """
+        words = f"{self.title} {where}".strip()
+        return f"{words} ({self.unit})" if self.unit else words
+
+    def column(self, title: str = "", digits: int | None = None) -> Column:
+        """Return a column of this measure, by default with its heading and digits."""
+        digits = self.digits if digits is None else digits
+        return Column(title or self.heading(), digits, self.better)
+
+    def values(self, found: Iterable[Mapping[str, Any]]) -> list[float]:
+        """Return the measure of each run in the unit of the report."""
+        return [self.scale * one[self.name] for one in found]
+
+    def cell(
+        self, found: Iterable[Mapping[str, Any]], printed: float | None = None
+    ) -> Cell:
+        """Return the cell of the measure over runs, beside a printed number."""
+        return cell_of(self.values(found), printed)
+
+
+_COVERAGE = "Coverage at 1 % risk"
+
+#: The measures by name.
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure("accuracy", "Accuracy", digits=1, better="up", tempered=False),
+        Measure("ece", "ECE"),
+        Measure("adaptive_ece", "Adaptive ECE"),
+        Measure("classwise_ece", "Classwise ECE", digits=3),
+        Measure("nll", "NLL", unit="nats", scale=1, digits=3),
+        Measure("brier", "Brier", unit="", scale=1, digits=3),
+        Measure("mean_confidence", "Mean confidence", better=""),
+        Measure("aurc", "AURC"),
+        Measure("coverage_at_1_percent_risk", _COVERAGE, digits=1, better="up"),
+        Measure("auroc", "AUROC", digits=1, better="up"),
+        Measure("aupr", "AUPR", digits=1, better="up"),
+        Measure("fpr_at_95_recall", "FPR at 95 % recall", digits=1),
+    )
+}
+
+
+def measures(*names: str) -> list[Measure]:
+    """Return some measures by name.
+
+    Example:
+        >>> [measure.title for measure in measures("ece", "nll")]
+        ['ECE', 'NLL']
+    """
+    return [MEASURES[name] for name in names]
 
 
 def shown(cell: Cell, digits: int) -> str:
@@ -216,10 +240,6 @@ def slug(text: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in text).strip("_").lower()
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
 def in_words(values: Sequence[Any]) -> str:
     """Return values as people list them.
 
@@ -237,27 +257,3 @@ def cell_of(values: Sequence[float] | np.ndarray, printed: float | None = None) 
         return Cell(paper=printed)
     mean, spread = mean_and_spread(values)
     return Cell(mean, spread, len(values), printed)
-
-
-def kind_of(group: Group) -> str:
-    """Return what a group competes with: single models or ensembles."""
-    return "ensemble" if group.is_ensemble else "single"
-
-
-def each_with_temperature(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups, each followed by itself with temperature scaling, if any."""
-    return [
-        one
-        for group in groups
-        for one in (group, group.with_temperature())
-        if one is not None
-    ]
-
-
-def seed_words(groups: Sequence[Group]) -> str:
-    """Say how many seeds the numbers are over."""
-    counts = sorted({len(group.runs) for group in groups})
-    if counts == [1]:
-        return "One seed each, so no spread is known."
-    words = f"Mean ± standard deviation over {in_words(counts)} seeds"
-    return f"{words} (one seed has no spread)." if counts[0] == 1 else f"{words}."

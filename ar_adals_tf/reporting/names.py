@@ -1,4 +1,10 @@
-"""What people call datasets and methods, and the order that they stand in."""
+"""What people call datasets, methods and strengths, and what others printed on them."""
+
+import functools
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
 
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
@@ -26,8 +32,7 @@ def dataset_title(dataset: str) -> str:
 
 def dataset_order(dataset: str) -> int:
     """Return the place of a dataset in a report; unknown datasets come last."""
-    names = list(DATASETS)
-    return names.index(dataset) if dataset in names else len(names)
+    return _place(dataset, DATASETS)
 
 
 def method_label(method: str) -> str:
@@ -50,11 +55,44 @@ def method_label(method: str) -> str:
 def method_order(method: str) -> tuple[bool, int]:
     """Return the place of a method in a report: ensembles follow single models."""
     base = method.removeprefix("ensemble_of_")
-    names = list(METHOD_STYLES)
-    place = names.index(base) if base in names else len(names)
-    return is_ensemble(method), place
+    return is_ensemble(method), _place(base, METHOD_STYLES)
 
 
 def is_ensemble(method: str) -> bool:
     """Tell whether a run of a method averages several models."""
     return method.startswith(("ensemble_of_", "ar_adals_of_ensemble"))
+
+
+def strength_words(epsilon: float) -> str:
+    """Return what people call a strength.
+
+    Example:
+        >>> strength_words(8.0)
+        '8/255'
+    """
+    return f"{epsilon:g}/255" if epsilon else "clean"
+
+
+@functools.cache
+def paper() -> dict[str, Any]:
+    """Return the numbers that the paper printed, by table, dataset and method."""
+    return _read("paper.json")
+
+
+@functools.cache
+def adversarial_study() -> dict[str, Any]:
+    """Return the companion study of adversarial training: what it used and printed.
+
+    Under `networks` it has, by network and method, the numbers of its table
+    (`printed`) and the settings that are not ours (`settings`).
+    """
+    return _read("adversarial_study.json")
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((resources.files("ar_adals_tf") / "data" / name).read_text())
+
+
+def _place(name: str, table: Mapping[str, Any]) -> int:
+    """Return where a name stands in a table, or its length."""
+    return list(table).index(name) if name in table else len(table)

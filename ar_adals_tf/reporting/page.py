@@ -11,7 +11,7 @@ from ar_adals_tf.reporting import contents, html
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_command, made_by
 from ar_adals_tf.reporting.items import Item, Section, Table
-from ar_adals_tf.reporting.printed import adversarial_study, paper
+from ar_adals_tf.reporting.names import adversarial_study, paper
 from ar_adals_tf.reporting.run import Run
 from ar_adals_tf.version import __version__
 
@@ -36,11 +36,6 @@ def write_report(
 
     Raises:
         InputError: If a run is not finished or two cannot be compared.
-
-    Example:
-        ```python
-        write_report(["runs/cifar10-ls-0", "runs/cifar10-ls-1"], "report")
-        ```
     """
     collections = load_collections(runs)
     folder = writable_folder(output_dir, "--output_dir")
@@ -51,18 +46,10 @@ def write_report(
         for item in section.items:
             _write_files(item, folder)
     commands = command or _commands(collections, runs, output_dir)
-    body = [
-        _section_html(f"s{number}", section, folder)
-        for number, section in enumerate(sections)
-    ]
-    page = _page(title, collections, sections, body, commands)
-    markdown = "\n".join(
-        [
-            f"# {title}\n",
-            *(_section_markdown(section) for section in sections),
-            f"## {_MADE_BY}\n\n```\n{commands}\n```\n",
-        ]
-    )
+    page = _page(title, collections, sections, folder, commands)
+    made_by = f"## {_MADE_BY}\n\n```\n{commands}\n```\n"
+    parts = [f"# {title}\n", *map(_section_markdown, sections), made_by]
+    markdown = "\n".join(parts)
     with atomic_write(folder / "report.md") as aside:
         aside.write_text(markdown, encoding="utf-8")
     with atomic_write(folder / "index.html") as aside:
@@ -84,19 +71,13 @@ def _write_files(item: Item, folder: Path) -> None:
 
 
 def _section_html(anchor: str, section: Section, folder: Path) -> str:
-    return "\n".join(
-        [
-            f'<section id="{anchor}"><h2>{html.text(section.title)}</h2>',
-            *(html.article(item, folder) for item in section.items),
-            "</section>",
-        ]
-    )
+    head = f'<section id="{anchor}"><h2>{html.text(section.title)}</h2>'
+    items = [html.article(item, folder) for item in section.items]
+    return "\n".join([head, *items, "</section>"])
 
 
 def _section_markdown(section: Section) -> str:
-    return "\n".join(
-        [f"## {section.title}\n", *(_item_markdown(item) for item in section.items)]
-    )
+    return "\n".join([f"## {section.title}\n", *map(_item_markdown, section.items)])
 
 
 def _item_markdown(item: Item) -> str:
@@ -119,7 +100,7 @@ def _page(
     title: str,
     collections: Sequence[Collection],
     sections: Sequence[Section],
-    body: Sequence[str],
+    folder: Path,
     commands: str,
 ) -> str:
     """Fill the page's template."""
@@ -127,15 +108,10 @@ def _page(
         *((f"s{number}", section.title) for number, section in enumerate(sections)),
         ("made", _MADE_BY),
     ]
-    number = len(
-        {
-            command
-            for section in sections
-            for item in section.items
-            for missing in item.all_missing()
-            for command in missing.commands
-        }
-    )
+    missing = [m for s in sections for item in s.items for m in item.all_missing()]
+    number = len({command for one in missing for command in one.commands})
+    body = [_section_html(f"s{i}", one, folder) for i, one in enumerate(sections)]
+    made = f'<section id="made"><h2>{_MADE_BY}</h2>{html.code(commands)}</section>'
     template = resources.files("ar_adals_tf") / "data" / "report.html"
     return string.Template(template.read_text(encoding="utf-8")).substitute(
         title=html.text(title),
@@ -145,13 +121,7 @@ def _page(
             f'<li><a href="#{anchor}">{html.text(words)}</a></li>'
             for anchor, words in links
         ),
-        body="\n".join(
-            [
-                *body,
-                f'<section id="made"><h2>{_MADE_BY}</h2>'
-                f"{html.code(commands)}</section>",
-            ]
-        ),
+        body="\n".join([*body, made]),
         source=html.text(
             f"ar_adals_tf {__version__}. The paper's figures: {paper()['source']} "
             f"The study's figures: {adversarial_study()['source']}"
@@ -180,27 +150,26 @@ def _commands(
 
 def _evaluation_flags(run: Run) -> list[str]:
     """Return the flags of the evaluation that a run has had."""
-    flags = []
-    if "shift" in run.metrics:
-        flags.append("--shift")
-    if run.metrics.get("ood"):
-        flags.append(f"--ood={','.join(run.metrics['ood'])}")
-    if run.metrics.get("attacks"):
-        flags.append(f"--attacks={','.join(run.metrics['attacks']['by_attack'])}")
-    if "footprint" in run.metrics:
-        flags.append("--footprint")
-    return flags
+    ood = ",".join(run.metrics.get("ood") or [])
+    attacks = ",".join(run.attack_measures())
+    flags = {
+        "--shift": "shift" in run.metrics,
+        f"--ood={ood}": ood,
+        f"--attacks={attacks}": attacks,
+        "--footprint": "footprint" in run.metrics,
+    }
+    return [flag for flag, given in flags.items() if given]
 
 
 def _lead(collections: Sequence[Collection]) -> str:
     parts = []
     for collection in collections:
         runs = collection.runs
-        names = [group.label for group in collection.groups]
+        names = ", ".join(group.label for group in collection.groups)
         seeds = sorted({run.config["seed"] for run in runs})
-        number = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-        words = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        parts.append(f"{collection.title}: {number} ({', '.join(names)}; {words})")
+        number = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+        words = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        parts.append(f"{collection.title}: {number} ({names}; {words})")
     return (
         f"{'; '.join(parts)}. Calibration asks whether a classifier that says 90 % is "
         "right nine times in ten; ECE is how far it is off, so lower is better."
@@ -209,6 +178,6 @@ def _lead(collections: Sequence[Collection]) -> str:
 
 def _missing_words(number: int) -> str:
     return (
-        f"Not everything is here: {number} command{'s' if number > 1 else ''} would "
+        f"Not everything is here: {number} command{'s' * (number > 1)} would "
         "complete it. Each stands where its result is missing."
     )

@@ -1,24 +1,17 @@
 """The paper's figures, made from stored predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration, captions, figures
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.figures.style import method_styles
+from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.commands import evaluate_command, train_command
 from ar_adals_tf.reporting.group import Group
-from ar_adals_tf.reporting.items import Missing, Picture, in_words
-from ar_adals_tf.reporting.measures import MEASURES, Measure
-from ar_adals_tf.reporting.missing import (
-    missing_groups,
-    missing_levels,
-    missing_rows,
-    missing_seeds,
-    missing_shift,
-    next_seed_command,
-)
+from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture, in_words
 from ar_adals_tf.reporting.names import ENSEMBLES, SINGLE_METHODS, dataset_title
 
 #: Single models and ensembles that the paper shows side by side.
@@ -51,8 +44,8 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
     missing: list[Missing] = []
     for collection in collections:
         group = collection.group("vanilla")
-        missing += missing_levels(collection)
-        missing += missing_groups(collection, {"vanilla": group})
+        missing += commands.missing_levels(collection)
+        missing += commands.missing_groups(collection, {"vanilla": group})
         if group is None or collection.index is None:
             continue
         title = collection.title
@@ -62,11 +55,9 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
             sums = np.bincount(levels, group.variance_by_image, count)
             variance[title] = sums / np.maximum(np.bincount(levels, None, count), 1)
         else:
-            what = (
-                f"{title}: the variance needs two or more vanilla runs (the paper has "
-                "five)"
-            )
-            missing.append(Missing(what, (next_seed_command(group),)))
+            words = "the variance needs two or more vanilla runs (the paper has five)"
+            command = commands.next_seed_command(group)
+            missing += commands.missing(f"{title}: {words}", [command])
     figure = None
     if measures:
         # Where the variance is unknown the panel is empty; `missing` says why.
@@ -78,7 +69,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         "Accuracy, confidence, ECE and variance by robustness level",
         captions.LEVELS,
         figure,
-        tuple(missing),
+        missing,
     )
 
 
@@ -86,23 +77,26 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
     """Draw label smoothing against AR-AdaLS by level, and the ECE of three methods."""
     ece = MEASURES["ece"]
     groups = {key: collection.group(key) for key in ("vanilla", "ls", "ar_adals")}
-    missing = (*missing_levels(collection), *missing_groups(collection, groups))
+    missing = [
+        *commands.missing_levels(collection),
+        *commands.missing_groups(collection, groups),
+    ]
     found = {}
     if collection.index is not None:
-        levels, count = collection.levels
-        found = {key: g.by_level(levels, count) for key, g in groups.items() if g}
-    panels = {
-        method_styles([key])[key].label: measures
-        for key, measures in found.items()
-        if key != "vanilla"
-    }
+        found = {k: g.by_level(*collection.levels) for k, g in groups.items() if g}
+    labels = {key: style.label for key, style in method_styles(groups).items()}
+    panels = {labels[key]: own for key, own in found.items() if key != "vanilla"}
     lines = {key: ece.scale * measures.ece for key, measures in found.items()}
+    both = figures.draw_levels(panels) if panels else None
+    errors = None
+    if lines:
+        errors = figures.draw_by_level(lines, ece.heading(), collection.title)
     return [
         Picture(
             f"figure_2ab_{collection.dataset}",
             f"(a), (b) Label smoothing and AR-AdaLS, {collection.title}",
             captions.LEVELS,
-            figures.draw_levels(panels) if panels else None,
+            both,
             missing,
         ),
         Picture(
@@ -110,9 +104,7 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
             f"(c) ECE by level, {collection.title}",
             "The same images in the same levels for every method; lower is better. "
             "Look at the left: the images that an adversary flips most easily.",
-            figures.draw_by_level(lines, ece.heading(), collection.title)
-            if lines
-            else None,
+            errors,
             () if lines else missing,
         ),
     ]
@@ -130,37 +122,35 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
     clean: dict[int, float] = {}
     shifted: dict[int, float] = {}
     for group in collection.groups:
-        if group.method not in ("adals", "ar_adals"):
+        if group.method != "ar_adals" and group.key != "adals":
             continue
-        if group.method == "adals" and group.key != "adals":
-            continue
-        number = 1 if group.method == "adals" else group.runs[0].config["num_levels"]
-        if number in clean:
-            continue
-        clean[number] = float(np.mean(ece.values(group.clean)))
-        if group.has_shift:
-            shifted[number] = float(np.mean(ece.values(group.shift_means())))
+        number = 1 if group.key == "adals" else group.runs[0].config["num_levels"]
+        if number not in clean:
+            clean[number] = float(np.mean(ece.values(group.clean)))
+            if group.has_shift:
+                shifted[number] = float(np.mean(ece.values(group.shift_means())))
     lines = {"clean test set": clean}
     if shifted:
         lines["under shift"] = shifted
     absent = [r for r in _NUMBERS_OF_LEVELS if r not in clean]
-    run = collection.runs[0]
-    commands = [
-        train_command(collection.dataset, "adals", run)
-        if r == 1
-        else train_command(collection.dataset, "ar_adals", run, num_levels=r)
-        for r in absent
+    settings = [
+        ("adals", {}) if r == 1 else ("ar_adals", {"num_levels": r}) for r in absent
     ]
-    what = f"no runs with R = {in_words(absent)}" if absent else ""
+    run = collection.runs[0]
+    makers = [commands.train_command(run.dataset, m, run, **s) for m, s in settings]
+    title = collection.title
+    figure = None
+    if len(clean) > 1:
+        figure = figures.draw_by_number_of_levels(lines, ece.heading(), title)
     return Picture(
         f"figure_4_{collection.dataset}",
-        f"ECE and the number of robustness levels, {collection.title}",
+        f"ECE and the number of robustness levels, {title}",
         "Into how many robustness levels the training images are cut; R = 1 is AdaLS. "
         "Lower is better: look at how little is gained beyond a few levels.",
-        figures.draw_by_number_of_levels(lines, ece.heading(), collection.title)
-        if len(clean) > 1
-        else None,
-        (Missing(what, tuple(commands)),) if absent else (),
+        figure,
+        commands.missing(f"no runs with R = {in_words(absent)}", makers)
+        if absent
+        else (),
     )
 
 
@@ -171,21 +161,13 @@ def figure_5_entropy(collection: Collection) -> list[Picture]:
     if names:
         return [_entropy(collection, groups, name) for name in names]
     other = "svhn_cropped" if collection.dataset == "cifar100" else "cifar100"
-    commands = [
-        evaluate_command(run, f"--ood={other}")
-        for group in groups or collection.groups
-        for run in group.runs
-    ]
-    what = "no run has predictions of out-of-distribution images"
-    return [
-        Picture(
-            f"figure_5_{collection.dataset}",
-            f"Entropy on out-of-distribution images, {collection.title}",
-            _ENTROPY,
-            None,
-            (Missing(what, tuple(commands)),),
-        )
-    ]
+    runs = [run for group in groups or collection.groups for run in group.runs]
+    missing = commands.missing(
+        "no run has predictions of out-of-distribution images",
+        [commands.evaluate_command(run, f"--ood={other}") for run in runs],
+    )
+    title = f"Entropy on out-of-distribution images, {collection.title}"
+    return [Picture(f"figure_5_{collection.dataset}", title, _ENTROPY, None, missing)]
 
 
 def figure_6_ensembles_under_shift(collection: Collection) -> Picture:
@@ -222,42 +204,36 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
             ensemble[key] = _accuracy_and_confidence(many)
         else:
             absent.append(key if one is None else f"ensemble_of_{key}")
+    figure = None
+    if single:
+        figure = figures.draw_single_and_ensemble(single, ensemble, collection.title)
     return Picture(
         f"figure_10_{collection.dataset}",
         f"Accuracy and confidence, alone and averaged, {collection.title}",
         "Averaging models adds accuracy and takes away confidence. That helps where a "
         "single model is overconfident (confidence above accuracy) and harms where it "
         "is calibrated.",
-        figures.draw_single_and_ensemble(single, ensemble, collection.title)
-        if single
-        else None,
-        (missing_rows(collection, *absent),) if absent else (),
+        figure,
+        [commands.missing_rows(collection, *absent)] if absent else (),
     )
 
 
 def figure_11_variance_under_shift(collection: Collection) -> Picture:
     """Draw the variance between runs, clean and under shift."""
-    groups = [
-        group
-        for key in SINGLE_METHODS
-        if (group := collection.group(key)) and len(group.runs) > 1 and group.has_shift
-    ]
-    figure = None
-    if groups:
-        figure = figures.draw_boxes_by_severity(
-            {g.key: 100 * float(g.variance_by_image.mean()) for g in groups},
-            {g.key: 100 * g.shift_stability[0] for g in groups},
-            ylabel="Variance between runs (x 0.01)",
-            severities=collection.severities,
-            title=collection.title,
-        )
+    groups = [g for key in SINGLE_METHODS if (g := collection.group(key))]
+    groups = [group for group in groups if len(group.runs) > 1 and group.has_shift]
     return Picture(
         f"figure_11_{collection.dataset}",
         f"Variance between runs, {collection.title}",
         "Lower is better: a lower box means that training again changes the predicted "
-        "probabilities less. " + _BOXES,
-        figure,
-        (*missing_shift(collection), *missing_seeds(collection)),
+        f"probabilities less. {_BOXES}",
+        _boxes(
+            collection,
+            {g.key: 100 * float(g.variance_by_image.mean()) for g in groups},
+            {g.key: 100 * g.shift_stability[0] for g in groups},
+            "Variance between runs (x 0.01)",
+        ),
+        commands.missing_shift(collection) + commands.missing_seeds(collection),
     )
 
 
@@ -280,26 +256,39 @@ def _under_shift(
 ) -> Picture:
     groups = {key: collection.group(key) for key in wanted}
     there = {key: group for key, group in groups.items() if group and group.has_shift}
-    figure = None
-    if there:
-        figure = figures.draw_boxes_by_severity(
-            {k: float(np.mean(measure.values(g.clean))) for k, g in there.items()},
-            {
-                k: measure.scale * g.shift_measure(measure.name).mean(axis=0)
-                for k, g in there.items()
-            },
-            ylabel=measure.heading(),
-            severities=collection.severities,
-            title=collection.title,
-        )
     better = "Lower" if measure.better == "down" else "Higher"
     return Picture(
         f"{name}_{collection.dataset}",
         f"{measure.heading()} under shift, {collection.title}",
         f"{better} is better. {_BOXES}",
-        figure,
-        (*missing_shift(collection), *missing_groups(collection, groups)),
+        _boxes(
+            collection,
+            {k: float(np.mean(measure.values(g.clean))) for k, g in there.items()},
+            {
+                k: measure.scale * g.shift_measure(measure.name).mean(axis=0)
+                for k, g in there.items()
+            },
+            measure.heading(),
+        ),
+        [
+            *commands.missing_shift(collection),
+            *commands.missing_groups(collection, groups),
+        ],
     )
+
+
+def _boxes(
+    collection: Collection,
+    clean: Mapping[str, float],
+    shifted: Mapping[str, np.ndarray],
+    ylabel: str,
+) -> Figure | None:
+    """Draw boxes by severity, if some method was measured under shift."""
+    if not clean:
+        return None
+    severities = collection.severities
+    title = collection.title
+    return figures.draw_boxes_by_severity(clean, shifted, ylabel, severities, title)
 
 
 def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Picture:
@@ -312,7 +301,7 @@ def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Pi
         "it underconfidence. Larger marks stand for more images. "
         f"{collection.num_bins} bins, all seeds together.",
         figures.draw_reliability_curves(bins, collection.title) if bins else None,
-        missing_groups(collection, groups),
+        commands.missing_groups(collection, groups),
     )
 
 
@@ -323,29 +312,30 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
         runs = [run for run in group.runs if name in run.metrics.get("ood", {})]
         lacking += [run for run in group.runs if run not in runs]
         if runs:
-            in_entropy[group.key], out_entropy[group.key] = (
-                calibration.predictive_entropy(
-                    np.concatenate([predictions.probabilities for predictions in sets])
-                )
-                for sets in (
-                    [run.predictions for run in runs],
-                    [run.out_of_distribution(name) for run in runs],
-                )
-            )
-    commands = tuple(evaluate_command(run, f"--ood={name}") for run in lacking)
-    what = f"{len(lacking)} runs have no {title} predictions"
+            in_entropy[group.key] = _entropies([run.predictions for run in runs])
+            out = [run.out_of_distribution(name) for run in runs]
+            out_entropy[group.key] = _entropies(out)
+    figure = None
+    if in_entropy:
+        num_classes = collection.runs[0].predictions.logits.shape[1]
+        titles = f"{collection.title} (in)", f"{title} (out)"
+        figure = figures.draw_entropy_histograms(
+            in_entropy, out_entropy, num_classes, *titles
+        )
     return Picture(
         f"figure_5_{collection.dataset}_{name}",
         f"Entropy on {collection.title} and on {title}",
         _ENTROPY,
-        figures.draw_entropy_histograms(
-            in_entropy,
-            out_entropy,
-            collection.runs[0].predictions.logits.shape[1],
-            f"{collection.title} (in)",
-            f"{title} (out)",
-        )
-        if in_entropy
-        else None,
-        (Missing(what, commands),) if lacking else (),
+        figure,
+        commands.missing(
+            f"{len(lacking)} runs have no {title} predictions",
+            [commands.evaluate_command(run, f"--ood={name}") for run in lacking],
+        ),
+    )
+
+
+def _entropies(sets: Sequence[Predictions]) -> np.ndarray:
+    """Return the predictive entropy of the images of several runs together."""
+    return calibration.predictive_entropy(
+        np.concatenate([predictions.probabilities for predictions in sets])
     )

@@ -16,21 +16,13 @@ from ar_adals_tf.files import read_json
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run.
-
-    Attributes:
-        folder: Its directory.
-        config: Its settings.
-        metrics: Its measures, see `ar_adals_tf.evaluation.results.read_metrics`.
-        predictions: Its predictions on the clean test set.
-        temperature: The temperature that was fitted to its validation set, if any.
-    """
+    """One finished run."""
 
     folder: Path
     config: dict[str, Any]
-    metrics: dict[str, Any]
-    predictions: Predictions
-    temperature: float | None
+    metrics: dict[str, Any]  # see `ar_adals_tf.evaluation.results.read_metrics`
+    predictions: Predictions  # on the clean test set
+    temperature: float | None  # what was fitted to the validation set, if any
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -75,9 +67,8 @@ class Run:
         method = self.config["method"]
         if method == "ar_adals" and self.config.get("refresh_epochs"):
             method = "ar_adals_on_the_fly"
-        if method != "ar_adals_of_ensemble" and (
-            (self.config.get("ensemble_size") or 1) > 1
-        ):
+        size = self.config.get("ensemble_size") or 1
+        if size > 1 and method != "ar_adals_of_ensemble":
             method = f"ensemble_of_{method}"
         adversarial = self.config.get("adversarial_training")
         if adversarial not in (None, self.config["method"]):
@@ -92,9 +83,7 @@ class Run:
     def probabilities(self, predictions: Predictions, scaled: bool) -> np.ndarray:
         """Return the probabilities of some predictions of this run, `(N, Z)`.
 
-        Args:
-            predictions: On any images.
-            scaled: Whether their logits are divided by the run's temperature.
+        If `scaled`, their logits are divided by the run's temperature.
         """
         if scaled and self.temperature is not None:
             return apply_temperature(predictions.logits, self.temperature)
@@ -115,11 +104,7 @@ class Run:
         return self._stored("attacked", f"{attack}_{epsilon:g}")
 
     def attack_measures(self, scaled: bool = False) -> dict[str, dict[str, Any]]:
-        """Return the measures by attack and strength; empty if there are none.
-
-        Args:
-            scaled: Whether they are those with the temperature. Defaults to False.
-        """
+        """Return the measures by attack and strength; empty if there are none."""
         found = self.metrics.get("attacks", {})
         found = found.get("temperature_scaled", {}) if scaled else found
         return found.get("by_attack", {})

@@ -19,11 +19,6 @@ from ar_adals_tf.training import checkpoint
 class RunKeeper(keras.callbacks.Callback):
     """Keeps the models, the soft labels and the history on disk after every epoch.
 
-    Args:
-        folder: The run directory.
-        models: The models that are trained together.
-        smoothing: Their soft labels.
-
     Attributes:
         history: A row of logs for each epoch that is done.
     """
@@ -39,11 +34,7 @@ class RunKeeper(keras.callbacks.Callback):
         self._folder, self._models, self._smoothing = folder, models, smoothing
 
     def restore(self) -> int:
-        """Go back to the last whole epoch, if there is one.
-
-        Returns:
-            How many epochs are done.
-        """
+        """Go back to the last whole epoch, if any; return how many are over."""
         path = self._folder / "checkpoint.npz"
         if not path.exists():
             return 0
@@ -75,12 +66,7 @@ class RunKeeper(keras.callbacks.Callback):
 
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write a history as a table, unless the file has it already.
-
-    Args:
-        path: The `.csv` file.
-        history: A row for each epoch, at least one, all with the same names.
-    """
+    """Write a history, a row for each epoch, as a table, unless the file has it."""
     table = io.StringIO()
     writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
     writer.writeheader()
@@ -92,12 +78,9 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 class EpochVariable(keras.callbacks.Callback):
-    """Tells the input pipeline, through a variable, which epoch begins.
+    """Tells the input pipeline, through a scalar int64 variable, which epoch begins.
 
     The order of the images and their augmentation are functions of the epoch.
-
-    Args:
-        variable: A scalar int64 variable that the pipeline reads.
     """
 
     def __init__(self, variable: tf.Variable) -> None:
@@ -114,9 +97,6 @@ class EpochScalars(keras.callbacks.Callback):
 
     Keras's own callback also listens to every batch, so `fit` would wait for the
     device after each of them.
-
-    Args:
-        folder: Where TensorBoard's files go.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -137,10 +117,7 @@ class EpochScalars(keras.callbacks.Callback):
 class TrainingProgress(keras.callbacks.Callback):
     """One bar over the whole training, with the time left.
 
-    Args:
-        epochs: All epochs of the run.
-        steps: Batches in an epoch, those of all members together.
-        show: Whether there is a bar to see. Defaults to True.
+    `steps` are the batches in an epoch, those of all members together.
     """
 
     def __init__(self, epochs: int, steps: int, show: bool = True) -> None:
@@ -176,11 +153,7 @@ class TrainingProgress(keras.callbacks.Callback):
 
 
 class BatchTicks(keras.callbacks.Callback):
-    """Counts the batches of one model on the bar of the whole training.
-
-    Args:
-        bar: The bar.
-    """
+    """Counts the batches of one model on the bar of the whole training."""
 
     async_safe = True  # it reads no logs of a batch, so `fit` need not wait for them
 

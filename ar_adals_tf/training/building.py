@@ -26,10 +26,8 @@ DTYPE_POLICIES = {
 def build_model(plan: Plan, seed: int, device: str | None = None) -> keras.Model:
     """Build and compile a model of the run.
 
-    Args:
-        plan: The run; its `train` split gives the images' shape and mean.
-        seed: Determines the initial weights and the dropout.
-        device: Where the model lives. Defaults to where the strategy puts it.
+    The seed determines the initial weights and the dropout. The model lives on
+    `device`, or where the strategy puts it.
     """
     config, split = plan.config, plan.splits["train"]
     mean = None

@@ -50,14 +50,7 @@ def save(
 def restore(
     path: str | Path, model: keras.Model | Sequence[keras.Model]
 ) -> dict[str, Any]:
-    """Put a compiled model, or several, back where it was.
-
-    Args:
-        path: The file.
-        model: As in `save`.
-
-    Returns:
-        The saved state.
+    """Put a compiled model, or several, back where it was; return the saved state.
 
     Raises:
         InputError: If the file is damaged or belongs to another model.
@@ -71,12 +64,9 @@ def restore(
     except ValueError as error:
         raise not_whole(path, what, error, remedy) from error
     values = [arrays[name] for name in names]
+    shapes = [tuple(variable.shape) for variable in variables]
     surplus = len(arrays) - len(names) - 1
-    shapes = [
-        tuple(variable.shape) == value.shape
-        for variable, value in zip(variables, values, strict=True)
-    ]
-    if surplus or not all(shapes):
+    if surplus or shapes != [value.shape for value in values]:
         raise InputError(
             f"the checkpoint {path} is of another model: its variables do not fit; "
             "remove it to train from the start"

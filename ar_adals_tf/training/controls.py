@@ -40,19 +40,12 @@ def control_index(
             of the predicted class, or of the true class. They have the order of p and
             still differ where p is rounded to 1.
         split: The images.
-        model: The vanilla model. `random` needs none. Defaults to None.
-        seed: The seed of `random`. Defaults to 0.
-        verbose: Whether to show a progress bar. Defaults to True.
+        model: The vanilla model. `random` needs none.
+        seed: The seed of `random`.
+        verbose: Whether to show a progress bar.
 
     Raises:
         InputError: If the kind is unknown, or needs a model and there is none.
-
-    Example:
-        >>> from ar_adals_tf import datasets
-        >>> splits = datasets.load("fashion_mnist_small", limit_examples=4)
-        >>> index = control_index("random", splits["train"])
-        >>> sorted(index.levels(2).tolist())
-        [0, 0, 1, 1]
     """
     if kind == "random":
         ids = example_ids(split)
@@ -86,13 +79,12 @@ def sureness(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
     Args:
         logits: `(N, Z)`.
-        classes: `(N,)`, a class of each image, integer.
+        classes: int `(N,)`, a class of each image.
 
     Returns:
         `(N,)` float64, at least 0.
 
     Example:
-        >>> import numpy as np
         >>> sureness(np.array([[0.0, 0.0], [0.0, 40.0]]), np.array([0, 1])).round(3)
         array([ 0.693, 40.   ])
     """

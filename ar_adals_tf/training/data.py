@@ -25,8 +25,7 @@ def training_data(
         seed: Determines the order of the images, their augmentation and what is mixed.
         epoch: Which epoch it is; the batches are another function of the seed in each.
         smoothing: The soft labels.
-        levels: The level of each training image. Defaults to none, which is enough
-            where there is one level.
+        levels: The level of each training image; None where there is one level.
     """
     config = plan.config
     batches = plan.splits["train"].training_batches(

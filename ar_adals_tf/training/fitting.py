@@ -20,13 +20,8 @@ from ar_adals_tf.methods.table import make_smoothing
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from ar_adals_tf.training.bookkeeping import (
-    BatchTicks,
-    EpochScalars,
-    EpochVariable,
-    RunKeeper,
-    TrainingProgress,
-)
+from ar_adals_tf.training import bookkeeping
+from ar_adals_tf.training.bookkeeping import RunKeeper, TrainingProgress
 from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.data import training_data, validation_data
 from ar_adals_tf.training.refresh import Refresh
@@ -72,12 +67,18 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         config.alpha,
         config.label_smoothing,
     )
-    levels = {}
-    if smoothing.num_levels > 1:
-        for name in ("train", "validation"):
-            levels[name] = RobustnessLevels(indexes[name], smoothing.num_levels)
+    split_names = ("train", "validation") if smoothing.num_levels > 1 else ()
+    levels = {
+        n: RobustnessLevels(indexes[n], smoothing.num_levels) for n in split_names
+    }
     devices = member_devices(len(plan.members))
-    models = _build_models(plan, devices)
+    if not devices:
+        replicas = current().num_replicas_in_sync
+        check_batch_size(config.batch_size, len(plan.splits["train"]), replicas)
+    models = [
+        build_model(plan, seed, devices[number] if devices else None)
+        for number, seed in enumerate(plan.seeds)
+    ]
     epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
     data = [
         training_data(plan, seed, epoch, smoothing, levels.get("train"))
@@ -91,34 +92,24 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         return Fitted(models, keeper.history, smoothing)
     steps = sum(int(batches.cardinality()) for batches in data)
     progress = TrainingProgress(config.epochs, steps, config.verbose)
-    train = [
-        _trainer(model, batches, progress)
-        for model, batches in zip(models, data, strict=True)
-    ]
+    # All members' weights and optimizers stay in memory, and on each device the
+    # activations of one member at a time.
+    several = models[0].distribute_strategy.num_replicas_in_sync > 1
+    trainer = _by_own_steps if several else _by_fit
+    pairs = zip(models, data, strict=True)
+    train = [trainer(model, batches, progress) for model, batches in pairs]
     callbacks = _callbacks(plan, smoothing, models, levels, keeper)
     together = keras.callbacks.CallbackList(
-        [EpochVariable(epoch), *callbacks, progress], model=models[0]
+        [bookkeeping.EpochVariable(epoch), *callbacks, progress], model=models[0]
     )
     together.on_train_begin()
     for number in range(first_epoch, config.epochs):
         together.on_epoch_begin(number)  # on-the-fly: new levels, if it is time
         logs = by_device([partial(one, number) for one in train], devices)
-        together.on_epoch_end(number, _mean(logs))  # conf and acc move p (Eq. 3)
+        mean = {k: sum(own[k] for own in logs) / len(logs) for k in logs[0]}
+        together.on_epoch_end(number, mean)  # conf and acc move p (Eq. 3)
     together.on_train_end()
     return Fitted(models, keeper.history, smoothing)
-
-
-def _build_models(plan: Plan, devices: Sequence[str]) -> list[keras.Model]:
-    """Build a model for each seed, each on its device if they have devices."""
-    if devices:
-        pairs = zip(plan.seeds, devices, strict=True)
-        return [build_model(plan, seed, device) for seed, device in pairs]
-    check_batch_size(
-        plan.config.batch_size,
-        len(plan.splits["train"]),
-        current().num_replicas_in_sync,
-    )
-    return [build_model(plan, seed) for seed in plan.seeds]
 
 
 def _callbacks(
@@ -144,33 +135,15 @@ def _callbacks(
         )
     callbacks.append(keeper)
     if plan.config.tensorboard and files.writes():
-        callbacks.append(EpochScalars(plan.folder / "tensorboard"))
+        callbacks.append(bookkeeping.EpochScalars(plan.folder / "tensorboard"))
     return callbacks
-
-
-def _mean(logs: Sequence[Logs]) -> Logs:
-    """Return the mean of the models' logs."""
-    return {name: sum(own[name] for own in logs) / len(logs) for name in logs[0]}
-
-
-def _trainer(
-    model: keras.Model, data: tf.data.Dataset, progress: TrainingProgress
-) -> Callable[[int], Logs]:
-    """Return what trains one epoch, given its number, and returns its logs.
-
-    The weights and optimizer states of all members stay in memory, the activations of
-    one member at a time on each device.
-    """
-    if model.distribute_strategy.num_replicas_in_sync > 1:
-        return _by_own_steps(model, data, progress)
-    return _by_fit(model, data, progress)
 
 
 def _by_fit(
     model: keras.Model, data: tf.data.Dataset, progress: TrainingProgress
 ) -> Callable[[int], Logs]:
-    """Train by Keras's `fit`; see `_trainer`."""
-    ticks = BatchTicks(progress)
+    """Return what trains one epoch by Keras's `fit`, given its number."""
+    ticks = bookkeeping.BatchTicks(progress)
 
     def train(epoch: int) -> Logs:
         history = model.fit(
@@ -189,10 +162,9 @@ def _by_fit(
 def _by_own_steps(
     model: keras.Model, data: tf.data.Dataset, progress: TrainingProgress
 ) -> Callable[[int], Logs]:
-    """Train several replicas; see `_trainer`. Keras's `fit` cannot serve workers.
+    """Do the same for several replicas; Keras's `fit` cannot serve several workers.
 
-    The steps are still the model's own `train_step`. Each worker reads all of the data
-    and keeps its part of every batch.
+    Each worker reads all of the data and keeps its part of every batch.
     """
     strategy = model.distribute_strategy
     options = tf.data.Options()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -22,10 +21,6 @@ def level_indexes(
     Levels of the test set are used only for measuring. They always come from
     robustness, so that all runs are measured on the same levels; a run that attacks
     nothing takes them from an index that is there already, or leaves them out.
-
-    Args:
-        plan: The run, with its splits.
-        vanilla: The vanilla model; None if levels are random.
 
     Raises:
         InputError: If an index that is there is damaged, or of another model, attack
@@ -49,26 +44,25 @@ def level_indexes(
 def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
     """Find or compute the vanilla model's robustness index of a split."""
     config, split = plan.config, plan.loaded[name]
-    say = print if config.verbose else _silent
+    attack, settings = str(config.attack), config.attack_settings
+    path = index_path(plan.vanilla_folder, attack, settings, name)
+    say = print if config.verbose else lambda _: None
 
     def find() -> RobustnessIndex | None:
         if not path.exists():
             return None
         index = RobustnessIndex.load(path)
-        index.verify(vanilla, digest=split.digest(), split=name, attack=config.attack)
+        index.verify(vanilla, digest=split.digest(), split=name, attack=attack)
         say(f"found {path}: {index}")
         return index
 
-    def compute() -> RobustnessIndex:
+    def make() -> RobustnessIndex:
         say(f"computing {path}")
         index = compute_index(config, path, vanilla, split)
-        say(str(index))
+        say(f"{index}")
         return index
 
-    path = index_path(
-        plan.vanilla_folder, config.attack or "", config.attack_settings, name
-    )
-    return _found_or_made(path, find, compute)
+    return _found_or_made(path, find, make)
 
 
 def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
@@ -107,7 +101,3 @@ def _found_or_made(
             if index is None:
                 index = make()
     return index
-
-
-def _silent(*_: Any) -> None:
-    """Say nothing."""

@@ -20,10 +20,6 @@ class Refresh(keras.callbacks.Callback):
     The soft label of each level carries over; only which image is in which level
     changes, and nothing is compiled again. Each index is kept in the run directory as
     `robustness/epoch_<epoch>/<split>.npz`. An interrupted run reads it from there.
-
-    Args:
-        plan: The run.
-        levels: The levels of each split that is attacked; they change in place.
     """
 
     def __init__(self, plan: Plan, levels: Mapping[str, RobustnessLevels]) -> None:

@@ -153,15 +153,9 @@ def _save(plan: Plan, fitted: Fitted) -> None:
 def _measure(
     plan: Plan, test_index: RobustnessIndex | None, fitted: Fitted | None
 ) -> dict[str, Any]:
-    """Predict, fit the temperature, measure, and write the results.
+    """Predict, fit the temperature, measure, write the results and return them.
 
-    Args:
-        plan: The run, whose models are saved.
-        test_index: For the measures by level; None where there is none.
-        fitted: What fitting left; None for an ensemble whose members are other runs.
-
-    Returns:
-        What `metrics.json` holds.
+    `fitted` is None for an ensemble whose members are other runs.
     """
     config, splits = plan.config, plan.splits
     predict = run_predictor(plan.folder)

@@ -12,15 +12,8 @@ class RecipeSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up and steps at milestones, as a recipe has them.
 
     If a run has another number of epochs than the recipe, the end of the warm-up and
-    the milestones move in proportion.
-
-    Args:
-        recipe: The dataset's recipe, which has the warm-up and the milestones.
-        learning_rate: The base rate. It is scaled by `batch_size / recipe.per_batch`
-            where the recipe says so.
-        epochs: All epochs of the run.
-        batch_size: The global batch.
-        steps_per_epoch: Batches in an epoch.
+    the milestones move in proportion. The base rate is scaled by
+    `batch_size / recipe.per_batch` where the recipe says so.
 
     Example:
         >>> from ar_adals_tf.datasets.table import DATASETS

@@ -78,10 +78,7 @@ def sweep(
 
 
 def default_param(method: str) -> str:
-    """Return the setting that the paper chooses for a method.
-
-    Raises:
-        InputError: If the paper chooses none.
+    """Return the setting that the paper chooses for a method, or raise `InputError`.
 
     Example:
         >>> default_param("ar_adals")
@@ -118,12 +115,6 @@ def variants(
 ) -> dict[str, Config]:
     """Return the settings of each run, by the value as text.
 
-    Args:
-        base: The settings that the runs share.
-        param: The setting that varies.
-        values: Its values, as text.
-        folder: Where the runs lie.
-
     Raises:
         InputError: If the runs could not be compared by it.
 
@@ -150,10 +141,7 @@ def variants(
 
 
 def parse(param: str, text: str) -> float | int:
-    """Return a value of the sweep as a number.
-
-    Raises:
-        InputError: If it is no number.
+    """Return a value of the sweep as a number, or raise an `InputError`.
 
     Example:
         >>> parse("num_levels", "10"), parse("alpha", "0.05")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ar_adals_tf.agreement import agreement
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.indexing import agreement
 from ar_adals_tf.robustness import RobustnessIndex
 
 N = 60

@@ -1,7 +1,6 @@
 """The corruptions against CIFAR-10-C's own images, SciPy, OpenCV and plain loops."""
 
 import functools
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ar_adals_tf.corruptions import _blur, _digital, _weather
 from ar_adals_tf.corruptions._table import TABLE
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
 from ar_adals_tf.errors import InputError
+from tests.helpers import tfds_folder_with
 
 EXACT = (
     "brightness",
@@ -42,18 +42,10 @@ def each(names):
     )
 
 
-@functools.cache
-def _data_dir():
-    beside = Path(__file__).parents[3] / "shared/data/tfds"
-    folder = Path(os.environ.get("TFDS_DATA_DIR", beside))
-    if not (folder / "cifar10_corrupted").is_dir():
-        pytest.skip(f"no cifar10_corrupted in {folder}; set TFDS_DATA_DIR")
-    return str(folder)
-
-
 def _read(name, **settings):
     tfds = pytest.importorskip("tensorflow_datasets")
-    data = tfds.load(name, data_dir=_data_dir(), download=False, **settings)
+    folder = tfds_folder_with("cifar10_corrupted")
+    data = tfds.load(name, data_dir=folder, download=False, **settings)
     return list(tfds.as_numpy(data))
 
 
@@ -344,7 +336,8 @@ def test_all_types_at_image_net_s_size():
 
 def test_names():
     assert len(CORRUPTIONS) == 19 and len(STANDARD) == 15 and len(GREY) == 18
-    there = {p.name[:-2] for p in Path(_data_dir(), "cifar10_corrupted").glob("*_1")}
+    folder = Path(tfds_folder_with("cifar10_corrupted"), "cifar10_corrupted")
+    there = {path.name[:-2] for path in folder.glob("*_1")}
     assert there == set(CORRUPTIONS)
     left_out = {"gaussian_blur", "saturate", "spatter", "speckle_noise"}
     assert set(STANDARD) == set(CORRUPTIONS) - left_out

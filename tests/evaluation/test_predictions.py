@@ -68,9 +68,9 @@ def equal(one, other):
 def test_a_set_is_made_once_and_is_the_same_when_it_is_read(predictions, tmp_path):
     make = Maker(predictions)
     store = PredictionStore(tmp_path / "new" / "shift", {"model": "a"})
-    first = dict(store.sets(["fog_1", "snow_5"], make))
+    first = {name: store.get(name, make) for name in ("fog_1", "snow_5")}
     again = PredictionStore(tmp_path / "new" / "shift", {"model": "a"})
-    second = dict(again.sets(["snow_5", "fog_1", "fog_5"], make))
+    second = {name: again.get(name, make) for name in ("snow_5", "fog_1", "fog_5")}
     assert make.made == ["fog_1", "snow_5", "fog_5"]
     assert all(equal(first[name], second[name]) for name in first)
     assert again.names() == ["fog_1", "fog_5", "snow_5"]
@@ -80,18 +80,11 @@ def test_a_set_is_made_once_and_is_the_same_when_it_is_read(predictions, tmp_pat
     assert 0 < np.abs(error).max() < 0.02
 
 
-def test_a_set_is_yielded_before_the_next_one_is_made(predictions, tmp_path):
-    make = Maker(predictions)
-    sets = PredictionStore(tmp_path, {}).sets(["a", "b"], make)
-    next(sets)
-    assert make.made == ["a"]
-
-
 def test_other_settings_void_the_whole_folder(predictions, tmp_path):
     make = Maker(predictions)
     for number, settings in enumerate(({"model": "a"}, {"model": "a", "seed": 1}), 1):
         store = PredictionStore(tmp_path, settings)
-        assert store.names() == [] and store.load("fog_1") is None
+        assert store.names() == []
         store.get("fog_1", make)
         assert make.made == ["fog_1"] * number
         assert json.loads((tmp_path / "settings.json").read_text()) == settings
@@ -104,10 +97,11 @@ def test_a_damaged_set_is_made_again(predictions, content, tmp_path):
     whole = store.get("fog_1", make)
     path = tmp_path / "fog_1.npz"
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    assert store.load("fog_1") is None
+    assert store.names() == []
     assert equal(store.get("fog_1", make), whole)
     assert make.made == ["fog_1", "fog_1"]
-    assert equal(store.load("fog_1"), whole)
+    assert store.names() == ["fog_1"]
+    assert equal(store.get("fog_1", make), whole) and len(make.made) == 2
 
 
 def test_damaged_settings_are_named(tmp_path):

@@ -95,6 +95,20 @@ def test_an_interrupted_evaluation_goes_on_set_by_set(model, split, tmp_path):
     assert second == first
 
 
+def test_a_set_is_kept_before_the_next_one_is_predicted(model, split, tmp_path):
+    predict = Counted(model)
+
+    def killed(split, verbose=True):
+        if len(predict.names) == 2:
+            raise KeyboardInterrupt
+        return predict(split, verbose)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_shift(killed, split, tmp_path, TYPES, SEVERITIES, verbose=False)
+    kept = {path.stem for path in tmp_path.glob("*.npz")}
+    assert kept == {"contrast_1", "contrast_5"}
+
+
 @pytest.mark.parametrize("changed", [{"identity": "another"}, {"seed": 1}])
 def test_what_another_model_left_is_not_taken(model, split, tmp_path, changed):
     evaluated(model, split, tmp_path)

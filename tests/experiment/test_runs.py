@@ -7,7 +7,7 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
-from ar_adals_tf.evaluation.predictions import Predictions, scaled
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import run_predictor
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
@@ -82,7 +82,7 @@ def test_temperature_changes_no_prediction_and_lowers_validation_nll(which, ense
     nll = {}
     for split in ("validation", "test"):
         plain = predict(splits[split], verbose=False)
-        after = scaled(plain, temperature)
+        after = plain.at(temperature)
         np.testing.assert_array_equal(
             plain.probabilities.argmax(axis=1), after.probabilities.argmax(axis=1)
         )

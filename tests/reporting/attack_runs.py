@@ -28,7 +28,7 @@ def attack_run(folder, method="vanilla", seed=0, epsilons=(0, 4, 8), **more):
     for number, (attack, e) in enumerate(PAIRS):
         if e in epsilons:
             own = noisy(LABELS, [seed, len(method), 50 + number], e, 2.0)
-            own.save_compactly(under_attack.attack_path(folder / "attacked", attack, e))
+            own.save_compactly(folder / "attacked" / f"{attack}_{e:g}.npz")
     found = under_attack.evaluate_attacks(
         *arguments,
         epsilons,

@@ -1,7 +1,6 @@
 """How measures are called, scaled and rounded."""
 
-from ar_adals_tf.reporting.items import Cell, Column
-from ar_adals_tf.reporting.measures import MEASURES, measures
+from ar_adals_tf.reporting.items import MEASURES, Cell, Column, measures
 
 
 def test_a_measure_gives_columns_and_cells():

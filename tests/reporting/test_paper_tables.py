@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ar_adals_tf.reporting.printed import paper
+from ar_adals_tf.reporting.names import paper
 from tests.helpers import SEVERITIES, TYPES, plain_ece, stored
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.reporting.pareto import pareto_front
+from ar_adals_tf.reporting.attack_figures import pareto_front
 
 
 def test_against_brute_force(rng):

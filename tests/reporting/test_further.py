@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.reporting.collection import load_collections
-from ar_adals_tf.reporting.further_tables import ood_scores, stability
+from ar_adals_tf.reporting.further import ood_scores, stability
 from tests.helpers import N, plain_ece, stored
 
 

@@ -1,0 +1,162 @@
+"""Beyond the paper: more measures, entropy scores, stability, and soft labels."""
+
+import csv
+from collections.abc import Iterable
+
+import numpy as np
+
+from ar_adals_tf import calibration, captions, figures
+from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.group import Group, each_with_temperature
+from ar_adals_tf.reporting.items import (
+    Cell,
+    Column,
+    Picture,
+    Row,
+    Table,
+    cell_of,
+    measures,
+    slug,
+)
+from ar_adals_tf.reporting.names import dataset_title
+from ar_adals_tf.reporting.paper_figures import figure_5_entropy
+
+_MORE = ("ece", "adaptive_ece", "classwise_ece", "nll", "brier", "aurc")
+
+
+def more_measures(collection: Collection) -> Table:
+    """Return further measures of the clean test set."""
+    shown = measures(*_MORE, "coverage_at_1_percent_risk")
+    rows = []
+    for group in each_with_temperature(collection.groups):
+        temperature = Cell(text="1")
+        if group.scaled:
+            known = [run.temperature for run in group.runs]
+            temperature = cell_of([value for value in known if value is not None])
+        cells = [temperature, *(measure.cell(group.clean) for measure in shown)]
+        rows.append(Row(group.label, cells, kind=group.kind))
+    lacking = [run for run in collection.runs if run.temperature is None]
+    what = (
+        f"{len(lacking)} of {len(collection.runs)} runs have no temperature.json, "
+        "so they are shown without temperature scaling alone"
+    )
+    return Table(
+        f"more_{collection.dataset}",
+        f"Clean test set, {collection.title}",
+        "Adaptive ECE: bins of equally many images. Classwise: mean over classes. "
+        "AURC: the mean error among the most confident images; label smoothing is "
+        "known to worsen it. Coverage: images answered at an error of at most 1 %.",
+        [Column("Temperature"), *(measure.column() for measure in shown)],
+        rows,
+        commands.missing(what, [commands.evaluate_command(run) for run in lacking]),
+    )
+
+
+def ood_scores(collection: Collection) -> Table:
+    """Return how well the entropy tells out-of-distribution images."""
+    shown = measures("auroc", "aupr", "fpr_at_95_recall")
+    rows = []
+    for name in collection.ood_names:
+        for group in each_with_temperature(collection.groups):
+            scores = [run.metrics.get("ood", {}).get(name, {}) for run in group.runs]
+            if group.scaled:
+                scores = [one.get("temperature_scaled") for one in scores]
+            if found := [one for one in scores if one]:
+                cells = [measure.cell(found) for measure in shown]
+                label = f"{group.label}, {dataset_title(name)}"
+                rows.append(Row(label, cells, kind=f"{group.kind} {name}"))
+    return Table(
+        f"foreign_{collection.dataset}",
+        f"Out-of-distribution images against {collection.title}",
+        "By predictive entropy; out-of-distribution images are the positive class. "
+        "FPR: in-distribution images that are flagged when 95 % of the others are.",
+        [measure.column() for measure in shown],
+        rows,
+        () if rows else figure_5_entropy(collection)[0].missing,
+        head="Method, out-of-distribution images",
+    )
+
+
+def stability(collection: Collection) -> list[Table]:
+    """Return variance and disagreement, by level and by severity."""
+    groups = [group for group in collection.groups if len(group.runs) > 1]
+    tables = []
+    if collection.index is not None and groups:
+        count = collection.levels[1]
+        titles = ["All", *(f"Level {r}" for r in range(count))]
+        tables.append(
+            Table(
+                f"stability_levels_{collection.dataset}",
+                f"Clean test set by robustness level, {collection.title}",
+                "Variance in units of 0.01, and the share of images on which two runs "
+                "predict different classes. Level 0 is the least robust.",
+                [Column(title, 2, "down") for title in titles],
+                [row for g in groups for row in _stability_by_level(g, collection)],
+            )
+        )
+    rows = [
+        _stable(group, measured.mean(axis=1), words)
+        for group in groups
+        if group.has_shift
+        for measured, words in zip(
+            group.shift_stability, (": variance", ": disagreement (%)"), strict=True
+        )
+    ]
+    tables.append(
+        Table(
+            f"stability_shift_{collection.dataset}",
+            f"Under shift, {collection.title}",
+            "Variance in units of 0.01, and disagreement, by severity. "
+            f"{collection.shift_words}",
+            [Column(f"Severity {s}", 2, "down") for s in collection.severities],
+            rows,
+            commands.missing_seeds(collection) + commands.missing_shift(collection),
+        )
+    )
+    return tables
+
+
+def _stability_by_level(group: Group, collection: Collection) -> list[Row]:
+    """Return the rows of a group: all images, then the images of each level."""
+    levels, count = collection.levels
+    subsets = [np.full(len(levels), True), *(levels == r for r in range(count))]
+    variance = group.variance_by_image
+    number = np.maximum(np.bincount(levels, None, count), 1)
+    by_level = np.bincount(levels, variance, count) / number
+    disagreement = [
+        calibration.disagreement([p[images] for p in group.probabilities])
+        if images.any()
+        else np.nan
+        for images in subsets
+    ]
+    return [
+        _stable(group, [variance.mean(), *by_level], ": variance"),
+        _stable(group, disagreement, ": disagreement (%)"),
+    ]
+
+
+def _stable(group: Group, values: Iterable[float], words: str) -> Row:
+    """Return a row of shares, which is shown in percent or units of 0.01."""
+    cells = [Cell(float(100 * value), None, len(group.runs)) for value in values]
+    return Row(group.label + words, cells, kind=words)
+
+
+def soft_labels(collection: Collection) -> list[Picture]:
+    """Draw how p[r] moved in the first run of each group with several levels."""
+    pictures = []
+    for group in collection.groups:
+        path = group.runs[0].folder / "history.csv"
+        if not path.exists() or not group.runs[0].config.get("num_levels"):
+            continue
+        with path.open() as file:
+            history = list(csv.DictReader(file))
+        names = [name for name in history[0] if name.startswith("p/")]
+        if len(names) < 2 or len(history) < 2:
+            continue
+        p = np.array([[float(row[name]) for name in names] for row in history])
+        name = f"soft_labels_{collection.dataset}_{slug(group.key)}"
+        title = f"{group.label}, {collection.title}"
+        figure = figures.draw_soft_labels(p)
+        pictures.append(Picture(name, title, captions.SOFT_LABELS, figure))
+    return pictures
