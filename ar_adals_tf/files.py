@@ -37,6 +37,11 @@ def writes() -> bool:
     return _Crew.writes
 
 
+def meet() -> None:
+    """Wait for the processes that share this one's files, if there are any."""
+    _Crew.meet()
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to. On success it is renamed to `path`.

@@ -28,16 +28,25 @@ def is_finished(config: Config, run: Path) -> bool:
     """
     if not (run / "config.json").exists():
         return False
-    differences = config.differences(saved_config(run).as_dict())
-    begun = any(
-        (run / name).exists() for name in ("checkpoint.npz", "metrics.json", "member_0")
-    )
-    if differences and begun:
+    saved = saved_config(run)
+    begun = ("checkpoint.npz", "metrics.json", "member_0")
+    if any((run / name).exists() for name in begun):
+        check_same(config, saved, run)
+    return (run / "metrics.json").exists()
+
+
+def check_same(config: Config, saved: Config, run: Path) -> None:
+    """Refuse a directory that holds a run with other settings.
+
+    Raises:
+        InputError: If the saved settings would compute something else.
+    """
+    differences = config.differences(saved.as_dict())
+    if differences:
         raise InputError(
             f"{run} holds a run with other settings ({'; '.join(differences)}); give "
             "another --output_dir, or the settings of that run"
         )
-    return (run / "metrics.json").exists()
 
 
 def saved_config(run: str | Path) -> Config:

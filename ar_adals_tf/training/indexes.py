@@ -1,10 +1,14 @@
 """The robustness indexes that a run cuts its levels from: found, or made."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import keras
 
 from ar_adals_tf.datasets.splits import example_ids
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.controls import control_index
 
@@ -43,28 +47,57 @@ def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> Robustnes
     attack, settings = str(config.attack), config.attack_settings
     path = index_path(plan.vanilla_folder, attack, settings, name)
     say = print if config.verbose else lambda _: None
-    if path.exists():
+
+    def find() -> RobustnessIndex | None:
+        if not path.exists():
+            return None
         index = RobustnessIndex.load(path)
         index.verify(vanilla, digest=split.digest(), split=name, attack=attack)
         say(f"found {path}: {index}")
-    else:
+        return index
+
+    def make() -> RobustnessIndex:
         say(f"computing {path}")
         index = compute_index(config, path, vanilla, split)
         say(f"{index}")
-    return index
+        return index
+
+    return _found_or_made(path, find, make)
 
 
 def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
     """Find or compute an index of a split by something else than robustness."""
     config, split = plan.config, plan.loaded[name]
     kind = str(config.levels_from)
-    settings = {"seed": config.seed} if kind == "random" else {}
-    path = index_path(plan.vanilla_folder, kind, settings, name)
-    if path.exists():
+
+    def find() -> RobustnessIndex | None:
+        if not path.exists():
+            return None
         index = RobustnessIndex.load(path)
         index.verify(vanilla, digest=split.digest(), split=name)
         return index
-    path.parent.mkdir(parents=True, exist_ok=True)
-    index = control_index(kind, split, vanilla, config.seed, config.verbose)
-    index.save(path)
+
+    def compute() -> RobustnessIndex:
+        index = control_index(kind, split, vanilla, config.seed, config.verbose)
+        index.save(path)
+        return index
+
+    settings = {"seed": config.seed} if kind == "random" else {}
+    path = index_path(plan.vanilla_folder, kind, settings, name)
+    return _found_or_made(path, find, compute)
+
+
+def _found_or_made(
+    path: Path,
+    find: Callable[[], RobustnessIndex | None],
+    make: Callable[[], RobustnessIndex],
+) -> RobustnessIndex:
+    """Return an index that is there, or make it, in one process at a time."""
+    index = find()
+    if index is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with only_writer(path.parent / LOCK):
+            index = find()  # a process that this one waited for may have made it
+            if index is None:
+                index = make()
     return index

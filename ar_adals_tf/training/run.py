@@ -19,11 +19,13 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     check_members,
+    check_same,
     is_finished,
     load_model,
     saved_config,
 )
 from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.fitting import Fitted, fit
 from ar_adals_tf.training.indexes import level_indexes
@@ -50,22 +52,40 @@ def train(config: Config, splits: Splits | None = None) -> Path:
             has lost a member, and on whatever the parts of the job refuse.
         FloatingPointError: If the loss is no longer a number.
     """
-    run = writable_folder(config.output_dir, "--output_dir")
-    if is_finished(config, run):
-        check_members(config, run)
-        remove(run / "checkpoint.npz")
-        if config.verbose:
-            print(f"{run} is finished already; nothing to do.")
-        return run
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    plan = Plan.make(config, splits or load_splits(config))
-    indexes: dict[str, RobustnessIndex] = {}
-    if plan.method.by_robustness:
-        indexes = level_indexes(plan, _find_or_train_vanilla(plan))
-    # Written before training, so that an interrupted run knows what it is.
+    run = Path(config.output_dir)
+    if not is_finished(config, run):
+        writable_folder(run, "--output_dir")
+
+        def refuse_others() -> None:
+            if (run / "config.json").exists():
+                check_same(config, saved_config(run), run)
+
+        with only_writer(run / LOCK, before_waiting=refuse_others):
+            if not is_finished(config, run):  # by a process that this one waited for
+                _train(config, run, splits)
+                return run
+    check_members(config, run)
+    remove(run / "checkpoint.npz")
+    if config.verbose:
+        print(f"{run} is finished already; nothing to do.")
+    return run
+
+
+def _train(config: Config, run: Path, splits: Splits | None) -> None:
+    """Do the whole job of a run that is not finished."""
+    # Written first, so that an interrupted run and a second process know what it is.
     about = {"versions": versions(), "strategy": describe_strategy()}
     write_json(run / "config.json", config.as_dict() | about)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    indexes: dict[str, RobustnessIndex] = {}
+    try:
+        plan = Plan.make(config, splits or load_splits(config))
+        if plan.method.by_robustness:
+            indexes = level_indexes(plan, _find_or_train_vanilla(plan))
+    except InputError:  # a run that is refused leaves nothing behind
+        remove(run / "config.json")
+        raise
     if config.verbose:
         print(f"training {config.title} on {config.dataset} in {run}")
     fitted = None
@@ -79,7 +99,6 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     remove(run / "checkpoint.npz")
     if config.verbose:
         print(describe_run(config.title, metrics))
-    return run
 
 
 def load_splits(

@@ -1,0 +1,85 @@
+"""One writer at a time: a second process waits, and then finds the work done."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ar_adals_tf import files
+from ar_adals_tf.errors import InputError
+
+#: The lock in a run directory. It is there while a process works in the directory.
+LOCK = ".lock"
+
+
+@contextmanager
+def only_writer(
+    path: str | Path,
+    say: Callable[[str], None] = print,
+    before_waiting: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Be the only process that writes what a lock stands for.
+
+    The lock is the operating system's: the death of its holder releases it, however
+    the holder dies. Another process says for whom it waits. Whoever has the lock looks
+    at what is there before it starts to work: another process may have done it.
+
+    Args:
+        path: The lock's file, in an existing folder. It is removed in the end.
+        say: Prints the sentence about waiting.
+        before_waiting: Called if another process has the lock; it may refuse to wait.
+
+    Raises:
+        InputError: If the folder is absent or cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with only_writer(Path(folder) / LOCK):
+        ...         holder(Path(folder) / LOCK).startswith(f"process {os.getpid()} on")
+        True
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} cannot be locked: it is no folder; make it")
+    if not files.writes():  # the first of several workers holds it for all
+        files.meet()
+        yield
+        return
+    lock = FileLock(path, on_acquired=_sign)
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            before_waiting()
+            say(f"waiting for {holder(path)}, which works in {path.parent}")
+            lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be locked ({error.strerror or error}); it must be a "
+            "folder that can be written to: give another one"
+        ) from error
+    files.meet()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # whoever opened this file opens the next one
+        lock.release()
+
+
+def holder(path: str | Path) -> str:
+    """Return who has a lock, in words: `process 4242 on node7`."""
+    try:
+        pid, host = Path(path).read_text().split()
+    except (OSError, ValueError):  # it is being written, or was just released
+        return "another process"
+    return f"process {pid} on {host}"
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock's file who has it."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
