@@ -69,10 +69,8 @@ def projected_sign_steps(
     maximisation of TRADES too.
 
     Args:
-        logits_of: As in `sign_step`.
-        images: As in `sign_step`.
+        logits_of, images, epsilon: As in `sign_step`.
         targets: `(N, Z)`, the distribution to move away from; any distribution.
-        epsilon: As in `sign_step`.
         steps: Number of steps.
         step_size: Change of a pixel in a step.
         start: Images to start from. They are cut to the ball first.
@@ -120,14 +118,7 @@ def _ascent(logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor) -> tf.Te
 
 
 def kl_divergence(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Return the Kullback-Leibler divergence `KL(softmax(logits) || softmax(other))`.
-
-    Args:
-        logits: `(N, Z)`.
-        other: `(N, Z)`.
-
-    Returns:
-        `(N,)`, at least 0.
+    """Return `KL(softmax(logits) || softmax(other))`, from `(N, Z)` to `(N,)`.
 
     Example:
         >>> kl_divergence([[0.0, 0.0]], [[0.0, 0.0]]).numpy()
@@ -266,9 +257,7 @@ class PGDTraining(_ManySteps):
     point drawn uniformly from the ball.
 
     Args:
-        inputs: As in `FGSMTraining`.
-        outputs: As in `FGSMTraining`.
-        share: As in `FGSMTraining`.
+        inputs, outputs, share: As in `FGSMTraining`.
         steps: Number of steps. Defaults to 7, as in Madry et al.
         **others: `relative_step`, the length of a step as a share of epsilon (defaults
             to 0.25); `seed`, `epsilon` and `name` as in `FGSMTraining`.
@@ -311,8 +300,7 @@ class TRADES(_ManySteps):
     of the clean images.
 
     Args:
-        inputs: As in `FGSMTraining`.
-        outputs: As in `FGSMTraining`.
+        inputs, outputs: As in `FGSMTraining`.
         beta: Weight of the divergence, at least 0. Defaults to 6.
         steps: Number of steps. Defaults to 10, as the authors have it.
         **others: `relative_step` as in `PGDTraining`; `seed`, `epsilon` and `name` as
