@@ -88,7 +88,8 @@ def as_examples(
         labels: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot. Defaults to class 0
             for every image.
         ids: `(N,)` bytes, text or integers. Defaults to the positions 0 to N - 1.
-        dataset, name: See `Source`.
+        dataset: Name of the dataset, for messages and metadata.
+        name: Name of the split.
 
     Raises:
         InputError: If there is no image, if the arrays have different lengths, or if

@@ -24,8 +24,8 @@ def shift_and_flip(
 ) -> tf.Tensor:
     """Shift by up to a fraction of the side and flip left to right: an `Augmentation`.
 
-    It is CIFAR-10's recipe. Shifts are uniform and fractional, with bilinear interpolation. Pixels from outside
-    repeat the nearest edge. Half of the images are mirrored.
+    It is CIFAR-10's recipe. Shifts are uniform and fractional, with bilinear
+    interpolation. Pixels from outside repeat the nearest edge. Half are mirrored.
     """
     num_images, height, width = tf.unstack(tf.shape(images)[:3])
     shifts = tf.random.stateless_uniform([num_images, 2], seed, -fraction, fraction)
@@ -110,8 +110,7 @@ def distorted_crop(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def central_crop(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode the centre of a JPEG, 224/256 of its shorter side, like `distorted_crop`.
-    """
+    """Decode a JPEG's centre, 224/256 of its shorter side, as `distorted_crop` does."""
     shape = tf.io.extract_jpeg_shape(encoded)
     height, width = shape[0], shape[1]
     shorter = tf.cast(tf.minimum(height, width), tf.float32)

@@ -167,9 +167,9 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
         return builder
     absent = InputError(
         f"the dataset {name} is not in {data_folder(data_dir)} and could not be "
-        "downloaded; give a folder that has it in TFDS's format with --data_dir or the environment "
-        "variable TFDS_DATA_DIR, or take the images that come with this package: "
-        "--dataset=fashion_mnist_small"
+        "downloaded; give a folder that has it in TFDS's format with --data_dir or the "
+        "environment variable TFDS_DATA_DIR, or take the images that come with this "
+        "package: --dataset=fashion_mnist_small"
     )
     if not _reachable(builder):
         raise absent
