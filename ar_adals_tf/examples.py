@@ -18,7 +18,7 @@ Shard = tuple[np.ndarray, np.ndarray]
 class Source(Protocol):
     """What a robustness index is computed from: `Examples` or any split.
 
-    `dataset` and `name`, that of the split, are for messages and metadata.
+    `dataset` and `name`, the name of the split, are for messages and metadata.
     """
 
     dataset: str

@@ -342,10 +342,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         std=CIFAR_STD,
     ),
     "resnet101_v1": Network(
-        resnet101_v1,
-        l2=1e-4,
-        penalised=frozenset({"kernel", "head"}),
-        head_stddev=0.01,
+        resnet101_v1, l2=1e-4, penalised=frozenset({"kernel", "head"}), head_stddev=0.01
     ),
     "study_cnn": Network(study_cnn, conv_bias=True),
     "resnet18_cifar": Network(resnet18_cifar),
@@ -353,10 +350,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 
 
 def build(
-    name: str,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    **options: Any,
+    name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any
 ) -> keras.Model:
     """Return a freshly initialised network of the paper or of its companion study.
 

@@ -84,8 +84,7 @@ def mixup(
     total = tf.reduce_sum(gammas)
     weight = tf.cast(tf.where(total > 0, gammas[0] / total, 1.0), tf.float32)
     order = tf.random.experimental.stateless_shuffle(
-        tf.range(tf.shape(images)[0]),
-        tf.random.experimental.stateless_fold_in(seed, 1),
+        tf.range(tf.shape(images)[0]), tf.random.experimental.stateless_fold_in(seed, 1)
     )
     mixed = [weight * x + (1 - weight) * tf.gather(x, order) for x in (images, labels)]
     return mixed[0], mixed[1]
