@@ -8,12 +8,7 @@ from math import inf
 class Bound:
     """A range of finite numbers. `str(bound)` says it in words.
 
-    Attributes:
-        least: The smallest number, which is allowed itself.
-        above: What every number must exceed.
-        most: The largest number, which is allowed itself.
-        below: What every number must stay under.
-        whole: Whether only whole numbers are allowed.
+    `least` and `most` are allowed themselves, `above` and `below` are not.
 
     Example:
         >>> share = Bound(above=0, most=1)

@@ -18,9 +18,7 @@ Shard = tuple[np.ndarray, np.ndarray]
 class Source(Protocol):
     """What a robustness index is computed from: `Examples` or any split.
 
-    Attributes:
-        dataset: Name of the dataset, for messages and metadata.
-        name: Name of the split.
+    `dataset` and `name`, the name of the split, are for messages and metadata.
     """
 
     dataset: str
@@ -37,14 +35,7 @@ class Source(Protocol):
 
 
 class Examples:
-    """The examples of one split, in memory.
-
-    Args:
-        dataset: Name of the dataset, for messages and metadata.
-        name: Name of the split.
-        ids: `(N,)` bytes or integers.
-        images: `(N, ...)` uint8, or floats in [0, 1].
-        labels: `(N,)` integers.
+    """The examples of one split, in memory; `as_examples` says what they may be.
 
     Example:
         >>> pixels = np.full((5, 2, 2, 1), 255, np.uint8)
@@ -133,23 +124,16 @@ def as_examples(
 
 
 def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
-    """Read a user's arrays from an `.npz` file.
+    """Read `images`, and `labels` and `ids` if they are there, from an `.npz` file.
 
-    Args:
-        path: A file with `images`, and optionally `labels` and `ids`; see
-            `as_examples`. Its name becomes the name of the dataset.
-        what: What the file is, for the error sentence.
+    The file's name becomes the name of the dataset; `what` says in errors what it is.
 
     Raises:
         InputError: If the file cannot be read, has no images, or has arrays that do
-            not fit together.
+            not fit together; see `as_examples`.
     """
-    arrays = read_npz(
-        path,
-        ("images",),
-        what,
-        "make it with np.savez(file, images=..., labels=..., ids=...)",
-    )
+    mend = "make it with np.savez(file, images=..., labels=..., ids=...)"
+    arrays = read_npz(path, ("images",), what, mend)
     return as_examples(
         arrays["images"], arrays.get("labels"), arrays.get("ids"), Path(path).name
     )

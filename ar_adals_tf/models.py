@@ -71,7 +71,12 @@ class Network:
         dropout: float = 0.0,
     ) -> keras.Model:
         """Return a freshly initialised model; see `build` for the arguments."""
-        shape = _checked_shape(input_shape)
+        shape = tuple(input_shape)
+        if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise InputError(
+                "input_shape must be an image's height, width and channels, three "
+                f"positive whole numbers; received {input_shape}; leave the batch out"
+            )
         if num_classes < 2:
             raise InputError(
                 "num_classes must be 2 or more, because a classifier has to choose; "
@@ -129,8 +134,7 @@ class _Layers:
     """
 
     def __init__(self, recipe: Network, l2: float, seed: int) -> None:
-        self._recipe = recipe
-        self._l2 = l2
+        self._recipe, self._l2 = recipe, l2
         self._seeds = random.Random(seed)
         self._count: dict[str, int] = {}
 
@@ -166,8 +170,7 @@ class _Layers:
 
     def max_pool(self, x: Tensor, size: int = 2) -> Tensor:
         """Halve both sides."""
-        name = self._name("pool")
-        return layers.MaxPooling2D(size, strides=2, padding="same", name=name)(x)
+        return layers.MaxPooling2D(size, 2, "same", name=self._name("pool"))(x)
 
     def mean(self, x: Tensor) -> Tensor:
         """Average over all positions, which leaves one value a channel."""
@@ -339,10 +342,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         std=CIFAR_STD,
     ),
     "resnet101_v1": Network(
-        resnet101_v1,
-        l2=1e-4,
-        penalised=frozenset({"kernel", "head"}),
-        head_stddev=0.01,
+        resnet101_v1, l2=1e-4, penalised=frozenset({"kernel", "head"}), head_stddev=0.01
     ),
     "study_cnn": Network(study_cnn, conv_bias=True),
     "resnet18_cifar": Network(resnet18_cifar),
@@ -350,10 +350,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 
 
 def build(
-    name: str,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    **options: Any,
+    name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any
 ) -> keras.Model:
     """Return a freshly initialised network of the paper or of its companion study.
 
@@ -361,19 +358,13 @@ def build(
         name: A key of `MODELS`.
         input_shape: Height, width and channels of an image.
         num_classes: Number of classes Z, two or more.
-        **options: What `Network` takes by name:
-
-            - `l2`: Coefficient of the L2 penalty, 0 for no penalty. Defaults to the
-              recipe's.
-            - `seed`: Determines every initial weight and the dropout, whatever else
-              the process has drawn; global random states are neither read nor changed.
-              Defaults to 0.
-            - `pixel_mean`: What the model subtracts from the images, instead of the
-              recipe's own normalisation: an array in [0, 1] of the images' shape, or
-              one value for each channel. ResNet-29's recipe wants the mean of its
-              training images here, which only the caller has. Defaults to None.
-            - `dropout`: Share of the features dropped before the last layer, in [0, 1).
-              Defaults to 0.
+        **options: What `Network` takes by name: `l2` stands instead of the recipe's
+            penalty; `seed` (defaults to 0) determines every initial weight and the
+            dropout, and global random states are neither read nor changed; `dropout`
+            is the share of the features dropped before the last layer; `pixel_mean`
+            is subtracted instead of the recipe's own normalisation. ResNet-29's recipe
+            wants there the mean of its training images, of their shape or one value
+            for each channel, in [0, 1].
 
     Returns:
         A functional model from images in [0, 1], of shape
@@ -394,13 +385,3 @@ def build(
             f"there is no model {name!r}; the choices are {', '.join(sorted(MODELS))}"
         )
     return MODELS[name](input_shape, num_classes, **options)
-
-
-def _checked_shape(input_shape: Any) -> tuple[int, ...]:
-    shape = tuple(input_shape)
-    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise InputError(
-            "input_shape must be an image's height, width and channels, three positive "
-            f"whole numbers; received {input_shape}; leave the batch out"
-        )
-    return shape

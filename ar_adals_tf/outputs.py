@@ -90,17 +90,13 @@ def logits_fn(
         >>> logits_fn(model)(tf.constant([[1.0, 4.0]])).numpy()
         array([[5., 5.]], dtype=float32)
     """
+    outputs = _outputs_fn(model)
     if not is_softmax(model, from_logits):
-        return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
+        return outputs
     opened = _before_softmax(model)
     if opened is not None:
         return lambda inputs: tf.cast(opened(inputs), tf.float32)
-
-    def log_probabilities(inputs: Any) -> tf.Tensor:
-        probabilities = tf.cast(model(inputs, training=False), tf.float32)
-        return tf.math.log(tf.maximum(probabilities, 1e-30))
-
-    return log_probabilities
+    return lambda inputs: tf.math.log(tf.maximum(outputs(inputs), 1e-30))
 
 
 def ensemble_logits_fn(
@@ -114,27 +110,17 @@ def ensemble_logits_fn(
     Args:
         models: Built Keras classifiers, at least one, with equal shapes.
         from_logits: See `is_softmax`.
-
-    Example:
-        ```python
-        logits = ensemble_logits_fn([one, other])(images)  # (batch, Z)
-        ```
     """
     members = [logits_fn(model, from_logits) for model in models]
     if len(members) == 1:
         return members[0]
-
     return lambda inputs: average_logits([member(inputs) for member in members])
 
 
 def average_logits(logits: Sequence[Any]) -> tf.Tensor:
-    """Return the logarithm of the mean of the members' probabilities.
+    """Return an ensemble's logits `(batch, Z)` from the members' logits `(batch, Z)`.
 
-    Args:
-        logits: The logits of each member, `(batch, Z)`.
-
-    Returns:
-        Logits of the ensemble, `(batch, Z)`.
+    They are the logarithm of the mean of the members' probabilities.
 
     Example:
         >>> logits = average_logits([[[0.0, 1.0]], [[1.0, 0.0]]])
@@ -148,27 +134,20 @@ def average_logits(logits: Sequence[Any]) -> tf.Tensor:
 def probabilities_fn(
     model: keras.Model, from_logits: bool | None = None
 ) -> Callable[[Any], tf.Tensor]:
-    """Return a function from inputs to float32 probabilities of shape `(batch, Z)`.
-
-    The model runs in inference mode.
-
-    Args:
-        model: A built Keras classifier.
-        from_logits: See `is_softmax`.
-    """
+    """Return a function from inputs to float32 probabilities; see `logits_fn`."""
+    outputs = _outputs_fn(model)
     if is_softmax(model, from_logits):
-        return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
-    return lambda inputs: tf.nn.softmax(
-        tf.cast(model(inputs, training=False), tf.float32)
-    )
+        return outputs
+    return lambda inputs: tf.nn.softmax(outputs(inputs))
+
+
+def _outputs_fn(model: keras.Model) -> Callable[[Any], tf.Tensor]:
+    """Return a function from inputs to the float32 outputs in inference mode."""
+    return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
 
 
 def num_classes(model: keras.Model) -> int:
-    """Return Z, the number of classes that a built classifier tells apart.
-
-    Raises:
-        InputError: As in `is_softmax`, if the output is not `(batch, Z)`.
-    """
+    """Return Z, the number of classes that a built classifier tells apart."""
     _check_output(model)
     return int(_output_shape(model)[-1])
 
@@ -226,9 +205,8 @@ def _last_operation(model: keras.Model) -> Any:
 
 
 def _is_nested(operation: Any) -> bool:
-    return isinstance(operation, keras.Model) and bool(
-        getattr(operation, "outputs", None)
-    )
+    has_outputs = bool(getattr(operation, "outputs", None))
+    return isinstance(operation, keras.Model) and has_outputs
 
 
 def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:

@@ -22,28 +22,17 @@ def no_augmentation(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def shift_and_flip(
     images: tf.Tensor, seed: tf.Tensor, fraction: float = 0.1
 ) -> tf.Tensor:
-    """Shift by up to a fraction of the side and flip left to right, CIFAR-10's recipe.
+    """Shift by up to a fraction of the side and flip left to right: an `Augmentation`.
 
-    Shifts are uniform and fractional, with bilinear interpolation. Pixels from outside
-    repeat the nearest edge. Half of the images are mirrored.
-
-    Args:
-        images: `(N, H, W, C)`, any numeric type.
-        seed: `(2,)` integers.
-        fraction: The largest shift over the side, in [0, 1). Defaults to 0.1.
-
-    Returns:
-        `(N, H, W, C)` float32, in the value range of `images`.
+    It is CIFAR-10's recipe. Shifts are uniform and fractional, with bilinear
+    interpolation. Pixels from outside repeat the nearest edge. Half are mirrored.
     """
     num_images, height, width = tf.unstack(tf.shape(images)[:3])
     shifts = tf.random.stateless_uniform([num_images, 2], seed, -fraction, fraction)
     flip = _coin_flips(num_images, seed)
-    rows = tf.cast(tf.range(height), tf.float32) + shifts[:, :1] * tf.cast(
-        height, tf.float32
-    )
-    columns = tf.cast(tf.range(width), tf.float32) + shifts[:, 1:] * tf.cast(
-        width, tf.float32
-    )
+    tall, wide = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    rows = tf.range(tall) + shifts[:, :1] * tall
+    columns = tf.range(wide) + shifts[:, 1:] * wide
     columns = tf.where(flip[:, tf.newaxis], columns[:, ::-1], columns)
     images = tf.cast(images, tf.float32)
     images = _sample_rows(images, rows)
@@ -54,15 +43,9 @@ def shift_and_flip(
 def pad_crop_and_flip(
     images: tf.Tensor, seed: tf.Tensor, padding: int = 2
 ) -> tf.Tensor:
-    """Pad with black, crop at random to the old size and flip, CIFAR-100's recipe.
+    """Pad with black, crop at random to the old size and flip: an `Augmentation`.
 
-    Args:
-        images: `(N, H, W, C)`, any numeric type.
-        seed: `(2,)` integers.
-        padding: Pixels added on each side. 2 turns 32 x 32 into 36 x 36. Defaults to 2.
-
-    Returns:
-        `(N, H, W, C)` float32, in the value range of `images`.
+    It is CIFAR-100's recipe, whose 32 x 32 pixels become 36 x 36 in between.
     """
     num_images, height, width = tf.unstack(tf.shape(images)[:3])
     offsets = tf.random.stateless_uniform(
@@ -106,14 +89,8 @@ def distorted_crop(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Decode a random crop of a JPEG and resize it, ImageNet's training recipe.
 
     The crop covers 8 to 100 % of the image at an aspect ratio of 3/4 to 4/3. It is
-    resized bicubically to 224 x 224. Half of the crops are mirrored.
-
-    Args:
-        encoded: Scalar string, a JPEG.
-        seed: `(2,)` integers.
-
-    Returns:
-        `(224, 224, 3)` float32 in [0, 255].
+    resized bicubically to `(224, 224, 3)`, float32 in [0, 255]. Half of the crops are
+    mirrored.
     """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.io.extract_jpeg_shape(encoded),
@@ -133,14 +110,7 @@ def distorted_crop(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def central_crop(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode the centre of a JPEG, 224/256 of its shorter side, as 224 x 224.
-
-    Args:
-        encoded: Scalar string, a JPEG.
-
-    Returns:
-        `(224, 224, 3)` float32 in [0, 255], resized bicubically.
-    """
+    """Decode a JPEG's centre, 224/256 of its shorter side, as `distorted_crop` does."""
     shape = tf.io.extract_jpeg_shape(encoded)
     height, width = shape[0], shape[1]
     shorter = tf.cast(tf.minimum(height, width), tf.float32)

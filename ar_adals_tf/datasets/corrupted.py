@@ -56,12 +56,7 @@ def types_of(dataset: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ShiftSource:
-    """Where corrupted images come from.
-
-    Attributes:
-        name: `tfds`, `published` or `generated`.
-        read: `read(type, severity)` returns the corrupted test split.
-    """
+    """Where corrupted images come from; `read(type, severity)` returns the split."""
 
     name: str
     read: Callable[[str, int], Split]
@@ -87,8 +82,7 @@ def find_source(
             clean split. Otherwise it makes them. Nothing is downloaded.
         types: Names in `ar_adals_tf.corruptions.CORRUPTIONS`.
         severities: Numbers from 1 to 5.
-        data_dir: The folder where TFDS keeps its data. Defaults to `TFDS_DATA_DIR` or
-            `~/tensorflow_datasets`.
+        data_dir: See `loading.load`.
         split_seed: Seed of the division of ImageNet's validation images. Defaults to 0.
         validation_examples: Size of the first part of that division. Defaults to half.
         seed: Seed of the noise that is made here. Defaults to 0.
@@ -103,9 +97,7 @@ def find_source(
         ('generated', 2000)
     """
     _check(split, kind, types, severities)
-    root = Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    root = Path(loading.data_folder(data_dir)).expanduser()
     if kind == "auto":
         kind = _on_disk(split, root, types, severities) or "generated"
     if kind == "generated":
@@ -129,27 +121,15 @@ def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
 
     Images in memory are corrupted at once, in all cores. Streamed images are corrupted
     batch by batch, ahead of the reader. The noise of an image depends on the seed and
-    on its id.
-
-    Args:
-        split: The clean images.
-        name: A name in `ar_adals_tf.corruptions.CORRUPTIONS`.
-        severity: 1 to 5.
-        seed: Seed of the noise. Defaults to 0.
+    on its id. Names and severities are those of `ar_adals_tf.corruptions`.
     """
     title = f"{name}_{severity}"
     if isinstance(split, ArraySplit):
+        ids, cores = split.ids, os.cpu_count() or 1
         images = corrupt(
-            split.images,
-            name,
-            severity,
-            seed=seed,
-            ids=split.ids.tolist(),
-            workers=os.cpu_count() or 1,
+            split.images, name, severity, seed=seed, ids=ids.tolist(), workers=cores
         )
-        return ArraySplit(
-            split.dataset, title, split.info, split.ids, images, split.labels
-        )
+        return ArraySplit(split.dataset, title, split.info, ids, images, split.labels)
 
     def corrupt_floats(ids: np.ndarray, images: np.ndarray) -> np.ndarray:
         pixels = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
@@ -169,12 +149,6 @@ def published(split: Split, folder: Path, name: str, severity: int) -> ArraySpli
     This function checks the sizes, that the labels repeat for each severity (so that
     all have one order), and that each class has as many images as in the clean test
     set.
-
-    Args:
-        split: The clean test split, for its labels.
-        folder: The folder of the files.
-        name: A name in `ar_adals_tf.corruptions.CORRUPTIONS`.
-        severity: 1 to 5.
 
     Raises:
         InputError: If a file is absent or has another form.
@@ -229,15 +203,8 @@ def imagenet_files(
 
     ImageNet-C has all 50,000 validation images, and one half of them drives the soft
     labels. Calibration under shift must be measured on the other half alone. The two
-    datasets share the names of the files.
-
-    Args:
-        data_dir: See `find_source`.
-        split_seed: See `find_source`.
-        validation_examples: See `find_source`.
-
-    Returns:
-        `validation` and `test`, bytes such as `ILSVRC2012_val_00000001.JPEG`.
+    datasets share the names of the files, such as `ILSVRC2012_val_00000001.JPEG`. For
+    the arguments see `find_source`.
     """
     builder = loading.prepared_builder("imagenet2012", data_dir)
     records = loading.read_records(builder, "validation", ("tfds_id", "file_name"))

@@ -46,12 +46,8 @@ def load(
         validation_examples: Size of the validation set. 0 leaves all of `train` for
             training, or all of ImageNet's validation images for testing. Defaults to
             the recipe's.
-        limit_examples: Largest number of examples in a split, for a quick look.
-            Defaults to None, which reads all.
+        limit_examples: Largest number of examples in a split. Defaults to all.
         splits: Names of the splits to read. Defaults to all three.
-
-    Returns:
-        The splits by name.
 
     Raises:
         InputError: If the dataset is unknown, is absent and cannot be downloaded, or
@@ -72,19 +68,29 @@ def load(
             f"limit_examples must be at least 1; received {limit_examples}; leave it "
             "out for the whole dataset"
         )
-    if DATASETS[name].embedded:
+    info = DATASETS[name]
+    if info.embedded:
         return _load_embedded(
             name, splits, validation_examples, split_seed, limit_examples
         )
     builder = prepared_builder(name, data_dir)
-    info = DATASETS[name]
-    read = _stream if info.streamed else decode_records
+    sources: dict[str, list[str]] = {}
+    for split in splits:
+        sources.setdefault(_source_of(split, name, builder), []).append(split)
     loaded: dict[str, Split] = {}
-    for source, positions in _plan(
-        builder, name, splits, validation_examples, split_seed
-    ).items():
-        cut = {split: chosen[:limit_examples] for split, chosen in positions.items()}
-        loaded |= read(name, info, read_records(builder, source), cut)
+    for source, ours in sources.items():
+        parts = _division(builder, name, source, validation_examples, split_seed)
+        wanted = {split: parts[split][:limit_examples] for split in ours}
+        records = read_records(builder, source)
+        if info.streamed:
+            loaded |= {
+                split: StreamedSplit(
+                    name, split, info, _chosen(records, part), len(part)
+                )
+                for split, part in wanted.items()
+            }
+        else:
+            loaded |= decode_records(name, info, records, wanted)
     return {split: loaded[split] for split in splits}
 
 
@@ -96,13 +102,8 @@ def split_positions(
     The first part has the examples with the smallest SHA-256 of seed and id. It is the
     same on every machine, in any order of the examples and with any version of NumPy.
 
-    Args:
-        ids: `(N,)` bytes.
-        split_seed: Seed of the division.
-        num_first: Size of the first part.
-
     Returns:
-        Two ascending int64 arrays of positions into `ids`.
+        Two ascending int64 arrays of positions into `ids`, `(N,)` bytes.
 
     Example:
         >>> first, rest = split_positions(np.array([b"a", b"b", b"c", b"d"]), 0, 1)
@@ -123,38 +124,25 @@ def _load_embedded(
 ) -> dict[str, Split]:
     info = DATASETS[name]
     source = resources.files("ar_adals_tf") / "data" / str(info.embedded)
+    whole = {}
     with resources.as_file(source) as path, np.load(path, allow_pickle=False) as file:
-        arrays = {
-            split: (
-                file[f"{split}_images"].reshape(-1, *info.image_shape),
-                file[f"{split}_labels"],
-            )
-            for split in ("train", "validation", "test")
-        }
-    ids = {
-        split: np.array([b"%s__%d" % (split.encode(), i) for i in range(len(labels))])
-        for split, (_, labels) in arrays.items()
-    }
+        for split in ("train", "validation", "test"):
+            images = file[f"{split}_images"].reshape(-1, *info.image_shape)
+            labels = file[f"{split}_labels"].astype(np.int64)
+            ids = [b"%s__%d" % (split.encode(), i) for i in range(len(labels))]
+            whole[split] = ArraySplit(name, split, info, np.array(ids), images, labels)
     if validation_examples is not None:
         # Another size divides all training and validation images anew.
-        pair = ("train", "validation")
-        images, labels = (np.concatenate([arrays[s][k] for s in pair]) for k in (0, 1))
-        joined = np.concatenate([ids[s] for s in pair])
-        _check_validation_size(validation_examples, len(joined), name)
-        parts = split_positions(joined, split_seed, validation_examples)
+        joined = [
+            np.concatenate([getattr(whole[s], kind) for s in ("train", "validation")])
+            for kind in ("ids", "images", "labels")
+        ]
+        together = ArraySplit(name, "", info, joined[0], joined[1], joined[2])
+        _check_validation_size(validation_examples, len(together), name)
+        parts = split_positions(together.ids, split_seed, validation_examples)
         for split, part in zip(("validation", "train"), parts, strict=True):
-            arrays[split], ids[split] = (images[part], labels[part]), joined[part]
-    return {
-        split: ArraySplit(
-            name,
-            split,
-            info,
-            ids[split][:limit],
-            arrays[split][0][:limit],
-            arrays[split][1][:limit].astype(np.int64),
-        )
-        for split in splits
-    }
+            whole[split] = together.part(split, part)
+    return {split: whole[split].part(split, slice(limit)) for split in splits}
 
 
 def _check_validation_size(size: int, available: int, name: str) -> None:
@@ -165,23 +153,23 @@ def _check_validation_size(size: int, available: int, name: str) -> None:
         )
 
 
-def prepared_builder(name: str, data_dir: str | None) -> Any:
-    """Return TFDS's builder with its data on disk. Absent data are downloaded.
+def data_folder(data_dir: str | None) -> str:
+    """Return where TFDS keeps its data."""
+    return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
-    Raises:
-        InputError: If the data are absent and cannot be downloaded.
-    """
+
+def prepared_builder(name: str, data_dir: str | None) -> Any:
+    """Return TFDS's builder with its data on disk. Absent data are downloaded."""
     import tensorflow_datasets as tfds
 
-    where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     builder = tfds.builder(name, data_dir=data_dir)
     if builder.info.splits:
         return builder
     absent = InputError(
-        f"the dataset {name} is not in {where} and could not be downloaded; give a "
-        "folder that has it in TFDS's format with --data_dir or the environment "
-        "variable TFDS_DATA_DIR, or take the images that come with this package: "
-        "--dataset=fashion_mnist_small"
+        f"the dataset {name} is not in {data_folder(data_dir)} and could not be "
+        "downloaded; give a folder that has it in TFDS's format with --data_dir or the "
+        "environment variable TFDS_DATA_DIR, or take the images that come with this "
+        "package: --dataset=fashion_mnist_small"
     )
     if not _reachable(builder):
         raise absent
@@ -204,51 +192,33 @@ def _reachable(builder: Any) -> bool:
     return True
 
 
-def _plan(
-    builder: Any,
-    name: str,
-    splits: tuple[str, ...],
-    validation_examples: int | None,
-    split_seed: int,
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return for each of TFDS's splits the positions that make up each of ours."""
+def _source_of(split: str, name: str, builder: Any) -> str:
+    """Return which of TFDS's splits holds one of ours."""
     own_validation = DATASETS[name].validation_fraction is None
-    held_out = "validation" if own_validation else "test"
-    sources = {
+    source = {
         "train": "train",
-        "validation": held_out if own_validation else "train",
-        "test": held_out,
-    }
-    plan: dict[str, dict[str, np.ndarray]] = {}
-    for split in splits:
-        source = sources[split]
-        if source not in builder.info.splits:
-            raise InputError(
-                f"the {name} data in {builder.data_path} has no {source} split, only "
-                f"{', '.join(builder.info.splits) or 'none'}; prepare the whole "
-                "dataset with TFDS, or give another folder with --data_dir"
-            )
-        if source not in plan:
-            size = builder.info.splits[source].num_examples
-            plan[source] = _division(
-                builder, name, source, size, validation_examples, split_seed
-            )
-    return {
-        source: {split: part for split, part in parts.items() if split in splits}
-        for source, parts in plan.items()
-    }
+        "validation": "validation" if own_validation else "train",
+        "test": "validation" if own_validation else "test",
+    }[split]
+    if source not in builder.info.splits:
+        raise InputError(
+            f"the {name} data in {builder.data_path} has no {source} split, only "
+            f"{', '.join(builder.info.splits) or 'none'}; prepare the whole "
+            "dataset with TFDS, or give another folder with --data_dir"
+        )
+    return source
 
 
 def _division(
     builder: Any,
     name: str,
     source: str,
-    size: int,
     validation_examples: int | None,
     split_seed: int,
 ) -> dict[str, np.ndarray]:
     """Return the positions in one of TFDS's splits that make up each of ours."""
     fraction = DATASETS[name].validation_fraction
+    size = builder.info.splits[source].num_examples
     if source == "validation":
         num_validation, rest = size // 2, "test"
     elif source == "train" and fraction is not None:
@@ -258,21 +228,16 @@ def _division(
     if validation_examples is not None:
         num_validation = validation_examples
         _check_validation_size(num_validation, size, name)
-    ids = _ids(read_records(builder, source))
-    first, others = split_positions(ids, split_seed, num_validation)
+    records = read_records(builder, source, ("tfds_id",)).batch(4096)
+    ids = [batch["tfds_id"].astype("S") for batch in records.as_numpy_iterator()]
+    first, others = split_positions(np.concatenate(ids), split_seed, num_validation)
     return {"validation": first, rest: others}
 
 
 def read_records(
     builder: Any, split: str, keys: tuple[str, ...] = ("tfds_id", "image", "label")
 ) -> tf.data.Dataset:
-    """Return a split's records in file order, with images still encoded.
-
-    Args:
-        builder: A builder of TFDS with its data on disk.
-        split: Name of one of TFDS's splits.
-        keys: Entries of a record to return. Defaults to id, image and label.
-    """
+    """Return the records of one of TFDS's splits in file order, images encoded."""
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
@@ -284,23 +249,6 @@ def read_records(
     return dataset.map(as_written(lambda example: {key: example[key] for key in keys}))
 
 
-def _ids(records: tf.data.Dataset) -> np.ndarray:
-    ids = records.map(as_written(lambda example: example["tfds_id"])).batch(4096)
-    return np.concatenate([batch.astype("S") for batch in ids.as_numpy_iterator()])
-
-
-def _stream(
-    name: str,
-    info: DatasetInfo,
-    records: tf.data.Dataset,
-    positions: dict[str, np.ndarray],
-) -> dict[str, StreamedSplit]:
-    return {
-        split: StreamedSplit(name, split, info, _chosen(records, wanted), len(wanted))
-        for split, wanted in positions.items()
-    }
-
-
 def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
     """Keep the records at ascending positions."""
     total = int(records.cardinality())
@@ -310,9 +258,7 @@ def _chosen(records: tf.data.Dataset, positions: np.ndarray) -> tf.data.Dataset:
     mask[positions] = True
     wanted = tf.constant(mask)
     dataset = records.take(int(positions[-1]) + 1 if len(positions) else 0).enumerate()
-    dataset = dataset.filter(
-        as_written(lambda position, _: tf.gather(wanted, position))
-    )
+    dataset = dataset.filter(as_written(lambda i, _: tf.gather(wanted, i)))
     dataset = dataset.map(as_written(lambda _, example: example))
     return dataset.apply(tf.data.experimental.assert_cardinality(len(positions)))
 
@@ -323,17 +269,7 @@ def decode_records(
     records: tf.data.Dataset,
     positions: dict[str, np.ndarray],
 ) -> dict[str, ArraySplit]:
-    """Decode the chosen records into memory, in one pass over the file.
-
-    Args:
-        name: Name of the dataset.
-        info: What is known of it.
-        records: Its records; see `read_records`.
-        positions: Ascending positions of the wanted records, by name of the split.
-
-    Returns:
-        The splits by name.
-    """
+    """Decode the records at ascending positions into splits, in one pass."""
 
     @as_written
     def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -345,14 +281,10 @@ def decode_records(
     ids = np.zeros(len(every), object)
     images = np.zeros((len(every), *info.image_shape), np.uint8)
     labels = np.zeros(len(every), np.int64)
-    start = 0
-    batches = (
-        _chosen(records, every).map(read, tf.data.AUTOTUNE).batch(1024).prefetch(2)
-    )
-    for batch in batches.as_numpy_iterator():
-        stop = start + len(batch[0])
-        ids[start:stop], images[start:stop], labels[start:stop] = batch
-        start = stop
+    chosen = _chosen(records, every).map(read, tf.data.AUTOTUNE).batch(1024)
+    for number, batch in enumerate(chosen.prefetch(2).as_numpy_iterator()):
+        part = slice(1024 * number, 1024 * (number + 1))
+        ids[part], images[part], labels[part] = batch
     parts = {s: np.searchsorted(every, wanted) for s, wanted in positions.items()}
     return {
         split: ArraySplit(

@@ -1,5 +1,6 @@
 """A split of a dataset: its examples in a fixed order, in memory or streamed."""
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -55,27 +56,17 @@ class Split(Protocol):
         """Yield ids `(n,)` and float images in [0, 1], `size` examples at a time."""
         # A pipeline reads batches ahead, so they are small. They divide a shard.
         batch_size = math.gcd(size, 256)
-        parts: list[Shard] = []
-        for ids, images, _ in self.batches(batch_size).as_numpy_iterator():
-            parts.append((ids.astype("S"), images))
-            if len(parts) * batch_size == size:
-                yield _joined(parts)
-                parts = []
-        if parts:
-            yield _joined(parts)
+        batches = self.batches(batch_size).as_numpy_iterator()
+        while parts := list(itertools.islice(batches, size // batch_size)):
+            ids, images, _ = zip(*parts, strict=True)
+            yield (
+                np.concatenate([part.astype("S") for part in ids]),
+                (np.concatenate(images)),
+            )
 
 
 class ArraySplit(Examples):
-    """A split whose images are kept in memory.
-
-    Args:
-        dataset: Name of the dataset, for messages and metadata.
-        name: Name of the split.
-        info: What is known of the dataset.
-        ids: `(N,)` bytes.
-        images: `(N, H, W, C)` uint8.
-        labels: `(N,)` int64.
-    """
+    """A split in memory: ids bytes, images uint8 `(N, H, W, C)`, labels int64."""
 
     def __init__(
         self,
@@ -93,8 +84,8 @@ class ArraySplit(Examples):
     def divided(self, size: int) -> tuple["ArraySplit", "ArraySplit"]:
         """See `Split`."""
         return (
-            self._part("selection", slice(None, size)),
-            self._part(self.name, slice(size, None)),
+            self.part("selection", slice(None, size)),
+            self.part(self.name, slice(size, None)),
         )
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
@@ -114,9 +105,9 @@ class ArraySplit(Examples):
     ) -> tf.data.Dataset:
         """See `Split`."""
         take = self._gather()
-        transform = augmentation.no_augmentation
-        if augment:
-            transform = lazy.load(self.info.augment)
+        transform = (
+            lazy.load(self.info.augment) if augment else augmentation.no_augmentation
+        )
 
         @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -136,39 +127,30 @@ class ArraySplit(Examples):
 
         return self._from_starts(batch_size, read)
 
-    def _part(self, name: str, part: slice) -> "ArraySplit":
-        return ArraySplit(
-            self.dataset,
-            name,
-            self.info,
-            self.ids[part],
-            self.images[part],
-            self.labels[part],
-        )
+    def part(self, name: str, where: slice | np.ndarray) -> "ArraySplit":
+        """Return the examples at positions as a split of their own."""
+        ids, images, labels = (a[where] for a in (self.ids, self.images, self.labels))
+        return ArraySplit(self.dataset, name, self.info, ids, images, labels)
 
     def _from_starts(self, batch_size: int, read: Callable) -> tf.data.Dataset:
         """Read batches by the positions of their first examples."""
         starts = tf.data.Dataset.range(0, len(self), batch_size)
-        return starts.map(read, tf.data.AUTOTUNE, deterministic=True).prefetch(
-            tf.data.AUTOTUNE
-        )
+        batches = starts.map(read, tf.data.AUTOTUNE, deterministic=True)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def _gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
         if not self._tensors:  # all pipelines share one copy; an ensemble has many
             with tf.device("CPU:0"):
                 arrays = (self.ids, self.images, self.labels)
                 self._tensors = [tf.constant(array) for array in arrays]
-        tensors = self._tensors
-        return lambda positions: tuple(tf.gather(a, positions) for a in tensors)
+        return lambda positions: tuple(tf.gather(a, positions) for a in self._tensors)
 
 
 class StreamedSplit(Split):
     """A split whose images stay encoded on disk, as ImageNet's do.
 
     Args:
-        dataset: Name of the dataset.
-        name: Name of the split.
-        info: What is known of the dataset.
+        dataset, name, info: As in `Split`.
         encoded: The records in a fixed order: a dataset of dictionaries with
             `tfds_id`, `image` (a JPEG) and `label`.
         size: The number of examples.
@@ -200,13 +182,10 @@ class StreamedSplit(Split):
 
     def digest(self) -> str:
         """See `Split`. The bytes of the JPEGs stand for the pixels."""
-        batches = self._encoded.batch(256).as_numpy_iterator()
         return combine(
             value
-            for batch in batches
-            for value in example_hashes(
-                batch["tfds_id"], batch["label"], batch["image"]
-            )
+            for part in self._encoded.batch(256).as_numpy_iterator()
+            for value in example_hashes(part["tfds_id"], part["label"], part["image"])
         )
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
@@ -265,8 +244,7 @@ class MappedSplit(Split):
         change: From ids, strings `(n,)`, and images, float32 `(n, ...)` in [0, 1], to
             the changed images, float32 `(n, H, W, C)` in [0, 1]. It runs in a
             `tf.data` pipeline, image by image or on any number of them.
-        name: Name of this split. Defaults to the other's.
-        info: What is known of the changed images. Defaults to the other's.
+        name, info: As in `Split`. Default to the other's.
     """
 
     def __init__(
@@ -331,8 +309,3 @@ def example_ids(split: Split) -> np.ndarray:
         return split.ids
     ids = split.batches(1000).map(as_written(lambda ids, *_: ids))
     return np.concatenate(list(ids.as_numpy_iterator())).astype("S")
-
-
-def _joined(parts: list[Shard]) -> Shard:
-    ids, images = zip(*parts, strict=True)
-    return np.concatenate(ids), np.concatenate(images)

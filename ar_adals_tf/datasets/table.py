@@ -20,10 +20,8 @@ class Recipe:
 
     Attributes:
         model: A key of `ar_adals_tf.models.MODELS`.
-        batch_size: Global batch size.
-        epochs: Number of epochs.
+        batch_size: Size of the global batch.
         optimizer: `adam`, or `sgd` with Nesterov momentum 0.9.
-        learning_rate: Base learning rate.
         per_batch: The batch size that the base learning rate is meant for. The rate is
             multiplied by batch_size / per_batch. None leaves it as it is.
         warmup_epochs: Epochs in which the rate rises linearly from 0.
@@ -84,7 +82,7 @@ class DatasetInfo:
         validation_fraction: Share of `train` that becomes the validation set. None
             where the validation set comes from a split of its own.
         streamed: Whether the images are too many or too large to keep in memory.
-        title: The dataset's name for people. Defaults to its key.
+        title: The dataset's name for people.
         recipe: How it is trained. Defaults to a recipe for small images.
         embedded: An `.npz` file that holds the images, in the package's folder `data`
             or with a whole path. None where TensorFlow Datasets has them.

@@ -19,11 +19,8 @@ class Plan:
     """One run: its settings and what follows from them. `Plan.make` finds it out.
 
     Attributes:
-        config: The settings.
-        method: The training method.
         adversarial: The method whose training step perturbs images; None where images
             are trained on as they are.
-        recipe: How the dataset is trained.
         vanilla: The settings of the vanilla run, whose model is attacked.
         members: The settings of an ensemble's members; empty for a single model.
         loaded: The splits as they were loaded. The vanilla model and its robustness
@@ -47,10 +44,7 @@ class Plan:
     ) -> "Plan":
         """Find out what follows from the settings.
 
-        Args:
-            config: The settings.
-            splits: The data, by the name of the split. Defaults to none, which is
-                enough where only settings and folders matter.
+        Without splits, what concerns settings and folders alone can be asked.
 
         Raises:
             InputError: If as many images are to be held out as there are validation
@@ -58,8 +52,6 @@ class Plan:
 
         Example:
             >>> plan = Plan.make(Config.make("cifar10", "ls", ensemble_size=2))
-            >>> plan.method.title, plan.recipe.epochs
-            ('Label smoothing', 200)
             >>> plan.vanilla_folder
             PosixPath('runs/cifar10-vanilla-0')
             >>> [member.seed for member in plan.members]

@@ -73,24 +73,14 @@ def saved_config(run: str | Path) -> Config:
 
 
 def member_folders(config: Config, run: str | Path) -> list[Path]:
-    """Return the folders of a run's models: the run itself, or its members'.
-
-    Example:
-        >>> config = Config.make("cifar10", "ls", ensemble_size=2)
-        >>> [str(folder) for folder in member_folders(config, "runs/a")]
-        ['runs/a/member_0', 'runs/a/member_1']
-    """
+    """Return the folders of a run's models: the run itself, or its members'."""
     if config.ensemble_size == 1:
         return [Path(run)]
     return [Path(run) / f"member_{number}" for number in range(config.ensemble_size)]
 
 
 def load_models(run: str | Path) -> list["keras.Model"]:
-    """Load the model of a run, or all members of an ensemble.
-
-    Raises:
-        InputError: If a model is missing or damaged, naming the member.
-    """
+    """Load the model of a run, or all members of an ensemble."""
     config = saved_config(run)
     check_members(config, run)
     return [load_model(f / "model.keras") for f in member_folders(config, run)]
@@ -123,12 +113,6 @@ def index_path(
 ) -> Path:
     """Return the path of a vanilla run's index. Other settings have another path.
 
-    Args:
-        vanilla_dir: Run directory of the vanilla model.
-        attack: Name of the attack.
-        settings: Settings of the attack that are not its defaults.
-        split: Name of the split.
-
     Example:
         >>> str(index_path("runs/cifar10-vanilla-0", "cw", {}, "train"))
         'runs/cifar10-vanilla-0/robustness/cw/train.npz'
@@ -146,14 +130,8 @@ def compute_index(
 ) -> RobustnessIndex:
     """Compute the index of a split by the run's attack and save it.
 
-    A computation that was killed goes on; see `ar_adals_tf.indexing`.
-
-    Args:
-        config: The settings of the run.
-        path: The `.npz` file to write.
-        model: The model to attack.
-        split: The images.
-        runner: See `RobustnessIndex.compute`. Defaults to a new one.
+    A computation that was killed goes on; see `ar_adals_tf.indexing`. For `runner` see
+    `RobustnessIndex.compute`.
     """
     return compute_and_save(
         path,

@@ -120,14 +120,7 @@ def _ascent(logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor) -> tf.Te
 
 
 def kl_divergence(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Return the Kullback-Leibler divergence `KL(softmax(logits) || softmax(other))`.
-
-    Args:
-        logits: `(N, Z)`.
-        other: `(N, Z)`.
-
-    Returns:
-        `(N,)`, at least 0.
+    """Return `KL(softmax(logits) || softmax(other))`, from `(N, Z)` to `(N,)`.
 
     Example:
         >>> kl_divergence([[0.0, 0.0]], [[0.0, 0.0]]).numpy()
@@ -147,10 +140,13 @@ class _AdversarialTraining(keras.Model):
         *,
         seed: int = 0,
         epsilon: float = 8 / 255,
+        steps: int = 1,
+        relative_step: float = 0.25,
         name: str | None = None,
     ) -> None:
         super().__init__(inputs, outputs, name=name)
         self.seed, self.epsilon = seed, epsilon
+        self.steps, self.step_size = steps, relative_step * epsilon
 
     def train_step(self, data: Any) -> Any:
         """Perturb, then train as Keras does."""
@@ -174,18 +170,19 @@ class _AdversarialTraining(keras.Model):
         replica = context.replica_id_in_sync_group if context else 0
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
-
-def _with_share(
-    perturb: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    share: float,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-) -> tf.Tensor:
-    """Perturb the first images of a batch away from their true labels."""
-    size = tf.cast(tf.shape(images)[0], tf.float32)
-    count = tf.maximum(tf.cast(tf.round(share * size), tf.int32), 1)
-    true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
-    return tf.concat([perturb(images[:count], true), images[count:]], axis=0)
+    def moved(
+        self, images: tf.Tensor, targets: tf.Tensor, noise: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the images, moved away from the targets from a start with noise."""
+        return projected_sign_steps(
+            logits_fn(self),
+            images,
+            targets,
+            self.epsilon,
+            self.steps,
+            self.step_size,
+            images + noise,
+        )
 
 
 class FGSMTraining(_AdversarialTraining):
@@ -221,74 +218,35 @@ class FGSMTraining(_AdversarialTraining):
         self.share = share
 
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the batch `(N, H, W, C)` with the share of it perturbed."""
-        return _with_share(self.perturbed, self.share, images, labels)
+        """Return the batch `(N, H, W, C)`, its first images perturbed."""
+        size = tf.cast(tf.shape(images)[0], tf.float32)
+        count = tf.maximum(tf.cast(tf.round(self.share * size), tf.int32), 1)
+        true = tf.one_hot(tf.argmax(labels[:count], axis=-1), labels.shape[-1])
+        perturbed = self.perturbed(images[:count], true)
+        return tf.concat([perturbed, images[count:]], axis=0)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
         return sign_step(logits_fn(self), images, targets, self.epsilon)
 
 
-class _ManySteps(_AdversarialTraining):
-    """Adversarial training whose perturbations are found in many steps."""
-
-    def __init__(
-        self,
-        inputs: Any,
-        outputs: Any,
-        *,
-        steps: int,
-        relative_step: float = 0.25,
-        **others: Any,
-    ) -> None:
-        super().__init__(inputs, outputs, **others)
-        self.steps, self.step_size = steps, relative_step * self.epsilon
-
-    def moved(
-        self, images: tf.Tensor, targets: tf.Tensor, noise: tf.Tensor
-    ) -> tf.Tensor:
-        """Return the images, moved away from the targets from a start with noise."""
-        return projected_sign_steps(
-            logits_fn(self),
-            images,
-            targets,
-            self.epsilon,
-            self.steps,
-            self.step_size,
-            images + noise,
-        )
-
-
-class PGDTraining(_ManySteps):
+class PGDTraining(FGSMTraining):
     """A functional model that trains on PGD's images and on clean ones.
 
     It is like `FGSMTraining`, with PGD's images instead of FGSM's. They start from a
     point drawn uniformly from the ball.
 
     Args:
-        inputs: As in `FGSMTraining`.
-        outputs: As in `FGSMTraining`.
-        share: As in `FGSMTraining`.
+        inputs, outputs, share: As in `FGSMTraining`.
         steps: Number of steps. Defaults to 7, as in Madry et al.
         **others: `relative_step`, the length of a step as a share of epsilon (defaults
             to 0.25); `seed`, `epsilon` and `name` as in `FGSMTraining`.
     """
 
     def __init__(
-        self,
-        inputs: Any,
-        outputs: Any,
-        *,
-        share: float = 0.5,
-        steps: int = 7,
-        **others: Any,
+        self, inputs: Any, outputs: Any, *, steps: int = 7, **others: Any
     ) -> None:
         super().__init__(inputs, outputs, steps=steps, **others)
-        self.share = share
-
-    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the batch `(N, H, W, C)` with the share of it perturbed."""
-        return _with_share(self.perturbed, self.share, images, labels)
 
     def perturbed(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return the images, moved away from the targets."""
@@ -298,7 +256,7 @@ class PGDTraining(_ManySteps):
         return self.moved(images, targets, noise)
 
 
-class TRADES(_ManySteps):
+class TRADES(_AdversarialTraining):
     """A functional model that learns clean images and stays constant around them.
 
     Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy,
@@ -311,8 +269,7 @@ class TRADES(_ManySteps):
     of the clean images.
 
     Args:
-        inputs: As in `FGSMTraining`.
-        outputs: As in `FGSMTraining`.
+        inputs, outputs: As in `FGSMTraining`.
         beta: Weight of the divergence, at least 0. Defaults to 6.
         steps: Number of steps. Defaults to 10, as the authors have it.
         **others: `relative_step` as in `PGDTraining`; `seed`, `epsilon` and `name` as

@@ -14,10 +14,6 @@ import tensorflow as tf
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Return `-sum over k of y_k log p_k`, for one-hot labels and soft ones.
 
-    Args:
-        labels: `(N, Z)`, each row sums to 1.
-        logits: The model's logits, `(N, Z)`.
-
     Example:
         >>> cross_entropy([[0.0, 1.0]], [[0.0, 0.0]]).numpy().round(3)  # log 2
         array([0.693], dtype=float32)
@@ -31,10 +27,7 @@ def focal(labels: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     Lin et al., Focal Loss for Dense Object Detection, 2017, Eq. 4; for calibration
     Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, 2020.
 
-    Args:
-        labels: One-hot labels, `(N, Z)`.
-        logits: The model's logits, `(N, Z)`.
-        gamma: The exponent, at least 0. An exponent of 0 gives cross-entropy.
+    An exponent gamma of 0 gives cross-entropy.
 
     Example:
         >>> focal([[0.0, 1.0]], [[0.0, 0.0]], gamma=2.0).numpy().round(3)  # 0.25 log 2
@@ -48,10 +41,6 @@ def sample_dependent_focal(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Return FLSD-53: gamma is 5 for an image with p_y below 0.2, otherwise 3.
 
     Mukhoti et al., 2020, section 5; gamma itself has no gradient.
-
-    Args:
-        labels: One-hot labels, `(N, Z)`.
-        logits: The model's logits, `(N, Z)`.
     """
     p = tf.reduce_sum(labels * tf.nn.softmax(logits), axis=-1)
     return tf.where(p < 0.2, focal(labels, logits, 5.0), focal(labels, logits, 3.0))
@@ -65,12 +54,6 @@ def margin_smoothing(
     Liu et al., The Devil is in the Margin, 2022, Eq. 9: cross-entropy plus
     `weight * sum over k of max(0, max_j(l_j) - l_k - margin)`. The authors' own
     program takes the mean over k where the paper has the sum.
-
-    Args:
-        labels: One-hot labels, `(N, Z)`.
-        logits: The model's logits, `(N, Z)`.
-        margin: How far a logit may lie below the largest without cost.
-        weight: The weight of the penalty.
 
     Example:
         >>> margin_smoothing([[1.0, 0.0]], [[9.0, 0.0]], margin=4, weight=0.1).numpy()
@@ -95,17 +78,13 @@ def mixup(
         labels: `(N, Z)` float32.
         seed: `(2,)` integers. All randomness is a function of them.
         alpha: Above 0. A small alpha mixes little.
-
-    Returns:
-        The mixed images and labels, of the same shapes.
     """
     # A small alpha draws numbers that float32 cannot hold.
     gammas = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
     total = tf.reduce_sum(gammas)
     weight = tf.cast(tf.where(total > 0, gammas[0] / total, 1.0), tf.float32)
     order = tf.random.experimental.stateless_shuffle(
-        tf.range(tf.shape(images)[0]),
-        tf.random.experimental.stateless_fold_in(seed, 1),
+        tf.range(tf.shape(images)[0]), tf.random.experimental.stateless_fold_in(seed, 1)
     )
     mixed = [weight * x + (1 - weight) * tf.gather(x, order) for x in (images, labels)]
     return mixed[0], mixed[1]

@@ -24,24 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodSetting:
-    """A number that single methods have as a setting, and a flag that sets it.
-
-    Attributes:
-        default: Its default. The setting has the type of this number.
-        help: What it does, one sentence.
-        bound: Which numbers it may be. Defaults to those from 0 on.
-    """
+    """A number that single methods have as a setting; it has its default's type."""
 
     default: float
     help: str
     bound: Bound = Bound(least=0)
 
     def read(self, name: str, given: str | float) -> float:
-        """Read a number such as 0.03 or 8/255.
-
-        Args:
-            name: The setting's name, for the error.
-            given: The number, or its text.
+        """Read a number such as 0.03 or 8/255, of the setting called `name`.
 
         Raises:
             InputError: If it is not a number that the setting may be.
@@ -235,12 +225,8 @@ def make_smoothing(
 ) -> "AdaptiveLabelSmoothing":
     """Return the soft labels that a method starts with.
 
-    Args:
-        method: An entry of `METHODS`.
-        num_classes: Number of classes Z.
-        num_levels: Number of levels R. A method without robustness levels has one.
-        alpha: Learning rate of the smoothing. Ignored where labels do not move.
-        label_smoothing: Degree eps, where the labels start softened.
+    What a method does not use is ignored: `num_levels` without robustness levels, and
+    `alpha` where the labels do not move.
     """
     from ar_adals_tf.smoothing import AdaptiveLabelSmoothing, p_from_epsilon
 
