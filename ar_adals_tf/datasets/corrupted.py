@@ -16,20 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt
 from ar_adals_tf.datasets import augmentation, loading
 from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 
 SOURCES = ("auto", "tfds", "published", "generated")
-
-#: The types of the paper's means: 19, 17 and 15 of them.
-PAPER_TYPES: dict[str, tuple[str, ...]] = {
-    "cifar10": CORRUPTIONS,
-    "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
-    "imagenet2012": STANDARD,
-}
 
 _TFDS = {"cifar10": "cifar10_corrupted", "imagenet2012": "imagenet2012_corrupted"}
 
@@ -38,20 +31,6 @@ _PUBLISHED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 _PUBLISHED_TYPES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
 
 _TYPES_OF_TFDS = {"cifar10": {}, "imagenet2012": _PUBLISHED_TYPES}
-
-
-def types_of(dataset: str) -> tuple[str, ...]:
-    """Return the corruptions that a dataset is evaluated on.
-
-    The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
-    18 that change something if their images have one channel.
-
-    Example:
-        >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
-        (17, False)
-    """
-    info = DATASETS[dataset]
-    return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
 
 
 @dataclass(frozen=True)

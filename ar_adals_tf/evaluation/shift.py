@@ -10,15 +10,37 @@ import numpy as np
 
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration.temperature import apply_temperature
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES, STANDARD
-from ar_adals_tf.datasets.corrupted import PAPER_TYPES, ShiftSource, find_source
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, SEVERITIES, STANDARD
+from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.evaluation.measures import Measures, measured, nested
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.progress import progress_bar
 
 MEASURES = ("accuracy", "ece", "nll", "brier", "mean_confidence")
+
+#: The types of the paper's means: 19, 17 and 15 of them.
+PAPER_TYPES: dict[str, tuple[str, ...]] = {
+    "cifar10": CORRUPTIONS,
+    "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
+    "imagenet2012": STANDARD,
+}
+
+
+def types_of(dataset: str) -> tuple[str, ...]:
+    """Return the corruptions that a dataset is evaluated on.
+
+    The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
+    18 that change something if their images have one channel.
+
+    Example:
+        >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
+        (17, False)
+    """
+    info = DATASETS[dataset]
+    return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
 
 
 def evaluate_shift(

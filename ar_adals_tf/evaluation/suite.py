@@ -10,7 +10,7 @@ import keras
 from ar_adals_tf import datasets
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.corruptions.apply import SEVERITIES
-from ar_adals_tf.datasets.corrupted import find_source, types_of
+from ar_adals_tf.datasets.corrupted import find_source
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.footprint import (
@@ -28,7 +28,7 @@ from ar_adals_tf.evaluation.results import (
     write_metrics,
     write_results,
 )
-from ar_adals_tf.evaluation.shift import describe_shift, evaluate_shift
+from ar_adals_tf.evaluation.shift import describe_shift, evaluate_shift, types_of
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
     describe_attacks,

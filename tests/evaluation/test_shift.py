@@ -17,13 +17,12 @@ from ar_adals_tf.datasets.corrupted import (
     find_source,
     imagenet_files,
     published,
-    types_of,
 )
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.shift import MEASURES, aggregate, evaluate_shift
+from ar_adals_tf.evaluation.shift import MEASURES, aggregate, evaluate_shift, types_of
 
 TYPES, SEVERITIES = ("contrast", "gaussian_noise"), (1, 5)
 
