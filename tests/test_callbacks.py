@@ -56,9 +56,9 @@ def validation(fashion_small):
 
 def test_the_example_of_the_docstring_runs():
     """In a fresh namespace, as a reader would paste it."""
-    text = ARAdaLS.__doc__.partition("```python\n")[2].partition("```")[0]
+    text = inspect.getdoc(ARAdaLS).partition("```python\n")[2].partition("```")[0]
     names = {}
-    exec("\n".join(line[8:] for line in text.splitlines()), names)
+    exec(textwrap.dedent(text), names)
     history = names["model"].history
     assert history.epoch == [0, 1, 2]
     assert {"val_loss", "val_accuracy", "val_ece", "p/0", "acc/9"} <= set(
