@@ -1,5 +1,8 @@
 """Algorithm 1, written plainly in NumPy, against real training runs."""
 
+import inspect
+import textwrap
+
 import keras
 import numpy as np
 import pytest
