@@ -48,9 +48,7 @@ def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> Robustnes
     path = index_path(plan.vanilla_folder, attack, settings, name)
     say = print if config.verbose else lambda _: None
 
-    def find() -> RobustnessIndex | None:
-        if not path.exists():
-            return None
+    def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
         index.verify(vanilla, digest=split.digest(), split=name, attack=attack)
         say(f"found {path}: {index}")
@@ -69,35 +67,31 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
     """Find or compute an index of a split by something else than robustness."""
     config, split = plan.config, plan.loaded[name]
     kind = str(config.levels_from)
+    settings = {"seed": config.seed} if kind == "random" else {}
+    path = index_path(plan.vanilla_folder, kind, settings, name)
 
-    def find() -> RobustnessIndex | None:
-        if not path.exists():
-            return None
+    def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
         index.verify(vanilla, digest=split.digest(), split=name)
         return index
 
-    def compute() -> RobustnessIndex:
+    def make() -> RobustnessIndex:
         index = control_index(kind, split, vanilla, config.seed, config.verbose)
         index.save(path)
         return index
 
-    settings = {"seed": config.seed} if kind == "random" else {}
-    path = index_path(plan.vanilla_folder, kind, settings, name)
-    return _found_or_made(path, find, compute)
+    return _found_or_made(path, find, make)
 
 
 def _found_or_made(
     path: Path,
-    find: Callable[[], RobustnessIndex | None],
+    find: Callable[[], RobustnessIndex],
     make: Callable[[], RobustnessIndex],
 ) -> RobustnessIndex:
-    """Return an index that is there, or make it, in one process at a time."""
-    index = find()
-    if index is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with only_writer(path.parent / LOCK):
-            index = find()  # a process that this one waited for may have made it
-            if index is None:
-                index = make()
-    return index
+    """Return the index of a path, which is found, or made by one process at a time."""
+    if path.exists():
+        return find()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(path.parent / LOCK):
+        # A process that this one waited for may have made it.
+        return find() if path.exists() else make()
