@@ -1,4 +1,4 @@
-# The two commands of the README, and what they are made of. Nothing but Python 3.11+ is needed.
+# The two commands of the README, and their parts. They need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 SETS := floor colab newest
