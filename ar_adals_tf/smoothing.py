@@ -132,6 +132,30 @@ class AlphaSchedule:
         """Return alpha for an epoch, counted from 0."""
         return [alpha for start, alpha in self.steps if start <= epoch][-1]
 
+    def stretched(self, epochs: int, to: int) -> "AlphaSchedule":
+        """Return the schedule for a training of another number of epochs.
+
+        p moves once an epoch. So alpha grows as the epochs become fewer, and alpha
+        times the epochs stays. It grows to 1 at most, a step of the whole gap. The
+        epochs of the schedule move in proportion.
+
+        Args:
+            epochs: The number of epochs that the schedule is meant for.
+            to: The number of epochs that the training has.
+
+        Example:
+            >>> str(AlphaSchedule.parse("0.001,60:0.05").stretched(90, to=45))
+            '0.002,30:0.1'
+            >>> str(AlphaSchedule.parse("0.005").stretched(200, to=20))
+            '0.05'
+        """
+        # Where two steps meet in one epoch the later one holds.
+        steps = {
+            round(start * to / epochs): min(1.0, alpha * epochs / to)
+            for start, alpha in self.steps
+        }
+        return AlphaSchedule(tuple(steps.items()))
+
     def __str__(self) -> str:
         return ",".join(
             f"{start}:{alpha:g}" if start else f"{alpha:g}"

@@ -194,3 +194,18 @@ def test_passes_are_counted_at_a_dataset_s_first_element():
     list(data)
     list(data)
     assert smoothing.passes == 2
+
+
+@pytest.mark.parametrize(
+    "text,epochs,to,expected",
+    [
+        ("0.005", 200, 200, "0.005"),
+        ("0.005", 200, 20, "0.05"),
+        ("0.1", 20, 40, "0.05"),
+        ("0.1", 20, 1, "1"),  # 2 would jump beyond the whole gap
+        ("0.001,60:0.05", 90, 9, "0.01,6:0.5"),
+        ("0.001,60:0.05", 90, 1, "0.09,1:1"),
+    ],
+)
+def test_alpha_times_the_epochs_stays(text, epochs, to, expected):
+    assert str(AlphaSchedule.parse(text).stretched(epochs, to)) == expected

@@ -20,13 +20,20 @@ LEVELS_FROM = {
 }
 
 
-def complete(values: dict[str, Any], refresh_every: int | None, recipe: Recipe) -> None:
+def complete(
+    values: dict[str, Any],
+    refresh_every: int | None,
+    recipe: Recipe,
+    alpha_is_given: bool,
+) -> None:
     """Complete settings in place.
 
     Args:
         values: The value of every field of `Config`; None where it means nothing.
         refresh_every: Attack again every this number of epochs.
         recipe: The dataset's recipe.
+        alpha_is_given: Whether alpha is what the user gave. If not, it is the recipe's
+            and follows the number of epochs.
 
     Raises:
         InputError: On values that cannot work.
@@ -35,7 +42,10 @@ def complete(values: dict[str, Any], refresh_every: int | None, recipe: Recipe) 
 
     method, adversarial = values["method"], values["adversarial_training"]
     if values["alpha"] is not None:
-        values["alpha"] = str(AlphaSchedule.parse(values["alpha"]))
+        alpha = AlphaSchedule.parse(values["alpha"])
+        if not alpha_is_given:
+            alpha = alpha.stretched(recipe.epochs, to=max(1, values["epochs"]))
+        values["alpha"] = str(alpha)
     values["attack"], values["attack_settings"] = _attack(
         values["levels_from"], values["attack"], values["attack_settings"]
     )

@@ -114,7 +114,8 @@ class Config:
         "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
         "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0).",
         default=Default(
-            "the recipe's for the method",
+            "the recipe's for the method; with fewer epochs it grows, so that alpha times "
+            "the epochs stays",
             lambda recipe, method: recipe.alpha[
                 "ar_adals" if method.by_robustness else "adals"
             ],
@@ -244,7 +245,9 @@ class Config:
         for name, declared in DECLARATIONS.items():
             if declared.needs and not getattr(kind, declared.needs):
                 values[name] = None
-        completion.complete(values, every, recipe)
+        completion.complete(
+            values, every, recipe, alpha_is_given=given.get("alpha") is not None
+        )
         config = cls(**values)
         for name, declared in DECLARATIONS.items():
             # The defaults fit, and the table of models is slow to load.

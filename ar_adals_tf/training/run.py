@@ -88,6 +88,7 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
         raise
     if config.verbose:
         print(f"training {config.title} on {config.dataset} in {run}")
+        _say_alpha(config)
     fitted = None
     if plan.members and not plan.method.joint:
         for member in plan.members:
@@ -99,6 +100,17 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
     remove(run / "checkpoint.npz")
     if config.verbose:
         print(describe_run(config.title, metrics))
+
+
+def _say_alpha(config: Config) -> None:
+    """Say that alpha is not the recipe's number, if it follows the epochs."""
+    recipe = Config.make(config.dataset, config.method)
+    stretched = Config.make(config.dataset, config.method, epochs=config.epochs)
+    if config.alpha == stretched.alpha != recipe.alpha:
+        print(
+            f"alpha is {config.alpha}: the recipe's {recipe.alpha} is for "
+            f"{recipe.epochs} epochs, and alpha times the epochs stays"
+        )
 
 
 def load_splits(

@@ -286,3 +286,9 @@ def test_adversarial_training_goes_with_other_methods():
     assert ensemble.vanilla().schedule == "constant"
     focal = Config.make("cifar10", "focal", adversarial_training="fgsm_at")
     assert set(focal.method_settings) == {"focal_gamma", "epsilon", "adversarial_share"}
+
+
+def test_the_recipes_alpha_follows_the_epochs_and_a_given_one_stays():
+    for method, alpha in (("adals", "0.5"), ("ar_adals", "0.05")):
+        assert Config.make("cifar10", method, epochs=20).alpha == alpha
+        assert Config.make("cifar10", method, epochs=20, alpha=0.005).alpha == "0.005"
