@@ -114,8 +114,8 @@ class Config:
         "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
         "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0).",
         default=Default(
-            "the recipe's for the method; with fewer epochs it grows, so that alpha times "
-            "the epochs stays",
+            "the recipe's for the method; with fewer epochs it grows, so that alpha "
+            "times the epochs stays",
             lambda recipe, method: recipe.alpha[
                 "ar_adals" if method.by_robustness else "adals"
             ],

@@ -57,7 +57,7 @@ OF_0_1_0 = """{
 
 
 def test_a_run_of_version_0_1_0_is_read_and_recognised(tmp_path):
-    """Its settings are those that the same flags give today."""
+    """Its settings are those that the same flags give today; alpha was fixed then."""
     (tmp_path / "config.json").write_text(OF_0_1_0)
     (tmp_path / "metrics.json").write_text("{}")
     config = saved_config(tmp_path)
@@ -66,6 +66,7 @@ def test_a_run_of_version_0_1_0_is_read_and_recognised(tmp_path):
         "output_dir": "runs/ar_adals",
         "vanilla_dir": "runs/vanilla",
         "epochs": 3,
+        "alpha": 0.1,
         "attack": "ddn",
         "attack_settings": {"steps": 20},
         "refresh_epochs": [1, 2],
