@@ -15,5 +15,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     detection="predictive_entropy ood_scores",
     temperature="MIN_TEMPERATURE MAX_TEMPERATURE fit_temperature apply_temperature "
     "log_probabilities",
+    floor="DEFAULT_DRAWS Floor calibration_floor floor_by_level floor_by_class "
+    "classwise_floor",
+    inference="MEASURES Interval ImageScores image_scores stacked_scores "
+    "bootstrap_intervals intervals_of_runs paired_difference "
+    "indistinguishable_from_best",
     checks="check_probabilities check_labels",
 )
