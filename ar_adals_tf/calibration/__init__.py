@@ -15,5 +15,13 @@ __getattr__, __dir__, __all__ = lazy_names(
     detection="predictive_entropy ood_scores",
     temperature="MIN_TEMPERATURE MAX_TEMPERATURE fit_temperature apply_temperature "
     "log_probabilities",
+    floor="DEFAULT_DRAWS Floor calibration_floor floor_by_level floor_by_class "
+    "classwise_floor",
+    bootstrap="MEASURES ImageScores image_scores stacked_scores",
+    inference="Interval bootstrap_intervals intervals_of_runs paired_difference "
+    "indistinguishable_from_best",
+    debiased="debiased_calibration_error debiased_square_error",
+    smooth="SmoothReliability smooth_calibration_error smooth_reliability",
+    refinement="Decomposition decompose_nll decompose_brier refinement_nll",
     checks="check_probabilities check_labels",
 )

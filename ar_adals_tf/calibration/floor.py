@@ -1,0 +1,262 @@
+"""The noise floor of a binned ECE: what a perfectly calibrated model would show.
+
+A finite test set gives every model an ECE above zero. The floor is the distribution of
+the ECE for a model that has *these very confidences* and is perfectly calibrated: its
+labels are drawn from its probabilities. An ECE under the floor's 95 % quantile is no
+evidence of miscalibration. N is the number of images, Z of classes, R of levels.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ar_adals_tf.calibration.checks import check_integers, check_probabilities
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_edges, bin_index
+from ar_adals_tf.errors import InputError
+
+DEFAULT_DRAWS = 1000
+
+_BLOCK = 4_000_000  # random numbers held at once; 32 MB
+
+
+class Floor(NamedTuple):
+    """The ECE that chance alone gives a perfectly calibrated model.
+
+    Attributes:
+        mean: The mean over draws of the labels; in [0, 1]. A float, or an array with
+            one value a level or class; NaN for a level without images.
+        quantile: The quantile over draws, of the same kind.
+    """
+
+    mean: Any
+    quantile: Any
+
+
+def calibration_floor(
+    confidence: np.ndarray,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> Floor:
+    """Return the floor of `expected_calibration_error`.
+
+    Each draw makes image i right with probability `confidence[i]`, one image at a time,
+    so the floor is exact but for the finite number of draws.
+
+    Args:
+        confidence: `(N,)`, probability of the predicted class, in [0, 1]. `(K, N)` are
+            K runs, or K shifted versions, of the same N images; the floor is then
+            that of the mean of their ECEs. One random number an image serves all K,
+            so that their errors fall together as far as they can: the quantile is
+            then rather too high than too low.
+        num_bins: Number of bins. Defaults to 15.
+        level: Which quantile, in (0, 1). Defaults to 0.95.
+        draws: Number of draws of all labels. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On confidences that are not numbers in [0, 1], or no images.
+
+    Example:
+        A single image of confidence 1/2 is off by 1/2, however its label falls.
+
+        >>> calibration_floor([0.5])
+        Floor(mean=0.5, quantile=0.5)
+    """
+    runs = check_confidence(confidence)
+    indices = [bin_index(run, num_bins) for run in runs]
+    total = np.zeros(draws)
+    for rows, uniform in uniform_blocks(draws, runs.shape[1], seed):
+        for run, index in zip(runs, indices, strict=True):
+            gaps = _gaps(uniform, run, index, num_bins)
+            total[rows] += np.abs(gaps).sum(axis=1)
+    return _floor(total / runs.size, level)
+
+
+def floor_by_level(
+    confidence: np.ndarray,
+    levels: np.ndarray,
+    num_levels: int,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> Floor:
+    """Return the floor of each robustness level's ECE, each `(R,)`.
+
+    A level holds fewer images than the whole set, so its floor is higher.
+
+    Args:
+        confidence: `(N,)`, probability of the predicted class, in [0, 1].
+        levels: `(N,)`, integers in [0, num_levels).
+        num_levels: R, the number of levels.
+        num_bins: Bins of each level's ECE. Defaults to 15. One bin gives the floor of
+            |confidence - accuracy|.
+        level: Which quantile, in (0, 1). Defaults to 0.95.
+        draws: Number of draws of all labels. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On confidences outside [0, 1] or levels that do not fit.
+
+    Example:
+        >>> floor_by_level([0.5, 1.0], [1, 0], num_levels=2).mean
+        array([0. , 0.5])
+    """
+    confidence = check_confidence(confidence)[0]
+    levels = check_integers("levels", levels, confidence.size, num_levels)
+    cells = levels * num_bins + bin_index(confidence, num_bins)
+    counts = np.bincount(levels, minlength=num_levels)
+    errors = np.zeros((draws, num_levels))
+    for rows, uniform in uniform_blocks(draws, confidence.size, seed):
+        gaps = _gaps(uniform, confidence, cells, num_levels * num_bins)
+        errors[rows] = np.abs(gaps).reshape(-1, num_levels, num_bins).sum(axis=2)
+    empty = np.where(counts, 1.0, np.nan)
+    return _floor(errors / np.maximum(counts, 1) * empty, level)
+
+
+def floor_by_class(
+    probabilities: np.ndarray,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> Floor:
+    """Return the floor of each class's ECE, each `(Z,)`.
+
+    They are the terms of `classwise_calibration_error`. Each draw takes one label an
+    image from the image's whole row of probabilities. Other arguments and errors are
+    as in `classwise_floor`.
+
+    Example:
+        >>> floor_by_class([[0.5, 0.5]]).mean
+        array([0.5, 0.5])
+    """
+    return _floor(_class_errors(probabilities, num_bins, draws, seed), level)
+
+
+def classwise_floor(
+    probabilities: np.ndarray,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> Floor:
+    """Return the floor of `classwise_calibration_error`.
+
+    Args:
+        probabilities: `(N, Z)`.
+        num_bins: Number of bins. Defaults to 15.
+        level: Which quantile, in (0, 1). Defaults to 0.95.
+        draws: Number of draws of all labels. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On probabilities that do not fit.
+
+    Example:
+        >>> classwise_floor([[0.5, 0.5]])
+        Floor(mean=0.5, quantile=0.5)
+    """
+    errors = _class_errors(probabilities, num_bins, draws, seed)
+    return _floor(errors.mean(axis=1), level)
+
+
+def check_confidence(confidence: np.ndarray) -> np.ndarray:
+    """Return confidences as float64 `(K, N)`, K = 1 for a single list.
+
+    Raises:
+        InputError: Unless they are numbers in [0, 1], at least one.
+
+    Example:
+        >>> check_confidence([0.5, 0.75]).shape
+        (1, 2)
+    """
+    array = np.atleast_2d(np.asarray(confidence, np.float64))
+    if array.ndim != 2 or not array.size or not ((array >= 0) & (array <= 1)).all():
+        raise InputError(
+            "confidences must be numbers in [0, 1] of shape (images,) or (runs, "
+            f"images); received shape {np.shape(confidence)}; pass the largest "
+            "probability of each image"
+        )
+    return array
+
+
+def uniform_blocks(
+    draws: int, num_images: int, seed: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield `draws` rows of uniform numbers `(rows, num_images)` in bounded blocks.
+
+    Example:
+        >>> [block.shape for _, block in uniform_blocks(2, num_images=3, seed=0)]
+        [(2, 3)]
+    """
+    rng = np.random.default_rng(seed)
+    for rows in row_blocks(draws, num_images):
+        yield rows, rng.random((rows.stop - rows.start, num_images))
+
+
+def row_blocks(draws: int, num_images: int) -> Iterator[slice]:
+    """Yield slices that cut `draws` rows of `num_images` numbers into blocks.
+
+    Example:
+        >>> list(row_blocks(3, num_images=4_000_000))
+        [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
+    if draws < 1:
+        raise InputError(
+            f"draws must be at least 1; received {draws!r}; 1,000 is a common choice"
+        )
+    size = max(1, _BLOCK // num_images)
+    for start in range(0, draws, size):
+        yield slice(start, min(start + size, draws))
+
+
+def _gaps(
+    uniform: np.ndarray, confidence: np.ndarray, cells: np.ndarray, num_cells: int
+) -> np.ndarray:
+    """Return the sum of (correct - confidence) in each cell, `(draws, num_cells)`."""
+    order = np.argsort(cells, kind="stable")
+    filled, starts = np.unique(cells[order], return_index=True)
+    correct = (uniform < confidence)[:, order].view(np.uint8)
+    gaps = np.zeros((len(uniform), num_cells))
+    gaps[:, filled] = np.add.reduceat(correct, starts, axis=1, dtype=np.int32)
+    return gaps - np.bincount(cells, confidence, num_cells)
+
+
+def _class_errors(
+    probabilities: np.ndarray, num_bins: int, draws: int, seed: int
+) -> np.ndarray:
+    """Return the ECE of each class for each draw of all labels, `(draws, Z)`."""
+    p = check_probabilities(probabilities)
+    (num_images, num_classes), edges = p.shape, bin_edges(num_bins)
+    cells = bin_index(p, num_bins) + np.arange(num_classes) * (edges.size - 1)
+    num_cells = num_classes * num_bins
+    expected = np.bincount(cells.ravel(), p.ravel(), num_cells)
+    # All images' cumulative probabilities in one ascending list: image i's in (i, i+1].
+    upper = p.cumsum(axis=1)
+    upper /= upper[:, -1:]
+    upper += np.arange(num_images)[:, np.newaxis]
+    errors = np.zeros((draws, num_classes))
+    for rows, uniform in uniform_blocks(draws, num_images, seed):
+        drawn = np.searchsorted(
+            upper.ravel(), uniform + np.arange(num_images), side="right"
+        )
+        hits = cells.ravel()[np.minimum(drawn, p.size - 1)]
+        hits += np.arange(len(hits))[:, np.newaxis] * num_cells
+        counts = np.bincount(hits.ravel(), minlength=len(hits) * num_cells)
+        gaps = np.abs(counts.reshape(-1, num_cells) - expected)
+        errors[rows] = gaps.reshape(-1, num_classes, num_bins).sum(axis=2)
+    return errors / num_images
+
+
+def _floor(errors: np.ndarray, level: float) -> Floor:
+    """Summarise the draws, which lie along the first axis."""
+    if not 0 < level < 1:
+        raise InputError(
+            f"level must lie in (0, 1); received {level!r}; 0.95 is a common choice"
+        )
+    mean, quantile = errors.mean(axis=0), np.quantile(errors, level, axis=0)
+    return Floor(mean, quantile) if mean.ndim else Floor(float(mean), float(quantile))

@@ -1,0 +1,299 @@
+"""Intervals: how sure a measure of a finite test set is.
+
+An interval answers for the images, which are resampled (bootstrap), and, where several
+runs are given, for their seeds too. A *run* is one trained model's `ImageScores` on
+the test images. Every run holds the same images in the same order, and all intervals
+of one call resample the same images, so differences are paired.
+
+Accuracy, NLL and Brier score are means over images; their intervals are percentiles of
+the bootstrap. The ECE is not a mean: it is biased upward, for noise alone makes it
+positive, and a percentile interval would miss a small true ECE nearly always. Its
+interval inverts a test instead. Let g_k be the mean over images of (correct -
+confidence) in bin k, so that ECE = sum over k of |g_k|, and s_k its bootstrap standard
+error. The candidates for the true gaps are sign(g_k) * max(|g_k| + t * s_k, 0), one
+for each real t. An end of the interval is the ECE of the candidate under which the
+observed ECE is just at the 2.5 % or 97.5 % quantile of its own distribution (candidate
+plus bootstrap noise). The lower end is 0 as well wherever a perfectly calibrated
+model with these confidences reaches the observed ECE in more than 2.5 % of draws
+(`calibration_floor`).
+
+Where it holds. Over simulated sets of 500 to 10,000 images with true ECEs from the
+floor's mean to four times it, and five shapes of miscalibration, the 95 % interval of
+the *binned* ECE of the population held it in 95 % on average, in 90 to 98 % for each.
+Where it does not: with fewer than about ten wrong images, where a bootstrap knows no
+noise; where a few bins hold the whole miscalibration and all others only noise, it
+falls to about 90 %. It says nothing of the ECE without bins, which binning hides
+(Kumar et al., NeurIPS 2019).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize
+
+from ar_adals_tf.calibration.bootstrap import (
+    MEASURES,
+    Bootstrap,
+    ImageScores,
+    bootstrap,
+    check_measure,
+    image_scores,
+)
+from ar_adals_tf.calibration.floor import (
+    DEFAULT_DRAWS,
+    calibration_floor,
+    check_confidence,
+)
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_index
+
+_STEPS = 10.0  # the candidates end where every gap is moved by ten standard errors
+
+
+class Interval(NamedTuple):
+    """A measure with its interval.
+
+    Attributes:
+        estimate: The measure itself; for several runs its mean.
+        low: The lower end.
+        high: The upper end.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+def bootstrap_intervals(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return accuracy, ECE, NLL and Brier score of one model, each with its interval.
+
+    The intervals answer for the choice of test images and not for the training's seed.
+
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        probabilities: `(N, Z)`.
+        num_bins: Bins of the ECE. Defaults to 15. With one bin the ECE is
+            |confidence - accuracy|, such as of a robustness level.
+        level: Coverage, in (0, 1). Defaults to 0.95.
+        draws: Bootstrap draws. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On arrays that do not fit.
+
+    Example:
+        Half of 400 predictions of confidence 0.8 are right: the ECE is 0.3.
+
+        >>> labels = np.arange(400) % 2
+        >>> ece = bootstrap_intervals(labels, [[0.8, 0.2]] * 400)["ece"]
+        >>> round(ece.estimate, 4), round(ece.low, 2), round(ece.high, 2)
+        (0.3, 0.25, 0.35)
+    """
+    run = image_scores(labels, probabilities)
+    return intervals_of_runs([run], num_bins, level, draws, seed)
+
+
+def intervals_of_runs(
+    runs: Sequence[ImageScores],
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return the mean over runs of each measure, with its interval.
+
+    With M >= 2 runs the interval answers for the images and for what differs between
+    the runs, such as the seed of training: to the bootstrap's noise it adds a
+    t-distributed error with M - 1 degrees of freedom. Its variance is that between
+    the runs, less what the images explain of it, over M. It knows nothing of
+    what all runs share, such as the split or one index of robustness.
+
+    Args:
+        runs: One run's scores each, of the same images.
+        num_bins: Bins of the ECE. Defaults to 15.
+        level: Coverage, in (0, 1). Defaults to 0.95.
+        draws: Bootstrap draws. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On no runs, or runs of other images.
+
+    Example:
+        >>> run = image_scores(np.arange(400) % 2, [[0.8, 0.2]] * 400)
+        >>> accuracy = intervals_of_runs([run, run])["accuracy"]
+        >>> round(accuracy.low, 2), round(accuracy.high, 2)
+        (0.45, 0.55)
+    """
+    (boot,) = bootstrap([runs], num_bins, draws, seed)
+    found = {name: _interval(name, boot, None, level, seed) for name in MEASURES}
+    ece = found["ece"]
+    low = 0.0 if _within_floor(runs, num_bins, ece, level, draws, seed) else ece.low
+    found["ece"] = ece._replace(low=low, high=max(ece.high, ece.estimate))
+    return found
+
+
+def paired_difference(
+    runs: Sequence[ImageScores],
+    others: Sequence[ImageScores],
+    measure: str,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean difference `runs - others` of a measure, with its interval.
+
+    The same images are resampled in both, and run i is paired with run i of the
+    others, such as of the same seed. What both share then cancels. Several runs are
+    treated as in `intervals_of_runs`.
+
+    For the ECE the candidates move the gaps of the one by t and those of the other by
+    -t standard errors. In simulations (nine pairs of models, 500 and 2,000 images) the
+    95 % interval held the true difference in 94 to 99 %. It is up to twice as
+    wide as need be where both models lie near the floor.
+
+    Args:
+        runs: One method's runs.
+        others: The other method's runs, as many, of the same images.
+        measure: One of `MEASURES`.
+        num_bins: Bins of the ECE. Defaults to 15.
+        level: Coverage, in (0, 1). Defaults to 0.95.
+        draws: Bootstrap draws. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On an unknown measure, unequal numbers of runs, or other images.
+
+    Example:
+        >>> labels = np.arange(400) % 2
+        >>> sure = image_scores(labels, [[0.9, 0.1]] * 400)
+        >>> unsure = image_scores(labels, [[0.8, 0.2]] * 400)
+        >>> difference = paired_difference([sure], [unsure], "ece")
+        >>> [round(float(value), 3) for value in difference]
+        [0.1, 0.1, 0.1]
+    """
+    check_measure(measure)
+    boot, other = bootstrap([runs, others], num_bins, draws, seed)
+    return _interval(measure, boot, other, level, seed)
+
+
+def indistinguishable_from_best(
+    methods: Sequence[Sequence[ImageScores]],
+    measure: str,
+    num_bins: int = DEFAULT_NUM_BINS,
+    level: float = 0.95,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> list[bool]:
+    """Return for each method whether it cannot be told from the best one.
+
+    The best has the best mean over its runs. Another counts as well if the interval of
+    its `paired_difference` to the best holds 0. The best itself always counts. Each
+    pair is tested by itself at `level`, without a correction for their number.
+
+    Args:
+        methods: The runs of each method, equally many, in the same order of seeds.
+        measure: One of `MEASURES`.
+        num_bins: Bins of the ECE. Defaults to 15.
+        level: Coverage, in (0, 1). Defaults to 0.95.
+        draws: Bootstrap draws. Defaults to 1,000.
+        seed: Seed of the draws. Defaults to 0.
+
+    Raises:
+        InputError: On an unknown measure, unequal numbers of runs, or other images.
+
+    Example:
+        >>> labels = np.arange(400) % 2
+        >>> runs = [[image_scores(labels, [[p, 1 - p]] * 400)] for p in (0.9, 0.6, 0.6)]
+        >>> indistinguishable_from_best(runs, "ece")
+        [False, True, True]
+    """
+    check_measure(measure)
+    boots = bootstrap(methods, num_bins, draws, seed)
+    values = [boot.estimate(measure).mean() for boot in boots]
+    best = boots[int(np.argmax(values) if measure == "accuracy" else np.argmin(values))]
+    found = []
+    for boot in boots:
+        interval = _interval(measure, boot, best, level, seed)
+        found.append(boot is best or interval.low <= 0 <= interval.high)
+    return found
+
+
+def _interval(
+    measure: str, boot: Bootstrap, other: Bootstrap | None, level: float, seed: int
+) -> Interval:
+    """Return the interval of a measure, or of its difference to another method's."""
+    estimates, draws = boot.estimate(measure), boot.draws(measure)
+    if other is not None:
+        estimates = estimates - other.estimate(measure)
+        draws = draws - other.draws(measure)
+    seeds = _seed_noise(estimates, draws, seed)
+    estimate, tails = float(estimates.mean()), ((1 - level) / 2, (1 + level) / 2)
+    if measure != "ece":
+        low, high = np.quantile(draws.mean(axis=1) + seeds, tails)
+        return Interval(estimate, float(low), float(high))
+
+    def candidate(steps: float) -> tuple[float, np.ndarray]:
+        true, shown = boot.candidate(steps)
+        if other is not None:
+            minus = other.candidate(-steps)
+            true, shown = true - minus[0], shown - minus[1]
+        return true, shown + seeds
+
+    low, high = (_inverted(candidate, estimate, tail) for tail in reversed(tails))
+    return Interval(estimate, low, high)
+
+
+def _inverted(
+    candidate: Callable[[float], tuple[float, np.ndarray]], observed: float, tail: float
+) -> float:
+    """Return the candidate's truth for which `observed` is the quantile `tail`."""
+
+    def excess(steps: float) -> float:
+        return float(np.quantile(candidate(steps)[1], tail)) - observed
+
+    if excess(-_STEPS) >= 0:
+        return candidate(-_STEPS)[0]
+    if excess(_STEPS) <= 0:
+        return candidate(_STEPS)[0]
+    return candidate(optimize.brentq(excess, -_STEPS, _STEPS, xtol=1e-3))[0]
+
+
+def _seed_noise(estimates: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarray:
+    """Return draws of the error that few runs leave in their mean, `(D,)`."""
+    num_runs = estimates.size
+    if num_runs == 1:
+        return np.zeros(len(draws))
+    # Runs differ by their seeds and by how each of them meets the same images.
+    by_images = draws.var(axis=0, ddof=0).mean() - draws.mean(axis=1).var()
+    by_images *= num_runs / (num_runs - 1)
+    variance = max(estimates.var(ddof=1) - by_images, 0.0)
+    rng = np.random.default_rng([seed, 1])
+    return rng.standard_t(num_runs - 1, len(draws)) * np.sqrt(variance / num_runs)
+
+
+def _within_floor(
+    runs: Sequence[ImageScores],
+    num_bins: int,
+    ece: Interval,
+    level: float,
+    draws: int,
+    seed: int,
+) -> bool:
+    """Return whether a perfectly calibrated model could show this ECE."""
+    confidence = np.concatenate([check_confidence(run.confidence) for run in runs])
+    # The spread of each bin's sum; the draws are needed only near the floor.
+    spread = [
+        np.sqrt(np.bincount(bin_index(c, num_bins), c * (1 - c))) for c in confidence
+    ]
+    if ece.estimate > 5 * sum(s.sum() for s in spread) / confidence.size:
+        return False
+    floor = calibration_floor(confidence, num_bins, (1 + level) / 2, draws, seed)
+    return ece.estimate <= floor.quantile
