@@ -21,7 +21,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     inference="Interval bootstrap_intervals intervals_of_runs paired_difference "
     "indistinguishable_from_best",
     debiased="debiased_calibration_error debiased_square_error",
-    smooth="SmoothReliability smooth_calibration_error smooth_reliability",
+    smooth="SmoothReliability smooth_calibration_error smooth_error_draws "
+    "smooth_reliability",
     refinement="Decomposition decompose_nll decompose_brier refinement_nll",
     checks="check_probabilities check_labels",
 )

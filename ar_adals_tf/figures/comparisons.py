@@ -23,6 +23,7 @@ def draw_over_setting(
     ylabel: str = "ECE (%)",
     chosen: float | None = None,
     title: str = "",
+    intervals: Sequence[Sequence[float]] | None = None,
 ) -> Figure:
     """Draw measures over the values of a setting, such as ECE over alpha.
 
@@ -33,6 +34,8 @@ def draw_over_setting(
         ylabel: The measure and its unit. Defaults to the ECE in percent.
         chosen: The one of `values` to mark. Defaults to none.
         title: Such as the method and the images. Defaults to none.
+        intervals: The ends `(low, high)` of an interval for each value, which are drawn
+            as error bars. Defaults to none.
 
     Raises:
         InputError: If a measure does not have one number for each value.
@@ -56,6 +59,9 @@ def draw_over_setting(
     for name, own in styles.items():
         style.draw_line(axes, at, np.asarray(measures[name])[order], own)
     axes.set_xticks(at, [f"{values[i]:g}" for i in order])
+    if intervals is not None:
+        low, high = np.asarray(intervals, float)[order].T
+        axes.vlines(at, low, high, color=GREY, linewidth=1, zorder=0)
     if chosen is not None:
         place = int(np.flatnonzero(np.asarray(values)[order] == chosen)[0])
         axes.axvline(place, color=GREY, linestyle=":", linewidth=1)

@@ -1,4 +1,4 @@
-"""Choosing a setting by the lowest validation ECE, as the paper does."""
+"""Choosing a setting by validation images; the paper does it by the lowest ECE."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Any
 
 from ar_adals_tf import captions, figures
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.predictor import run_predictor
+from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
+from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.files import atomic_write, writable_folder, write_json
 from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.training.choice import SELECT_BY, Choice, choose
 from ar_adals_tf.training.run import load_splits, train
 
 #: The settings that can be chosen, and what a figure calls them.
@@ -25,6 +29,8 @@ def sweep(
     values: Sequence[str] | None,
     folder: Path,
     given: Sequence[str],
+    select_by: str = "ece",
+    one_sd: bool = False,
 ) -> None:
     """Train a run for each value of a setting, compare them, and write the choice.
 
@@ -34,6 +40,9 @@ def sweep(
         values: Its values, as text. Defaults to the paper's.
         folder: Where everything is written. Each run lies in `<param>=<value>`.
         given: Flags for `chosen.cfg`, beside those of dataset, method and the choice.
+        select_by: What is compared, a key of `choice.SELECT_BY`.
+        one_sd: Whether the smallest value within one standard deviation of the lowest
+            measure is chosen; see `choice.choose`.
 
     Raises:
         InputError: If there are no validation images, if the setting means nothing to
@@ -44,18 +53,32 @@ def sweep(
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
     images = "selection" if base.selection_examples else "validation"
-    rows = {
-        value: read_json(train(config, splits) / "metrics.json")[images]
-        for value, config in configs.items()
-    }
-    chosen = min(rows, key=lambda value: rows[value]["ece"])  # of equal ones the first
+    rows, predictions = {}, {}
+    for value, config in configs.items():
+        run = train(config, splits)
+        rows[value] = read_metrics(run)[images]
+        held_out = Plan.make(config, splits).splits[images]
+        predictions[value] = run_predictor(run)(held_out, config.verbose)
+    ascending = {value: predictions[value] for value in sorted(rows, key=float)}
+    choice = choose(ascending, select_by, base.num_bins, one_sd)
+    chosen = choice.chosen
     write_json(
         folder / "sweep.json",
-        {"param": param, "images": images, "chosen": chosen, "measures": rows},
+        {
+            "param": param,
+            "images": images,
+            "select_by": select_by,
+            "one_sd": one_sd,
+            "chosen": chosen,
+            "alike": choice.alike,
+            "intervals": {v: choice.intervals[v]._asdict() for v in rows},
+            "measures": rows,
+        },
     )
     flags = [
-        f"# {param} chosen by the lowest ECE, {100 * rows[chosen]['ece']:.2f} %, "
-        f"of the {images} images after the last epoch.",
+        f"# {param} chosen by {_rule(select_by, one_sd)}, "
+        f"{_number(select_by, choice.intervals[chosen].estimate)}, of the {images} "
+        "images after the last epoch.",
         f"--dataset={base.dataset}",
         f"--method={base.method}",
         *given,
@@ -65,13 +88,22 @@ def sweep(
         aside.write_text("\n".join(flags) + "\n")
     figure = figures.draw_over_setting(
         [float(value) for value in rows],
-        {"ECE": [100 * row["ece"] for row in rows.values()]},
+        {
+            SELECT_BY[select_by]: [
+                _scale(select_by) * choice.intervals[value].estimate for value in rows
+            ]
+        },
         xlabel=AXES[param],
+        ylabel=f"{SELECT_BY[select_by]} ({_unit(select_by)})".replace(" ()", ""),
+        intervals=[
+            [_scale(select_by) * end for end in choice.intervals[value][1:]]
+            for value in rows
+        ],
         chosen=float(chosen),
         title=f"{base.title} on {base.dataset}, {images} images",
     )
     figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
-    print("\n" + _table(param, rows, chosen, images))
+    print("\n" + _table(param, rows, choice, images, select_by, one_sd))
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
     if param == "num_levels":
         print("\n" + _way_to_figure_4(folder, [c.output_dir for c in configs.values()]))
@@ -156,20 +188,57 @@ def parse(param: str, text: str) -> float | int:
         ) from None
 
 
+def _scale(measure: str) -> int:
+    return 100 if "ece" in measure else 1
+
+
+def _unit(measure: str) -> str:
+    return {"nll": "nats", "brier": ""}.get(measure, "%")
+
+
+def _number(measure: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if "ece" in measure else f"{value:.4f}"
+
+
+def _rule(select_by: str, one_sd: bool) -> str:
+    name = SELECT_BY[select_by]
+    if one_sd:
+        return f"the smallest value within one standard deviation of the lowest {name}"
+    return f"the lowest {name}"
+
+
 def _table(
-    param: str, rows: Mapping[str, Mapping[str, Any]], chosen: str, images: str
+    param: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    choice: Choice,
+    images: str,
+    select_by: str,
+    one_sd: bool,
 ) -> str:
     """Return the comparison as a table in text, the chosen value marked."""
+    some = rows[choice.chosen]
     lines = [
-        f"{images} images, {rows[chosen]['num_bins']} bins; the lowest ECE is chosen",
+        f"{images} images, {some['num_bins']} bins; {_rule(select_by, one_sd)} is "
+        "chosen",
         "",
-        f"{param:>16}{'accuracy':>10}{'ECE (%)':>9}{'NLL':>8}",
+        f"{param:>16}{'accuracy':>10}{'ECE (%)':>9}{'NLL':>8}{'Brier':>8}   "
+        f"{SELECT_BY[select_by]} [95 % interval]",
     ]
     for value, row in rows.items():
+        found = [_scale(select_by) * number for number in choice.intervals[value]]
+        digits = 2 if "ece" in select_by else 3
+        estimate, low, high = (f"{number:.{digits}f}" for number in found)
         lines.append(
             f"{value:>16}{row['accuracy']:>10.1%}{100 * row['ece']:>9.2f}"
-            f"{row['nll']:>8.3f}{'  chosen' if value == chosen else ''}"
+            f"{row['nll']:>8.3f}{row['brier']:>8.3f}   {estimate} [{low}, {high}]"
+            f"{'  chosen' if value == choice.chosen else ''}"
         )
+    if len(choice.alike) > 1:
+        lines += [
+            "",
+            f"By these images {', '.join(choice.alike)} cannot be told apart (paired "
+            "difference to the lowest, 95 %).",
+        ]
     return "\n".join(lines)
 
 

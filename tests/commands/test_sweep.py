@@ -132,6 +132,31 @@ def test_the_lowest_ece_is_chosen(swept):
         assert own["validation"]["ece"] == pytest.approx(last, abs=1e-6)
 
 
+@pytest.mark.parametrize("by", ["nll", "smece"])
+def test_another_measure_chooses(sweep, tmp_path, capsys, by):
+    run_sweep(sweep, tmp_path, f"--select_by={by}", "--one_sd")
+    saved = json.loads((tmp_path / "sweep.json").read_text())
+    assert (saved["select_by"], saved["one_sd"]) == (by, True)
+    estimates = {v: i["estimate"] for v, i in saved["intervals"].items()}
+    if by == "nll":
+        found = {
+            value: own["validation"]["nll"] for value, own in metrics(tmp_path).items()
+        }
+        assert estimates == pytest.approx(found, rel=1e-5)
+    assert min(estimates, key=estimates.get) in saved["alike"]
+    printed = capsys.readouterr().out
+    assert "within one standard deviation of the lowest" in printed
+    assert f"{selection.SELECT_BY[by]} [95 % interval]" in printed
+    first = (tmp_path / "chosen.cfg").read_text().splitlines()[0]
+    assert f"the lowest {selection.SELECT_BY[by]}" in first
+
+
+def test_the_flag_offers_every_measure(sweep):
+    assert command_line.FLAGS["select_by"].parser.enum_values == list(
+        selection.SELECT_BY
+    )
+
+
 def test_what_is_trained_is_not_trained_again(sweep, tmp_path):
     run_sweep(sweep, tmp_path)
     paths = sorted(tmp_path.glob("*/metrics.json"))
