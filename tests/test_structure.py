@@ -15,8 +15,8 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 ROWS = (
     "bounds captions errors lazy version",
     "files locks quiet digests progress hardware autograph examples "
-    "calibration corruptions smoothing outputs",
-    "models distribution",
+    "calibration corruptions smoothing outputs calibrated",
+    "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
     "robustness",

@@ -1,0 +1,123 @@
+"""A model with its temperature inside, saved and loaded without this package."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special
+
+import ar_adals_tf
+from ar_adals_tf.calibration.temperature import fit_temperature
+from ar_adals_tf.errors import InputError
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(600, 5)).astype(np.float32)
+WEIGHTS = RANDOM.normal(size=(5, 3)) * 4
+LOGITS = X @ WEIGHTS.astype(np.float32)
+# Labels are drawn from a model that is four times less confident: T is near 4.
+Y = np.array([RANDOM.choice(3, p=p) for p in special.softmax(LOGITS / 4, axis=1)])
+
+
+def body(head, **options):
+    """A model whose logits are `LOGITS`."""
+    inputs = keras.Input((5,))
+    dense = keras.layers.Dense(3, use_bias=False, name="temperature", **options)
+    model = keras.Model(inputs, head(dense(inputs)))
+    model.get_layer("temperature").set_weights([WEIGHTS])
+    return model
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3, use_bias=False)
+
+    def call(self, inputs):
+        return keras.ops.softmax(self.dense(inputs))
+
+
+def subclassed():
+    model = Subclassed()
+    model(X[:1])
+    model.set_weights([WEIGHTS])
+    return model
+
+
+MODELS = {
+    "logits": (lambda: body(lambda z: z), None),
+    "softmax layer": (lambda: body(keras.layers.Softmax()), None),
+    "softmax activation": (lambda: body(lambda z: z, activation="softmax"), None),
+    "softmax operation": (lambda: body(keras.ops.softmax), False),
+    "nested": (lambda: keras.Sequential([keras.Input((5,)), body(lambda z: z)]), None),
+    "subclassed": (subclassed, False),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_it_returns_the_softmax_of_the_divided_logits(kind):
+    make, from_logits = MODELS[kind]
+    calibrated = ar_adals_tf.with_temperature(make(), X, Y, from_logits=from_logits)
+    temperature = fit_temperature(Y, LOGITS)
+    assert 3 < temperature < 5
+    expected = special.softmax(LOGITS / temperature, axis=1)
+    np.testing.assert_allclose(calibrated.predict(X, verbose=0), expected, atol=2e-6)
+
+
+def test_datasets_and_all_forms_of_labels_serve():
+    model = body(lambda z: z)
+    expected = ar_adals_tf.with_temperature(model, X, Y).predict(X, verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(600))).batch(77)
+    for given in ((X, Y[:, None]), (X, np.eye(3)[Y]), (data,)):
+        found = ar_adals_tf.with_temperature(model, *given).predict(X, verbose=0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_half_precision_ends_in_float32():
+    model = body(keras.layers.Softmax(dtype="float32"), dtype="mixed_bfloat16")
+    calibrated = ar_adals_tf.with_temperature(model, X, Y)
+    found = calibrated.predict(X, verbose=0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_saved_model_needs_no_code_of_this_package(tmp_path):
+    model = body(lambda z: z, activation="softmax")
+    calibrated = ar_adals_tf.with_temperature(model, X, Y)
+    calibrated.save(tmp_path / "calibrated.keras")
+    np.save(tmp_path / "x.npy", X)
+    script = f"""
+import sys, keras, numpy as np
+model = keras.models.load_model({str(tmp_path / "calibrated.keras")!r})
+x = np.load({str(tmp_path / "x.npy")!r})
+np.save({str(tmp_path / "found.npy")!r}, model.predict(x, verbose=0))
+assert "ar_adals_tf" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    found = np.load(tmp_path / "found.npy")
+    np.testing.assert_allclose(found, calibrated.predict(X, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((X,), "give x and y"),
+        ((X, Y[:5]), "one row for each example; received .600, 5. and .5,."),
+        ((X[:0], Y[:0]), "there is no example"),
+        ((X, Y + 7), "labels"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        ar_adals_tf.with_temperature(body(lambda z: z), *given)
+
+
+def test_a_known_temperature_is_taken():
+    found = ar_adals_tf.with_temperature(body(lambda z: z), temperature=2.0)
+    expected = special.softmax(LOGITS / 2, axis=1)
+    np.testing.assert_allclose(found.predict(X, verbose=0), expected, atol=2e-6)
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(InputError, match="temperature must be positive"):
+            ar_adals_tf.with_temperature(body(lambda z: z), temperature=wrong)
