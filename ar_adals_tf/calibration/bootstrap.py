@@ -126,7 +126,7 @@ def bootstrap(
     num_sets, num_images = _common_shape(methods)
     sums = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
     whole = [np.zeros((len(m), num_sets, num_bins + 3)) for m in methods]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         for m, runs in enumerate(methods):

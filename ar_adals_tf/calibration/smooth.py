@@ -116,7 +116,7 @@ def smooth_reliability(
     whole = np.asarray(residual.sum(axis=0)) / num_images
     bandwidth = _fixed_point(whole)
     curves = np.zeros((draws, _CELLS))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         counts /= num_images
