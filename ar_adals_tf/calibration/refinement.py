@@ -7,7 +7,7 @@ part alone does no more than post-hoc scaling would ([2]_). N is the number of i
 
 The best monotone recalibration is isotonic regression on the same images. It minimises
 every proper score at once ([3]_), and it also fits noise: the calibration part of a
-calibrated model is about log(N) / N and not 0.
+calibrated model is a few times log(N) / N and not 0.
 
 .. [1] Brocker, Reliability, Sufficiency, and the Decomposition of Proper Scores,
    Quarterly Journal of the Royal Meteorological Society 135, 2009.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import calibration
+from ar_adals_tf.calibration import measures
 from ar_adals_tf.errors import InputError
 
 CONFIDENCE = np.array([0.5, 0.55, 0.62, 0.7, 0.9, 0.95, 1.0])
@@ -21,10 +22,7 @@ def test_floor_is_the_distribution_over_all_outcomes():
     outcomes = np.array(list(itertools.product([False, True], repeat=7)))
     chances = np.where(outcomes, CONFIDENCE, 1 - CONFIDENCE).prod(axis=1)
     errors = np.array(
-        [
-            calibration.measures.confidence_calibration_error(CONFIDENCE, o, 5)
-            for o in outcomes
-        ]
+        [measures.confidence_calibration_error(CONFIDENCE, o, 5) for o in outcomes]
     )
     floor = calibration.calibration_floor(CONFIDENCE, num_bins=5, draws=40_000)
     assert floor.mean == pytest.approx(chances @ errors, abs=0.002)

@@ -78,12 +78,12 @@ def test_monotone_changes_of_the_confidence_move_calibration_alone():
         assert distorted.calibration > honest.calibration + 0.01
 
 
-def test_noise_alone_is_about_log_n_over_n():
+def test_noise_alone_is_a_few_times_log_n_over_n():
     found = [
         calibration.decompose_nll(labels, special.softmax(logits, axis=1)).calibration
         for labels, logits in (predictions(2000, seed) for seed in range(20))
     ]
-    assert 0.1 < np.mean(found) * 2000 / np.log(2000) < 2
+    assert 0.5 < np.mean(found) * 2000 / np.log(2000) < 5
 
 
 def test_refinement_nll_is_the_least_over_temperatures(recwarn):
