@@ -24,5 +24,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     smooth="SmoothReliability smooth_calibration_error smooth_error_draws "
     "smooth_reliability",
     refinement="Decomposition decompose_nll decompose_brier refinement_nll",
+    posthoc="VectorScaling MarginTemperature LevelTemperatures fit_vector_scaling "
+    "fit_margin_temperature fit_level_temperatures logit_margin",
     checks="check_probabilities check_labels",
 )

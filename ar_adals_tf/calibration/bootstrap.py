@@ -126,7 +126,7 @@ def bootstrap(
     num_sets, num_images = _common_shape(methods)
     sums = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
     whole = [np.zeros((len(m), num_sets, num_bins + 3)) for m in methods]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         for m, runs in enumerate(methods):
@@ -134,7 +134,7 @@ def bootstrap(
                 for s in range(num_sets):
                     columns = _columns(run, s, num_bins)
                     sums[m][rows, r, s] = counts @ columns / num_images
-                    whole[m][r, s] = columns.mean(axis=0, dtype=np.float64)
+                    whole[m][r, s] = columns.mean(axis=0)
     return [
         Bootstrap(
             gaps=total[..., :-3],
@@ -147,17 +147,17 @@ def bootstrap(
 
 
 def image_counts(draws: int, num_images: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each image is drawn, `(draws, num_images)`, float32."""
+    """Return how often each image is drawn, `(draws, num_images)`."""
     chosen = rng.integers(0, num_images, (draws, num_images))
     chosen += np.arange(draws)[:, np.newaxis] * num_images
     counts = np.bincount(chosen.ravel(), minlength=chosen.size)
-    return counts.reshape(chosen.shape).astype(np.float32)
+    return counts.reshape(chosen.shape).astype(np.float64)
 
 
 def _columns(run: ImageScores, row: int, num_bins: int) -> np.ndarray:
     """Return what is summed over images: B columns of gaps and three of scores."""
     confidence, correct, nll, brier = (np.atleast_2d(values)[row] for values in run)
-    columns = np.zeros((confidence.size, num_bins + 3), np.float32)
+    columns = np.zeros((confidence.size, num_bins + 3))
     index = bin_index(confidence, num_bins)
     columns[np.arange(index.size), index] = correct - confidence
     columns[:, -3:] = np.stack([correct, nll, brier], axis=1)

@@ -23,8 +23,8 @@ def debiased_calibration_error(
     With d_k = |acc - conf| of bin k and v_k = acc * (1 - acc) / n_k, the mean of
     |Normal(d_k, v_k)| exceeds d_k; the ECE is lowered by the mean of this excess over
     images. It is the limit of `normal_debiased_ce` in the authors' program for many
-    resamples ([1]_, Section 5). About a third of the bias of a calibrated model
-    remains, because d_k is itself too large. The result can be negative.
+    resamples ([1]_, Section 5). About half of the bias of a calibrated model remains,
+    because d_k is itself too large. The result can be negative.
 
     Args:
         labels: `(N,)`, integers in [0, Z).

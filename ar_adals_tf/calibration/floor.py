@@ -193,7 +193,8 @@ def uniform_blocks(
         >>> [block.shape for _, block in uniform_blocks(2, num_images=3, seed=0)]
         [(2, 3)]
     """
-    rng = np.random.default_rng(seed)
+    # A stream of its own: a caller may have drawn the confidences with this seed.
+    rng = np.random.default_rng([seed, 2])
     for rows in row_blocks(draws, num_images):
         yield rows, rng.random((rows.stop - rows.start, num_images))
 

@@ -7,7 +7,7 @@ part alone does no more than post-hoc scaling would ([2]_). N is the number of i
 
 The best monotone recalibration is isotonic regression on the same images. It minimises
 every proper score at once ([3]_), and it also fits noise: the calibration part of a
-calibrated model is about log(N) / N and not 0.
+calibrated model is a few times log(N) / N and not 0.
 
 .. [1] Brocker, Reliability, Sufficiency, and the Decomposition of Proper Scores,
    Quarterly Journal of the Royal Meteorological Society 135, 2009.
@@ -17,7 +17,6 @@ calibrated model is about log(N) / N and not 0.
    Classifiers, PNAS 118, 2021.
 """
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ from ar_adals_tf.calibration.scores import (
     negative_log_likelihood,
     nll_of,
 )
-from ar_adals_tf.calibration.temperature import apply_temperature, fit_temperature
+from ar_adals_tf.calibration.temperature import apply_temperature, quiet_temperature
 
 
 class Decomposition(NamedTuple):
@@ -118,10 +117,8 @@ def refinement_nll(labels: np.ndarray, logits: np.ndarray) -> float:
         >>> round(refinement_nll([0, 0, 0, 1], [[5.0, 0.0]] * 4), 4)
         0.5623
     """
-    with warnings.catch_warnings():
-        # A temperature at its bound is a good answer here: only the NLL is asked for.
-        warnings.simplefilter("ignore", UserWarning)
-        temperature = fit_temperature(labels, logits)
+    # A temperature at its bound is a good answer here: only the NLL is asked for.
+    temperature = quiet_temperature(labels, logits)
     return negative_log_likelihood(labels, apply_temperature(logits, temperature))
 
 

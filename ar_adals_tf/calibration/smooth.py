@@ -116,9 +116,13 @@ def smooth_reliability(
 ) -> SmoothReliability:
     """Return the smooth reliability diagram with its band.
 
-    The accuracy at t is t plus the smoothed residual over the smoothed density. The
-    band holds at each t the middle `level` of curves from resampled images, smoothed
-    by the same bandwidth. It answers for noise and not for what smoothing hides.
+    The accuracy at t is t plus the smoothed residual over the smoothed density. A
+    calibrated model then lies on the diagonal but for noise, and the distance to the
+    diagonal, weighted by the density, integrates to smECE. (The authors' program
+    smooths the successes themselves, which bends the curve where the density is
+    steep.) The band holds at each t the middle `level` of curves from resampled images,
+    smoothed by the same bandwidth. It answers for noise and not for what smoothing
+    hides.
 
     Args:
         labels: `(N,)`, integers in [0, Z).
@@ -145,7 +149,7 @@ def smooth_reliability(
     whole = np.asarray(residual.sum(axis=0)) / num_images
     bandwidth = _fixed_point(whole)
     curves = np.zeros((draws, _CELLS))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         counts /= num_images

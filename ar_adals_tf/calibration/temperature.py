@@ -52,7 +52,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         >>> round(temperature, 4), round(float(5 / np.log(3)), 4)
         (4.5512, 4.5512)
     """
-    logits = _check_logits(logits)
+    logits = check_logits(logits)
     labels = check_labels(labels, *logits.shape)
     # Relative to the label's logit: nothing large is subtracted from something large.
     margins = logits - logits[np.arange(labels.size), labels][:, np.newaxis]
@@ -98,7 +98,7 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
             f"temperature must be positive and finite; received {temperature!r}; take "
             "it from fit_temperature"
         )
-    return special.softmax(_check_logits(logits) / temperature, axis=1)
+    return special.softmax(check_logits(logits) / temperature, axis=1)
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -124,7 +124,28 @@ def _at_bound(temperature: float, reason: str) -> float:
     return temperature
 
 
-def _check_logits(logits: np.ndarray) -> np.ndarray:
+def quiet_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return `fit_temperature` without its warning at a bound.
+
+    Example:
+        >>> quiet_temperature([0], [[1.0, 0.0]])    # no error at all
+        0.01
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return fit_temperature(labels, logits)
+
+
+def check_logits(logits: np.ndarray) -> np.ndarray:
+    """Return logits as finite float64 `(N, Z)`, or say what is wrong with them.
+
+    Raises:
+        InputError: Unless N >= 1, Z >= 2 and every logit is finite.
+
+    Example:
+        >>> check_logits([[2.0, 0.0]])
+        array([[2., 0.]])
+    """
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or logits.shape[1] < 2 or not logits.shape[0]:
         raise InputError(

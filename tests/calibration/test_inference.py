@@ -1,0 +1,289 @@
+"""Intervals against simulation: how often they hold what they should hold."""
+
+import numpy as np
+import pytest
+from scipy import optimize, special, stats
+
+from ar_adals_tf import calibration
+from ar_adals_tf.calibration import inference, measures
+from ar_adals_tf.errors import InputError
+
+BINS = 15
+SHAPES = {
+    "overconfident": lambda c, s: special.expit(special.logit(c) * (1 - s)),
+    "underconfident": lambda c, s: special.expit(special.logit(c) * (1 + s) + s / 5),
+    "everywhere": lambda c, s: np.clip(c - 0.3 * s, 0, 1),
+    "in waves": lambda c, s: np.clip(c + 0.3 * s * np.sin(12 * c), 0, 1),
+    "at the top": lambda c, s: np.where(c > 0.9, np.clip(c - 0.3 * s, 0, 1), c),
+}
+POPULATION = {
+    "sure": 0.1 + 0.9 * stats.beta.ppf((np.arange(10_000) + 0.5) / 10_000, 6, 0.5),
+    "softened": 0.3 + 0.65 * stats.beta.ppf((np.arange(10_000) + 0.5) / 10_000, 4, 1),
+}
+POPULATION["sure"] = np.minimum(POPULATION["sure"], 1 - 1e-6)
+
+
+def population_ece(confidence, accuracy):
+    return measures.confidence_calibration_error(confidence, accuracy, BINS)
+
+
+def run_of(confidence, correct):
+    return calibration.ImageScores(confidence, correct, 1 - correct, 1.0 * correct)
+
+
+def sample(rng, confidence, accuracy, n):
+    i = rng.integers(0, confidence.size, n)
+    return run_of(confidence[i], rng.random(n) < accuracy[i])
+
+
+def known_sets(n, times):
+    """Confidences and true accuracies whose binned ECE is `times` the floor's mean."""
+    for confidence in POPULATION.values():
+        picked = np.random.default_rng(0).choice(confidence, n)
+        goal = times * calibration.calibration_floor(picked, BINS, draws=200).mean
+        for shape in SHAPES.values():
+
+            def missing(s, shape=shape, confidence=confidence, goal=goal):
+                return population_ece(confidence, shape(confidence, s)) - goal
+
+            if missing(0.99) > 0:
+                accuracy = shape(confidence, optimize.brentq(missing, 0, 0.99))
+                yield confidence, accuracy, population_ece(confidence, accuracy)
+
+
+def coverage(sizes, times, sets, draws=300):
+    """The share of simulated sets whose interval holds the population's binned ECE."""
+    rng, held = np.random.default_rng(0), []
+    for n, share in sizes.items():
+        known = list(known_sets(n, times))
+        for i in range(int(sets * share)):
+            confidence, accuracy, true = known[i % len(known)]
+            run = sample(rng, confidence, accuracy, n)
+            ece = calibration.intervals_of_runs([run], BINS, draws=draws)["ece"]
+            held.append(ece.low <= true <= ece.high)
+    return np.mean(held), len(held)
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_intervals_of_the_ece_cover(times):
+    share, sets = coverage({500: 0.6, 2000: 0.35, 10_000: 0.05}, times, sets=300)
+    assert sets == 300
+    assert 0.92 <= share <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [500, 2000, 10_000])
+@pytest.mark.parametrize("times", [0.5, 1, 2, 4])
+def test_intervals_of_the_ece_cover_at_each_size(n, times):
+    share, _ = coverage({n: 1}, times, sets=300)
+    assert 0.92 <= share <= 0.99
+
+
+@pytest.mark.parametrize("name", POPULATION)
+def test_interval_of_a_calibrated_model_reaches_down_to_zero(name):
+    rng, confidence = np.random.default_rng(0), POPULATION[name]
+    low = []
+    for _ in range(150):
+        run = sample(rng, confidence, confidence, 600)
+        low.append(calibration.intervals_of_runs([run], BINS, draws=200)["ece"].low)
+    assert np.mean(np.array(low) == 0) >= 0.95
+
+
+def two_models(rng, accuracies, n, shared=0.8):
+    """Two models of the same images: they are sure, and right, of much the same."""
+    confidence = POPULATION["sure"]
+    z, e = rng.normal(size=(2, n)), rng.normal(size=(2, n))
+    for pair in (z, e):
+        pair[1] = shared * pair[0] + np.sqrt(1 - shared**2) * pair[1]
+    index = (stats.norm.cdf(z) * confidence.size).astype(int)
+    right = stats.norm.cdf(e)
+    return [
+        [run_of(confidence[i], u < accuracy[i])]
+        for i, u, accuracy in zip(index, right, accuracies, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shape", ["calibrated", "in waves"])
+def test_equal_models_are_not_told_apart(shape):
+    confidence = POPULATION["sure"]
+    other = SHAPES["overconfident"](confidence, 0.3)
+    goal = population_ece(confidence, other)
+    if shape == "calibrated":
+        accuracies = confidence, confidence
+    else:
+        found = optimize.brentq(
+            lambda s: population_ece(confidence, SHAPES[shape](confidence, s)) - goal,
+            0,
+            0.9,
+        )
+        accuracies = SHAPES[shape](confidence, found), other
+    rng, held = np.random.default_rng(0), []
+    for _ in range(120):
+        one, two = two_models(rng, accuracies, 800)
+        d = calibration.paired_difference(one, two, "ece", BINS, draws=200)
+        held.append(d.low <= 0 <= d.high)
+    assert np.mean(held) >= 0.92
+
+
+def test_true_differences_are_held_and_large_ones_are_found():
+    confidence = POPULATION["sure"]
+    other = SHAPES["overconfident"](confidence, 0.6)
+    true = -population_ece(confidence, other)
+    rng, held, found = np.random.default_rng(0), [], []
+    for _ in range(100):
+        one, two = two_models(rng, (confidence, other), 1500)
+        d = calibration.paired_difference(one, two, "ece", BINS, draws=200)
+        held.append(d.low <= true <= d.high)
+        found.append(d.high < 0)
+    assert np.mean(held) >= 0.92
+    assert np.mean(found) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_runs", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.15])
+def test_runs_of_several_seeds_cover_the_mean_over_seeds(num_runs, spread):
+    """Each run is miscalibrated by its own strength, drawn around 0.5."""
+    confidence, n, rng = POPULATION["sure"], 2000, np.random.default_rng(0)
+    shape = SHAPES["overconfident"]
+    strengths = 0.5 + spread * stats.norm.ppf((np.arange(200) + 0.5) / 200)
+    true = np.mean(
+        [population_ece(confidence, shape(confidence, s)) for s in strengths]
+    )
+    held = []
+    for _ in range(100):
+        z, e = rng.normal(size=(2, n))
+        runs = []
+        for _ in range(num_runs):
+            own = rng.normal(size=(2, n)) * np.sqrt(1 - 0.9**2)
+            i = (stats.norm.cdf(0.9 * z + own[0]) * confidence.size).astype(int)
+            accuracy = shape(confidence, 0.5 + spread * rng.normal())
+            right = stats.norm.cdf(0.9 * e + own[1]) < accuracy[i]
+            runs.append(run_of(confidence[i], right))
+        ece = calibration.intervals_of_runs(runs, BINS, draws=200)["ece"]
+        held.append(ece.low <= true <= ece.high)
+    assert np.mean(held) >= 0.9
+
+
+def predictions(n, seed, scale=2.0):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, 5)) * scale
+    labels = np.where(rng.random(n) < 0.6, logits.argmax(1), rng.integers(0, 5, n))
+    return labels, special.softmax(logits, axis=1), special.softmax(logits / 2, axis=1)
+
+
+def test_estimates_are_the_measures_themselves():
+    labels, probabilities, _ = predictions(700, seed=0)
+    intervals = calibration.bootstrap_intervals(labels, probabilities, draws=50)
+    measures = calibration.summary(labels, probabilities)
+    assert list(intervals) == list(calibration.MEASURES)
+    for name, interval in intervals.items():
+        assert interval.estimate == pytest.approx(measures[name], abs=1e-12)
+        assert interval.low <= interval.estimate <= interval.high
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "nll", "brier"])
+def test_means_have_the_intervals_of_the_central_limit(measure):
+    labels, probabilities, softer = predictions(4000, seed=1)
+    run, other = (calibration.image_scores(labels, p) for p in (probabilities, softer))
+    field = "correct" if measure == "accuracy" else measure
+    values = np.asarray(getattr(run, field), float)
+    interval = calibration.intervals_of_runs([run], draws=4000)[measure]
+    half = 1.96 * values.std() / np.sqrt(4000)
+    assert interval.low == pytest.approx(values.mean() - half, abs=half / 15)
+    assert interval.high == pytest.approx(values.mean() + half, abs=half / 15)
+    both = values - np.asarray(getattr(other, field), float)
+    half = 1.96 * both.std() / np.sqrt(4000)
+    difference = calibration.paired_difference([run], [other], measure, draws=4000)
+    assert difference.estimate == pytest.approx(both.mean())
+    assert difference.low == pytest.approx(both.mean() - half, abs=half / 15)
+
+
+def test_a_large_ece_has_the_interval_of_one_mean():
+    """Each bin is far from calibrated, so the ECE is the mean of conf - correct."""
+    rng = np.random.default_rng(2)
+    confidence = rng.uniform(0.6, 0.99, 3000)
+    run = run_of(confidence, rng.random(3000) < confidence - 0.4)
+    gap = run.confidence - run.correct
+    ece = calibration.intervals_of_runs([run], draws=4000)["ece"]
+    half = 1.96 * gap.std() / np.sqrt(3000)
+    assert ece.estimate == pytest.approx(gap.mean())
+    assert ece.low == pytest.approx(gap.mean() - half, abs=half / 15)
+    assert ece.high == pytest.approx(gap.mean() + half, abs=half / 15)
+
+
+def test_few_seeds_have_the_t_interval_of_their_values():
+    """Images explain nothing: each run is right on all or nearly all of its images."""
+    shares = np.array([0.9, 0.8, 0.6])
+    runs = [
+        run_of(np.full(50_000, 0.9), np.arange(50_000) < share * 50_000)
+        for share in shares
+    ]
+    found = calibration.intervals_of_runs(runs, draws=400, seed=3)["accuracy"]
+    half = stats.t.ppf(0.975, 2) * shares.std(ddof=1) / np.sqrt(3)
+    assert found.estimate == pytest.approx(shares.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.35)
+
+
+def test_what_all_runs_share_cancels_in_a_difference():
+    labels, probabilities, _ = predictions(500, seed=4)
+    worse = probabilities.copy()
+    worse[:3] = [0, 0, 0, 0, 1]
+    one, two = (calibration.image_scores(labels, p) for p in (probabilities, worse))
+    difference = calibration.paired_difference([one], [two], "brier")
+    alone = calibration.intervals_of_runs([one])["brier"]
+    assert difference.high - difference.low < (alone.high - alone.low) / 4
+
+
+def test_sets_of_a_shift_are_averaged():
+    labels, probabilities, softer = predictions(400, seed=5)
+    runs = [calibration.image_scores(labels, p) for p in (probabilities, softer)]
+    stacked = calibration.stacked_scores(runs)
+    intervals = calibration.intervals_of_runs([stacked], draws=50)
+    alone = [
+        calibration.bootstrap_intervals(labels, p, draws=50)
+        for p in (probabilities, softer)
+    ]
+    for name, interval in intervals.items():
+        mean = np.mean([intervals[name].estimate for intervals in alone])
+        assert interval.estimate == pytest.approx(mean)
+
+
+def test_the_best_and_its_equals():
+    labels, sharp, soft = predictions(3000, seed=6)
+    wrong = special.softmax(np.log(sharp)[:, ::-1], axis=1)
+    methods = [[calibration.image_scores(labels, p)] for p in (wrong, sharp, sharp)]
+    for measure in calibration.MEASURES:
+        best = calibration.indistinguishable_from_best(methods, measure, draws=200)
+        assert best == [False, True, True], measure
+    difference = calibration.paired_difference(methods[1], methods[2], "ece", draws=50)
+    assert difference == pytest.approx((0, 0, 0), abs=1e-4)
+    soft_scores = [calibration.image_scores(labels, soft)]
+    accuracy = calibration.indistinguishable_from_best(
+        [soft_scores, methods[1]], "accuracy", draws=200
+    )
+    assert accuracy == [True, True]  # temperature changes no prediction
+
+
+def test_a_seed_gives_the_same_intervals():
+    labels, probabilities, _ = predictions(300, seed=7)
+    one, same, other = (
+        calibration.bootstrap_intervals(labels, probabilities, draws=50, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert one != other
+
+
+def test_a_wrong_measure_and_unequal_runs_are_named():
+    labels, probabilities, _ = predictions(20, seed=8)
+    run = calibration.image_scores(labels, probabilities)
+    fewer = calibration.image_scores(labels[1:], probabilities[1:])
+    with pytest.raises(InputError, match="measure must be one of"):
+        calibration.paired_difference([run], [run], "smece")
+    with pytest.raises(InputError, match="same number of runs"):
+        calibration.paired_difference([run], [run, run], "ece")
+    with pytest.raises(InputError, match="same sets and images"):
+        calibration.paired_difference([run], [fewer], "ece")
+    with pytest.raises(InputError, match="same number of runs"):
+        inference.intervals_of_runs([])
