@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf import captions, figures
+from ar_adals_tf import captions, figures, files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.methods.table import METHODS
-from ar_adals_tf.training.run import load_splits, train
+from ar_adals_tf.training.run import check_folders, load_splits, train
 
 #: The settings that can be chosen, and what a figure calls them.
 AXES = {
@@ -41,6 +42,8 @@ def sweep(
     """
     values = values or paper_values(base.dataset, base.method, param)
     configs = variants(base, param, values, folder)
+    for config in configs.values():
+        check_folders(config)
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
     images = "selection" if base.selection_examples else "validation"
@@ -49,6 +52,25 @@ def sweep(
         for value, config in configs.items()
     }
     chosen = min(rows, key=lambda value: rows[value]["ece"])  # of equal ones the first
+    with only_writer(folder / LOCK):
+        files.sweep(folder, "sweep.*", "chosen.cfg")
+        _write(base, param, rows, chosen, images, given, folder)
+    print("\n" + _table(param, rows, chosen, images))
+    print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
+    if param == "num_levels":
+        print("\n" + _way_to_figure_4(folder, [c.output_dir for c in configs.values()]))
+
+
+def _write(
+    base: Config,
+    param: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    chosen: str,
+    images: str,
+    given: Sequence[str],
+    folder: Path,
+) -> None:
+    """Write the three files of a sweep, which go together."""
     write_json(
         folder / "sweep.json",
         {"param": param, "images": images, "chosen": chosen, "measures": rows},
@@ -71,10 +93,6 @@ def sweep(
         title=f"{base.title} on {base.dataset}, {images} images",
     )
     figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
-    print("\n" + _table(param, rows, chosen, images))
-    print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
-    if param == "num_levels":
-        print("\n" + _way_to_figure_4(folder, [c.output_dir for c in configs.values()]))
 
 
 def default_param(method: str) -> str:
