@@ -10,7 +10,8 @@ optionally `labels` (N,) and `ids` (N,), give --arrays=my_images.npz instead.
 
 Several GPUs or machines share the work with --strategy=mirrored or multi_worker.
 --dry_run attacks a few images and says how long all of them will take. A computation
-that was interrupted goes on where it was. `RobustnessIndex.load` reads the result.
+that was interrupted goes on where it was, and an index that is there already is found.
+`RobustnessIndex.load` reads the result.
 """
 
 from absl import flags
@@ -42,8 +43,7 @@ def main() -> None:
     if dry_run:
         print(estimate_cost(model, images, **settings))
         return
-    index = compute_once(path, model, images, **settings)
-    print(f"{index}\nwritten to {path}")
+    compute_once(path, model, images, **settings)
 
 
 command_line.define("data", "attack")

@@ -3,9 +3,9 @@
 import glob
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Names in the folder of an index's shards.
 _PLAN, _SHARD = "plan.json", "shard-[0-9][0-9][0-9][0-9][0-9].npz"
-
 
 #: What decides the distances of an index, and what an error calls it.
 _DECIDING = {
@@ -48,7 +47,8 @@ def check_place(path: str | Path, inputs: Sequence[str | None]) -> None:
     """
     files.writable_file(path, "--output_file", [".npz"], inputs)
     shards = _shards(Path(path))
-    folders = [Path(given).parent for given in inputs if given]
+    names = [name for given in inputs if given for name in (given, realpath(given))]
+    folders = [Path(name).parent for name in names]
     files.refuse_overwriting(shards, folders, "the folder of shards")
 
 
@@ -106,35 +106,54 @@ def compute_once(
     path = Path(path)
     wanted = json.loads(json.dumps(describe(model, images, attack, settings)))
 
-    def check(there: Any, place: Path) -> None:
-        for name, title in _DECIDING.items():
-            if not isinstance(there, dict) or there.get(name) != wanted[name]:
-                raise _taken(place, f"of {title}")
-
     def refuse_others() -> None:
-        with suppress(FileNotFoundError):  # it vanishes when the index is done
-            check(files.read_json(_shards(path) / _PLAN), _shards(path))
+        plan = _plan(path)
+        if plan is not None and (other := _difference(plan, wanted)):
+            raise InputError(
+                f"another process computes {path} of {other}; give another file for "
+                "this index"
+            )
+
+    def taken(what: str) -> InputError:
+        return InputError(
+            f"{path} is there already and is {what}; give another file for this "
+            "index, or remove that one"
+        )
 
     def find() -> RobustnessIndex:
         try:
             index = RobustnessIndex.load(path)
         except InputError as error:
-            raise _taken(path, "and no robustness index") from error
-        check(index.metadata, path)
-        say(f"found {path}; remove it to compute it again")
+            raise taken("no robustness index") from error
+        if other := _difference(index.metadata, wanted):
+            raise taken(f"an index of {other}")
+        say(f"{index}\nfound in {path}; remove it to compute it again")
         return index
 
     def make() -> RobustnessIndex:
-        return compute_and_save(path, model, images, attack=attack, **settings)
+        index = compute_and_save(path, model, images, attack=attack, **settings)
+        say(f"{index}\nwritten to {path}")
+        return index
 
-    return found_or_made(path, find, make, refuse_others)
+    return found_or_made(path, find, make, refuse_others, say)
 
 
-def _taken(path: Path, what: str) -> InputError:
-    return InputError(
-        f"{path} is there already, {what}; give another file for this index, or remove "
-        "that one"
-    )
+def _plan(path: Path) -> Any:
+    """Return what the shards of an index say they are of; None if there are none."""
+    try:
+        return files.read_json(_shards(path) / _PLAN)
+    except FileNotFoundError:  # it vanishes when the index is done
+        return None
+    except InputError:  # it is no plan of ours
+        return {}
+
+
+def _difference(there: Any, wanted: Mapping[str, Any]) -> str | None:
+    """Return what tells the metadata of two indexes apart, in words, if anything."""
+    for name, title in _DECIDING.items():
+        if not isinstance(there, dict) or there.get(name) != wanted.get(name):
+            return title
+    return None
 
 
 def found_or_made(
@@ -142,6 +161,7 @@ def found_or_made(
     find: Callable[[], RobustnessIndex],
     make: Callable[[], RobustnessIndex],
     before_waiting: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = print,
 ) -> RobustnessIndex:
     """Return the index of a path, which is found, or made by one process at a time.
 
@@ -152,36 +172,29 @@ def found_or_made(
         find: Reads it, if the file is there.
         make: Computes it.
         before_waiting: See `ar_adals_tf.locks.only_writer`.
+        say: See `ar_adals_tf.locks.only_writer`. Defaults to `print`.
     """
     lock = path.with_name(f".{path.name}.lock")
     if not path.exists():
         writable_folder(path.parent, "the folder of the index")
-        with only_writer(lock, before_waiting=before_waiting):
+        with only_writer(lock, say, before_waiting):
             # A process that this one waited for may have made it.
             if not path.exists():
                 files.sweep(path.parent, glob.escape(path.name))
                 return make()
     index = find()
-    if lock.exists() or _left_over(path):
-        when_free(lock, partial(sweep_index, path))
+    asides = files.asides(path.parent, glob.escape(path.name))
+    if asides or lock.exists() or _shards(path).is_dir():
+        when_free(lock, partial(sweep_index, path, index))
     return index
 
 
-def sweep_index(path: Path) -> None:
+def sweep_index(path: Path, index: RobustnessIndex) -> None:
     """Remove what a killed process left of an index that is there."""
     files.sweep(path.parent, glob.escape(path.name))
-    files.clear(_shards(path), _SHARD, _PLAN)
-
-
-def _left_over(path: Path) -> bool:
-    """Tell whether there is anything for `sweep_index` to remove."""
-    shards = _shards(path)
-    names = (_SHARD, _PLAN)
-    return bool(
-        files.asides(path.parent, glob.escape(path.name))
-        or files.asides(shards, *names)
-        or any(one for name in names for one in shards.glob(name))
-    )
+    plan = _plan(path)
+    if plan is None or not _difference(plan, index.metadata):
+        files.clear(_shards(path), *((_SHARD, _PLAN) if plan else ()))
 
 
 def _shards(path: Path) -> Path:

@@ -48,7 +48,7 @@ class Refresh(keras.callbacks.Callback):
         if path.exists():
             index = RobustnessIndex.load(path)
             if index.metadata.get("model_digest") == digest_model(self.model):
-                sweep_index(path)  # under the lock of the run
+                sweep_index(path, index)  # under the lock of the run
                 return index
         config = self._plan.config
         if self._attack is None:  # compiled once for all refreshes
