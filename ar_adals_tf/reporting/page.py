@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 
 from ar_adals_tf import figures
-from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
@@ -43,35 +42,19 @@ def write_report(
 
     Raises:
         InputError: If a run is not finished or two cannot be compared, or if the
-            folder is one of the runs or holds another page.
+            folder is one of the runs.
     """
     collections = load_collections(runs)
     refuse_overwriting(output_dir, runs, "--output_dir")
-    _refuse_strangers(Path(output_dir))
     folder = writable_folder(output_dir, "--output_dir")
     commands = command or _commands(collections, runs, output_dir)
     with only_writer(folder / LOCK):
-        sweep(folder, *_PAGES, "figures/*", "tables/*")
-        _write(collections, folder, title, commands)
+        sweep(folder, "index.html", "report.md", "figures/*", "tables/*")
+        _replace(collections, folder, title, commands)
     return folder / "index.html"
 
 
-#: The two forms of a report.
-_PAGES = ("report.md", "index.html")
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Refuse a folder with pages of something else."""
-    for name in _PAGES:
-        path = folder / name
-        if path.is_file() and b"ar_adals_tf" not in path.read_bytes():
-            raise InputError(
-                f"{path} is no report of this package and would be overwritten; give "
-                "another --output_dir"
-            )
-
-
-def _write(
+def _replace(
     collections: Sequence[Collection], folder: Path, title: str, commands: str
 ) -> None:
     """Write all files of a report, `index.html` last."""
