@@ -16,7 +16,7 @@ from ar_adals_tf.errors import InputError
 
 def main() -> None:
     """Compare the two indexes that the flags name."""
-    from ar_adals_tf import captions, figures
+    from ar_adals_tf import captions, figures, files
     from ar_adals_tf.indexing import agreement
     from ar_adals_tf.robustness import RobustnessIndex
 
@@ -27,6 +27,8 @@ def main() -> None:
         raise InputError(
             f"--indexes needs two index files, separated by a comma; received {paths}"
         )
+    if picture:
+        files.writable_file(picture, "--output_file", [".png", ".pdf", ".svg"], paths)
     first, second = (RobustnessIndex.load(path) for path in paths)
     found = agreement(first, second, num_levels)
     for index in (first, second):

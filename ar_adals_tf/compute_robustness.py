@@ -10,7 +10,8 @@ optionally `labels` (N,) and `ids` (N,), give --arrays=my_images.npz instead.
 
 Several GPUs or machines share the work with --strategy=mirrored or multi_worker.
 --dry_run attacks a few images and says how long all of them will take. A computation
-that was interrupted goes on where it was. `RobustnessIndex.load` reads the result.
+that was interrupted goes on where it was, and an index that is there already is found.
+`RobustnessIndex.load` reads the result.
 """
 
 from absl import flags
@@ -23,12 +24,16 @@ def main() -> None:
     """Compute the index that the flags describe."""
     from ar_adals_tf.examples import read_examples
     from ar_adals_tf.experiment.runs import load_model
-    from ar_adals_tf.indexing import compute_and_save, estimate_cost
+    from ar_adals_tf.indexing import check_place, compute_once, estimate_cost
 
     model_file, arrays, split = command_line.values("model_file", "arrays", "split")
     attack, path, dry_run = command_line.values("attack", "output_file", "dry_run")
     if not model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
+    if not dry_run:
+        if not path:
+            raise InputError("--output_file is missing; give the .npz file to write")
+        check_place(path, [model_file, arrays])
     model = load_model(model_file)
     if arrays:
         images = read_examples(arrays, "file for --arrays")
@@ -38,10 +43,7 @@ def main() -> None:
     if dry_run:
         print(estimate_cost(model, images, **settings))
         return
-    if not path:
-        raise InputError("--output_file is missing; give the .npz file to write")
-    index = compute_and_save(path, model, images, **settings)
-    print(f"{index}\nwritten to {path}")
+    compute_once(path, model, images, **settings)
 
 
 command_line.define("data", "attack")

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _Crew.meet()
         _Crew.meet()
         return
-    aside = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    aside = _beside(path)
     try:
         yield aside
         _flush_to_disk(aside)
@@ -74,10 +76,73 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(aside, path)
         _Crew.meet()
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        _discard(aside)
+
+
+def _discard(aside: Path) -> None:
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return a new hidden name beside a path, which `asides` knows again."""
+    return path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def asides(folder: str | Path, *names: str) -> list[Path]:
+    """Return what killed processes were writing in a folder, or tried it with.
+
+    Args:
+        folder: A folder, which may be absent.
+        names: Patterns of the files that `atomic_write` would have made of them, such
+            as `"*.json"` or `"figures/*"`.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in (".3b1c2fd3-a.json", ".my notes-a.json", "a.json"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in asides(folder, "*.json")]
+        ['.3b1c2fd3-a.json']
+    """
+    found: list[Path] = []
+    for name in (*names, "probe"):
+        place, _, file = name.rpartition("/")
+        found += Path(folder).glob(str(Path(place, f".????????-{file}")))
+    return [path for path in sorted(found) if re.match(r"\.[0-9a-f]{8}-", path.name)]
+
+
+def sweep(folder: str | Path, *names: str) -> None:
+    """Remove the `asides` of a folder. Call it where no other process writes."""
+    if _Crew.writes:
+        for path in asides(folder, *names):
+            _discard(path)
+
+
+def clear(folder: str | Path, *names: str) -> None:
+    """Remove files that are known by name, then the folder if nothing else is in it.
+
+    Args:
+        folder: A folder, which may be absent.
+        names: Patterns of the files' names. They are removed in this order.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("shard-00000.npz", "plan.json", "thesis.txt"):
+        ...     (folder / name).touch()
+        >>> clear(folder, "shard-*.npz", "plan.json")
+        >>> [path.name for path in folder.iterdir()]
+        ['thesis.txt']
+    """
+    sweep(folder, *names)
+    if not _Crew.writes:
+        return
+    for name in names:
+        for path in sorted(Path(folder).glob(name)):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # absent, or something else is in it
+        os.rmdir(folder)
 
 
 def remove(path: str | Path) -> None:
@@ -141,7 +206,10 @@ def read_npz(
         raise InputError(f"there is no {what} {path}; {remedy}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = {
+                name.removesuffix(".npy"): _read_member(file.zip, name)
+                for name in file.zip.namelist()
+            }
     except Exception as error:  # one wrong byte can make NumPy raise nearly anything
         raise not_whole(path, what, error, remedy) from error
     for name in names:
@@ -150,6 +218,18 @@ def read_npz(
             lack = InputError(f"it has no `{name}`, only {only}")
             raise not_whole(path, what, lack, remedy)
     return arrays
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read an array, and on to the end of its member: there is the checksum.
+
+    NumPy stops after the last value, so that it misses some of the damage.
+    """
+    with archive.open(name) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read():
+            raise InputError(f"`{name}` goes on after its last value")
+    return array
 
 
 def not_whole(path: str | Path, what: str, error: Exception, remedy: str) -> InputError:
@@ -171,12 +251,97 @@ def writable_folder(path: str | Path, purpose: str) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{uuid.uuid4().hex[:8]}"
-        probe.touch()
-        probe.unlink()
+        _probe(path / "probe")
     except OSError as error:
         raise InputError(
             f"{purpose} must be a folder that can be written to; {path} cannot "
             f"({error.strerror or error}); give another folder"
         ) from error
     return path
+
+
+def _probe(path: Path) -> None:
+    """Find out whether `atomic_write` could write a path; raise an `OSError` if not."""
+    aside = _beside(path)
+    aside.touch()
+    aside.unlink(missing_ok=True)
+
+
+def writable_file(
+    path: str | Path,
+    purpose: str,
+    endings: Sequence[str],
+    inputs: Iterable[str | Path | None] = (),
+) -> Path:
+    """Check that a file can be written, before the work for it begins.
+
+    Its folder is made if it is absent. An existing file may be there.
+
+    Args:
+        path: The file.
+        purpose: What it is for, such as `"--output_file"`, for the error sentence.
+        endings: What its name may end in, such as `[".npz"]`.
+        inputs: Files that the work reads; see `refuse_overwriting`.
+
+    Raises:
+        InputError: If the file cannot be written, or is an input.
+
+    Example:
+        >>> writable_file("out.shards", "--output_file", [".npz"])
+        Traceback (most recent call last):
+        ar_adals_tf.errors.InputError: --output_file must end in .npz; received \
+out.shards; give another name
+    """
+    path = Path(path)
+    if path.suffix.lower() not in endings:
+        *most, last = endings
+        either = f"{', '.join(most)} or {last}" if most else last
+        raise InputError(
+            f"{purpose} must end in {either}; received {path}; give another name"
+        )
+    if os.path.isdir(path):
+        raise InputError(f"{purpose} must be a file; {path} is a folder; give another")
+    refuse_overwriting(path, inputs, purpose)
+    writable_folder(path.parent, f"the folder of {purpose}")
+    try:
+        _probe(path)
+    except OSError as error:
+        raise InputError(
+            f"{purpose} must be a file that can be written; {path} cannot "
+            f"({error.strerror or error}); give another one"
+        ) from error
+    return path
+
+
+def refuse_overwriting(
+    output: str | Path, inputs: Iterable[str | Path | None], purpose: str
+) -> None:
+    """Refuse an output that is an input, by whatever links.
+
+    Args:
+        output: A file or a folder, which may be absent.
+        inputs: What the work reads; None is left out.
+        purpose: What the output is, such as `"--output_file"`, for the error sentence.
+
+    Raises:
+        InputError: If both are one file or one folder.
+
+    Example:
+        >>> refuse_overwriting("runs/a", ["runs/b/../a"], "--output_dir")
+        Traceback (most recent call last):
+        ar_adals_tf.errors.InputError: --output_dir runs/a is also read (as \
+runs/b/../a) and would be overwritten; give another one
+    """
+    for given in inputs:
+        if given is not None and _same_place(output, given):
+            raise InputError(
+                f"{purpose} {output} is also read (as {given}) and would be "
+                "overwritten; give another one"
+            )
+
+
+def _same_place(one: str | Path, other: str | Path) -> bool:
+    try:
+        return os.path.samefile(one, other)  # hard links as well
+    except OSError:  # one of them is not there yet
+        return os.path.realpath(one) == os.path.realpath(other)

@@ -1,19 +1,55 @@
 """The work of `compute_robustness` and `compare_indexes` on whole indexes."""
 
+import glob
+import json
 import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Source
-from ar_adals_tf.files import remove, writable_folder
+from ar_adals_tf.files import writable_folder
+from ar_adals_tf.locks import only_writer, when_free
 from ar_adals_tf.progress import duration
-from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.robustness import RobustnessIndex, describe
 
 if TYPE_CHECKING:
     import keras
+
+#: Names in the folder of an index's shards.
+_PLAN, _SHARD = "plan.json", "shard-[0-9][0-9][0-9][0-9][0-9].npz"
+
+#: What decides the distances of an index, and what an error calls it.
+_DECIDING = {
+    "digest": "other images or labels",
+    "model_digest": "another model",
+    "attack": "another attack",
+    "settings": "other settings of the attack",
+}
+
+
+def check_place(path: str | Path, inputs: Sequence[str | None]) -> None:
+    """Check that an index can be written, before the work for it begins.
+
+    Args:
+        path: The `.npz` file.
+        inputs: Files that the work reads. None is left out.
+
+    Raises:
+        InputError: If not, or if the file is an input, or its folder of shards holds
+            one.
+    """
+    files.writable_file(path, "--output_file", [".npz"], inputs)
+    shards = _shards(Path(path))
+    names = [name for given in inputs if given for name in (given, realpath(given))]
+    folders = [Path(name).parent for name in names]
+    files.refuse_overwriting(shards, folders, "the folder of shards")
 
 
 def compute_and_save(
@@ -30,16 +66,139 @@ def compute_and_save(
     """
     path = Path(path)
     writable_folder(path.parent, "the folder of the index")
-    shards = path.with_suffix(".shards")
+    shards = _shards(path)
+    begun = (shards / _PLAN).exists()  # by a process that was killed, or by others
     try:
         index = RobustnessIndex.compute(model, images, shards_dir=shards, **arguments)
     except InputError:
-        if not any(shards.glob("shard-*")):
-            remove(shards)
+        if not begun and not any(shards.glob(_SHARD)):
+            files.clear(shards, _PLAN)
         raise
     index.save(path)
-    remove(shards)
+    files.clear(shards, _SHARD, _PLAN)
     return index
+
+
+def compute_once(
+    path: str | Path,
+    model: "keras.Model",
+    images: Source,
+    attack: str = "cw",
+    say: Callable[[str], None] = print,
+    **settings: Any,
+) -> RobustnessIndex:
+    """Compute an index and save it, unless the file holds this very index already.
+
+    One process at a time does so; a second one waits and finds the index.
+
+    Args:
+        path: The `.npz` file.
+        model: See `RobustnessIndex.compute`.
+        images: See `RobustnessIndex.compute`.
+        attack: See `RobustnessIndex.compute`. Defaults to `cw`.
+        say: Takes each line for people. Defaults to `print`.
+        **settings: Settings of the attack.
+
+    Raises:
+        InputError: If the file is something else, or is about to be: an index by
+            another attack, of another model or of other images. What is there stays.
+    """
+    path = Path(path)
+    wanted = json.loads(json.dumps(describe(model, images, attack, settings)))
+
+    def refuse_others() -> None:
+        plan = _plan(path)
+        if plan is not None and (other := _difference(plan, wanted)):
+            raise InputError(
+                f"another process computes {path} of {other}; give another file for "
+                "this index"
+            )
+
+    def taken(what: str) -> InputError:
+        return InputError(
+            f"{path} is there already and is {what}; give another file for this "
+            "index, or remove that one"
+        )
+
+    def find() -> RobustnessIndex:
+        try:
+            index = RobustnessIndex.load(path)
+        except InputError as error:
+            raise taken("no robustness index") from error
+        if other := _difference(index.metadata, wanted):
+            raise taken(f"an index of {other}")
+        say(f"{index}\nfound in {path}; remove it to compute it again")
+        return index
+
+    def make() -> RobustnessIndex:
+        index = compute_and_save(path, model, images, attack=attack, **settings)
+        say(f"{index}\nwritten to {path}")
+        return index
+
+    return found_or_made(path, find, make, refuse_others, say)
+
+
+def _plan(path: Path) -> Any:
+    """Return what the shards of an index say they are of; None if there are none."""
+    try:
+        return files.read_json(_shards(path) / _PLAN)
+    except FileNotFoundError:  # it vanishes when the index is done
+        return None
+    except InputError:  # it is no plan of ours
+        return {}
+
+
+def _difference(there: Any, wanted: Mapping[str, Any]) -> str | None:
+    """Return what tells the metadata of two indexes apart, in words, if anything."""
+    for name, title in _DECIDING.items():
+        if not isinstance(there, dict) or there.get(name) != wanted.get(name):
+            return title
+    return None
+
+
+def found_or_made(
+    path: Path,
+    find: Callable[[], RobustnessIndex],
+    make: Callable[[], RobustnessIndex],
+    before_waiting: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = print,
+) -> RobustnessIndex:
+    """Return the index of a path, which is found, or made by one process at a time.
+
+    What a killed process left of it is removed, or taken up.
+
+    Args:
+        path: The index. Its folder is made if it is absent.
+        find: Reads it, if the file is there.
+        make: Computes it.
+        before_waiting: See `ar_adals_tf.locks.only_writer`.
+        say: See `ar_adals_tf.locks.only_writer`. Defaults to `print`.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    if not path.exists():
+        writable_folder(path.parent, "the folder of the index")
+        with only_writer(lock, say, before_waiting):
+            # A process that this one waited for may have made it.
+            if not path.exists():
+                files.sweep(path.parent, glob.escape(path.name))
+                return make()
+    index = find()
+    asides = files.asides(path.parent, glob.escape(path.name))
+    if asides or lock.exists() or _shards(path).is_dir():
+        when_free(lock, partial(sweep_index, path, index))
+    return index
+
+
+def sweep_index(path: Path, index: RobustnessIndex) -> None:
+    """Remove what a killed process left of an index that is there."""
+    files.sweep(path.parent, glob.escape(path.name))
+    plan = _plan(path)
+    if plan is None or not _difference(plan, index.metadata):
+        files.clear(_shards(path), *((_SHARD, _PLAN) if plan else ()))
+
+
+def _shards(path: Path) -> Path:
+    return path.with_suffix(".shards")
 
 
 class Estimate(NamedTuple):

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -68,6 +68,25 @@ def only_writer(
     finally:
         path.unlink(missing_ok=True)  # whoever opened this file opens the next one
         lock.release()
+
+
+def when_free(path: str | Path, tidy: Callable[[], None]) -> None:
+    """Do what can be left undone, if a lock is free and its folder can be written to.
+
+    Args:
+        path: The lock's file; see `only_writer`.
+        tidy: Called by the one process that writes.
+    """
+    if not files.writes():
+        return
+    with suppress(OSError):  # a lock that another process has is one as well
+        lock = FileLock(path, on_acquired=_sign)
+        lock.acquire(blocking=False)
+        try:
+            tidy()
+        finally:
+            Path(path).unlink(missing_ok=True)
+            lock.release()
 
 
 def holder(path: str | Path) -> str:

@@ -171,7 +171,7 @@ class RobustnessIndex:
         if not hasattr(images, "shards"):
             source = as_examples(images, labels, ids, dataset, split)
         runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
-        metadata = _describe(model, source, attack, settings)
+        metadata = describe(model, source, attack, settings)
         shards = None
         if shards_dir is not None:
             shards = Shards(shards_dir, metadata | {"shard_size": shard_size})
@@ -318,7 +318,7 @@ class RobustnessIndex:
         return text
 
 
-def _describe(
+def describe(
     model: "keras.Model", source: Source, attack: str, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what decides the distances: images, model, attack and versions."""

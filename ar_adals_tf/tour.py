@@ -23,6 +23,7 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.page import write_report
 from ar_adals_tf.robustness import RobustnessIndex
@@ -139,6 +140,11 @@ def _fidelity(vanilla: Path, split: Any) -> str:
 
 def _measure(run: Path, split: Any) -> dict[str, Any]:
     """Complete a run's metrics by robustness level and under shift."""
+    with only_writer(run / LOCK):
+        return _measured(run, split)
+
+
+def _measured(run: Path, split: Any) -> dict[str, Any]:
     metrics = read_metrics(run)
     if "shift" in metrics:
         return metrics

@@ -1,5 +1,6 @@
 """What several test files share: made-up runs, plain oracles, flags forgotten."""
 
+import contextlib
 import csv
 import dataclasses
 import html.parser
@@ -66,6 +67,48 @@ def run_on_two_cpus(code):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
+
+
+#: Source text of a process that has a lock until it is told to release it. Then it
+#: does what the rest of its command line says, as Python.
+HOLDER = """
+import json, os, shutil, sys
+from pathlib import Path
+from ar_adals_tf.locks import only_writer
+with only_writer(sys.argv[1]):
+    print("has it", flush=True)
+    sys.stdin.readline()
+    exec(sys.argv[2])
+"""
+
+
+@contextlib.contextmanager
+def held(lock, then="pass"):
+    """Let a process of its own hold a lock; it is killed in the end if it lives."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock), then],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "has it\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def told(process, lines):
+    """Return a `say` that lets the holder go on as soon as somebody waits for it."""
+
+    def say(line):
+        lines.append(line)
+        if line.startswith(f"waiting for process {process.pid} on "):
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+
+    return say
 
 
 def plan_in(folder, config, splits):

@@ -1,12 +1,15 @@
 """Files are whole or not there at all."""
 
+import io
 import json
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,14 @@ import pytest
 from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import (
+    asides,
     atomic_write,
+    clear,
     read_json,
     read_npz,
+    refuse_overwriting,
+    sweep,
+    writable_file,
     writable_folder,
     write_json,
 )
@@ -203,3 +211,163 @@ def test_arrays_that_cannot_be_had_are_one_sentence(tmp_path):
     np.savez(path)
     assert "only nothing" in refused()
     assert not canary.exists()
+
+
+def compressed(path, values):
+    """Write an array, and more behind it, as a member of a compressed file."""
+    content = io.BytesIO()
+    np.save(content, values)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p.npy", content.getvalue() + bytes(20_000))
+    return struct.pack("<I", zipfile.ZipFile(path).getinfo("p.npy").CRC)
+
+
+def test_arrays_are_read_to_their_checksum(tmp_path):
+    """NumPy alone stops after the last value, and takes both for whole."""
+    path = tmp_path / "arrays.npz"
+    right = compressed(path, np.zeros(50))
+    wrong = compressed(path, np.ones(50))
+    with pytest.raises(InputError, match="`p.npy` goes on after its last value"):
+        read_npz(path, ("p",), "set of arrays", "make it again")
+    whole = path.read_bytes()
+    assert whole.count(wrong) == 2
+    path.write_bytes(whole.replace(wrong, right))
+    with np.load(path) as file:
+        assert file["p"].tolist() == [1] * 50
+    with pytest.raises(InputError, match="is no whole set of arrays.*Bad CRC-32"):
+        read_npz(path, ("p",), "set of arrays", "make it again")
+
+
+# What is not ours.
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Return a folder with a file and a folder, and links to them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file.npz").write_text("content")
+    (tmp_path / "linked").symlink_to("run")
+    (tmp_path / "linked.npz").symlink_to("run/file.npz")
+    os.link(tmp_path / "run" / "file.npz", tmp_path / "hard.npz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output", "given"),
+    [
+        ("run/file.npz", "run/file.npz"),
+        ("run/file.npz", "{here}/run/file.npz"),
+        ("run/../run/./file.npz", "run/file.npz"),
+        ("linked.npz", "run/file.npz"),
+        ("hard.npz", "run/file.npz"),
+        ("run/file.npz", "linked/file.npz"),
+        ("linked", "run"),
+        ("run/", "run"),
+        ("absent/../run", "{here}/run"),
+        ("new.npz", "{here}/run/../new.npz"),
+    ],
+)
+def test_an_output_that_is_an_input_is_refused(output, given, places):
+    given = given.format(here=places)
+    with pytest.raises(InputError, match="is also read") as error:
+        refuse_overwriting(output, [None, "run/other.npz", given], "--output_file")
+    assert str(error.value).startswith(f"--output_file {output} ")
+
+
+def test_other_outputs_are_not_refused(places):
+    inputs = ["run/file.npz", "absent.npz", None]
+    for output in ("run", "linked", "run/new.npz", "file.npz", "absent"):
+        refuse_overwriting(output, inputs, "--output_file")
+    assert not (places / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        (".", "--output_file must end in .npz; received ."),
+        ("/", "--output_file must end in .npz; received /"),
+        ("..", "must end in .npz"),
+        ("d.npz/..", "must end in .npz"),
+        ("index.shards", "must end in .npz"),
+        ("index", "must end in .npz"),
+        (".npz", "must end in .npz"),
+        ("d.npz", "must be a file; d.npz is a folder"),
+        ("n" * 246 + ".npz", "must be a file that can be written; n"),
+        ("n" * 300 + ".npz", "must be a file that can be written; n"),
+        ("file.txt/index.npz", "the folder of --output_file must be a folder"),
+        ("/proc/index.npz", "--output_file.* must be"),
+        ("hard.npz", "--output_file hard.npz is also read .as linked.npz."),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused(path, sentence, places):
+    (places / "d.npz").mkdir()
+    (places / "file.txt").touch()
+    before = sorted(places.rglob("*"))
+    with pytest.raises(InputError, match=sentence) as error:
+        writable_file(path, "--output_file", [".npz"], ["linked.npz"])
+    assert "\n" not in str(error.value)
+    assert sorted(places.rglob("*")) == before
+
+
+def test_a_file_that_can_be_written_is_left_as_it_is(places):
+    endings = [".npz", ".pdf"]
+    assert writable_file("new/a.PDF", "--output_file", endings) == Path("new/a.PDF")
+    assert os.listdir(places / "new") == []
+    writable_file("linked.npz", "--output_file", endings)
+    assert (places / "run" / "file.npz").read_text() == "content"
+    with pytest.raises(InputError, match=r"must end in \.npz or \.pdf; received a.txt"):
+        writable_file("a.txt", "--output_file", endings)
+
+
+# What killed processes leave.
+
+DIES = """
+import os, signal, sys
+from ar_adals_tf import files
+files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.write_json(sys.argv[1], 1)
+"""
+
+
+def test_what_a_killed_process_wrote_aside_is_swept(tmp_path):
+    (tmp_path / "figures").mkdir()
+    for name in ("a.json", "b.json", "figures/c.png"):
+        code = subprocess.run([sys.executable, "-c", DIES, tmp_path / name]).returncode
+        assert code == -signal.SIGKILL
+    others = (
+        *("a.json", ".hidden", ".3b1c2fd3", ".3b1c2fdg-a.json", ".3B1C2FD3-a.json"),
+        *("3b1c2fd3-a.json", ".3b1c2fd3-thesis.txt", "figures/.3b1c2fd3-thesis.txt"),
+    )
+    for name in others:
+        (tmp_path / name).write_text("kept")
+    (tmp_path / ".3b1c2fd3-probe").touch()
+    names = ("*.json", "figures/*.png", "absent/*")
+    assert len(asides(tmp_path, *names)) == 4
+    sweep(tmp_path, *names)
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == set(others)
+    assert asides(tmp_path, *names) == []
+    sweep(tmp_path / "absent", *names)
+
+
+def test_only_what_is_known_is_cleared(tmp_path):
+    folder = tmp_path / "index.shards"
+    clear(folder, "plan.json")
+    folder.mkdir()
+    for name in ("plan.json", "shard-00000.npz", ".3b1c2fd3-plan.json", "thesis.txt"):
+        (folder / name).touch()
+    clear(folder, "shard-*.npz", "plan.json")
+    assert os.listdir(folder) == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    clear(folder, "shard-*.npz", "plan.json")
+    assert not folder.exists()
+
+
+def test_only_one_of_a_crew_sweeps(tmp_path, shared_disk):
+    names = ("plan.json", ".3b1c2fd3-plan.json")
+    for name in names:
+        (tmp_path / name).touch()
+    shared_disk(False, lambda: None)
+    clear(tmp_path, "plan.json")
+    assert sorted(os.listdir(tmp_path)) == sorted(names)

@@ -5,18 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.locks import LOCK, holder, only_writer
+from ar_adals_tf.locks import LOCK, holder, only_writer, when_free
 
 HOLD = """
 import sys, time
 from ar_adals_tf.locks import only_writer
 with only_writer(sys.argv[1] + "/.lock"):
     print("has it", flush=True)
-    time.sleep(float(sys.argv[2]))
+    time.sleep(float(sys.argv[2])) if sys.argv[2:] else sys.stdin.readline()
 """
 COUNT = """
 import sys, time
@@ -33,15 +34,18 @@ for _ in range(20):
 
 def start(code, *arguments):
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_the_second_says_for_whom_it_waits_and_then_has_it(tmp_path):
-    first = start(HOLD, tmp_path, 1)
+    first = start(HOLD, tmp_path)
     assert first.stdout.readline() == "has it\n"
     assert holder(tmp_path / LOCK).startswith(f"process {first.pid} on ")
     second = start(HOLD, tmp_path, 0)
     assert f"waiting for process {first.pid} on " in second.stdout.readline()
+    first.communicate("end\n")
     assert second.stdout.readline() == "has it\n"
     assert first.wait() == second.wait() == 0
 
@@ -107,3 +111,20 @@ def test_a_process_may_refuse_to_wait(tmp_path):
         pass
     first.kill()
     first.wait()
+
+
+def test_what_can_wait_is_done_only_where_nobody_works(tmp_path):
+    """Not beside a process that works, nor where nothing can be written."""
+    done = []
+    first = start(HOLD, tmp_path, 60)
+    first.stdout.readline()
+    when_free(tmp_path / LOCK, lambda: done.append(1))
+    assert not done
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    when_free(tmp_path / LOCK, lambda: done.append(2))
+    assert done == [2]
+    assert list(tmp_path.iterdir()) == []
+    when_free(Path("/proc") / LOCK, lambda: done.append(3))
+    when_free(tmp_path / "absent" / "deeper" / LOCK, lambda: done.append(4))
+    assert 3 not in done

@@ -21,6 +21,7 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets.splits import ArraySplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import read_npz
 
 
 def load(
@@ -125,12 +126,13 @@ def _load_embedded(
     info = DATASETS[name]
     source = resources.files("ar_adals_tf") / "data" / str(info.embedded)
     whole = {}
-    with resources.as_file(source) as path, np.load(path, allow_pickle=False) as file:
-        for split in ("train", "validation", "test"):
-            images = file[f"{split}_images"].reshape(-1, *info.image_shape)
-            labels = file[f"{split}_labels"].astype(np.int64)
-            ids = [b"%s__%d" % (split.encode(), i) for i in range(len(labels))]
-            whole[split] = ArraySplit(name, split, info, np.array(ids), images, labels)
+    with resources.as_file(source) as path:
+        file = read_npz(path, (), f"copy of {name}", "install the package again")
+    for split in ("train", "validation", "test"):
+        images = file[f"{split}_images"].reshape(-1, *info.image_shape)
+        labels = file[f"{split}_labels"].astype(np.int64)
+        ids = [b"%s__%d" % (split.encode(), i) for i in range(len(labels))]
+        whole[split] = ArraySplit(name, split, info, np.array(ids), images, labels)
     if validation_examples is not None:
         # Another size divides all training and validation images anew.
         joined = [

@@ -36,6 +36,7 @@ from ar_adals_tf.evaluation.under_attack import (
     parse_epsilons,
 )
 from ar_adals_tf.experiment.runs import (
+    RUN_FILES,
     digest_run,
     find_test_index,
     load_model,
@@ -44,7 +45,8 @@ from ar_adals_tf.experiment.runs import (
     own_test_index,
     saved_config,
 )
-from ar_adals_tf.files import writable_folder
+from ar_adals_tf.files import sweep, writable_folder
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.outputs import num_classes
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -183,84 +185,86 @@ def evaluate(
         strengths = _parse_severities(severities)
         source = find_source(part, shift_source, types, strengths, **subject.where)
 
-    predict = Predictor(subject.models)
-    clean = predict(test)
-    metrics = _measure_clean(subject, clean)
-    say(describe_run(subject.title, metrics))
-    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
-    identity = digest_run(subject.path)
+    with only_writer(subject.folder / LOCK, say):
+        sweep(subject.folder, *RUN_FILES)
+        predict = Predictor(subject.models)
+        clean = predict(test)
+        metrics = _measure_clean(subject, clean)
+        say(describe_run(subject.title, metrics))
+        suffix = "" if subject.quick is None else f"-first-{subject.quick}"
+        identity = digest_run(subject.path)
 
-    def place(kind: str) -> Path:
-        return subject.folder / f"{kind}{suffix}"
+        def place(kind: str) -> Path:
+            return subject.folder / f"{kind}{suffix}"
 
-    def keep(kind: str, found: Measures, words: str) -> None:
-        metrics[f"{kind}{suffix}"] = found
-        write_metrics(subject.folder, metrics)
-        if words:
-            say(words)
+        def keep(kind: str, found: Measures, words: str) -> None:
+            metrics[f"{kind}{suffix}"] = found
+            write_metrics(subject.folder, metrics)
+            if words:
+                say(words)
 
-    if shift:
-        found = evaluate_shift(
-            predict,
-            part,
-            place("shift"),
-            types,
-            strengths,
-            source=source,
-            num_bins=subject.num_bins,
-            temperature=subject.temperature,
-            identity=identity,
-        )
-        keep("shift", found, describe_shift(found))
-    if ood:
-        found = evaluate_ood(
-            predict,
-            clean,
-            test,
-            ood,
-            place("ood"),
-            data_dir=subject.where["data_dir"],
-            limit_examples=limit_examples,
-            temperature=subject.temperature,
-            identity=identity,
-        )
-        before = metrics.get(f"ood{suffix}", {})
-        keep("ood", before | found, describe_ood(found))
-    if attacks:
-        one_model = len(subject.models) == 1
-        found = evaluate_attacks(
-            subject.models,
-            part,
-            clean.first(len(part)),
-            place("attacked"),
-            attacks,
-            numbers,
-            index=subject.index,
-            num_levels=subject.num_levels,
-            num_bins=subject.num_bins,
-            temperature=subject.temperature,
-            own_index=own_test_index(subject.folder, subject.models[0])
-            if one_model
-            else None,
-            identity=identity,
-        )
-        keep("attacks", found, describe_attacks(found))
-        if not one_model:
-            say("attacked: the averaged probabilities of the ensemble")
-    if footprint:
-        found = measure_footprint(
-            subject.models,
-            subject.model_files,
-            part,
-            clean.first(len(part)),
-            next(iter(splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy(),
-            place("footprint"),
-            num_bins=subject.num_bins,
-            temperature=subject.temperature,
-        )
-        keep("footprint", found, describe_footprint(found))
-    say(f"written to {subject.folder}")
-    return metrics
+        if shift:
+            found = evaluate_shift(
+                predict,
+                part,
+                place("shift"),
+                types,
+                strengths,
+                source=source,
+                num_bins=subject.num_bins,
+                temperature=subject.temperature,
+                identity=identity,
+            )
+            keep("shift", found, describe_shift(found))
+        if ood:
+            found = evaluate_ood(
+                predict,
+                clean,
+                test,
+                ood,
+                place("ood"),
+                data_dir=subject.where["data_dir"],
+                limit_examples=limit_examples,
+                temperature=subject.temperature,
+                identity=identity,
+            )
+            before = metrics.get(f"ood{suffix}", {})
+            keep("ood", before | found, describe_ood(found))
+        if attacks:
+            one_model = len(subject.models) == 1
+            found = evaluate_attacks(
+                subject.models,
+                part,
+                clean.first(len(part)),
+                place("attacked"),
+                attacks,
+                numbers,
+                index=subject.index,
+                num_levels=subject.num_levels,
+                num_bins=subject.num_bins,
+                temperature=subject.temperature,
+                own_index=own_test_index(subject.folder, subject.models[0])
+                if one_model
+                else None,
+                identity=identity,
+            )
+            keep("attacks", found, describe_attacks(found))
+            if not one_model:
+                say("attacked: the averaged probabilities of the ensemble")
+        if footprint:
+            found = measure_footprint(
+                subject.models,
+                subject.model_files,
+                part,
+                clean.first(len(part)),
+                next(iter(splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy(),
+                place("footprint"),
+                num_bins=subject.num_bins,
+                temperature=subject.temperature,
+            )
+            keep("footprint", found, describe_footprint(found))
+        say(f"written to {subject.folder}")
+        return metrics
 
 
 def _run_subject(
@@ -298,6 +302,12 @@ def _model_subject(
 ) -> _Subject:
     if not output_dir:
         raise InputError("--model_file needs --output_dir, a folder for the results")
+    if (Path(output_dir) / "config.json").exists():
+        raise InputError(
+            f"--output_dir {output_dir} is a run directory (it has a config.json), and "
+            "its results would be overwritten; give another folder, or the run itself "
+            "as --run_dir"
+        )
     return _Subject(
         title=file.stem,
         path=file,

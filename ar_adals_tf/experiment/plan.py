@@ -92,7 +92,7 @@ class Plan:
 
 def _with_selection(splits: Mapping[str, "Split"], count: int) -> Mapping[str, "Split"]:
     """Move the first `count` validation images into a split of their own."""
-    if not count:
+    if not (count and splits):
         return splits
     available = len(splits["validation"])
     if count >= available:

@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from ar_adals_tf.examples import Source
 
 
+#: Patterns of the files that the one writer of a run directory writes there. Indexes
+#: in `robustness` and runs in `member_0`, ... have writers of their own.
+RUN_FILES = (
+    "config.json",
+    "checkpoint.npz",
+    "history.csv",
+    "model.keras",
+    "smoothing.json",
+    "temperature.json",
+    "predictions.npz",
+    "metrics.json",
+    "figures/*",
+    "shift*/*",
+    "ood*/*",
+    "attacked*/*",
+    "footprint*/*",
+)
+
+
 def is_finished(config: Config, run: Path) -> bool:
     """Tell whether a directory holds this run and the run is finished.
 

@@ -6,7 +6,13 @@ from importlib import resources
 from pathlib import Path
 
 from ar_adals_tf import figures
-from ar_adals_tf.files import atomic_write, writable_folder
+from ar_adals_tf.files import (
+    atomic_write,
+    refuse_overwriting,
+    sweep,
+    writable_folder,
+)
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, html
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_command, made_by
@@ -35,17 +41,29 @@ def write_report(
         The path of `index.html`, which is written last.
 
     Raises:
-        InputError: If a run is not finished or two cannot be compared.
+        InputError: If a run is not finished or two cannot be compared, or if the
+            folder is one of the runs.
     """
     collections = load_collections(runs)
+    refuse_overwriting(output_dir, runs, "--output_dir")
     folder = writable_folder(output_dir, "--output_dir")
+    commands = command or _commands(collections, runs, output_dir)
+    with only_writer(folder / LOCK):
+        sweep(folder, "index.html", "report.md", "figures/*", "tables/*")
+        _replace(collections, folder, title, commands)
+    return folder / "index.html"
+
+
+def _replace(
+    collections: Sequence[Collection], folder: Path, title: str, commands: str
+) -> None:
+    """Write all files of a report, `index.html` last."""
     sections = contents.report_sections(collections)
     for name in ("figures", "tables"):
         (folder / name).mkdir(exist_ok=True)
     for section in sections:
         for item in section.items:
             _write_files(item, folder)
-    commands = command or _commands(collections, runs, output_dir)
     page = _page(title, collections, sections, folder, commands)
     made_by = f"## {_MADE_BY}\n\n```\n{commands}\n```\n"
     parts = [f"# {title}\n", *map(_section_markdown, sections), made_by]
@@ -54,7 +72,6 @@ def write_report(
         aside.write_text(markdown, encoding="utf-8")
     with atomic_write(folder / "index.html") as aside:
         aside.write_text(page, encoding="utf-8")
-    return folder / "index.html"
 
 
 _MADE_BY = "The commands that made this"

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ar_adals_tf.files import atomic_write
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import checkpoint
+
+#: Columns of a history that TensorBoard does not show.
+_ONLY_IN_HISTORY = ("epoch", "learning_rate")
 
 
 class RunKeeper(keras.callbacks.Callback):
@@ -112,6 +116,31 @@ class EpochScalars(keras.callbacks.Callback):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(name, float(value))
         self._writer.flush()
+
+
+def write_missing_scalars(folder: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write the scalars of a history that TensorBoard lacks.
+
+    A process may have ended after the checkpoint of an epoch and before its scalars.
+    """
+    written = set()
+    for path in folder.glob("events.out.tfevents.*"):
+        with suppress(tf.errors.DataLossError):  # its end was never written
+            for event in tf.compat.v1.train.summary_iterator(str(path)):
+                written |= {(event.step, value.tag) for value in event.summary.value}
+    missing = [
+        (int(row["epoch"]), name, value)
+        for row in history
+        for name, value in row.items()
+        if name not in _ONLY_IN_HISTORY and (int(row["epoch"]), name) not in written
+    ]
+    if not missing:
+        return
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        for epoch, name, value in missing:
+            tf.summary.scalar(name, value, step=epoch)
+    writer.close()
 
 
 class TrainingProgress(keras.callbacks.Callback):

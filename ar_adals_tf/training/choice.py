@@ -28,15 +28,37 @@ class Choice(NamedTuple):
     """What was chosen, and what speaks for it.
 
     Attributes:
+        by: The measure that chose, a key of `SELECT_BY`.
+        one_sd: Whether one standard deviation was allowed for; see `choose`.
         chosen: The name of the chosen candidate.
         intervals: The measure of each candidate, with its 95 % interval.
         alike: The candidates that the images cannot tell from the lowest one: the 95 %
             interval of their paired difference holds 0. The lowest one is among them.
     """
 
+    by: str
+    one_sd: bool
     chosen: str
     intervals: dict[str, Interval]
     alike: list[str]
+
+    @property
+    def rule(self) -> str:
+        """The rule in words, such as `the lowest ECE`."""
+        lowest = f"the lowest {SELECT_BY[self.by]}"
+        if not self.one_sd:
+            return lowest
+        return f"the smallest value within one standard deviation of {lowest}"
+
+    @property
+    def unit(self) -> str:
+        """The unit in which people read the measure; empty for the Brier score."""
+        return {"nll": "nats", "brier": ""}.get(self.by, "%")
+
+    def shown(self, name: str) -> Interval:
+        """Return a candidate's measure in that unit."""
+        scale = 100 if self.unit == "%" else 1
+        return Interval(*(scale * number for number in self.intervals[name]))
 
 
 def choose(
@@ -77,7 +99,7 @@ def choose(
     chosen = lowest
     if one_sd:
         chosen = next(n for n in candidates if near(n, _ONE_STANDARD_DEVIATION))
-    return Choice(chosen, intervals, alike)
+    return Choice(by, one_sd, chosen, intervals, alike)
 
 
 class _Binned:

@@ -86,6 +86,9 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     ]
     keeper = RunKeeper(plan.folder, models, smoothing)
     first_epoch = keeper.restore()
+    tensorboard = plan.folder / "tensorboard"
+    if first_epoch and config.tensorboard and files.writes():
+        bookkeeping.write_missing_scalars(tensorboard, keeper.history)
     if first_epoch and config.verbose:
         print(f"going on after epoch {first_epoch} of {config.epochs}")
     if first_epoch == config.epochs:

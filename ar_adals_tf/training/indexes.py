@@ -1,14 +1,11 @@
 """The robustness indexes that a run cuts its levels from: found, or made."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import keras
 
 from ar_adals_tf.datasets.splits import example_ids
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.indexing import found_or_made
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.controls import control_index
 
@@ -60,7 +57,7 @@ def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> Robustnes
         say(f"{index}")
         return index
 
-    return _found_or_made(path, find, make)
+    return found_or_made(path, find, make)
 
 
 def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
@@ -80,18 +77,4 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
         index.save(path)
         return index
 
-    return _found_or_made(path, find, make)
-
-
-def _found_or_made(
-    path: Path,
-    find: Callable[[], RobustnessIndex],
-    make: Callable[[], RobustnessIndex],
-) -> RobustnessIndex:
-    """Return the index of a path, which is found, or made by one process at a time."""
-    if path.exists():
-        return find()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with only_writer(path.parent / LOCK):
-        # A process that this one waited for may have made it.
-        return find() if path.exists() else make()
+    return found_or_made(path, find, make)

@@ -10,6 +10,7 @@ from ar_adals_tf.attacks.table import prepare
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index
+from ar_adals_tf.indexing import sweep_index
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -47,6 +48,7 @@ class Refresh(keras.callbacks.Callback):
         if path.exists():
             index = RobustnessIndex.load(path)
             if index.metadata.get("model_digest") == digest_model(self.model):
+                sweep_index(path, index)  # under the lock of the run
                 return index
         config = self._plan.config
         if self._attack is None:  # compiled once for all refreshes

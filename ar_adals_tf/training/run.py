@@ -18,14 +18,23 @@ from ar_adals_tf.evaluation.results import describe_run, write_results
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
+    RUN_FILES,
     check_members,
     check_same,
     is_finished,
     load_model,
     saved_config,
 )
-from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.files import (
+    asides,
+    atomic_write,
+    refuse_overwriting,
+    remove,
+    sweep,
+    writable_folder,
+    write_json,
+)
+from ar_adals_tf.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.fitting import Fitted, fit
 from ar_adals_tf.training.indexes import level_indexes
@@ -48,12 +57,15 @@ def train(config: Config, splits: Splits | None = None) -> Path:
         splits: The data. Defaults to what the settings name, which is then loaded.
 
     Raises:
-        InputError: If the directory holds a run with other settings, if an ensemble
-            has lost a member, and on whatever the parts of the job refuse.
+        InputError: If the directory holds a run with other settings or files of
+            something else, if it is the vanilla run's, if an ensemble has lost a
+            member, and on whatever the parts of the job refuse.
         FloatingPointError: If the loss is no longer a number.
     """
     run = Path(config.output_dir)
+    check_folders(config)
     if not is_finished(config, run):
+        _refuse_strangers(run)
         writable_folder(run, "--output_dir")
 
         def refuse_others() -> None:
@@ -62,13 +74,51 @@ def train(config: Config, splits: Splits | None = None) -> Path:
 
         with only_writer(run / LOCK, before_waiting=refuse_others):
             if not is_finished(config, run):  # by a process that this one waited for
+                sweep(run, *_files(config))
                 _train(config, run, splits)
                 return run
     check_members(config, run)
-    remove(run / "checkpoint.npz")
+    checkpoint = run / "checkpoint.npz"
+    left = [run / LOCK, checkpoint, *asides(run, *_files(config))]
+    if any(path.exists() for path in left):
+
+        def tidy() -> None:
+            sweep(run, *_files(config))
+            checkpoint.unlink(missing_ok=True)
+
+        when_free(run / LOCK, tidy)
     if config.verbose:
         print(f"{run} is finished already; nothing to do.")
     return run
+
+
+def check_folders(config: Config) -> None:
+    """Refuse a run that would overwrite the vanilla run that it starts from.
+
+    Raises:
+        InputError: If its directory, or that of a member, is the vanilla run's.
+    """
+    plan = Plan.make(config)
+    if plan.method.by_robustness:
+        for folder in (plan.folder, *plan.model_folders):
+            refuse_overwriting(folder, [plan.vanilla_folder], "--output_dir")
+
+
+def _refuse_strangers(run: Path) -> None:
+    """Refuse a folder without a run, but with files that a run would overwrite."""
+    if (run / "config.json").exists():
+        return
+    for name in RUN_FILES:
+        if "*" not in name and (run / name).exists():
+            raise InputError(
+                f"{run} holds {name} and no config.json, so it is no run directory; "
+                "give another --output_dir, or remove that file"
+            )
+
+
+def _files(config: Config) -> tuple[str, ...]:
+    """Return patterns of the files that the writer of a run writes there."""
+    return RUN_FILES + ("member_*/model.keras",) * config.kind.joint
 
 
 def _train(config: Config, run: Path, splits: Splits | None) -> None:
@@ -84,7 +134,8 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
         if plan.method.by_robustness:
             indexes = level_indexes(plan, _find_or_train_vanilla(plan))
     except InputError:  # a run that is refused leaves nothing behind
-        remove(run / "config.json")
+        if not (run / "checkpoint.npz").exists():  # it was begun in another process
+            remove(run / "config.json")
         raise
     if config.verbose:
         print(f"training {config.title} on {config.dataset} in {run}")

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf import captions, figures
+from ar_adals_tf import captions, figures, files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictor import run_predictor
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.files import atomic_write, writable_folder, write_json
+from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.training.choice import SELECT_BY, Choice, choose
-from ar_adals_tf.training.run import load_splits, train
+from ar_adals_tf.training.run import check_folders, load_splits, train
 
 #: The settings that can be chosen, and what a figure calls them.
 AXES = {
@@ -50,6 +51,8 @@ def sweep(
     """
     values = values or paper_values(base.dataset, base.method, param)
     configs = variants(base, param, values, folder)
+    for config in configs.values():
+        check_folders(config)
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
     images = "selection" if base.selection_examples else "validation"
@@ -61,52 +64,59 @@ def sweep(
         predictions[value] = run_predictor(run)(held_out, config.verbose)
     ascending = {value: predictions[value] for value in sorted(rows, key=float)}
     choice = choose(ascending, select_by, base.num_bins, one_sd)
-    chosen = choice.chosen
-    write_json(
-        folder / "sweep.json",
-        {
-            "param": param,
-            "images": images,
-            "select_by": select_by,
-            "one_sd": one_sd,
-            "chosen": chosen,
-            "alike": choice.alike,
-            "intervals": {v: choice.intervals[v]._asdict() for v in rows},
-            "measures": rows,
-        },
-    )
-    flags = [
-        f"# {param} chosen by {_rule(select_by, one_sd)}, "
-        f"{_number(select_by, choice.intervals[chosen].estimate)}, of the {images} "
-        "images after the last epoch.",
-        f"--dataset={base.dataset}",
-        f"--method={base.method}",
-        *given,
-        f"--{param}={chosen}",
-    ]
-    with atomic_write(folder / "chosen.cfg") as aside:
-        aside.write_text("\n".join(flags) + "\n")
-    figure = figures.draw_over_setting(
-        [float(value) for value in rows],
-        {
-            SELECT_BY[select_by]: [
-                _scale(select_by) * choice.intervals[value].estimate for value in rows
-            ]
-        },
-        xlabel=AXES[param],
-        ylabel=f"{SELECT_BY[select_by]} ({_unit(select_by)})".replace(" ()", ""),
-        intervals=[
-            [_scale(select_by) * end for end in choice.intervals[value][1:]]
-            for value in rows
-        ],
-        chosen=float(chosen),
-        title=f"{base.title} on {base.dataset}, {images} images",
-    )
-    figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
-    print("\n" + _table(param, rows, choice, images, select_by, one_sd))
+    with only_writer(folder / LOCK):
+        files.sweep(folder, "sweep.*", "chosen.cfg")
+        _write(base, param, rows, choice, images, given, folder)
+    print("\n" + _table(param, rows, choice, images))
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
     if param == "num_levels":
         print("\n" + _way_to_figure_4(folder, [c.output_dir for c in configs.values()]))
+
+
+def _write(
+    base: Config,
+    param: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    choice: Choice,
+    images: str,
+    given: Sequence[str],
+    folder: Path,
+) -> None:
+    """Write the three files of a sweep, which go together."""
+    content = {
+        "param": param,
+        "images": images,
+        "select_by": choice.by,
+        "one_sd": choice.one_sd,
+        "chosen": choice.chosen,
+        "alike": choice.alike,
+        "intervals": {value: choice.intervals[value]._asdict() for value in rows},
+        "measures": rows,
+    }
+    write_json(folder / "sweep.json", content)
+    lowest = _number(choice, choice.chosen)
+    flags = [
+        f"# {param} chosen by {choice.rule}, {lowest} {choice.unit}".rstrip()
+        + f", of the {images} images after the last epoch.",
+        f"--dataset={base.dataset}",
+        f"--method={base.method}",
+        *given,
+        f"--{param}={choice.chosen}",
+    ]
+    with atomic_write(folder / "chosen.cfg") as aside:
+        aside.write_text("\n".join(flags) + "\n")
+    name = SELECT_BY[choice.by]
+    shown = [choice.shown(value) for value in rows]
+    figure = figures.draw_over_setting(
+        [float(value) for value in rows],
+        {name: [measure.estimate for measure in shown]},
+        xlabel=AXES[param],
+        ylabel=f"{name} ({choice.unit})" if choice.unit else name,
+        chosen=float(choice.chosen),
+        title=f"{base.title} on {base.dataset}, {images} images",
+        intervals=[measure[1:] for measure in shown],
+    )
+    figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
 
 
 def default_param(method: str) -> str:
@@ -188,49 +198,21 @@ def parse(param: str, text: str) -> float | int:
         ) from None
 
 
-def _scale(measure: str) -> int:
-    return 100 if "ece" in measure else 1
-
-
-def _unit(measure: str) -> str:
-    return {"nll": "nats", "brier": ""}.get(measure, "%")
-
-
-def _number(measure: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if "ece" in measure else f"{value:.4f}"
-
-
-def _rule(select_by: str, one_sd: bool) -> str:
-    name = SELECT_BY[select_by]
-    if one_sd:
-        return f"the smallest value within one standard deviation of the lowest {name}"
-    return f"the lowest {name}"
-
-
 def _table(
-    param: str,
-    rows: Mapping[str, Mapping[str, Any]],
-    choice: Choice,
-    images: str,
-    select_by: str,
-    one_sd: bool,
+    param: str, rows: Mapping[str, Mapping[str, Any]], choice: Choice, images: str
 ) -> str:
     """Return the comparison as a table in text, the chosen value marked."""
-    some = rows[choice.chosen]
+    bins = rows[choice.chosen]["num_bins"]
     lines = [
-        f"{images} images, {some['num_bins']} bins; {_rule(select_by, one_sd)} is "
-        "chosen",
+        f"{images} images, {bins} bins; {choice.rule} is chosen",
         "",
         f"{param:>16}{'accuracy':>10}{'ECE (%)':>9}{'NLL':>8}{'Brier':>8}   "
-        f"{SELECT_BY[select_by]} [95 % interval]",
+        f"{SELECT_BY[choice.by]} [95 % interval]",
     ]
     for value, row in rows.items():
-        found = [_scale(select_by) * number for number in choice.intervals[value]]
-        digits = 2 if "ece" in select_by else 3
-        estimate, low, high = (f"{number:.{digits}f}" for number in found)
         lines.append(
             f"{value:>16}{row['accuracy']:>10.1%}{100 * row['ece']:>9.2f}"
-            f"{row['nll']:>8.3f}{row['brier']:>8.3f}   {estimate} [{low}, {high}]"
+            f"{row['nll']:>8.3f}{row['brier']:>8.3f}   {_number(choice, value, True)}"
             f"{'  chosen' if value == choice.chosen else ''}"
         )
     if len(choice.alike) > 1:
@@ -240,6 +222,12 @@ def _table(
             "difference to the lowest, 95 %).",
         ]
     return "\n".join(lines)
+
+
+def _number(choice: Choice, value: str, interval: bool = False) -> str:
+    digits = 2 if choice.unit == "%" else 3
+    estimate, low, high = (f"{number:.{digits}f}" for number in choice.shown(value))
+    return f"{estimate} [{low}, {high}]" if interval else estimate
 
 
 def _way_to_figure_4(folder: Path, runs: Sequence[str]) -> str:

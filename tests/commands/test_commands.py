@@ -317,8 +317,39 @@ UNUSABLE = [
             *("--model_file={model}", "--arrays={arrays}"),
             "--output_file={tmp}/file.txt/index.npz",
         ],
-        "the folder of the index must be a folder that can be written to",
+        "the folder of --output_file must be a folder that can be written to",
     ),
+    *[
+        (
+            "compute_robustness",
+            [
+                *("--model_file={model}", "--arrays={arrays}", "--attack=margin"),
+                f"--output_file={path}",
+            ],
+            sentence,
+        )
+        for path, sentence in [
+            ("{model}", "--output_file must end in .npz; received .*mine.keras"),
+            ("{arrays}", "--output_file .*arrays.npz is also read"),
+            ("{tmp}/linked.npz", "linked.npz is also read .as .*arrays.npz. and would"),
+            ("{tmp}/other.npz", "other.npz is there already and is no robustness ind"),
+            (".", "--output_file must end in .npz; received .;"),
+            ("{tmp}/x.shards", "must end in .npz; received {tmp}/x.shards"),
+            ("{tmp}/folder.npz", "must be a file; {tmp}/folder.npz is a folder"),
+            ("{tmp}/" + "n" * 249 + ".npz", "must be a file that can be written"),
+        ]
+    ],
+    *[
+        (
+            "compare_indexes",
+            ["--indexes={arrays},{arrays}", f"--output_file={path}"],
+            sentence,
+        )
+        for path, sentence in [
+            ("{arrays}", "--output_file must end in .png, .pdf or .svg; received"),
+            ("{tmp}/file.txt/a.png", "the folder of --output_file must be a folder"),
+        ]
+    ],
     *[
         (
             "compute_robustness",
@@ -371,6 +402,8 @@ def unusable(tmp_path_factory, model_file, arrays_file):
     np.save(folder / "plain.npy", images)
     np.savez(folder / "pickled.npz", images=np.array([{}, []], dtype=object))
     np.savez(folder / "other.npz", pictures=images)
+    (folder / "linked.npz").symlink_to(arrays_file)
+    (folder / "folder.npz").mkdir()
     np.savez(folder / "empty.npz", images=images[:0])
     np.savez(folder / "short.npz", images=images, labels=labels[:59])
     np.savez(folder / "twice.npz", images=images, ids=np.zeros(60, int))

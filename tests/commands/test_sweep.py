@@ -1,8 +1,10 @@
 """Sweeps choose by validation images, and say what they chose. About 20 seconds."""
 
+import dataclasses
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from absl.testing import flagsaver
 from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.locks import LOCK
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.training import selection
 from tests.helpers import forget_flags, history
@@ -200,3 +203,49 @@ def test_a_sweep_over_r_ends_with_the_way_to_figure_4(sweep, tmp_path, capsys):
     assert "evaluate --run_dir=$run --shift" in printed
     command = f"report --runs={runs[0]},{runs[1]} --output_dir={tmp_path}/report"
     assert printed.rstrip().endswith(command)
+
+
+# Folders.
+
+
+@pytest.fixture
+def untrained(monkeypatch, tmp_path):
+    """Let a sweep find what it would train; return its settings."""
+    monkeypatch.setattr(selection, "load_splits", lambda config: {})
+    monkeypatch.setattr(selection, "train", lambda config, _: Path(config.output_dir))
+    measures = {"accuracy": 0.5, "nll": 1.0, "num_bins": 15}
+    for value in ("0.1", "0.5"):
+        folder = tmp_path / f"alpha={value}"
+        folder.mkdir()
+        found = {"validation": measures | {"ece": float(value)}}
+        (folder / "metrics.json").write_text(json.dumps(found))
+    return Config.make("fashion_mnist_small", "ar_adals", attack="margin")
+
+
+def test_the_files_of_a_sweep_are_written_together(untrained, tmp_path, monkeypatch):
+    write = selection._write
+
+    def write_alone(*arguments):
+        assert (tmp_path / LOCK).exists()
+        write(*arguments)
+
+    monkeypatch.setattr(selection, "_write", write_alone)
+    for name in (".3b1c2fd3-sweep.png", "thesis.txt"):
+        (tmp_path / name).touch()
+    selection.sweep(untrained, "alpha", ["0.1", "0.5"], tmp_path, [])
+    found = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert found == {"sweep.json", "sweep.png", "chosen.cfg", "thesis.txt"}
+
+
+def test_a_sweep_does_not_train_in_its_own_vanilla_run(
+    untrained, tmp_path, monkeypatch
+):
+    """It is refused before the first run, also where the vanilla run is the last."""
+
+    def refuse(*_):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(selection, "train", refuse)
+    base = dataclasses.replace(untrained, vanilla_dir=str(tmp_path / "alpha=0.5"))
+    with pytest.raises(InputError, match="alpha=0.5 is also read"):
+        selection.sweep(base, "alpha", ["0.1", "0.5"], tmp_path, [])

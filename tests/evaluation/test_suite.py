@@ -1,6 +1,7 @@
 """`evaluate` from Python: what is checked first, said and kept. About 10 seconds."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import digest_run
+from ar_adals_tf.locks import LOCK
+from tests.helpers import held, told
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +182,47 @@ def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
     assert set(metrics) == {"clean", "more"} and read_metrics(out) == metrics
     assert metrics["clean"]["num_bins"] == 15
     assert metrics["clean"]["num_examples"] == 30
+
+
+def test_two_processes_that_measure_a_run_lose_nothing(run, tmp_path):
+    """The first one adds to metrics.json after the second one has started."""
+    evaluate(run, say=str)
+    add = (
+        f"path = Path({str(run / 'metrics.json')!r});"
+        "found = json.loads(path.read_text()) | {'ood': {'cifar10': {'auroc': 0.5}}};"
+        "path.write_text(json.dumps(found))"
+    )
+    lines = []
+    with held(run / LOCK, add) as holder:
+        metrics = evaluate(
+            run,
+            shift=True,
+            shift_types=["contrast"],
+            severities=[1],
+            say=told(holder, lines),
+        )
+    assert lines[0].startswith("waiting for process ")
+    assert metrics["ood"] == {"cifar10": {"auroc": 0.5}} and "shift" in metrics
+    assert read_metrics(run) == metrics
+    assert sorted(path.name for path in run.glob(".*")) == []
+
+
+def test_what_a_killed_process_left_is_swept(run):
+    (run / "shift").mkdir()
+    for name in (".3b1c2fd3-metrics.json", "shift/.3b1c2fd3-fog_1.npz", LOCK):
+        (run / name).touch()
+    (run / ".3b1c2fd3-thesis.txt").touch()
+    evaluate(run, say=str)
+    left = [path.name for path in run.rglob(".*")]
+    assert left == [".3b1c2fd3-thesis.txt"]
+
+
+def test_a_models_results_are_not_written_into_a_run(run, no_prediction, tmp_path):
+    shutil.copy(run / "model.keras", tmp_path / "other.keras")
+    (tmp_path / "linked").symlink_to(run)
+    for folder in (run, tmp_path / "linked"):
+        with pytest.raises(InputError, match="is a run directory"):
+            evaluate(model_file=tmp_path / "other.keras", output_dir=folder)
 
 
 def test_at_strength_0_nothing_is_attacked_and_nothing_more_said(run, monkeypatch):

@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.locks import LOCK
+from ar_adals_tf.reporting import contents, page
 from tests.helpers import Page
 
 
@@ -45,6 +48,36 @@ def test_the_command(runs, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"{out}/index.html is written" in done.stdout
     assert "Glyph" not in done.stderr  # no chatter of the libraries
+
+
+def test_a_report_takes_the_place_of_no_run_that_it_reads(runs, tmp_path):
+    """By whatever links."""
+    (tmp_path / "linked").symlink_to(runs[0])
+    before = sorted(runs[0].rglob("*"))
+    for folder in (runs[0], tmp_path / "linked", runs[0] / ".." / runs[0].name):
+        with pytest.raises(InputError, match="is also read"):
+            page.write_report(runs[:2], folder)
+    assert sorted(runs[0].rglob("*")) == before
+
+
+def test_reports_into_one_folder_are_written_one_after_another(
+    runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(contents, "report_sections", lambda collections: [])
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / ".3b1c2fd3-figure_1.png").touch()
+    (tmp_path / "keep.txt").touch()
+    write = page._replace
+
+    def write_alone(*arguments):
+        assert (tmp_path / LOCK).exists()
+        write(*arguments)
+
+    monkeypatch.setattr(page, "_replace", write_alone)
+    for _ in range(2):  # the second one finds a report
+        page.write_report(runs[:1], tmp_path)
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {"index.html", "report.md", "keep.txt"}
 
 
 SORTING = """

@@ -2,7 +2,9 @@
 
 import ast
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 from importlib.metadata import version
@@ -10,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import ar_adals_tf
 from ar_adals_tf import datasets, files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import is_finished, load_model, saved_config
+from ar_adals_tf.locks import LOCK
+from ar_adals_tf.training import run as training_run
 from ar_adals_tf.training.run import train
-from tests.helpers import history, plain_ece, softmax
+from tests.helpers import held, history, plain_ece, softmax
 from tests.training.helpers import FLAGS, VANILLA, make_config, names, snapshot
 
 
@@ -113,19 +118,52 @@ def test_history_has_a_row_an_epoch(finished):
     assert set(columns) == {"epoch", "learning_rate", *measures, *by_level}
 
 
-def test_tensorboard_shows_the_history(finished):
+def scalars(run):
+    """Return TensorBoard's scalars, steps and values by tag, as it reads them."""
     from tensorboard.backend.event_processing import event_accumulator
     from tensorboard.util import tensor_util
 
-    events = event_accumulator.EventAccumulator(str(finished / "tensorboard"))
+    events = event_accumulator.EventAccumulator(str(run / "tensorboard"))
     events.Reload()
-    columns = history(finished)
-    tags = events.Tags()["tensors"]
-    assert set(tags) == set(columns) - {"epoch", "learning_rate"}
-    for tag in tags:
-        points = events.Tensors(tag)
-        assert [point.step for point in points] == [0, 1, 2]
-        values = [tensor_util.make_ndarray(p.tensor_proto).item() for p in points]
+    return {
+        tag: [
+            (point.step, tensor_util.make_ndarray(point.tensor_proto).item())
+            for point in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_tensorboard_shows_the_history(finished):
+    found, columns = scalars(finished), history(finished)
+    assert set(found) == set(columns) - {"epoch", "learning_rate"}
+    for tag, points in found.items():
+        assert [step for step, _ in points] == [0, 1, 2]
+        values = [value for _, value in points]
+        np.testing.assert_allclose(values, columns[tag], rtol=1e-6)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_tensorboard_shows_an_epoch_whose_process_was_killed_after_the_checkpoint(
+    epoch, tmp_path, stop_after
+):
+    """In the middle of the run, and at its end. The middle of a file may be damaged."""
+    config = make_config(tmp_path / "run", "vanilla", tensorboard=True)
+    stop_after(epoch, train, config)
+    (tmp_path / "run" / "tensorboard").mkdir(exist_ok=True)
+    (tmp_path / "run" / "tensorboard" / "events.out.tfevents.0.cut").write_bytes(b"12")
+    train(config)
+    columns = history(tmp_path / "run")
+    found = {}
+    for path in (tmp_path / "run" / "tensorboard").glob("*v2"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                points = found.setdefault(value.tag, [])
+                points.append((event.step, tf.make_ndarray(value.tensor).item()))
+    assert set(found) == set(columns) - {"epoch", "learning_rate"}
+    for tag, points in found.items():
+        assert [step for step, _ in sorted(points)] == [0, 1, 2]
+        values = [value for _, value in sorted(points)]
         np.testing.assert_allclose(values, columns[tag], rtol=1e-6)
 
 
@@ -182,7 +220,120 @@ def test_a_model_without_validation_images(tmp_path):
     assert len(json.loads((run / "metrics.json").read_text())["clean"]) > 4
 
 
+# What a killed process left.
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """Return the settings of a copy of the finished vanilla run, with left-overs."""
+    run = tmp_path / VANILLA
+    shutil.copytree(finished.parent / VANILLA, run)
+    for name in (LOCK, "checkpoint.npz", *LEFT):
+        (run / name).touch()
+    return dataclasses.replace(saved_config(run), output_dir=str(run))
+
+
+LEFT = (".3b1c2fd3-metrics.json", "figures/.3b1c2fd3-levels.png")
+
+
+def hidden(run):
+    return sorted(str(path.relative_to(run)) for path in run.rglob(".*"))
+
+
+def test_left_overs_of_a_finished_run_are_swept(copied, finished, capsys):
+    run = Path(copied.output_dir)
+    (run / ".3b1c2fd3-thesis.txt").touch()
+    train(copied)
+    assert "nothing to do" in capsys.readouterr().out
+    assert hidden(run) == [".3b1c2fd3-thesis.txt"]
+    assert names(run) == names(finished.parent / VANILLA)
+
+
+def test_left_overs_stay_while_another_process_works(copied):
+    run = Path(copied.output_dir)
+    with held(run / LOCK):
+        train(copied)
+        assert hidden(run) == sorted([LOCK, *LEFT])
+
+
+def test_a_finished_run_in_a_folder_that_cannot_be_written_to(
+    copied, monkeypatch, capsys
+):
+    """Stands for a read-only disk: tests may run as root, whom no mode stops."""
+    run = Path(copied.output_dir)
+    before = snapshot(run)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    opened = os.open
+
+    def open_to_read(path, flags, *more, **given):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            refuse()
+        return opened(path, flags, *more, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_to_read)
+        for name in ("unlink", "remove", "mkdir", "replace", "rename", "rmdir"):
+            patch.setattr(os, name, refuse)
+        train(copied)
+    assert f"{run} is finished already; nothing to do." in capsys.readouterr().out
+    assert snapshot(run) == before
+
+
 # What is refused, before anything is written.
+
+
+@pytest.mark.parametrize("method", ["ar_adals", "ar_adals_of_ensemble"])
+@pytest.mark.parametrize(
+    ("folder", "vanilla"),
+    [(VANILLA, None), ("linked", None), ("a/run", "a/run"), ("run", "linked")],
+)
+def test_a_run_into_its_own_vanilla_runs_folder_is_refused(
+    method, folder, vanilla, tmp_path
+):
+    (tmp_path / VANILLA).mkdir()
+    (tmp_path / "linked").symlink_to(VANILLA)
+    (tmp_path / "run").symlink_to(VANILLA)
+    given = {"vanilla_dir": str(tmp_path / vanilla)} if vanilla else {}
+    config = make_config(tmp_path / folder, method, attack="margin", **given)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="is also read .* and would be overwritten"):
+        train(config)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_ensembles_member_into_the_vanilla_runs_folder_is_refused(tmp_path):
+    vanilla = str(tmp_path / "run" / "member_1")
+    given = {"ensemble_size": 2, "vanilla_dir": vanilla, "attack": "margin"}
+    with pytest.raises(InputError, match="member_1 is also read"):
+        train(make_config(tmp_path / "run", "ar_adals", **given))
+
+
+@pytest.mark.parametrize("name", ["model.keras", "history.csv", "checkpoint.npz"])
+def test_a_folder_with_files_of_something_else_is_refused(name, tmp_path):
+    overwrite(tmp_path / name, "years of work")
+    with pytest.raises(InputError, match=f"holds {name} and no config.json"):
+        train(make_config(tmp_path, "vanilla"))
+    assert names(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "years of work"
+
+
+def test_a_refused_run_that_was_begun_keeps_its_settings(
+    stop_after, tmp_path, monkeypatch
+):
+    config = make_config(tmp_path / "run", "vanilla")
+    stop_after(1, train, config)
+
+    def refuse(_):
+        raise InputError("the data are away")
+
+    monkeypatch.setattr(training_run, "load_splits", refuse)
+    before = names(tmp_path / "run")
+    with pytest.raises(InputError, match="the data are away"):
+        train(config)
+    assert names(tmp_path / "run") == before and "config.json" in before
 
 
 @pytest.fixture

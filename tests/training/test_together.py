@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -13,11 +14,12 @@ SHORT = {"limit_examples": 120, "epochs": 2}
 
 
 def start(folder, **given):
+    return begin(command(folder, **SHORT | given))
+
+
+def begin(arguments):
     return subprocess.Popen(
-        command(folder, **SHORT | given),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -48,6 +50,30 @@ def test_seeds_started_together_share_one_vanilla_run(tmp_path):
     assert printed.count("waiting for process") >= 1
     finish(tmp_path / "alone" / "run", seed=1, **SHORT)
     assert_same(tmp_path / "run-1", tmp_path / "alone" / "run")
+
+
+@pytest.mark.slow
+def test_seeds_go_on_without_the_one_that_was_killed(tmp_path):
+    """It is killed while it trains vanilla, then while it computes the index."""
+    finish(tmp_path / "alone" / "run", seed=1, **SHORT)
+    vanilla = tmp_path / VANILLA
+    started = [start(tmp_path / f"run-{seed}", seed=seed) for seed in range(3)]
+    for lock in (vanilla / ".lock", vanilla / "robustness/margin/.train.npz.lock"):
+        holds = None
+        deadline = time.monotonic() + 200
+        while holds not in [str(process.pid) for process in started]:
+            assert time.monotonic() < deadline, f"nobody held {lock}"
+            time.sleep(0.005)
+            with suppress(FileNotFoundError, IndexError):
+                holds = lock.read_text().split()[0]
+        (dead,) = (p for p in started if str(p.pid) == holds)
+        dead.kill()
+        dead.communicate()
+        started[started.index(dead)] = begin(dead.args)
+    assert [ended(process)[0] for process in started] == [0, 0, 0]
+    assert_same(tmp_path / "run-1", tmp_path / "alone" / "run")
+    assert_same(vanilla, tmp_path / "alone" / VANILLA)
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_the_same_run_twice_is_trained_once(tmp_path):
