@@ -6,6 +6,7 @@ The names for use in one's own Keras code; the commands are
 
 from typing import TYPE_CHECKING
 
+from ar_adals_tf import interruption as interruption  # from the first import on
 from ar_adals_tf.lazy import lazy_names
 from ar_adals_tf.version import __version__ as __version__
 

@@ -7,6 +7,7 @@ from typing import Any
 from ar_adals_tf import captions, figures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.training.run import load_splits, train
@@ -43,6 +44,8 @@ def sweep(
     configs = variants(base, param, values, folder)
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
+    for config in configs.values():  # all are refused before the first is trained
+        Plan.make(config, splits)
     images = "selection" if base.selection_examples else "validation"
     rows = {
         value: read_json(train(config, splits) / "metrics.json")[images]
