@@ -9,8 +9,8 @@ own `KeyboardInterrupt` lets it clean up.
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 SENTENCE = "interrupted; the same command goes on where it was"
 STATUS = 130
@@ -62,7 +62,7 @@ def _note_and_raise(number: int, frame: FrameType | None) -> None:
     signal.default_int_handler(number, frame)
 
 
-def _handle_by(handler: Any) -> None:
+def _handle_by(handler: Callable[[int, FrameType | None], None] | int) -> None:
     # `nohup` and `command &` have the signal ignored. So it stays.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)
