@@ -75,4 +75,10 @@ def image_shape(model: keras.Model) -> tuple[int, ...]:
             f"model {model.name!r} takes inputs of shape {shape}; an attack needs one "
             "input of a fixed shape; give the model an Input of the images' size"
         )
+    kind = getattr(getattr(model, "input", None), "dtype", "float32")
+    if not keras.backend.is_float_dtype(kind):
+        raise InputError(
+            f"model {model.name!r} takes inputs of type {kind}; images are floats in "
+            "[0, 1]; give the model an Input of floats, and change their type inside"
+        )
     return shape[1:]

@@ -150,6 +150,7 @@ def evaluate(
             + ("both" if run_dir else "neither")
         )
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
+    strengths = _parse_severities(severities)
     if run_dir:
         subject = _run_subject(Path(run_dir), data_dir, num_bins, limit_examples)
     else:
@@ -180,7 +181,6 @@ def evaluate(
         part = _first(test, subject.quick)
     if shift:
         types = shift_types or types_of(test.dataset)
-        strengths = _parse_severities(severities)
         source = find_source(part, shift_source, types, strengths, **subject.where)
 
     predict = Predictor(subject.models)
@@ -335,12 +335,15 @@ def _first(split: Split, count: int | None) -> Split:
 
 def _parse_severities(values: Sequence[int | str]) -> list[int]:
     try:
-        return [int(value) for value in values]
-    except ValueError as error:
+        found = list(dict.fromkeys(int(value) for value in values))
+    except ValueError:
+        found = []
+    if not found or not set(found) <= set(SEVERITIES):
         raise InputError(
             "--severities must be among 1, 2, 3, 4 and 5; received "
-            f"{','.join(map(str, values))}; such as --severities=1,3,5"
-        ) from error
+            f"{','.join(map(str, values)) or 'none'}; such as --severities=1,3,5"
+        )
+    return found
 
 
 def _measure_clean(subject: _Subject, clean: Predictions) -> Measures:

@@ -136,6 +136,11 @@ def variants(
             f"--param={param} means nothing to --method={base.method}; choose "
             f"--param={default_param(base.method)}"
         )
+    if len(set(values)) < len(values):
+        raise InputError(
+            f"--values must differ from one another; received {','.join(values)}; give "
+            "each of them once"
+        )
     configs = {}
     for value in values:
         own = {param: parse(param, value), "output_dir": f"{folder}/{param}={value}"}
