@@ -190,7 +190,7 @@ def _check_text(name: str, value: Any) -> None:
 
     An empty text often comes from a variable of the shell that is not set.
     """
-    for text in value if isinstance(value, list) else [value]:
+    for text in (value or [""]) if isinstance(value, list) else [value]:
         if not isinstance(text, str):
             continue
         if not text.strip():

@@ -46,12 +46,12 @@ def ending(error: BaseException) -> tuple[int, str] | None:
         >>> ending(KeyError("a bug"))
     """
     if isinstance(error, (InputError, FloatingPointError)):
-        return 2, f"error: {error}"
+        return 2, f"error: {_one_line(str(error))}"
     if isinstance(error, KeyboardInterrupt):
         return interruption.STATUS, interruption.SENTENCE
     words = _of_system(error) or _of_memory(error) or _of_tensorflow(error)
     if words:
-        return 2, f"error: {words}"
+        return 2, f"error: {_one_line(words)}"
     if interruption.received():
         return interruption.STATUS, interruption.SENTENCE
     for cause in _causes(error):
@@ -105,6 +105,11 @@ def _number_in(error: BaseException) -> int | None:
     text = str(error).lower()
     named = (n for n in _REMEDIES if os.strerror(n).lower() in text)
     return next(named, None)
+
+
+def _one_line(text: str) -> str:
+    """Return text without line breaks and other characters that a terminal obeys."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import keras
 import tensorflow as tf
 
+from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.errors import InputError
 
 
@@ -75,10 +76,5 @@ def image_shape(model: keras.Model) -> tuple[int, ...]:
             f"model {model.name!r} takes inputs of shape {shape}; an attack needs one "
             "input of a fixed shape; give the model an Input of the images' size"
         )
-    kind = getattr(getattr(model, "input", None), "dtype", "float32")
-    if not keras.backend.is_float_dtype(kind):
-        raise InputError(
-            f"model {model.name!r} takes inputs of type {kind}; images are floats in "
-            "[0, 1]; give the model an Input of floats, and change their type inside"
-        )
+    check_input_type(model)
     return shape[1:]

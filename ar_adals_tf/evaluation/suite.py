@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from ar_adals_tf import datasets
+from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import find_source
@@ -19,7 +20,12 @@ from ar_adals_tf.evaluation.footprint import (
     measure_footprint,
 )
 from ar_adals_tf.evaluation.measures import Measures, measure, saved_temperature
-from ar_adals_tf.evaluation.ood import check_names, describe_ood, evaluate_ood
+from ar_adals_tf.evaluation.ood import (
+    check_data,
+    check_names,
+    describe_ood,
+    evaluate_ood,
+)
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import (
@@ -174,9 +180,11 @@ def evaluate(
         index = RobustnessIndex.load(robustness_index)
         index.verify(digest=test.digest())
         subject = dataclasses.replace(subject, index=index)
-    _check_classes(subject, test)
+    _check_model(subject, test)
+    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     if ood:
         check_names(ood, test.dataset)
+        check_data(ood, subject.folder / f"ood{suffix}", subject.where["data_dir"])
     if shift or attacks or footprint:
         part = _first(test, subject.quick)
     if shift:
@@ -187,7 +195,6 @@ def evaluate(
     clean = predict(test)
     metrics = _measure_clean(subject, clean)
     say(describe_run(subject.title, metrics))
-    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     identity = digest_run(subject.path)
 
     def place(kind: str) -> Path:
@@ -311,7 +318,8 @@ def _model_subject(
     )
 
 
-def _check_classes(subject: _Subject, test: Split) -> None:
+def _check_model(subject: _Subject, test: Split) -> None:
+    check_input_type(subject.models[0])
     here, there = num_classes(subject.models[0]), test.info.num_classes
     if here != there:
         raise InputError(

@@ -27,7 +27,7 @@ from ar_adals_tf.experiment.runs import (
 from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
 from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.training.fitting import Fitted, fit
+from ar_adals_tf.training.fitting import Fitted, check_batches, fit
 from ar_adals_tf.training.indexes import level_indexes
 from ar_adals_tf.version import versions
 
@@ -81,9 +81,10 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
     indexes: dict[str, RobustnessIndex] = {}
     try:
         plan = Plan.make(config, splits or load_splits(config))
+        check_batches(plan)
         if plan.method.by_robustness:
             indexes = level_indexes(plan, _find_or_train_vanilla(plan))
-    except InputError:  # a run that is refused leaves nothing behind
+    except (InputError, OSError):  # a run that is refused leaves nothing behind
         remove(run / "config.json")
         raise
     if config.verbose:

@@ -22,6 +22,7 @@ import importlib
 import json
 import os
 import re
+import resource
 import runpy
 import signal
 import socket
@@ -61,7 +62,7 @@ class Case:
         says: A regular expression that the sentence must have.
         prepare: A function that writes files into the folder that the command is
             started in, which is empty.
-        environment: Variables of the environment.
+        environment: Variables of the environment. FILE_SIZE_LIMIT limits the files.
         status: The exit status; 1 where absl refuses a flag.
     """
 
@@ -146,7 +147,8 @@ def check(parent: Parent, case: Case, folder: Path) -> None:
     assert len(said) == 1, ended
     assert re.search(case.says, said[0]), said[0]
     assert ended.status == case.status, ended
-    assert _files(folder) == before
+    after = _files(folder)
+    assert after == before, f"written: {sorted(after.keys() ^ before.keys())}"
 
 
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
@@ -213,6 +215,8 @@ def _be(
     try:
         os.chdir(folder)
         os.environ.update(environment)
+        if limit := environment.get("FILE_SIZE_LIMIT"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
         sys.argv = [command, *arguments]
         runpy.run_module(f"ar_adals_tf.{command}", run_name="__main__", alter_sys=True)
         status = 0
