@@ -54,7 +54,7 @@ def hidden():
     ("error", "status", "words"),
     [
         (InputError("a is b"), 2, "error: a is b"),
-        (InputError("a\nis\x1b[2J b"), 2, "error: a is [2J b"),
+        (InputError("a\nis\x1b[2J b"), 2, r"error: a is \[2J b"),
         (FloatingPointError("loss became nan"), 2, "error: loss became nan"),
         (KeyboardInterrupt(), 130, INTERRUPTED.strip()),
         (
@@ -111,7 +111,7 @@ def test_faults_of_the_package_stay_tracebacks(error):
 def test_a_missing_file_that_was_expected_hides_no_fault():
     def fault():
         try:
-            open("/absent")
+            os.stat("/absent")
         except OSError:
             return {}["fault"]
 
@@ -216,7 +216,14 @@ def said(ended):
 
 
 @pytest.mark.parametrize(
-    "place", ["config.json", "history.csv", "model.keras", "metrics.json"]
+    "place",
+    [
+        "model.keras",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("config.json", "history.csv", "metrics.json")
+        ),
+    ],
 )
 def test_a_folder_in_the_place_of_a_file(place, parent, tmp_path):
     (tmp_path / "run" / place / "mine").mkdir(parents=True)
@@ -226,7 +233,9 @@ def test_a_folder_in_the_place_of_a_file(place, parent, tmp_path):
     assert (tmp_path / "run" / place / "mine").is_dir()
 
 
-@pytest.mark.parametrize("place", ["figures", "tensorboard"])
+@pytest.mark.parametrize(
+    "place", ["tensorboard", pytest.param("figures", marks=pytest.mark.slow)]
+)
 def test_a_file_in_the_place_of_a_folder(place, parent, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / place).write_text("mine")
@@ -248,6 +257,7 @@ def test_a_limit_on_the_size_of_files(parent, tmp_path):
     assert json.loads((tmp_path / "run/metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_readers_that_are_gone_do_not_end_a_training(tmp_path):
     """As after `train 2>&1 | head -0`."""
     read, write = os.pipe()
