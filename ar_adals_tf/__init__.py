@@ -4,6 +4,9 @@ The names for use in one's own Keras code; the commands are
 `python -m ar_adals_tf.train`, `.compute_robustness` and `.evaluate`.
 """
 
+from ar_adals_tf import interruption as interruption  # it comes before slow imports
+
+# isort: split
 from typing import TYPE_CHECKING
 
 from ar_adals_tf.lazy import lazy_names

@@ -33,12 +33,18 @@ class Bound:
     def __str__(self) -> str:
         """Return the bound in words."""
         if self.least > -inf and self.most < inf:
-            return f"between {self.least:g} and {self.most:g}"
+            both = f"between {_text(self.least)} and {_text(self.most)}"
+            return "a whole number " * self.whole + both
         limits = {
             "at least": self.least,
             "above": self.above,
             "at most": self.most,
             "below": self.below,
         }
-        words = [f"{w} {x:g}" for w, x in limits.items() if abs(x) < inf]
+        words = [f"{w} {_text(x)}" for w, x in limits.items() if abs(x) < inf]
         return "a whole number " * self.whole + " and ".join(words)
+
+
+def _text(number: float) -> str:
+    """Return a number as people write it: 4,294,967,295 and not 4.29497e+09."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

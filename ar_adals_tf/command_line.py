@@ -7,12 +7,15 @@ work, so that `--help` answers at once.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from absl import app, flags, logging
 
+from ar_adals_tf import interruption
+from ar_adals_tf.endings import ending
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import (
@@ -24,8 +27,12 @@ from ar_adals_tf.experiment.flags import (
     group_flags,
 )
 from ar_adals_tf.quiet import quiet_libraries
+from ar_adals_tf.streams import lasting_streams
 
 FLAGS = flags.FLAGS
+
+#: More parts of a processor than that take minutes to make and serve nobody.
+MOST_REPLICAS = 64
 
 
 def define(*groups: str) -> None:
@@ -36,9 +43,8 @@ def define(*groups: str) -> None:
         elif flag.kind is bool:
             flags.DEFINE_bool(flag.name, flag.default, flag.help)
         elif flag.kind is int:
-            flags.DEFINE_integer(
-                flag.name, flag.default, flag.help, lower_bound=flag.least
-            )
+            limits = {"lower_bound": flag.least, "upper_bound": flag.most}
+            flags.DEFINE_integer(flag.name, flag.default, flag.help, **limits)
         elif flag.kind is float:
             flags.DEFINE_float(flag.name, flag.default, flag.help)
         else:
@@ -66,6 +72,7 @@ def define_strategy_flags() -> None:
         "Divide the processor into this number of devices, to try --strategy=mirrored "
         "on a machine without a GPU.",
         lower_bound=1,
+        upper_bound=MOST_REPLICAS,
     )
     flags.DEFINE_string(
         "tpu",
@@ -117,36 +124,85 @@ def run(main: Callable[[], None]) -> None:
     """Run a command: parse flags, quieten TensorFlow's start, print errors plainly.
 
     The exit status is 0 when all went well, 1 on unknown flags, 2 on input that cannot
-    be used or a loss that is no number, 130 after an interruption, and 141 when
-    whatever read the output is gone.
+    be used, a loss that is no number, or a disk or memory that is full, and 130 after
+    an interruption. A reader of the output that goes away stops nothing.
     """
 
-    def guarded(arguments: Sequence[str]) -> None:
+    def work(arguments: Sequence[str]) -> None:
         if len(arguments) > 1:
             sys.exit(
                 f"error: nothing is known of the argument {arguments[1]!r}; flags are "
                 "written --name=value, see --help"
             )
-        try:
-            _start_tensorflow()
-            with _strategy():
-                main()
-        except (InputError, FloatingPointError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on where it was", file=sys.stderr)
-            sys.exit(130)
+        _start_tensorflow()
+        interruption.raise_in_work()
+        with _strategy():
+            main()
 
-    try:
+    with lasting_streams():
         try:
-            app.run(guarded)
+            app.run(work, flags_parser=_parse)
+        except Exception as error:
+            _leave(error)
+        except KeyboardInterrupt as error:
+            _leave(error)
         finally:
+            interruption.say_no_more()
             sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at its end: let it write to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+
+
+def _leave(error: BaseException) -> None:
+    """Say why the command ends, and end it. Faults of this package are raised again."""
+    from ar_adals_tf.progress import close_bars
+
+    interruption.say_no_more()
+    close_bars()
+    ended = ending(error)
+    if ended is None:
+        raise error
+    status, sentence = ended
+    start = interruption.line_start(sys.stderr.isatty())
+    print(start + sentence, file=sys.stderr)
+    sys.exit(status)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parse the flags; absl prints what it does not understand, with status 1."""
+    try:
+        rest = FLAGS(arguments)
+    except flags.Error:
+        return app.parse_flags_with_usage(arguments)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"--flagfile must be a file of text, a flag in each line; received one "
+            f"that is not ({error}); give another file"
+        ) from error
+    except SystemExit:  # the help is printed
+        sys.exit(0)
+    for flag in (FLAGS[name] for name in FLAGS):
+        if flag.present:
+            _check_text(flag.name, flag.value)
+    return rest
+
+
+def _check_text(name: str, value: Any) -> None:
+    """Refuse a flag's text that is empty or that no file can be called.
+
+    An empty text often comes from a variable of the shell that is not set.
+    """
+    for text in (value or [""]) if isinstance(value, list) else [value]:
+        if not isinstance(text, str):
+            continue
+        if not text.strip():
+            raise InputError(
+                f"--{name} must not be empty or have empty entries; received "
+                f"{value!r}; give a value, or leave the flag out"
+            )
+        if "\0" in text or text.encode(errors="replace") != os.fsencode(text):
+            raise InputError(
+                f"--{name} must be text in UTF-8 without null characters; received "
+                f"{text!r}; write it in UTF-8"
+            )
 
 
 def _start_tensorflow() -> None:
@@ -157,6 +213,9 @@ def _start_tensorflow() -> None:
         tf.config.list_physical_devices()
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
+    from ar_adals_tf.progress import show_warning_above_bars
+
+    warnings.showwarning = show_warning_above_bars
     if not given("verbosity"):
         # Otherwise every library that uses Python's logging would print its progress.
         logging.set_verbosity(logging.ERROR)

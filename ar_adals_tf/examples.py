@@ -92,8 +92,8 @@ def as_examples(
         name: Name of the split.
 
     Raises:
-        InputError: If there is no image, if the arrays have different lengths, or if
-            ids repeat.
+        InputError: If there is no image, if the arrays have different lengths or
+            other types and shapes, or if ids repeat.
 
     Example:
         >>> as_examples(np.zeros((2, 4)), ids=["a", "b"]).ids
@@ -103,12 +103,13 @@ def as_examples(
     count = len(images) if images.ndim else 0
     if not count:
         raise InputError("there is no image to attack; received an empty array")
-    labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels)
-    if labels.ndim == 2:
-        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
-    ids = np.arange(count) if ids is None else np.asarray(ids)
-    if ids.dtype.kind == "U":
-        ids = np.char.encode(ids, "utf-8")
+    if images.dtype.kind != "f" and images.dtype != np.uint8:
+        raise InputError(
+            f"images must be uint8, or floats in [0, 1]; received {images.dtype}; "
+            "convert them"
+        )
+    labels = np.zeros(count, np.int64) if labels is None else _as_classes(labels)
+    ids = np.arange(count) if ids is None else _as_ids(ids)
     if len(labels) != count or len(ids) != count:
         raise InputError(
             f"images, labels and ids must be equally many; received {count}, "
@@ -121,6 +122,47 @@ def as_examples(
             "different; give every image an id of its own"
         )
     return Examples(dataset, name, ids, images, labels)
+
+
+def _as_classes(labels: Any) -> np.ndarray:
+    """Return classes or one-hot labels as classes, `(N,)`."""
+    labels = np.asarray(labels)
+    labels = labels.astype(np.int64) if labels.dtype == bool else labels
+    if labels.dtype.kind not in "iuf" or labels.ndim not in (1, 2) or not labels.size:
+        raise InputError(
+            "labels must be one class for each image, (N,), or one-hot, (N, Z); "
+            f"received {labels.dtype} of shape {labels.shape}; give whole numbers"
+        )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return labels.argmax(axis=1)
+    labels = labels.reshape(-1)
+    broken = ~(np.isfinite(labels) & (labels == np.floor(labels)))
+    if broken.any():
+        raise InputError(
+            f"labels must be whole numbers; {broken.sum()} of {len(labels)} are not, "
+            f"such as {labels[broken][0]}; give every image its class"
+        )
+    return labels
+
+
+def _as_ids(ids: Any) -> np.ndarray:
+    """Return ids as bytes or int64, `(N,)`."""
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "SUiu":
+        raise InputError(
+            "ids must be text or whole numbers, one for each image, (N,); received "
+            f"{ids.dtype} of shape {ids.shape}; number the images with np.arange"
+        )
+    if ids.dtype.kind == "U":
+        return np.char.encode(ids, "utf-8")
+    if ids.dtype.kind == "S":
+        return ids
+    if ids.size and ids.max() > np.iinfo(np.int64).max:
+        raise InputError(
+            f"ids must be at most 2**63 - 1; received {ids.max()}; give smaller "
+            "numbers, or turn them into text"
+        )
+    return ids.astype(np.int64)
 
 
 def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:

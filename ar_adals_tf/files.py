@@ -75,6 +75,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _Crew.meet()
         os.replace(aside, path)
         _Crew.meet()
+    except OSError as error:  # people know the file by its own name
+        if error.filename in (None, str(aside)):
+            error.filename = str(path)
+        raise
     finally:
         _discard(aside)
 

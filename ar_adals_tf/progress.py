@@ -1,7 +1,9 @@
 """Progress of long work, and times for people to read."""
 
 import sys
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 from tqdm import tqdm
 
@@ -37,6 +39,21 @@ def progress_bar(
         file=sys.stderr,
         dynamic_ncols=terminal,
     )
+
+
+def close_bars() -> None:
+    """Close every bar, so that what is printed next has a line of its own."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def show_warning_above_bars(
+    message: Any, category: type, filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
+    """Print a warning on a line of its own; it can replace `warnings.showwarning`."""
+    text = warnings.formatwarning(message, category, filename, lineno)
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(text, end="", file=sys.stderr)
 
 
 def move_from_here(bar: tqdm) -> Callable[[int], None]:

@@ -13,9 +13,9 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
-    "bounds captions errors lazy version",
-    "files locks quiet digests progress hardware autograph examples "
-    "calibration corruptions smoothing outputs calibrated",
+    "bounds captions errors interruption lazy version",
+    "endings files locks quiet streams digests progress hardware autograph examples "
+    "calibration corruptions smoothing outputs",
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",

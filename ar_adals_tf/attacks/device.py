@@ -7,6 +7,7 @@ import subprocess
 import keras
 import tensorflow as tf
 
+from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.errors import InputError
 
 
@@ -75,4 +76,5 @@ def image_shape(model: keras.Model) -> tuple[int, ...]:
             f"model {model.name!r} takes inputs of shape {shape}; an attack needs one "
             "input of a fixed shape; give the model an Input of the images' size"
         )
+    check_input_type(model)
     return shape[1:]

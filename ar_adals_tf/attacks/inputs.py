@@ -1,10 +1,13 @@
 """The checks of the images and labels that are to be attacked."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ar_adals_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 
 def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -32,6 +35,18 @@ def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
             "rescale them and put any normalisation into the model as a layer"
         )
     return images
+
+
+def check_input_type(model: "keras.Model") -> None:
+    """Refuse a model of whole numbers, to which images in [0, 1] would be 0 or 1."""
+    import keras
+
+    kind = getattr(getattr(model, "input", None), "dtype", "float32")
+    if not keras.backend.is_float_dtype(kind):
+        raise InputError(
+            f"model {model.name!r} takes inputs of type {kind}; images are floats in "
+            "[0, 1]; give the model an Input of floats, and change their type inside"
+        )
 
 
 def checked_labels(labels: Any, count: int, num_classes: int) -> np.ndarray:

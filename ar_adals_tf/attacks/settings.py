@@ -14,7 +14,6 @@ This module loads no TensorFlow. An attack's program is imported when it is used
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import NoneType
@@ -27,6 +26,10 @@ from ar_adals_tf.lazy import load
 
 if TYPE_CHECKING:
     from ar_adals_tf.attacks.program import Estimate, Logits, Program
+
+
+#: What no setting exceeds, so that counters and float32 hold it.
+MOST_STEPS, MOST = 1_000_000, 1e30
 
 
 def setting(
@@ -137,13 +140,13 @@ def check_setting(field: dataclasses.Field, value: Any) -> None:
     elif bool in kinds:
         needs, fits = "True or False", is_bool
     elif float in kinds:
-        needs = f"a number above {bounds['above']:g}"
+        needs = f"a number above {bounds['above']:g} and below {MOST:g}"
         number = isinstance(value, (int, float, np.number)) and not is_bool
-        fits = number and bounds["above"] < value < math.inf
+        fits = number and bounds["above"] < value < MOST
     else:
-        needs = f"a whole number from {bounds['least']} on"
+        needs = f"a whole number from {bounds['least']} on, up to {MOST_STEPS:,}"
         number = isinstance(value, (int, np.integer)) and not is_bool
-        fits = number and value >= bounds["least"]
+        fits = number and bounds["least"] <= value <= MOST_STEPS
     fits |= value is None and NoneType in kinds
     if not fits:
         raise InputError(f"{field.name} must be {needs}; received {value!r}")

@@ -55,6 +55,10 @@ def choose(
             f"--cpu_replicas is for --strategy=mirrored; received {name!r}; leave "
             "--cpu_replicas out"
         )
+    if tpu and name != "tpu":
+        raise InputError(
+            f"--tpu is for --strategy=tpu; received {name!r}; leave --tpu out"
+        )
     makers: dict[str, Callable[[], tf.distribute.Strategy]] = {
         "none": tf.distribute.get_strategy,
         "mirrored": lambda: _mirrored(cpu_replicas),
@@ -248,16 +252,31 @@ def _multi_worker() -> tf.distribute.Strategy:
         config = json.loads(os.environ.get("TF_CONFIG", ""))
         workers = config["cluster"]["worker"]
         index = config["task"]["index"]
-        known = config["task"]["type"] == "worker" and 0 <= index < len(workers)
-    except (ValueError, KeyError, TypeError):
+        known = (
+            config["task"]["type"] == "worker"
+            and isinstance(workers, list)
+            and all(map(_is_address, workers))
+            and len(set(workers)) == len(workers)
+            and type(index) is int
+            and 0 <= index < len(workers)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
         raise InputError(
             "--strategy=multi_worker needs the environment variable TF_CONFIG, such as "
             f"{example}, with another index on each machine; received "
-            f"{os.environ.get('TF_CONFIG', 'nothing')}"
+            f"{os.environ.get('TF_CONFIG', 'nothing')[:200]!r}"
         )
     return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _is_address(worker: object) -> bool:
+    """Tell whether a worker of TF_CONFIG is a host and a port."""
+    if not isinstance(worker, str):
+        return False
+    host, _, port = worker.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 2**16
 
 
 def _tpu(address: str) -> tf.distribute.Strategy:
@@ -265,11 +284,11 @@ def _tpu(address: str) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
-            f"--strategy=tpu finds no TPU {address!r} "
-            f"({str(error).splitlines()[0][:120]}); give its name with --tpu, or "
-            "--tpu=local on the machine that has it"
+            f"--strategy=tpu finds no TPU {address!r} ({reason}); give its name with "
+            "--tpu, or --tpu=local on the machine that has it"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 

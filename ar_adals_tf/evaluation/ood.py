@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ar_adals_tf import calibration, datasets
 from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.datasets.loading import prepared_builder
 from ar_adals_tf.datasets.splits import DatasetInfo, MappedSplit, Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, nested
@@ -91,6 +92,18 @@ def check_names(names: Sequence[str], dataset: str) -> None:
                 f"--ood takes datasets other than {dataset} itself; received "
                 f"{name!r}; choose from {', '.join(others)}"
             )
+
+
+def check_data(names: Sequence[str], folder: Path, data_dir: str | None) -> None:
+    """Refuse datasets that are not predicted yet and neither there nor to be had.
+
+    Raises:
+        InputError: If TFDS does not have one of them and cannot download it.
+    """
+    for name in names:
+        stored = (folder / f"{name}.npz").exists()
+        if not stored and not datasets.DATASETS[name].embedded:
+            prepared_builder(name, data_dir)
 
 
 def describe_ood(found: Mapping[str, Measures]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from ar_adals_tf import datasets
+from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import find_source
@@ -19,7 +20,12 @@ from ar_adals_tf.evaluation.footprint import (
     measure_footprint,
 )
 from ar_adals_tf.evaluation.measures import Measures, measure, saved_temperature
-from ar_adals_tf.evaluation.ood import check_names, describe_ood, evaluate_ood
+from ar_adals_tf.evaluation.ood import (
+    check_data,
+    check_names,
+    describe_ood,
+    evaluate_ood,
+)
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import (
@@ -152,6 +158,7 @@ def evaluate(
             + ("both" if run_dir else "neither")
         )
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
+    strengths = _parse_severities(severities)
     if run_dir:
         subject = _run_subject(Path(run_dir), data_dir, num_bins, limit_examples)
     else:
@@ -175,14 +182,15 @@ def evaluate(
         index = RobustnessIndex.load(robustness_index)
         index.verify(digest=test.digest())
         subject = dataclasses.replace(subject, index=index)
-    _check_classes(subject, test)
+    _check_model(subject, test)
+    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     if ood:
         check_names(ood, test.dataset)
+        check_data(ood, subject.folder / f"ood{suffix}", subject.where["data_dir"])
     if shift or attacks or footprint:
         part = _first(test, subject.quick)
     if shift:
         types = shift_types or types_of(test.dataset)
-        strengths = _parse_severities(severities)
         source = find_source(part, shift_source, types, strengths, **subject.where)
 
     with only_writer(subject.folder / LOCK, say):
@@ -321,7 +329,8 @@ def _model_subject(
     )
 
 
-def _check_classes(subject: _Subject, test: Split) -> None:
+def _check_model(subject: _Subject, test: Split) -> None:
+    check_input_type(subject.models[0])
     here, there = num_classes(subject.models[0]), test.info.num_classes
     if here != there:
         raise InputError(
@@ -345,12 +354,15 @@ def _first(split: Split, count: int | None) -> Split:
 
 def _parse_severities(values: Sequence[int | str]) -> list[int]:
     try:
-        return [int(value) for value in values]
-    except ValueError as error:
+        found = list(dict.fromkeys(int(value) for value in values))
+    except ValueError:
+        found = []
+    if not found or not set(found) <= set(SEVERITIES):
         raise InputError(
             "--severities must be among 1, 2, 3, 4 and 5; received "
-            f"{','.join(map(str, values))}; such as --severities=1,3,5"
-        ) from error
+            f"{','.join(map(str, values)) or 'none'}; such as --severities=1,3,5"
+        )
+    return found
 
 
 def _measure_clean(subject: _Subject, clean: Predictions) -> Measures:

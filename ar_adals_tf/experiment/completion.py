@@ -115,6 +115,11 @@ def _refresh_epochs(
             )
         if every < 1:
             raise InputError(f"--refresh_every must be at least 1; received {every}")
+        if every >= epochs:
+            raise InputError(
+                f"--refresh_every must be below the {epochs} epochs, or nothing is "
+                f"attacked again; received {every}; give a smaller one, or leave it out"
+            )
         return list(range(every, epochs, every))
     parts = given.split(",") if isinstance(given, str) else given
     if given == "recipe":

@@ -21,6 +21,12 @@ from ar_adals_tf.experiment.declaration import (
 )
 from ar_adals_tf.methods.table import METHODS, Method, adversarial_methods
 
+#: What Keras and NumPy accept as a seed.
+SEEDS = Bound(least=0, most=2**32 - 1)
+
+#: More than anyone needs, so that a slip of the hand is noticed before any work.
+MANY, MOST = 1_000_000, 1_000_000_000
+
 
 @dataclass(frozen=True)
 class Config:
@@ -42,14 +48,14 @@ class Config:
     seed: int = own_setting(
         "Seed of the initial weights, the shuffling and the augmentation.",
         default=0,
-        bound=Bound(least=0),
+        bound=SEEDS,
         changes="seed",
     )
     split_seed: int = setting(
         "Seed of the random division into training and validation images. Runs with "
         "different --seed can share one division and one vanilla model.",
         default=0,
-        bound=Bound(least=0),
+        bound=SEEDS,
         group="data",
     )
     output_dir: str = own_setting(
@@ -79,10 +85,12 @@ class Config:
     epochs: int = setting(
         "Number of epochs. The recipe's schedule is stretched to it.",
         default=from_recipe("epochs"),
-        bound=Bound(least=1),
+        bound=Bound(least=1, most=MANY),
     )
     batch_size: int = setting(
-        "Global batch size.", default=from_recipe("batch_size"), bound=Bound(least=1)
+        "Global batch size.",
+        default=from_recipe("batch_size"),
+        bound=Bound(least=1, most=MANY),
     )
     learning_rate: float = setting(
         "Base learning rate, which the recipe's schedule multiplies.",
@@ -107,7 +115,7 @@ class Config:
     num_levels: int | None = own_setting(
         "Number R of robustness levels.",
         default=10,
-        bound=Bound(least=1),
+        bound=Bound(least=1, most=MANY),
         needs="by_robustness",
     )
     alpha: str | None = own_setting(
@@ -172,14 +180,14 @@ class Config:
             "1, or 5 for ar_adals_of_ensemble",
             lambda recipe, method: 5 if method.joint else 1,
         ),
-        bound=Bound(least=1),
+        bound=Bound(least=1, most=1000),
     )
     validation_examples: int | None = setting(
         "Size of the validation set.",
         default=Default(
             "10 % of the training images; for ImageNet half of its validation images"
         ),
-        bound=Bound(least=0),
+        bound=Bound(least=0, most=MOST),
         group="data",
     )
     selection_examples: int = own_setting(
@@ -187,17 +195,17 @@ class Config:
         "end. Settings chosen by them are not chosen by images that moved the soft "
         "labels.",
         default=0,
-        bound=Bound(least=0),
+        bound=Bound(least=0, most=MOST),
     )
     limit_examples: int | None = setting(
         "Use at most this number of images of every split, for a quick look.",
-        bound=Bound(least=1),
+        bound=Bound(least=1, most=MOST),
         group="data",
     )
     num_bins: int = setting(
         "Number of equal-width confidence bins of the expected calibration error.",
         default=15,
-        bound=Bound(least=1),
+        bound=Bound(least=1, most=10_000),
         group="measure",
     )
     mixed_precision: str = setting(
@@ -293,6 +301,11 @@ class Config:
         if self.kind.joint and self.ensemble_size < 2:
             raise InputError(
                 f"--ensemble_size must be at least 2; received {self.ensemble_size}"
+            )
+        if self.seed + self.ensemble_size - 1 > SEEDS.most:
+            raise InputError(
+                f"the seeds of {self.ensemble_size} members count up from --seed, to "
+                f"at most {SEEDS.most}; received {self.seed}; give a smaller one"
             )
         if self.validation_examples == 0 and self.kind.adaptive:
             raise InputError(

@@ -6,14 +6,16 @@ loads no TensorFlow and knows nothing of absl.
 """
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ar_adals_tf.attacks.settings import MOST_STEPS
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.methods.table import METHODS
 
@@ -28,6 +30,7 @@ class Flag:
     default: Any = None
     choices: tuple[str, ...] = ()
     least: int | None = None
+    most: int | None = None
 
 
 def config_flags(group: str) -> list[Flag]:
@@ -80,6 +83,7 @@ REFRESH_EVERY = Flag(
     "On-the-fly AR-AdaLS: attack again every this number of epochs, instead of at "
     "--refresh_epochs.",
     least=1,
+    most=MANY,
 )
 
 
@@ -203,6 +207,8 @@ def settings_list() -> str:
         values = ", ".join(flag.choices) or flag.kind.__name__
         if flag.least is not None:
             values += f" from {flag.least}"
+        if flag.most is not None:
+            values += f" to {flag.most}"
         if flag.default is not None:
             values += f"; default {as_text(flag.default)}"
         meaning, *entries = flag.help.split("\n")
@@ -223,15 +229,21 @@ def _config_flag(name: str, declared: Declaration, kind: type) -> Flag:
         help, default = f"{help} The default is {default.words}.", None
     help += "".join(f"\n{key}: {line}." for key, line in _lines(name).items())
     slow = isinstance(declared.choices, str)
-    least = declared.bound.least if declared.bound and kind is int else None
+    bound = declared.bound if kind is int else None
     return Flag(
         name,
         str if kind is list else kind,
         help,
         default,
         () if slow else tuple(declared.allowed() or ()),
-        None if least is None else int(least),
+        _whole(bound.least) if bound else None,
+        _whole(bound.most) if bound else None,
     )
+
+
+def _whole(limit: float) -> int | None:
+    """Return a limit that there is."""
+    return int(limit) if math.isfinite(limit) else None
 
 
 def _lines(name: str) -> dict[str, str]:
@@ -257,7 +269,8 @@ def _attack_flag(name: str, field: dataclasses.Field) -> Flag:
         help += f" The default is {as_text(field.default)}."
     choices = tuple(declared.get("choices") or ())
     kind = plain_type(field.type)
-    return Flag(name, kind, help, choices=choices, least=declared.get("least"))
+    most = MOST_STEPS if "least" in declared else None
+    return Flag(name, kind, help, None, choices, declared.get("least"), most)
 
 
 def _joined(owned: Iterable[tuple[str, Flag]]) -> list[Flag]:

@@ -48,7 +48,7 @@ class Plan:
 
         Raises:
             InputError: If as many images are to be held out as there are validation
-                images.
+                images, or if there are more levels than images to divide into them.
 
         Example:
             >>> plan = Plan.make(Config.make("cifar10", "ls", ensemble_size=2))
@@ -58,15 +58,19 @@ class Plan:
             [0, 1]
         """
         adversarial = config.adversarial_training
+        method = METHODS[config.method]
+        own_splits = _with_selection(splits or {}, config.selection_examples)
+        if method.by_robustness:
+            _check_levels(own_splits, config.num_levels or 1)
         return cls(
             config=config,
-            method=METHODS[config.method],
+            method=method,
             adversarial=METHODS[adversarial] if adversarial else None,
             recipe=DATASETS[config.dataset].recipe,
             vanilla=config.vanilla(),
             members=tuple(config.members()) if config.ensemble_size > 1 else (),
             loaded=splits or {},
-            splits=_with_selection(splits or {}, config.selection_examples),
+            splits=own_splits,
         )
 
     @property
@@ -92,7 +96,7 @@ class Plan:
 
 def _with_selection(splits: Mapping[str, "Split"], count: int) -> Mapping[str, "Split"]:
     """Move the first `count` validation images into a split of their own."""
-    if not (count and splits):
+    if not count or "validation" not in splits:
         return splits
     available = len(splits["validation"])
     if count >= available:
@@ -102,3 +106,13 @@ def _with_selection(splits: Mapping[str, "Split"], count: int) -> Mapping[str, "
         )
     selection, validation = splits["validation"].divided(count)
     return {**splits, "selection": selection, "validation": validation}
+
+
+def _check_levels(splits: Mapping[str, "Split"], num_levels: int) -> None:
+    """Refuse levels that would be empty, before anything is trained or attacked."""
+    for name in ("train", "validation"):
+        if name in splits and num_levels > len(splits[name]):
+            raise InputError(
+                f"--num_levels must be at most the {len(splits[name])} {name} images; "
+                f"received {num_levels}; take fewer levels or more images"
+            )

@@ -12,7 +12,6 @@ settings. This module loads no TensorFlow.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ar_adals_tf.bounds import Bound
@@ -40,9 +39,10 @@ class MethodSetting:
             >>> METHODS["pgd_at"].settings["pgd_steps"].read("pgd_steps", "20")
             20
         """
+        above, slash, below = str(given).partition("/")
         try:
-            value = float(Fraction(given))
-        except (ValueError, TypeError, ArithmeticError):  # no number, infinite, x/0
+            value = int(above) / int(below) if slash else float(given)
+        except (ValueError, TypeError, ArithmeticError):  # no number, too large, x/0
             value = float("nan")
         if not self.bound.allows(value):
             raise InputError(f"--{name} must be {self.bound}; received {given}")
@@ -101,7 +101,7 @@ _SHARE = MethodSetting(
     "Share of each batch that is attacked. The rest stays clean.",
     Bound(above=0, most=1),
 )
-_STEPS = MethodSetting(7, "Steps of the attack.", Bound(above=0, whole=True))
+_STEPS = MethodSetting(7, "Steps of the attack.", Bound(above=0, most=1000, whole=True))
 _RELATIVE_STEP = MethodSetting(
     0.25, "Length of a step, as a share of --epsilon.", Bound(above=0)
 )

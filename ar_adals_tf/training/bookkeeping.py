@@ -109,6 +109,7 @@ class EpochScalars(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         del logs
+        self._folder.mkdir(exist_ok=True)  # its error, unlike TensorFlow's, has a path
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -71,10 +71,8 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     levels = {
         n: RobustnessLevels(indexes[n], smoothing.num_levels) for n in split_names
     }
+    check_batches(plan)
     devices = member_devices(len(plan.members))
-    if not devices:
-        replicas = current().num_replicas_in_sync
-        check_batch_size(config.batch_size, len(plan.splits["train"]), replicas)
     models = [
         build_model(plan, seed, devices[number] if devices else None)
         for number, seed in enumerate(plan.seeds)
@@ -113,6 +111,13 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         together.on_epoch_end(number, mean)  # conf and acc move p (Eq. 3)
     together.on_train_end()
     return Fitted(models, keeper.history, smoothing)
+
+
+def check_batches(plan: Plan) -> None:
+    """Refuse batches of which a replica would get nothing."""
+    if not member_devices(len(plan.members)):
+        replicas = current().num_replicas_in_sync
+        check_batch_size(plan.config.batch_size, len(plan.splits["train"]), replicas)
 
 
 def _callbacks(

@@ -36,7 +36,7 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.training.fitting import Fitted, fit
+from ar_adals_tf.training.fitting import Fitted, check_batches, fit
 from ar_adals_tf.training.indexes import level_indexes
 from ar_adals_tf.version import versions
 
@@ -131,9 +131,10 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
     indexes: dict[str, RobustnessIndex] = {}
     try:
         plan = Plan.make(config, splits or load_splits(config))
+        check_batches(plan)
         if plan.method.by_robustness:
             indexes = level_indexes(plan, _find_or_train_vanilla(plan))
-    except InputError:  # a run that is refused leaves nothing behind
+    except (InputError, OSError):  # a run that is refused leaves nothing behind
         if not (run / "checkpoint.npz").exists():  # it was begun in another process
             remove(run / "config.json")
         raise

@@ -55,6 +55,8 @@ def sweep(
         check_folders(config)
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
+    for config in configs.values():  # all are refused before the first is trained
+        Plan.make(config, splits)
     images = "selection" if base.selection_examples else "validation"
     rows, predictions = {}, {}
     for value, config in configs.items():
@@ -174,6 +176,11 @@ def variants(
         raise InputError(
             f"--param={param} means nothing to --method={base.method}; choose "
             f"--param={default_param(base.method)}"
+        )
+    if len(set(values)) < len(values):
+        raise InputError(
+            f"--values must differ from one another; received {','.join(values)}; give "
+            "each of them once"
         )
     configs = {}
     for value in values:

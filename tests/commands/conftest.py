@@ -1,6 +1,7 @@
 """A command as people type it, run inside this process."""
 
 import runpy
+import signal
 import sys
 
 import pytest
@@ -19,7 +20,15 @@ def fresh_flags():
 
 
 @pytest.fixture
-def run(fresh_flags, monkeypatch, capfd):
+def own_signals():
+    """Take back what a command leaves for Ctrl-C when it has ended."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def run(fresh_flags, own_signals, monkeypatch, capfd):
     """Return a function that runs a command: status, standard output and error."""
 
     def run(name, *arguments):
