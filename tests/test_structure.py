@@ -14,7 +14,7 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "bounds captions errors lazy version",
-    "files locks quiet digests progress hardware autograph examples "
+    "files forms locks quiet digests progress hardware autograph examples "
     "calibration corruptions smoothing outputs",
     "models distribution",
     "datasets methods figures metrics",

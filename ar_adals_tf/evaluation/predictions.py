@@ -8,7 +8,10 @@ import numpy as np
 from scipy import special
 
 from ar_adals_tf import calibration, files
+from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.forms.form import read
+from ar_adals_tf.forms.run_files import STORE
 
 
 class Predictions(NamedTuple):
@@ -86,12 +89,36 @@ class Predictions(NamedTuple):
         ids, labels = arrays["ids"], arrays["labels"]
         try:
             if "logits" in arrays:
-                return cls(ids, labels, arrays["logits"].astype(np.float32))
-            smallest = calibration.SMALLEST_PROBABILITY
-            probabilities = np.maximum(arrays["probabilities"], smallest)
+                found = cls(ids, labels, arrays["logits"].astype(np.float32))
+            else:
+                check_probabilities(arrays["probabilities"])
+                smallest = calibration.SMALLEST_PROBABILITY
+                probabilities = np.maximum(arrays["probabilities"], smallest)
+                found = cls(ids, labels, np.log(probabilities))
+            found.check()
         except (KeyError, TypeError, ValueError) as error:
             raise files.not_whole(path, what, error, remedy) from error
-        return cls(ids, labels, np.log(probabilities))
+        return found
+
+    def check(self) -> None:
+        """Make sure that ids, labels and logits are those of the same images.
+
+        Raises:
+            InputError: On other shapes or types, labels that are no classes, or logits
+                that are not finite.
+
+        Example:
+            >>> Predictions(np.array([b"a"]), np.array([1]), np.zeros((1, 2))).check()
+        """
+        shape = np.shape(self.logits)
+        if len(shape) != 2 or not shape[0] or shape[1] < 2:
+            raise InputError(f"it has outputs of shape {shape}, not (images, classes)")
+        check_labels(self.labels, *shape)
+        if np.shape(self.ids) != shape[:1] or self.ids.dtype.kind != "S":
+            ids = f"{self.ids.dtype} of shape {np.shape(self.ids)}"
+            raise InputError(f"its ids are {ids}, not bytes, one for each image")
+        if lost := int((~np.isfinite(self.logits)).any(axis=1).sum()):
+            raise InputError(f"the outputs of {lost} images are not finite")
 
 
 Predict = Callable[..., Predictions]
@@ -116,7 +143,7 @@ class PredictionStore:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "settings.json"
-        if path.exists() and files.read_json(path) == settings:
+        if path.exists() and read(path, STORE) == settings:
             return
         for void in sorted(self.folder.glob("*.npz")):
             files.remove(void)

@@ -267,6 +267,8 @@ def _run_subject(
     run: Path, data_dir: str | None, num_bins: int | None, quick: int | None
 ) -> _Subject:
     config = saved_config(run)
+    if (run / "metrics.json").exists():
+        read_metrics(run)  # what is damaged is refused before the work
     return _Subject(
         title=config.title,
         path=run,

@@ -216,9 +216,26 @@ def parse_epsilons(
 
 
 def _sets_in(store: PredictionStore) -> dict[str, tuple[str, float]]:
-    """Return attack and strength of the sets in a store, by name."""
-    parts = {name: name.rpartition("_") for name in store.names()}
-    return {n: (a, float(e)) for n, (a, _, e) in parts.items() if a in BOUNDED_ATTACKS}
+    """Return attack and strength of the sets in a store, by name.
+
+    Raises:
+        InputError: If a set is named after one of the attacks, but after no strength.
+    """
+    found = {}
+    for name in store.names():
+        attack, _, strength = name.rpartition("_")
+        if attack not in BOUNDED_ATTACKS:
+            continue
+        try:
+            found[name] = attack, parse_epsilons([strength], [attack])[0]
+        except InputError:
+            found[name] = attack, np.nan
+        if name != f"{attack}_{found[name][1]:g}":
+            raise InputError(
+                f"{store.path(name)} is named after no strength over 255 of {attack}, "
+                f"such as {attack}_8.npz; remove it"
+            )
+    return found
 
 
 def _predict(

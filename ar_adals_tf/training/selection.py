@@ -6,8 +6,9 @@ from typing import Any
 
 from ar_adals_tf import captions, figures
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.files import atomic_write, read_json, writable_folder, write_json
+from ar_adals_tf.files import atomic_write, writable_folder, write_json
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.training.run import load_splits, train
 
@@ -45,7 +46,7 @@ def sweep(
     splits = load_splits(base)
     images = "selection" if base.selection_examples else "validation"
     rows = {
-        value: read_json(train(config, splits) / "metrics.json")[images]
+        value: _measured(train(config, splits), images)
         for value, config in configs.items()
     }
     chosen = min(rows, key=lambda value: rows[value]["ece"])  # of equal ones the first
@@ -75,6 +76,17 @@ def sweep(
     print(f"\nwritten to {folder}: sweep.json, sweep.png, chosen.cfg")
     if param == "num_levels":
         print("\n" + _way_to_figure_4(folder, [c.output_dir for c in configs.values()]))
+
+
+def _measured(run: Path, images: str) -> dict[str, Any]:
+    """Return the measures of a run's validation or selection images."""
+    metrics = read_metrics(run)
+    if images not in metrics:
+        raise InputError(
+            f"{run / 'metrics.json'} has no measures of the {images} images; remove "
+            "it to train the run again"
+        )
+    return metrics[images]
 
 
 def default_param(method: str) -> str:
