@@ -266,9 +266,11 @@ def evaluate(
 def _run_subject(
     run: Path, data_dir: str | None, num_bins: int | None, quick: int | None
 ) -> _Subject:
-    config = saved_config(run)
+    # What is damaged is refused before the models are loaded.
+    config, temperature = saved_config(run), saved_temperature(run)
+    index = find_test_index(config)
     if (run / "metrics.json").exists():
-        read_metrics(run)  # what is damaged is refused before the work
+        read_metrics(run)
     return _Subject(
         title=config.title,
         path=run,
@@ -285,8 +287,8 @@ def _run_subject(
         quick=quick,
         num_bins=num_bins or config.num_bins,
         num_levels=config.num_levels or 10,
-        temperature=saved_temperature(run),
-        index=find_test_index(config),
+        temperature=temperature,
+        index=index,
     )
 
 
