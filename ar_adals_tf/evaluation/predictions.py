@@ -141,13 +141,12 @@ class PredictionStore:
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "settings.json"
-        if path.exists() and read(path, STORE) == settings:
+        if stored_settings(folder) == settings:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         for void in sorted(self.folder.glob("*.npz")):
             files.remove(void)
-        files.write_json(path, settings)
+        files.write_json(self.folder / "settings.json", settings)
 
     def path(self, name: str) -> Path:
         """Return where a set lies."""
@@ -175,3 +174,13 @@ class PredictionStore:
             return Predictions.load(self.path(name))
         except InputError:
             return None
+
+
+def stored_settings(folder: str | Path) -> dict[str, Any] | None:
+    """Return the settings of the store in a folder; None if there is none.
+
+    Raises:
+        InputError: If they are damaged.
+    """
+    path = Path(folder) / "settings.json"
+    return read(path, STORE) if path.exists() else None

@@ -20,7 +20,7 @@ from ar_adals_tf.evaluation.footprint import (
 )
 from ar_adals_tf.evaluation.measures import Measures, measure, saved_temperature
 from ar_adals_tf.evaluation.ood import check_names, describe_ood, evaluate_ood
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import (
     describe_run,
@@ -34,6 +34,7 @@ from ar_adals_tf.evaluation.under_attack import (
     describe_attacks,
     evaluate_attacks,
     parse_epsilons,
+    sets_under_attack,
 )
 from ar_adals_tf.experiment.runs import (
     digest_run,
@@ -183,15 +184,22 @@ def evaluate(
         strengths = _parse_severities(severities)
         source = find_source(part, shift_source, types, strengths, **subject.where)
 
+    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
+
+    def place(kind: str) -> Path:
+        return subject.folder / f"{kind}{suffix}"
+
+    for kind, wanted in {"shift": shift, "ood": ood, "attacked": attacks}.items():
+        if wanted:
+            stored_settings(place(kind))
+    if attacks:
+        sets_under_attack(place("attacked"))
+
     predict = Predictor(subject.models)
     clean = predict(test)
     metrics = _measure_clean(subject, clean)
     say(describe_run(subject.title, metrics))
-    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     identity = digest_run(subject.path)
-
-    def place(kind: str) -> Path:
-        return subject.folder / f"{kind}{suffix}"
 
     def keep(kind: str, found: Measures, words: str) -> None:
         metrics[f"{kind}{suffix}"] = found

@@ -28,7 +28,8 @@ from ar_adals_tf.forms.form import (
 # A measure may leave its range by a rounding.
 _share = number(Bound(least=0, most=1 + 1e-6))
 _count = number(Bound(least=0), whole=True)
-_at_least_0, _above_0 = number(Bound(least=0)), number(Bound(above=0))
+_at_least_0 = number(Bound(least=0))
+_temperature = number(Bound(least=1e-6, most=1e6))
 _bins = number(Bound(least=1, most=10**6), whole=True)
 
 _MEANS = {
@@ -62,7 +63,7 @@ def _also_scaled(form: Form, *, temperature: bool = False) -> Form:
         form: That of the measures.
         temperature: Whether the temperature must be there too.
     """
-    own = {"temperature": _above_0}
+    own = {"temperature": _temperature}
     scaled = both(record(own) if temperature else record({}, own), form)
     return both(form, record({}, {"temperature_scaled": scaled}))
 
@@ -133,7 +134,13 @@ def _one_bin_each(value: Any, place: str) -> None:
 
 
 _attacked = both(
-    both(_summary, record({"reliability": _reliability}, {"by_level": _by_level})),
+    both(
+        _summary,
+        record(
+            {"mean_confidence": _share, "reliability": _reliability},
+            {"by_level": _by_level},
+        ),
+    ),
     _one_bin_each,
 )
 
@@ -247,7 +254,7 @@ METRICS = File(
 
 TEMPERATURE = File(
     record(
-        {"temperature": _above_0},
+        {"temperature": _temperature},
         {
             "validation_examples": _count,
             "nll_before": _at_least_0,

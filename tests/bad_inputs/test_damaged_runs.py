@@ -425,11 +425,20 @@ TABLE = [
     ("ada/history.csv", HISTORY, ("report",)),
 ]
 
+#: Files of no strength, beside those of strengths.
+STRANGE = ("fgsm_foo", "fgsm_", "fgsm_300", "fgsm_-1", "fgsm_nan", "fgsm_8.0", "pgd_x")
+COMMANDS["attack"] = ("--run_dir=ada", "--attacks=fgsm", "--epsilons=8")
+
 
 def prepared(runs, file, damage, folder):
     """Write damaged copies of the runs into a folder."""
     shutil.copytree(runs, folder, copy_function=os.link, dirs_exist_ok=True)
     damage(folder / file)
+
+
+def named(other):
+    """Return the damage that gives a file another name too."""
+    return lambda path: shutil.copy(path, path.with_name(other))
 
 
 def cases():
@@ -452,5 +461,17 @@ def test_a_damaged_run_is_refused(command, file, damage, runs, parent, tmp_path)
         COMMANDS[command],
         file.removeprefix("ada/"),
         partial(prepared, runs, file, damage),
+    )
+    check(parent, case, tmp_path)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_file_among_the_sets_is_named(name, runs, parent, tmp_path):
+    damage = named(f"{name}.npz")
+    case = Case(
+        "evaluate",
+        COMMANDS["attack"],
+        f"attacked/{name}.npz is named after no strength",
+        partial(prepared, runs, "ada/attacked/fgsm_8.npz", damage),
     )
     check(parent, case, tmp_path)
