@@ -89,6 +89,9 @@ class Predictions(NamedTuple):
         ids, labels = arrays["ids"], arrays["labels"]
         try:
             if "logits" in arrays:
+                kind = arrays["logits"].dtype
+                if kind.kind != "f":
+                    raise InputError(f"its logits are {kind}, not numbers with a point")
                 found = cls(ids, labels, arrays["logits"].astype(np.float32))
             else:
                 check_probabilities(arrays["probabilities"])

@@ -56,7 +56,8 @@ def runs(parent, tmp_path_factory):
     shutil.copy(root / INDEX, root / "other.npz")
     for command in ("report", "compare_indexes"):  # they are whole
         done(command, *COMMANDS[command])
-    shutil.rmtree(root / "page")
+    for folder in (root / "page", *root.glob("**/figures")):
+        shutil.rmtree(folder)
     return root
 
 
@@ -122,15 +123,20 @@ JSON = ANY_FILE | {
     "two files in one": written(lambda whole: whole + whole),
     "no comma": written(lambda whole: whole.replace(b",", b"", 1)),
 }
+#: The commands that read a file: those that all damages are tried on every time, and
+#: those that get the most of them in the slow tests alone.
 JSON_READERS = {
-    "ada/config.json": ("evaluate", "report", "train"),
-    "ada/metrics.json": ("evaluate", "report"),
-    "ada/temperature.json": ("evaluate", "report"),
-    "ada/shift/settings.json": ("evaluate",),
-    "van/config.json": ("train to new", "report"),
-    f"{SWEPT}/config.json": ("sweep",),
-    f"{SWEPT}/metrics.json": ("sweep",),
+    "ada/config.json": (("report",), ("evaluate", "train")),
+    "ada/metrics.json": (("report",), ("evaluate",)),
+    "ada/temperature.json": (("evaluate",), ("report",)),
+    "ada/shift/settings.json": ((), ("evaluate",)),
+    "van/config.json": ((), ("train to new", "report")),
+    f"{SWEPT}/config.json": ((), ("sweep",)),
+    f"{SWEPT}/metrics.json": ((), ("sweep",)),
 }
+
+#: Damages that are tried on every command every time.
+ALWAYS = ("empty", "half", "a list", "metadata null", "ids words", "labels of others")
 
 COMMANDS["train to new"] = (*ADA, "--vanilla_dir=van", "--output_dir=new")
 
@@ -318,8 +324,9 @@ LOGITS = PREDICTIONS | {
     f"logits {kind}": array("logits", change)
     for kind, change in {**OUTPUTS, "of other classes": lambda x: x[:, :9]}.items()
 }
-LOGITS |= {"labels of others": array("labels", lambda whole: (whole + 1) % 10)}
-del LOGITS["labels too large"], LOGITS["labels negative"]  # they are of others too
+OF_THE_IMAGES = LOGITS | {
+    "labels of others": array("labels", lambda whole: (whole + 1) % 10)
+}
 
 
 # Damages of an index and of a table.
@@ -414,15 +421,17 @@ HISTORY = ANY_FILE | {
     "an epoch in words": column("epoch", "last"),
 }
 
-#: Which damages of which file, and the commands that read it.
+INDEX_READERS = ("compare_indexes",), ("evaluate", "report", "train to new")
+
+#: Files, their damages, and the commands that read them; see `JSON_READERS`.
 TABLE = [
     *((file, JSON, commands) for file, commands in JSON_READERS.items()),
-    ("ada/predictions.npz", PROBABILITIES, ("report",)),
-    ("van1/shift/contrast_1.npz", LOGITS, ("report",)),
-    ("van1/ood/cifar10.npz", LOGITS, ("report",)),
-    ("ada/attacked/fgsm_8.npz", LOGITS, ("report",)),
-    (INDEX, INDEX_DAMAGES, ("compare_indexes", "evaluate", "report", "train to new")),
-    ("ada/history.csv", HISTORY, ("report",)),
+    ("ada/predictions.npz", PROBABILITIES, (("report",), ())),
+    ("van1/shift/contrast_1.npz", OF_THE_IMAGES, ((), ("report",))),
+    ("ada/attacked/fgsm_8.npz", OF_THE_IMAGES, ((), ("report",))),
+    ("van1/ood/cifar10.npz", LOGITS, ((), ("report",))),
+    ("ada/history.csv", HISTORY, ((), ("report",))),
+    (INDEX, INDEX_DAMAGES, INDEX_READERS),
 ]
 
 #: Files of no strength, beside those of strengths.
@@ -442,15 +451,23 @@ def named(other):
 
 
 def cases():
-    for file, damages, commands in TABLE:
+    for file, damages, (quick, slow) in TABLE:
         for name, damage in damages.items():
-            for command in commands:
-                yield pytest.param(command, file, damage, id=f"{command}-{file}-{name}")
+            for command in (*quick, *slow):
+                often = command in quick or name in ALWAYS
+                yield case(command, file, damage, name, often)
     for number, (file, place, value) in enumerate(PLACES):
-        for command in JSON_READERS[file]:
-            name = f"{command}-{file}-{place} {value!r:.20}-{number}"
+        quick, slow = JSON_READERS[file]
+        for command in (*quick, *slow):
+            name = f"{place} {value!r:.20} {number}"
             damage = partial(put, place, value)
-            yield pytest.param(command, file, damage, id=ascii(name))
+            yield case(command, file, damage, name, command in quick)
+
+
+def case(command, file, damage, name, often):
+    marks = () if often else pytest.mark.slow
+    words = ascii(f"{command} of {file}: {name}")
+    return pytest.param(command, file, damage, marks=marks, id=words)
 
 
 @pytest.mark.parametrize(("command", "file", "damage"), cases())
