@@ -229,13 +229,13 @@ def sets_under_attack(folder: str | Path) -> dict[str, tuple[str, float]]:
             continue
         try:
             (epsilon,) = parse_epsilons([strength], [attack])
-        except InputError:
-            epsilon = np.nan
-        if path.stem != f"{attack}_{epsilon:g}":
+            if path.stem != f"{attack}_{epsilon:g}":
+                raise InputError(f"{strength} is another way to write {epsilon:g}")
+        except InputError as error:
             raise InputError(
                 f"{path} is named after no strength over 255 of {attack}, such as "
                 f"{attack}_8.npz; remove it"
-            )
+            ) from error
         found[path.stem] = attack, epsilon
     return found
 
