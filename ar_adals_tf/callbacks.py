@@ -17,7 +17,9 @@ from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.files import write_json
+from ar_adals_tf.forms.form import read
+from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -289,7 +291,7 @@ class ARAdaLS(keras.callbacks.Callback):
         """Set p to what the backup has for the start of `epoch`."""
         if not self._backup or epoch == 0 or str(epoch - 1) in self._history:
             return
-        saved = read_json(self._backup) if self._backup.exists() else {}
+        saved = read(self._backup, SOFT_LABELS) if self._backup.exists() else {}
         if str(epoch - 1) not in saved:
             raise InputError(
                 f"training goes on at epoch {epoch}, but {self._backup} has no soft "

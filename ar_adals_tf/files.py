@@ -175,15 +175,71 @@ def write_json(path: str | Path, content: Any) -> None:
         aside.write_text(json.dumps(content, indent=2) + "\n")
 
 
+#: Larger or deeper JSON is none of this package's.
+_LARGEST, _DEEPEST = 64 * 1024**2, 50
+
+
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; an `InputError` names a file that is not valid JSON."""
+    """Read a JSON file; see `parse_json`. What it must hold is said in `forms`.
+
+    Raises:
+        InputError: If the file cannot be read or is not valid JSON.
+        FileNotFoundError: If there is none.
+    """
     try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST // 1024**2} MiB")
+        return parse_json(content.decode("utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{path} cannot be read ({reason}); a file must be there: remove what is"
+        ) from error
+    except ValueError as error:
         raise InputError(
             f"{path} is not valid JSON ({error}); it is damaged or not a file of this "
             "package: remove it and run the command again"
         ) from error
+
+
+def parse_json(text: str) -> Any:
+    """Return the content of JSON text, as Python reads it: NaN is a number.
+
+    Raises:
+        ValueError: If it is no JSON, is nested too deeply, or has a name twice.
+
+    Example:
+        >>> parse_json('{"p": [1, 0.5]}')
+        {'p': [1, 0.5]}
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repetition)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    inner = [content]
+    for _ in range(_DEEPEST):
+        lists = [v.values() if isinstance(v, dict) else v for v in inner if _holds(v)]
+        inner = [value for values in lists for value in values]
+    if inner:
+        raise ValueError("it is nested too deeply")
+    return content
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, (dict, list))
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has {twice!r} twice")
+    return content
 
 
 def read_npz(

@@ -17,11 +17,13 @@ from ar_adals_tf.examples import Source, as_examples
 from ar_adals_tf.files import (
     atomic_write,
     not_whole,
+    parse_json,
     read_json,
     read_npz,
     writable_folder,
     write_json,
 )
+from ar_adals_tf.forms.run_files import INDEX
 from ar_adals_tf.progress import move_from_here, progress_bar
 from ar_adals_tf.version import versions
 
@@ -294,9 +296,8 @@ class RobustnessIndex:
         arrays = read_npz(path, names, _WHAT, _REMEDY)
         ids, distances, found, metadata = (arrays[name] for name in names)
         try:
-            metadata = json.loads(str(metadata))
-            if not isinstance(metadata, dict):
-                raise TypeError("its metadata are no JSON object")
+            metadata = parse_json(str(metadata))
+            INDEX.form(metadata, "metadata")
             return cls(ids, distances, found, metadata)
         except (TypeError, ValueError) as error:
             raise not_whole(path, _WHAT, error, _REMEDY) from error

@@ -22,7 +22,9 @@ from ar_adals_tf.experiment.runs import (
     load_model,
     saved_config,
 )
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.files import write_json
+from ar_adals_tf.forms.form import read
+from ar_adals_tf.forms.run_files import FIDELITY
 from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.page import write_report
@@ -129,7 +131,7 @@ def _fidelity(vanilla: Path, split: Any) -> str:
             "median_ratio": float(np.median(reduced) / np.median(full.distances)),
         }
         write_json(path, content)
-    found = read_json(path)
+    found = read(path, FIDELITY)
     return (
         f"on {found['images']} validation images its distances have a rank correlation "
         f"of {found['spearman']:.3f} with those of the full attack (3 x 500 "

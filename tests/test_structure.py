@@ -14,7 +14,8 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "bounds captions errors interruption lazy version",
-    "endings files locks quiet streams digests progress hardware autograph examples "
+    "endings files forms locks quiet streams digests progress hardware autograph "
+    "examples "
     "calibration corruptions smoothing outputs",
     "models distribution calibrated",
     "datasets methods figures metrics",

@@ -9,7 +9,9 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration.temperature import apply_temperature, fit_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.files import write_json
+from ar_adals_tf.forms.form import read
+from ar_adals_tf.forms.run_files import TEMPERATURE
 from ar_adals_tf.robustness import RobustnessIndex
 
 Measures = dict[str, Any]
@@ -34,9 +36,13 @@ def fit_and_save_temperature(folder: str | Path, validation: Predictions) -> flo
 
 
 def saved_temperature(run_dir: str | Path) -> float | None:
-    """Return a run's temperature; None if there were no validation images to fit it."""
+    """Return a run's temperature; None if there were no validation images to fit it.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     path = Path(run_dir) / "temperature.json"
-    return read_json(path)["temperature"] if path.exists() else None
+    return float(read(path, TEMPERATURE)["temperature"]) if path.exists() else None
 
 
 def measure(

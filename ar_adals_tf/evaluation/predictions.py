@@ -8,7 +8,10 @@ import numpy as np
 from scipy import special
 
 from ar_adals_tf import calibration, files
+from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.forms.form import read
+from ar_adals_tf.forms.run_files import STORE
 
 
 class Predictions(NamedTuple):
@@ -86,12 +89,39 @@ class Predictions(NamedTuple):
         ids, labels = arrays["ids"], arrays["labels"]
         try:
             if "logits" in arrays:
-                return cls(ids, labels, arrays["logits"].astype(np.float32))
-            smallest = calibration.SMALLEST_PROBABILITY
-            probabilities = np.maximum(arrays["probabilities"], smallest)
+                kind = arrays["logits"].dtype
+                if kind.kind != "f":
+                    raise InputError(f"its logits are {kind}, not numbers with a point")
+                found = cls(ids, labels, arrays["logits"].astype(np.float32))
+            else:
+                check_probabilities(arrays["probabilities"])
+                smallest = calibration.SMALLEST_PROBABILITY
+                probabilities = np.maximum(arrays["probabilities"], smallest)
+                found = cls(ids, labels, np.log(probabilities))
+            found.check()
         except (KeyError, TypeError, ValueError) as error:
             raise files.not_whole(path, what, error, remedy) from error
-        return cls(ids, labels, np.log(probabilities))
+        return found
+
+    def check(self) -> None:
+        """Make sure that ids, labels and logits are those of the same images.
+
+        Raises:
+            InputError: On other shapes or types, labels that are no classes, or logits
+                that are not finite.
+
+        Example:
+            >>> Predictions(np.array([b"a"]), np.array([1]), np.zeros((1, 2))).check()
+        """
+        shape = np.shape(self.logits)
+        if len(shape) != 2 or not shape[0] or shape[1] < 2:
+            raise InputError(f"it has outputs of shape {shape}, not (images, classes)")
+        check_labels(self.labels, *shape)
+        if np.shape(self.ids) != shape[:1] or self.ids.dtype.kind != "S":
+            ids = f"{self.ids.dtype} of shape {np.shape(self.ids)}"
+            raise InputError(f"its ids are {ids}, not bytes, one for each image")
+        if lost := int((~np.isfinite(self.logits)).any(axis=1).sum()):
+            raise InputError(f"the outputs of {lost} images are not finite")
 
 
 Predict = Callable[..., Predictions]
@@ -114,13 +144,12 @@ class PredictionStore:
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "settings.json"
-        if path.exists() and files.read_json(path) == settings:
+        if stored_settings(folder) == settings:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         for void in sorted(self.folder.glob("*.npz")):
             files.remove(void)
-        files.write_json(path, settings)
+        files.write_json(self.folder / "settings.json", settings)
 
     def path(self, name: str) -> Path:
         """Return where a set lies."""
@@ -148,3 +177,13 @@ class PredictionStore:
             return Predictions.load(self.path(name))
         except InputError:
             return None
+
+
+def stored_settings(folder: str | Path) -> dict[str, Any] | None:
+    """Return the settings of the store in a folder; None if there is none.
+
+    Raises:
+        InputError: If they are damaged.
+    """
+    path = Path(folder) / "settings.json"
+    return read(path, STORE) if path.exists() else None

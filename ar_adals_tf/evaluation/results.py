@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf import calibration, captions
-from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.forms.form import check
+from ar_adals_tf.forms.run_files import METRICS
 
 FORM_TITLES = {
     "tensorflow_float32": "float32, TensorFlow",
@@ -77,25 +78,25 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
         one at the top has `clean`, `more` and `by_level`.
 
     Raises:
-        InputError: If the file is no JSON object.
+        InputError: If the file is damaged; see `ar_adals_tf.forms`.
         FileNotFoundError: If there is none.
     """
     path = Path(folder) / "metrics.json"
-    metrics = read_json(path)
-    if not isinstance(metrics, dict):
-        raise InputError(
-            f"{path} holds no measures by name but a {type(metrics).__name__}; remove "
-            "it and evaluate the run again with python -m ar_adals_tf.evaluate"
-        )
-    metrics = _renamed(metrics)
-    old = metrics.get("temperature_scaled", {})
-    if "temperature" in old and "clean" not in old:  # 0.1.0 had three names at the top
-        new = {"temperature": old.pop("temperature"), "clean": old}
-        for name in ("more", "by_level"):
-            if (beside := metrics.pop(f"temperature_scaled_{name}", None)) is not None:
-                new[name] = beside
-        metrics["temperature_scaled"] = new
+    metrics = _as_today(_renamed(read_json(path)))
+    check(path, METRICS, metrics)
     return metrics
+
+
+def _as_today(metrics: Any) -> Any:
+    """Nest what has a temperature. Version 0.1.0 had three names at the top."""
+    old = metrics.get("temperature_scaled") if isinstance(metrics, dict) else None
+    if not isinstance(old, dict) or "temperature" not in old or "clean" in old:
+        return metrics
+    new = {"temperature": old.pop("temperature"), "clean": old}
+    for name in ("more", "by_level"):
+        if (beside := metrics.pop(f"temperature_scaled_{name}", None)) is not None:
+            new[name] = beside
+    return metrics | {"temperature_scaled": new}
 
 
 #: Keys of version 0.1.0 and what they are called now.

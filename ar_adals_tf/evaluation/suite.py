@@ -26,7 +26,7 @@ from ar_adals_tf.evaluation.ood import (
     describe_ood,
     evaluate_ood,
 )
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import (
     describe_run,
@@ -40,6 +40,7 @@ from ar_adals_tf.evaluation.under_attack import (
     describe_attacks,
     evaluate_attacks,
     parse_epsilons,
+    sets_under_attack,
 )
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
@@ -193,17 +194,24 @@ def evaluate(
         types = shift_types or types_of(test.dataset)
         source = find_source(part, shift_source, types, strengths, **subject.where)
 
+    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
+
+    def place(kind: str) -> Path:
+        return subject.folder / f"{kind}{suffix}"
+
+    for kind, wanted in {"shift": shift, "ood": ood, "attacked": attacks}.items():
+        if wanted:
+            stored_settings(place(kind))
+    if attacks:
+        sets_under_attack(place("attacked"))
+
     with only_writer(subject.folder / LOCK, say):
         sweep(subject.folder, *RUN_FILES)
         predict = Predictor(subject.models)
         clean = predict(test)
         metrics = _measure_clean(subject, clean)
         say(describe_run(subject.title, metrics))
-        suffix = "" if subject.quick is None else f"-first-{subject.quick}"
         identity = digest_run(subject.path)
-
-        def place(kind: str) -> Path:
-            return subject.folder / f"{kind}{suffix}"
 
         def keep(kind: str, found: Measures, words: str) -> None:
             metrics[f"{kind}{suffix}"] = found
@@ -278,7 +286,11 @@ def evaluate(
 def _run_subject(
     run: Path, data_dir: str | None, num_bins: int | None, quick: int | None
 ) -> _Subject:
-    config = saved_config(run)
+    # What is damaged is refused before the models are loaded.
+    config, temperature = saved_config(run), saved_temperature(run)
+    index = find_test_index(config)
+    if (run / "metrics.json").exists():
+        read_metrics(run)
     return _Subject(
         title=config.title,
         path=run,
@@ -295,8 +307,8 @@ def _run_subject(
         quick=quick,
         num_bins=num_bins or config.num_bins,
         num_levels=config.num_levels or 10,
-        temperature=saved_temperature(run),
-        index=find_test_index(config),
+        temperature=temperature,
+        index=index,
     )
 
 

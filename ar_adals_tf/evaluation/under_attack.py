@@ -101,7 +101,8 @@ def evaluate_attacks(
     settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
     identities = {"attacks": settings, "dataset": split.dataset, "model": identity}
     store = PredictionStore(folder, facts | identities)
-    there = _sets_in(store)
+    named, whole = sets_under_attack(folder), store.names()
+    there = {name: pair for name, pair in named.items() if name in whole}
     pairs = there | {f"{a}_{e:g}": (a, e) for a in attacks for e in strengths if e}
     total, title = len(pairs) - len(there), f"attacking {split.dataset} {split.name}"
     with progress_bar(total * len(split), title, show=verbose and bool(total)) as bar:
@@ -215,10 +216,28 @@ def parse_epsilons(
     return epsilons
 
 
-def _sets_in(store: PredictionStore) -> dict[str, tuple[str, float]]:
-    """Return attack and strength of the sets in a store, by name."""
-    parts = {name: name.rpartition("_") for name in store.names()}
-    return {n: (a, float(e)) for n, (a, _, e) in parts.items() if a in BOUNDED_ATTACKS}
+def sets_under_attack(folder: str | Path) -> dict[str, tuple[str, float]]:
+    """Return attack and strength of the sets in a folder, by name, damaged ones too.
+
+    Raises:
+        InputError: If a set is named after one of the attacks, but after no strength.
+    """
+    found = {}
+    for path in sorted(Path(folder).glob("*.npz")):
+        attack, _, strength = path.stem.rpartition("_")
+        if attack not in BOUNDED_ATTACKS:
+            continue
+        try:
+            (epsilon,) = parse_epsilons([strength], [attack])
+            if path.stem != f"{attack}_{epsilon:g}":
+                raise InputError(f"{strength} is another way to write {epsilon:g}")
+        except InputError as error:
+            raise InputError(
+                f"{path} is named after no strength over 255 of {attack}, such as "
+                f"{attack}_8.npz; remove it"
+            ) from error
+        found[path.stem] = attack, epsilon
+    return found
 
 
 def _predict(

@@ -1,6 +1,5 @@
 """Which files lie where in a run directory."""
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.files import read_json
+from ar_adals_tf.experiment.saved import config_of, saved_settings
 from ar_adals_tf.indexing import compute_and_save
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -72,7 +71,7 @@ def saved_config(run: str | Path) -> Config:
     """Return the settings that a run directory was made with.
 
     Raises:
-        InputError: If the directory has no settings, or lacks one of them.
+        InputError: If the directory has no settings, or if they are damaged.
     """
     path = Path(run) / "config.json"
     if not path.exists():
@@ -80,15 +79,7 @@ def saved_config(run: str | Path) -> Config:
             f"{run} is no run directory (it has no config.json); give the --output_dir "
             "of python -m ar_adals_tf.train"
         )
-    saved = read_json(path)
-    names = [field.name for field in dataclasses.fields(Config)]
-    missing = [n for n in names if not isinstance(saved, dict) or n not in saved]
-    if missing:
-        raise InputError(
-            f"{path} lacks the setting {missing[0]}; it is damaged or of another "
-            "version: give another folder"
-        )
-    return Config(**{name: saved[name] for name in names})
+    return config_of(saved_settings(run))
 
 
 def member_folders(config: Config, run: str | Path) -> list[Path]:

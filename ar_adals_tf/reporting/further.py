@@ -1,11 +1,11 @@
 """Beyond the paper: more measures, entropy scores, stability, and soft labels."""
 
-import csv
 from collections.abc import Iterable
 
 import numpy as np
 
 from ar_adals_tf import calibration, captions, figures
+from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
@@ -149,12 +149,10 @@ def soft_labels(collection: Collection) -> list[Picture]:
         path = group.runs[0].folder / "history.csv"
         if not path.exists() or not group.runs[0].config.get("num_levels"):
             continue
-        with path.open() as file:
-            history = list(csv.DictReader(file))
-        names = [name for name in history[0] if name.startswith("p/")]
-        if len(names) < 2 or len(history) < 2:
+        history = read_history(path)
+        p = np.array([history[n] for n in history if n.startswith("p/")]).T
+        if p.ndim < 2 or min(p.shape) < 2:
             continue
-        p = np.array([[float(row[name]) for name in names] for row in history])
         name = f"soft_labels_{collection.dataset}_{slug(group.key)}"
         title = f"{group.label}, {collection.title}"
         figure = figures.draw_soft_labels(p)

@@ -8,10 +8,11 @@ import numpy as np
 
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.config import GROUP_SETTINGS
-from ar_adals_tf.files import read_json
+from ar_adals_tf.experiment.saved import saved_settings
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Run:
         """Read a run directory.
 
         Raises:
-            InputError: If the folder holds no finished run.
+            InputError: If the folder holds no finished run, or a damaged one.
         """
         folder = Path(folder)
         for name in ("config.json", "metrics.json", "predictions.npz"):
@@ -38,13 +39,12 @@ class Run:
                     f"{folder} is no finished run (it has no {name}); give the "
                     "--output_dir of a python -m ar_adals_tf.train that has ended"
                 )
-        path = folder / "temperature.json"
         return cls(
             folder,
-            read_json(folder / "config.json"),
+            saved_settings(folder),
             read_metrics(folder),
             Predictions.load(folder / "predictions.npz"),
-            float(read_json(path)["temperature"]) if path.exists() else None,
+            saved_temperature(folder),
         )
 
     @property
@@ -110,4 +110,14 @@ class Run:
         return found.get("by_attack", {})
 
     def _stored(self, folder: str, name: str) -> Predictions:
-        return Predictions.load(self.folder / folder / f"{name}.npz")
+        """Read predictions of this run's model, on its test images unless `ood`."""
+        path = self.folder / folder / f"{name}.npz"
+        found, clean = Predictions.load(path), self.predictions
+        others = folder != "ood" and not np.array_equal(found.labels, clean.labels)
+        if others or found.logits.shape[1] != clean.logits.shape[1]:
+            raise InputError(
+                f"{path} is not of this run: it has {found.logits.shape} logits and "
+                f"labels that do not fit the {clean.logits.shape} of predictions.npz; "
+                "evaluate the run again with python -m ar_adals_tf.evaluate"
+            )
+        return found

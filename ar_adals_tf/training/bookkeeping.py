@@ -75,7 +75,7 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    if path.exists() and path.read_text() == table.getvalue():
+    if path.is_file() and path.read_bytes() == table.getvalue().encode():
         return
     with atomic_write(path) as aside:
         aside.write_text(table.getvalue())

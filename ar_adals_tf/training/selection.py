@@ -61,7 +61,7 @@ def sweep(
     rows, predictions = {}, {}
     for value, config in configs.items():
         run = train(config, splits)
-        rows[value] = read_metrics(run)[images]
+        rows[value] = _measured(run, images)
         held_out = Plan.make(config, splits).splits[images]
         predictions[value] = run_predictor(run)(held_out, config.verbose)
     ascending = {value: predictions[value] for value in sorted(rows, key=float)}
@@ -119,6 +119,17 @@ def _write(
         intervals=[measure[1:] for measure in shown],
     )
     figures.save(figure, folder / "sweep.png", caption=captions.OVER_SETTING)
+
+
+def _measured(run: Path, images: str) -> dict[str, Any]:
+    """Return the measures of a run's validation or selection images."""
+    metrics = read_metrics(run)
+    if images not in metrics:
+        raise InputError(
+            f"{run / 'metrics.json'} has no measures of the {images} images; remove "
+            "it to train the run again"
+        )
+    return metrics[images]
 
 
 def default_param(method: str) -> str:

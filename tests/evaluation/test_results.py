@@ -19,21 +19,36 @@ from ar_adals_tf.robustness import RobustnessIndex
 CLEAN = {"accuracy": 0.69, "ece": 0.257, "nll": 1.121, "brier": 0.515, "num_bins": 15}
 SCALED = {"accuracy": 0.69, "ece": 0.093, "nll": 0.912, "brier": 0.425, "num_bins": 15}
 LEVELS = {"accuracy": [0.5, None], "confidence": [0.7, None], "ece": [0.2, None]}
-OOD = {"auroc": 0.7, "mean_entropy": {"usual": 1.0, "foreign": 2.0}}
+LEVELS |= {"counts": [6.0, 0.0]}
+OOD = {"auroc": 0.7, "aupr": 0.6, "fpr_at_95_recall": 0.4}
+OOD |= {"mean_entropy": {"usual": 1.0, "foreign": 2.0}}
+MORE = {"adaptive_ece": 0.2, "classwise_ece": 0.1, "aurc": 0.14}
+MORE |= {"coverage_at_1_percent_risk": 0.3}
+SHIFT = {
+    "types": ["fog"],
+    "severities": [1],
+    "by_type": {"fog": {"1": CLEAN}},
+    "mean": {"1": CLEAN},
+    "overall": {"all": {"types": ["fog"]} | CLEAN},
+}
+FORMS = ("tensorflow_float32", "lite_float32", "lite_int8")
+COSTS = CLEAN | {"seconds_per_image": 0.1, "file_bytes": 9, "peak_bytes": None}
+FOOTPRINT = {"hardware": "a machine", "batch_size": 32, "repeats": 20}
+FOOTPRINT |= {"forms": dict.fromkeys(FORMS, COSTS)}
 
 #: As version 0.1.0 wrote it.
 OLD = {
     "clean": CLEAN,
-    "more": {"aurc": 0.14},
+    "more": MORE,
     "by_level": LEVELS,
     "temperature_scaled": SCALED | {"temperature": 0.534},
-    "temperature_scaled_more": {"aurc": 0.13},
+    "temperature_scaled_more": MORE | {"aurc": 0.13},
     "temperature_scaled_by_level": LEVELS | {"ece": [0.1, None]},
     "validation": CLEAN,
-    "shift": {"mean": {"1": CLEAN}, "temperature_scaled": {"temperature": 0.534}},
+    "shift": SHIFT | {"temperature_scaled": {"temperature": 0.534} | SHIFT},
     "ood": {"cifar100": OOD | {"temperature_scaled": OOD}},
     "ood-first-20": {"cifar100": OOD},
-    "footprint": {"calibration_images": 200, "forms": {"lite_int8": CLEAN}},
+    "footprint": FOOTPRINT | {"calibration_images": 200},
 }
 
 
@@ -54,23 +69,23 @@ def test_results_are_complete_when_the_metrics_appear(predictions, tmp_path):
 def test_metrics_of_version_0_1_0_are_read_in_the_new_form(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(OLD))
     found = read_metrics(tmp_path)
-    ood = {"auroc": 0.7}
+    ood = dict(OOD)
     ood["mean_entropy"] = {"in_distribution": 1.0, "out_of_distribution": 2.0}
     assert found == {
         "clean": CLEAN,
-        "more": {"aurc": 0.14},
+        "more": MORE,
         "by_level": LEVELS,
         "temperature_scaled": {
             "temperature": 0.534,
             "clean": SCALED,
-            "more": {"aurc": 0.13},
+            "more": MORE | {"aurc": 0.13},
             "by_level": LEVELS | {"ece": [0.1, None]},
         },
         "validation": CLEAN,
         "shift": OLD["shift"],
         "ood": {"cifar100": ood | {"temperature_scaled": ood}},
         "ood-first-20": {"cifar100": ood},
-        "footprint": {"quantisation_images": 200, "forms": {"lite_int8": CLEAN}},
+        "footprint": FOOTPRINT | {"quantisation_images": 200},
     }
     # What is new stays as it is.
     write_metrics(tmp_path, found)
@@ -95,7 +110,9 @@ def test_metrics_are_read_as_they_were_measured(predictions, tmp_path):
 @pytest.mark.parametrize("content", ["[]", "3", "{"])
 def test_what_is_no_metrics_is_refused(content, tmp_path):
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(InputError, match="metrics.json (holds no|is not valid)"):
+    with pytest.raises(
+        InputError, match="metrics.json is (damaged: its content must be an|not valid)"
+    ):
         read_metrics(tmp_path)
 
 

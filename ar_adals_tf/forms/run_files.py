@@ -1,0 +1,384 @@
+"""The form of each JSON and CSV file of a run, from `metrics.json` to `history.csv`."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from ar_adals_tf.bounds import Bound
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.forms.form import (
+    File,
+    Form,
+    Misfit,
+    anything,
+    both,
+    check,
+    find,
+    inside,
+    list_of,
+    mapping,
+    maybe,
+    number,
+    record,
+    text,
+    truth,
+    where,
+)
+
+# A measure may leave its range by a rounding.
+_share = number(Bound(least=0, most=1 + 1e-6))
+_count = number(Bound(least=0), whole=True)
+_at_least_0 = number(Bound(least=0))
+_temperature = number(Bound(least=1e-6, most=1e6))
+_bins = number(Bound(least=1, most=10**6), whole=True)
+
+_MEANS = {
+    "accuracy": _share,
+    "ece": _share,
+    "nll": number(Bound(least=0, most=10**4)),
+    "brier": number(Bound(least=0, most=2 + 1e-6)),
+}
+_SELECTIVE = ("aurc", "coverage_at_1_percent_risk")
+_MORE = dict.fromkeys(("adaptive_ece", "classwise_ece", *_SELECTIVE), _share)
+_FURTHER = {"mean_confidence": _share, "num_examples": _count, **_MORE}
+_summary = record({**_MEANS, "num_bins": _bins}, _FURTHER)
+
+
+def _one_length(*names: str) -> Form:
+    """Return the rule that the lists of some names are of one length."""
+
+    def rule(value: Any, place: str) -> None:
+        lengths = [len(value[name]) for name in names]
+        if len(set(lengths)) > 1:
+            words = f"must be lists of one length, but have {lengths} items"
+            raise Misfit(inside(place, names[0]), words)
+
+    return rule
+
+
+def _also_scaled(form: Form, *, temperature: bool = False) -> Form:
+    """Return the form of measures that may be there again with a temperature.
+
+    Args:
+        form: That of the measures.
+        temperature: Whether the temperature must be there too.
+    """
+    own = {"temperature": _temperature}
+    scaled = both(record(own) if temperature else record({}, own), form)
+    return both(form, record({}, {"temperature_scaled": scaled}))
+
+
+_LEVELS = ("accuracy", "confidence", "ece", "counts")
+_by_level = both(
+    record(
+        {name: list_of(maybe(_share), least=1) for name in _LEVELS[:3]}
+        | {"counts": list_of(_at_least_0, least=1)}
+    ),
+    _one_length(*_LEVELS),
+)
+
+
+# What `evaluate --shift` measures.
+
+
+def _every_set(value: Any, place: str) -> None:
+    """Each type at each severity, and the means of each severity, must be there."""
+    for severity in map(str, value["severities"]):
+        for name in value["types"]:
+            find(value, place, "by_type", name, severity)
+        find(value, place, "mean", severity)
+    find(value, place, "overall", "all")
+
+
+_shift = both(
+    _also_scaled(
+        both(
+            record(
+                {
+                    "types": list_of(text(), least=1),
+                    "severities": list_of(
+                        number(Bound(least=1, most=5), whole=True), least=1
+                    ),
+                    "by_type": mapping(mapping(_summary)),
+                    "mean": mapping(record(_MEANS, _FURTHER)),
+                    "overall": mapping(
+                        record({"types": list_of(text()), **_MEANS}, _FURTHER)
+                    ),
+                },
+                {"quartiles": mapping(mapping(list_of(number())))},
+            ),
+            _every_set,
+        )
+    ),
+    record(
+        {},
+        {"source": text(), "seed": _count, "num_examples": _count, "num_bins": _bins},
+    ),
+)
+
+
+# What `evaluate --attacks` measures.
+
+_LISTS = ("counts", "accuracy", "confidence")
+_reliability = both(
+    record({"counts": list_of(_count), **dict.fromkeys(_LISTS[1:], list_of(_share))}),
+    _one_length(*_LISTS),
+)
+
+
+def _one_bin_each(value: Any, place: str) -> None:
+    there, bins = len(value["reliability"]["counts"]), value["num_bins"]
+    if there != bins:
+        words = f"must have {bins} bins, but has {there}"
+        raise Misfit(inside(place, "reliability"), words)
+
+
+_attacked = both(
+    both(
+        _summary,
+        record(
+            {"mean_confidence": _share, "reliability": _reliability},
+            {"by_level": _by_level},
+        ),
+    ),
+    _one_bin_each,
+)
+
+
+def _is_strength(name: str) -> bool:
+    try:
+        return 0 <= float(name) <= 255
+    except ValueError:
+        return False
+
+
+_strength = where(_is_strength, "a strength from 0 to 255")
+_several_steps = {"steps": _count, "step_size": text(), "random_start": truth}
+
+
+def _attack_settings(value: Any, place: str) -> None:
+    mapping(anything)(value, place)
+    if "steps" in value:
+        record(_several_steps)(value, place)
+
+
+def _settings_of_each(value: Any, place: str) -> None:
+    for name in value["by_attack"]:
+        find(value, place, "attacks", name)
+
+
+_attacks = both(
+    _also_scaled(record({"by_attack": mapping(mapping(_attacked, names=_strength))})),
+    both(
+        record(
+            {"attacks": mapping(_attack_settings), "num_examples": _count},
+            {
+                "seed": _count,
+                "num_bins": _bins,
+                "epsilons": list_of(_at_least_0),
+                "l2_success": both(
+                    record(
+                        {"budgets": list_of(_at_least_0), "success": list_of(_share)},
+                        {"attack": text(), "settings": mapping(anything)},
+                    ),
+                    _one_length("budgets", "success"),
+                ),
+            },
+        ),
+        _settings_of_each,
+    ),
+)
+
+# What `evaluate --ood` and `evaluate --footprint` measure.
+
+_ood = _also_scaled(
+    record(
+        {"auroc": _share, "aupr": _share, "fpr_at_95_recall": _share},
+        {
+            "score": text(),
+            "num_examples": _count,
+            "mean_entropy": mapping(_at_least_0),
+        },
+    )
+)
+_costs = both(
+    _also_scaled(_summary),
+    record(
+        {
+            "seconds_per_image": _at_least_0,
+            "file_bytes": _count,
+            "peak_bytes": maybe(_count),
+        }
+    ),
+)
+_forms = ("tensorflow_float32", "lite_float32", "lite_int8")
+_footprint = record(
+    {
+        "hardware": text(),
+        "batch_size": _count,
+        "repeats": _count,
+        "forms": record(dict.fromkeys(_forms, _costs)),
+    },
+    {"quantisation_images": _count, "num_parameters": _count},
+)
+
+_BESIDE = {
+    "validation": _summary,
+    "selection": _summary,
+    "shift": _shift,
+    "attacks": _attacks,
+    "ood": mapping(_ood),
+    "footprint": _footprint,
+}
+
+
+def _beside(value: Any, place: str) -> None:
+    """What else is measured, also of the first images alone: `shift-first-100`."""
+    for name, measures in value.items():
+        if form := _BESIDE.get(name.partition("-first-")[0]):
+            form(measures, inside(place, name))
+
+
+METRICS = File(
+    both(
+        _also_scaled(
+            record({"clean": _summary}, {"more": record(_MORE), "by_level": _by_level}),
+            temperature=True,
+        ),
+        _beside,
+    ),
+    "remove it and evaluate the run again with python -m ar_adals_tf.evaluate",
+)
+
+"""`metrics.json`, as `evaluation.results.read_metrics` returns it."""
+
+TEMPERATURE = File(
+    record(
+        {"temperature": _temperature},
+        {
+            "validation_examples": _count,
+            "nll_before": _at_least_0,
+            "nll_after": _at_least_0,
+        },
+    ),
+    "remove it, and the run has no temperature, or train the run again",
+)
+
+"""`temperature.json`."""
+
+STORE = File(
+    record(
+        {"model": text()},
+        {"dataset": text(), "source": text(), "seed": _count, "num_examples": _count},
+    ),
+    "remove the folder that it is in, and its predictions are made again",
+)
+
+"""`settings.json` of a folder of predictions."""
+
+INDEX = File(
+    record(
+        {},
+        {
+            "dataset": text(),
+            "split": text(),
+            "num_examples": _count,
+            "digest": text(),
+            "model_digest": maybe(text()),  # random levels have no model
+            "attack": text(),
+            "settings": mapping(anything),
+            "success_rate": _share,
+            "seconds": _at_least_0,
+            "versions": mapping(text()),
+        },
+    ),
+    "compute it again with python -m ar_adals_tf.compute_robustness",
+)
+
+"""The metadata of a robustness index."""
+
+SOFT_LABELS = File(
+    mapping(
+        list_of(_share, least=1),
+        names=where(lambda name: name.isascii() and name.isdigit(), "an epoch"),
+    ),
+    "remove it and train from the start",
+)
+
+"""The backup of the soft labels by epoch that `callbacks.ARAdaLS` keeps."""
+
+_ratio = where(lambda value: type(value) in (int, float), "a number")
+
+FIDELITY = File(
+    # Distances that are all infinite have no correlation: it is NaN.
+    record({"images": _count, "spearman": _ratio, "median_ratio": _ratio}),
+    "remove it, and it is measured again",
+)
+
+"""`fidelity.json` of the quickstart."""
+
+
+# history.csv: a row for each epoch.
+
+_any_number = where(lambda value: isinstance(value, float), "a number")
+_by_column = {"epoch": number(Bound(least=0)), "learning_rate": _at_least_0}
+_by_column |= {"loss": number()}
+_BY_LEVEL = ("p", "eps", "conf", "acc")
+
+
+def read_history(path: str | Path) -> dict[str, list[float]]:
+    """Return the columns of a `history.csv` by name, with a value for each epoch.
+
+    The columns `epoch`, `learning_rate` and `loss` must be there. Those of the levels
+    are `p/0`, `eps/0`, `conf/0`, `acc/0`, `p/1`, ...; where a level has no images its
+    confidence and accuracy are NaN.
+
+    Raises:
+        InputError: If the file is damaged. The sentence names file and place.
+        FileNotFoundError: If there is none.
+    """
+    remedy = "remove it, and the report does without its figure"
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path} is no table of epochs ({reason}); {remedy}"
+        ) from error
+    check(path, File(_table, remedy), rows)
+    head, *lines = rows
+    return {n: [float(line[i]) for line in lines] for i, n in enumerate(head)}
+
+
+def _table(rows: list[list[str]], place: str) -> None:
+    """The form of a history as rows of text, the names of the columns first."""
+    del place
+    if len(rows) < 2:
+        raise Misfit("", "has no epochs")
+    head, *lines = rows
+    levels = {name.partition("/")[2] for name in head if name.startswith("p/")}
+    by_level = [f"{name}/{r}" for r in range(len(levels)) for name in _BY_LEVEL]
+    for name in (*_by_column, *by_level):
+        if head.count(name) != 1:
+            words = f"must be the name of one column, but is that of {head.count(name)}"
+            raise Misfit(name, words)
+    for position, line in enumerate(lines):
+        place = f"row {position + 1}"
+        if len(line) != len(head):
+            words = f"must have {len(head)} values, but has {len(line)}"
+            raise Misfit(place, words)
+        for name, value in zip(head, map(_as_number, line), strict=True):
+            form = _share if name.startswith(("p/", "eps/")) else _any_number
+            _by_column.get(name, form)(value, f"{place}, {name},")
+        if float(line[head.index("epoch")]) != position:
+            raise Misfit(f"{place}, epoch,", f"must be {position}")
+
+
+def _as_number(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value

@@ -1,0 +1,61 @@
+"""Tables of epochs are read by columns; later versions may write more."""
+
+import math
+
+import pytest
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.forms.form import check
+from ar_adals_tf.forms.run_files import METRICS, read_history
+
+CLEAN = {"accuracy": 0.7, "ece": 0.1, "nll": 1, "brier": 0.5, "num_bins": 15}
+HISTORY = """epoch,learning_rate,loss,p/0,eps/0,conf/0,acc/0,own
+0,0.1,2.5,1.0,0.0,0.9,0.7,3
+1,0.01,1.5,0.9,0.1,nan,nan,4
+"""
+
+
+def test_a_history_is_read_by_columns(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text(HISTORY)
+    found = read_history(path)
+    assert list(found) == HISTORY.splitlines()[0].split(",")
+    assert found["p/0"] == [1.0, 0.9] and found["own"] == [3, 4]
+    assert math.isnan(found["acc/0"][1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (HISTORY, "", "its content has no epochs"),
+        ("2.5", "low", "row 1, loss, must be a number, but is 'low'"),
+        ("1.5", "inf", "row 2, loss, must be a number, but is inf"),
+        ("0.9,0.1", "9,0.1", "row 2, p/0, must be a number between 0 and 1"),
+        ("1,0.01", "2,0.01", "row 2, epoch, must be 1"),
+        (",acc/0", ",acc/1", "acc/0 must be the name of one column, but is that of 0"),
+        ("own", "loss", "loss must be the name of one column, but is that of 2"),
+        (",4", "", "row 2 must have 8 values, but has 7"),
+        ("own", '"own', "is no table of epochs (unexpected end of data)"),
+    ],
+)
+def test_a_damaged_history_is_refused(old, new, words, tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text(HISTORY.replace(old, new, 1))
+    with pytest.raises(InputError) as error:
+        read_history(path)
+    assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_there_is_no_history(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_history(tmp_path / "history.csv")
+
+
+def test_a_later_version_may_write_more():
+    intervals = {"ece": [0.05, 0.15]}
+    check("a", METRICS, {"clean": CLEAN | {"intervals": intervals}, "new": 3})
+
+
+def test_what_was_measured_of_the_first_images_is_checked_too():
+    with pytest.raises(InputError, match="shift-first-20.types is missing"):
+        check("a", METRICS, {"clean": CLEAN, "shift-first-20": {}})
