@@ -37,6 +37,8 @@ class Source(Protocol):
 class Examples:
     """The examples of one split, in memory; `as_examples` says what they may be.
 
+    `labelled` is False if the labels only stand in for some that are not known.
+
     Example:
         >>> pixels = np.full((5, 2, 2, 1), 255, np.uint8)
         >>> examples = Examples("mine", "test", np.arange(5), pixels, np.zeros(5, int))
@@ -51,9 +53,11 @@ class Examples:
         ids: np.ndarray,
         images: np.ndarray,
         labels: np.ndarray,
+        labelled: bool = True,
     ) -> None:
         self.dataset, self.name = dataset, name
         self.ids, self.images, self.labels = ids, images, labels
+        self.labelled = labelled
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -103,7 +107,8 @@ def as_examples(
     count = len(images) if images.ndim else 0
     if not count:
         raise InputError("there is no image to attack; received an empty array")
-    labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels)
+    labelled = labels is not None
+    labels = np.asarray(labels) if labelled else np.zeros(count, np.int64)
     if labels.ndim == 2:
         labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
     ids = np.arange(count) if ids is None else np.asarray(ids)
@@ -120,7 +125,7 @@ def as_examples(
             f"the ids in {dataset} must be unique; {different} of {count} are "
             "different; give every image an id of its own"
         )
-    return Examples(dataset, name, ids, images, labels)
+    return Examples(dataset, name, ids, images, labels, labelled)
 
 
 def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
@@ -137,3 +142,23 @@ def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
     return as_examples(
         arrays["images"], arrays.get("labels"), arrays.get("ids"), Path(path).name
     )
+
+
+def check_labels(ids: np.ndarray, labels: np.ndarray, known: np.ndarray) -> None:
+    """Refuse examples whose labels are not those that an index has for their ids.
+
+    Raises:
+        InputError: If labels differ. The sentence has their number and the first one.
+
+    Example:
+        >>> check_labels(np.arange(2), np.array([3, 7]), np.array([3, 7]))
+    """
+    wrong = np.flatnonzero(labels != known)
+    if len(wrong):
+        first = wrong[0]
+        raise InputError(
+            f"the robustness index is of other images: {len(wrong)} of {len(ids)} "
+            f"examples have another label there, the first is {ids[first].item()!r} "
+            f"with {labels[first]} instead of {known[first]}; give the index that was "
+            "computed from these images in this order, or ids of their own"
+        )

@@ -15,7 +15,7 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 ROWS = (
     "bounds captions errors lazy version",
     "files locks quiet digests progress hardware autograph examples "
-    "calibration corruptions smoothing outputs",
+    "calibration corruptions smoothing outputs finite shards",
     "models distribution",
     "datasets methods figures metrics",
     "attacks",
