@@ -26,23 +26,24 @@ def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
         )
     images = np.ascontiguousarray(images, np.float32)
     low, high = float(images.min()), float(images.max())
-    if np.isnan(low + high) or np.isinf([low, high]).any():
-        _refuse_not_finite(images)
     if not (low >= 0 and high <= 1):
+        cure = "rescale them and put any normalisation into the model as a layer"
         raise InputError(
             f"images must lie in [0, 1]; received values from {low:g} to {high:g}; "
-            "rescale them and put any normalisation into the model as a layer"
+            f"{_not_finite(images) or cure}"
         )
     return images
 
 
-def _refuse_not_finite(images: np.ndarray) -> None:
+def _not_finite(images: np.ndarray) -> str:
+    """Say how many images are not finite and where; nothing if all are."""
     finite = np.isfinite(images.reshape(len(images), -1)).all(axis=1)
     bad = np.flatnonzero(~finite)
-    first = ", ".join(map(str, bad[:3]))
-    raise InputError(
-        f"images must be finite numbers; received {len(bad)} of {len(images)} with NaN "
-        f"or infinity, the first at position {first}; mend them or leave them out"
+    if not len(bad):
+        return ""
+    return (
+        f"{len(bad)} of {len(images)} images have NaN or infinity, the first of them "
+        f"lies at position {bad[0]}; mend them or leave them out"
     )
 
 
