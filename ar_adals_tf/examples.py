@@ -155,10 +155,10 @@ def check_labels(ids: np.ndarray, labels: np.ndarray, known: np.ndarray) -> None
     """
     wrong = np.flatnonzero(labels != known)
     if len(wrong):
-        first = wrong[0]
+        first, first_id = wrong[0], ids[wrong].tolist()[0]
         raise InputError(
             f"the robustness index is of other images: {len(wrong)} of {len(ids)} "
-            f"examples have another label there, the first is {ids[first].item()!r} "
+            f"examples have another label there, the first is {first_id!r} "
             f"with {labels[first]} instead of {known[first]}; give the index that was "
             "computed from these images in this order, or ids of their own"
         )

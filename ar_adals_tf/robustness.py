@@ -213,8 +213,8 @@ class RobustnessIndex:
         joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
         metadata["success_rate"] = float(joined["within"].mean())
         metadata["seconds"] = round(time.perf_counter() - started, 3)
-        arrays = (joined[name] for name in ("ids", "distances", "found"))
-        return cls(*arrays, metadata, known)
+        ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
+        return cls(ids, distances, found, metadata, known)
 
     def levels(self, num_levels: int) -> np.ndarray:
         """Divide the images into `num_levels` equal parts by robustness.
@@ -317,7 +317,7 @@ class RobustnessIndex:
 
         The file has a digest of its arrays, which `load` compares.
         """
-        arrays = {
+        arrays: dict[str, Any] = {
             "ids": self.ids,
             "distances": self.distances.astype(np.float32),
             "found": self.found,
@@ -336,8 +336,8 @@ class RobustnessIndex:
             InputError: If the file is absent, damaged, changed, of another kind or of a
                 later version.
         """
-        names = ("ids", "distances", "found")
-        arrays = read_npz(path, (*names, "metadata"), _WHAT, _REMEDY)
+        names = ("ids", "distances", "found", "metadata")
+        arrays: dict[str, Any] = read_npz(path, names, _WHAT, _REMEDY)
         try:
             metadata = json.loads(str(arrays.pop("metadata")))
             if not isinstance(metadata, dict):
@@ -345,7 +345,8 @@ class RobustnessIndex:
             digest = metadata.pop(_DIGEST, None)  # version 0.1.0 kept none
             if digest not in (None, digest_arrays(arrays)):
                 raise InputError("its arrays were changed after it was written")
-            index = cls(*map(arrays.get, names), metadata, arrays.get("labels"))
+            ids, distances, found = (arrays[name] for name in names[:3])
+            index = cls(ids, distances, found, metadata, arrays.get("labels"))
         except (TypeError, ValueError) as error:
             raise not_whole(path, _WHAT, error, _REMEDY) from error
         _check_format(path, metadata)
