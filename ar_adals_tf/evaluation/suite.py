@@ -36,6 +36,7 @@ from ar_adals_tf.evaluation.under_attack import (
     parse_epsilons,
 )
 from ar_adals_tf.experiment.runs import (
+    FoundIndex,
     digest_run,
     find_test_index,
     load_model,
@@ -172,7 +173,13 @@ def evaluate(
     if robustness_index:
         index = RobustnessIndex.load(robustness_index)
         index.verify(digest=test.digest())
-        subject = dataclasses.replace(subject, index=index)
+        words = f"the levels of the test images come from {robustness_index}"
+        found_index = FoundIndex(index, Path(robustness_index), (words,))
+    elif run_dir:
+        found_index = find_test_index(run_dir, saved_config(run_dir), test.digest())
+    else:
+        found_index = FoundIndex(None, None, ())
+    subject = dataclasses.replace(subject, index=found_index.index)
     _check_classes(subject, test)
     if ood:
         check_names(ood, test.dataset)
@@ -186,7 +193,7 @@ def evaluate(
     predict = Predictor(subject.models)
     clean = predict(test)
     metrics = _measure_clean(subject, clean)
-    say(describe_run(subject.title, metrics))
+    say("\n".join([describe_run(subject.title, metrics), *found_index.words]))
     suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     identity = digest_run(subject.path)
 
@@ -210,6 +217,7 @@ def evaluate(
             num_bins=subject.num_bins,
             temperature=subject.temperature,
             identity=identity,
+            clean=clean.first(len(part)),
         )
         keep("shift", found, describe_shift(found))
     if ood:
@@ -239,7 +247,7 @@ def evaluate(
             num_levels=subject.num_levels,
             num_bins=subject.num_bins,
             temperature=subject.temperature,
-            own_index=own_test_index(subject.folder, subject.models[0])
+            own_index=own_test_index(subject.folder, subject.models[0], test.digest())
             if one_model
             else None,
             identity=identity,
@@ -284,7 +292,6 @@ def _run_subject(
         num_bins=num_bins or config.num_bins,
         num_levels=config.num_levels or 10,
         temperature=saved_temperature(run),
-        index=find_test_index(config),
     )
 
 

@@ -37,7 +37,7 @@ def write_report(
     Raises:
         InputError: If a run is not finished or two cannot be compared.
     """
-    collections = load_collections(runs)
+    collections = load_collections(runs, say=print)
     folder = writable_folder(output_dir, "--output_dir")
     sections = contents.report_sections(collections)
     for name in ("figures", "tables"):

@@ -110,4 +110,13 @@ class Run:
         return found.get("by_attack", {})
 
     def _stored(self, folder: str, name: str) -> Predictions:
-        return Predictions.load(self.folder / folder / f"{name}.npz")
+        path, clean = self.folder / folder / f"{name}.npz", self.predictions
+        found = Predictions.load(path, name)
+        try:
+            found.check_beside(clean, same_images=folder != "ood")
+        except InputError as error:
+            raise InputError(
+                f"{path} does not belong to the clean predictions: {error}; evaluate "
+                "the run again with python -m ar_adals_tf.evaluate"
+            ) from error
+        return found

@@ -32,9 +32,12 @@ def level_indexes(
         indexes = {
             name: _control(plan, name, vanilla) for name in ("train", "validation")
         }
-        test = find_test_index(plan.config)
-        if test is not None:
-            indexes["test"] = test
+        digest = plan.loaded["test"].digest()
+        found = find_test_index(plan.folder, plan.config, digest)
+        if plan.config.verbose:
+            print(*found.words, sep="\n")
+        if found.index is not None:
+            indexes["test"] = found.index
     if "selection" in plan.splits:
         kept = example_ids(plan.splits["validation"])
         indexes["validation"] = indexes["validation"].subset(kept)
