@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from ar_adals_tf.datasets.splits import example_ids
+from ar_adals_tf.datasets.splits import ArraySplit, Split, example_ids
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
 from ar_adals_tf.locks import LOCK, only_writer
@@ -53,7 +53,7 @@ def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> Robustnes
 
     def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
-        index.verify(vanilla, digest=split.digest(), split=name, attack=attack)
+        _verify(index, split, vanilla, split=name, attack=attack)
         say(f"found {path}: {index}")
         return index
 
@@ -75,7 +75,7 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
 
     def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
-        index.verify(vanilla, digest=split.digest(), split=name)
+        _verify(index, split, vanilla, split=name)
         return index
 
     def make() -> RobustnessIndex:
@@ -84,6 +84,15 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
         return index
 
     return _found_or_made(path, find, make)
+
+
+def _verify(
+    index: RobustnessIndex, split: Split, vanilla: keras.Model | None, **expected: str
+) -> None:
+    """Refuse an index of other images, of another model, or with a wrong id."""
+    index.verify(vanilla, digest=split.digest(), **expected)
+    if isinstance(split, ArraySplit):  # the ids of others cost a pass over the images
+        index.verify_examples(split.ids, split.labels)
 
 
 def _found_or_made(
