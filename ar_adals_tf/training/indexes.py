@@ -87,12 +87,12 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
 
 
 def _verify(
-    index: RobustnessIndex, split: Split, vanilla: keras.Model | None, **expected: str
+    index: RobustnessIndex, images: Split, vanilla: keras.Model | None, **expected: str
 ) -> None:
     """Refuse an index of other images, of another model, or with a wrong id."""
-    index.verify(vanilla, digest=split.digest(), **expected)
-    if isinstance(split, ArraySplit):  # the ids of others cost a pass over the images
-        index.verify_examples(split.ids, split.labels)
+    index.verify(vanilla, digest=images.digest(), **expected)
+    if isinstance(images, ArraySplit):  # other splits must be read for their ids
+        index.verify_examples(images.ids, images.labels)
 
 
 def _found_or_made(
