@@ -18,10 +18,16 @@ from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import write_json
+from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.outputs import num_classes, probabilities_fn
-from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
+from ar_adals_tf.pipeline import (
+    RobustnessLevels,
+    as_levels,
+    finite_rows,
+    with_levels,
+)
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -73,10 +79,11 @@ class ARAdaLS(keras.callbacks.Callback):
 
     Raises:
         InputError: At once, if the validation data repeat without end or are not in
-            batches, if the index lacks ids, or if the backend is not TensorFlow. When
-            training begins, if the model has several outputs, a sigmoid, or another
-            number of classes than `smoothing`. After an epoch, if the training data
-            was not read anew exactly once, or does not come from `soft_labels`.
+            batches, if the index is of other examples, if their inputs are not finite,
+            or if the backend is not TensorFlow. When training begins, if the model has
+            several outputs, a sigmoid, or another number of classes than `smoothing`.
+            After an epoch, if the training data was not read anew exactly once, or does
+            not come from `soft_labels`, or if the model's output is not finite.
 
     Example:
         ```python
@@ -237,9 +244,18 @@ class ARAdaLS(keras.callbacks.Callback):
             write_json(self._backup, self._history)
 
     def evaluate(self) -> "ValidationMeasures":
-        """Make one pass over the validation set with the model as it is."""
+        """Make one pass over the validation set with the model as it is.
+
+        Raises:
+            InputError: If the model's output for an example is not finite. The sentence
+                tells whether the example or the model is the cause.
+        """
         rows = np.concatenate(list(self._batches()))
         rows = everyones(self.model.distribute_strategy, rows)
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            self._refuse_inputs()
+            refuse_not_finite(finite, self._ensemble or [self.model])
         confidence, correct, loss, level, weight = rows.T.astype(np.float64)
         total = np.bincount(level.astype(int), weight, self.smoothing.num_levels)
         with np.errstate(invalid="ignore"):
@@ -264,6 +280,18 @@ class ARAdaLS(keras.callbacks.Callback):
             measured = self._measure(*keras.tree.flatten(x), y)
             own = share(len(y))
             yield np.column_stack([measured, level[own], weight[own]])
+
+    def _refuse_inputs(self) -> None:
+        """Refuse validation examples whose inputs are not finite."""
+        read = self._data.map(lambda x, y, *_: finite_rows(x, y))
+        finite = np.concatenate(list(read.as_numpy_iterator()))
+        bad = np.flatnonzero(~finite)
+        if len(bad):
+            raise InputError(
+                f"{len(bad)} of {len(finite)} validation examples have inputs that are "
+                "not finite (NaN or infinite), the first are those at the positions "
+                f"{', '.join(map(str, bad[:3]))}; mend them or leave them out"
+            )
 
     def _check_fresh_labels(self, epoch: int) -> None:
         """Check that fit started once on the data since the last epoch's end."""

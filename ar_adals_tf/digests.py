@@ -5,7 +5,7 @@ keeps its file name. An index therefore stores both digests, and its users compa
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,16 @@ def combine(hashes: Iterable[int]) -> str:
         True
     """
     return f"{sum(hashes) % 2**256:064x}"
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a digest of the names, shapes, types and values of arrays."""
+    content = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"{name}{array.shape}{array.dtype.str}".encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
 
 
 def digest_model(model: "keras.Model") -> str:

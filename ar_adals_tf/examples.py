@@ -37,6 +37,8 @@ class Source(Protocol):
 class Examples:
     """The examples of one split, in memory; `as_examples` says what they may be.
 
+    `labelled` is False if the labels only stand in for some that are not known.
+
     Example:
         >>> pixels = np.full((5, 2, 2, 1), 255, np.uint8)
         >>> examples = Examples("mine", "test", np.arange(5), pixels, np.zeros(5, int))
@@ -51,9 +53,11 @@ class Examples:
         ids: np.ndarray,
         images: np.ndarray,
         labels: np.ndarray,
+        labelled: bool = True,
     ) -> None:
         self.dataset, self.name = dataset, name
         self.ids, self.images, self.labels = ids, images, labels
+        self.labelled = labelled
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -108,7 +112,8 @@ def as_examples(
             f"images must be uint8, or floats in [0, 1]; received {images.dtype}; "
             "convert them"
         )
-    labels = np.zeros(count, np.int64) if labels is None else _as_classes(labels)
+    labelled = labels is not None
+    labels = _as_classes(labels) if labelled else np.zeros(count, np.int64)
     ids = np.arange(count) if ids is None else _as_ids(ids)
     if len(labels) != count or len(ids) != count:
         raise InputError(
@@ -121,7 +126,7 @@ def as_examples(
             f"the ids in {dataset} must be unique; {different} of {count} are "
             "different; give every image an id of its own"
         )
-    return Examples(dataset, name, ids, images, labels)
+    return Examples(dataset, name, ids, images, labels, labelled)
 
 
 def _as_classes(labels: Any) -> np.ndarray:
@@ -179,3 +184,23 @@ def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
     return as_examples(
         arrays["images"], arrays.get("labels"), arrays.get("ids"), Path(path).name
     )
+
+
+def check_labels(ids: np.ndarray, labels: np.ndarray, known: np.ndarray) -> None:
+    """Refuse examples whose labels are not those that an index has for their ids.
+
+    Raises:
+        InputError: If labels differ. The sentence has their number and the first one.
+
+    Example:
+        >>> check_labels(np.arange(2), np.array([3, 7]), np.array([3, 7]))
+    """
+    wrong = np.flatnonzero(labels != known)
+    if len(wrong):
+        first, first_id = wrong[0], ids[wrong].tolist()[0]
+        raise InputError(
+            f"the robustness index is of other images: {len(wrong)} of {len(ids)} "
+            f"examples have another label there, the first is {first_id!r} "
+            f"with {labels[first]} instead of {known[first]}; give the index that was "
+            "computed from these images in this order, or ids of their own"
+        )

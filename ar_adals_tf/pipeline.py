@@ -1,5 +1,6 @@
 """Soft labels in a `tf.data` pipeline, joined to the robustness index by example id."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples import check_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -32,7 +34,8 @@ class RobustnessLevels:
     def __init__(self, index: RobustnessIndex, num_levels: int) -> None:
         self.index = index
         self.num_levels = num_levels
-        self._ids = index.ids  # the table's order, which `update` does not change
+        # The table's order, which `update` does not change.
+        self._ids, self.labels = index.ids, index.labels
         self._text = index.ids.dtype.kind == "S"
         # The pipeline runs on the CPU, whatever strategy or device trains.
         with tf.device("CPU:0"):
@@ -53,6 +56,12 @@ class RobustnessLevels:
             InputError: If the ids are text and the index's are integers, or the
                 reverse.
         """
+        positions = self.positions(ids)
+        levels = tf.gather(self._levels, tf.maximum(positions, 0))
+        return tf.where(positions < 0, tf.constant(-1, tf.int64), levels)
+
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Return where each id lies in the first index, or -1; see `lookup`."""
         if (ids.dtype == tf.string) != self._text:
             raise InputError(
                 f"the dataset's ids are {ids.dtype.name}, the robustness index's "
@@ -61,9 +70,7 @@ class RobustnessLevels:
             )
         if not self._text:
             ids = tf.cast(ids, tf.int64)
-        positions = self._table.lookup(ids)
-        levels = tf.gather(self._levels, tf.maximum(positions, 0))
-        return tf.where(positions < 0, tf.constant(-1, tf.int64), levels)
+        return self._table.lookup(ids)
 
     def update(self, index: RobustnessIndex) -> None:
         """Take the levels from another index of the same ids, in any order.
@@ -110,7 +117,9 @@ def soft_labels(
         label_key: The entry that has the label.
         weight_key: The entry that has the sample weight, if there is one.
         check_ids: Whether to read through the dataset once, now, and check that the
-            index has every id. Turn it off only if that is known.
+            index is of these very examples: that it has every id and as many images,
+            that its labels are theirs, where it has labels, and that all inputs are
+            finite. Turn it off only if that is known.
 
     Returns:
         Elements `(x, soft label)` or `(x, soft label, sample_weight)`. Soft labels are
@@ -119,7 +128,8 @@ def soft_labels(
 
     Raises:
         InputError: If the dataset repeats without end or has elements of another form,
-            if the index lacks ids, or if there are several levels and no index.
+            if the index is of other examples, or if there are several levels and no
+            index.
 
     Example:
         >>> x, y = np.zeros((4, 3)), np.array([0, 1, 1, 0])
@@ -144,8 +154,8 @@ def soft_labels(
     elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
-    if levels is not None and check_ids:
-        _check_ids(dataset.map(elements.id_of), levels)
+    if levels is not None:
+        _check_split(levels, "training", ("validation", "test"))
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
@@ -158,7 +168,10 @@ def soft_labels(
             labels = smoothing.soften(y, level)
         return (x, labels) if weight is None else (x, labels, weight)
 
-    return dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
+    softened = dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
+    if levels is not None and check_ids:
+        _check_examples(elements.facts(dataset, smoothing.num_classes), levels)
+    return softened
 
 
 def with_levels(
@@ -177,13 +190,13 @@ def with_levels(
     of the integer labels.
 
     Raises:
-        InputError: If elements have another form, or the levels lack ids.
+        InputError: If elements have another form, or the levels are of other examples.
     """
     elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_ids(dataset.map(elements.id_of), levels)
+        _check_split(levels, "validation", ("train",))
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
@@ -195,7 +208,10 @@ def with_levels(
         weight = tf.reshape(tf.cast(weight, tf.float32), tf.shape(label))
         return x, label, _level(levels, example_id, y), weight
 
-    return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+    examples = dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+    if levels is not None:
+        _check_examples(elements.facts(dataset, num_classes), levels)
+    return examples
 
 
 def as_levels(
@@ -224,7 +240,9 @@ def as_levels(
     return index
 
 
-def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Tensor:
+def one_hot(
+    labels: tf.Tensor, num_classes: int, batched: bool | None, check: bool = True
+) -> tf.Tensor:
     """Turn integer classes, or one-hot labels of any type, into float32 one-hot labels.
 
     Args:
@@ -232,6 +250,7 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
         num_classes: Number of classes Z.
         batched: Whether the first axis is the batch. It tells a batch of Z classes from
             one one-hot label. None: the shape must tell.
+        check: Whether a label that is no class is an error when it is read.
 
     Raises:
         InputError: If the labels have another shape.
@@ -250,6 +269,8 @@ def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Ten
             "example: several outputs or masks cannot be softened"
         )
     labels = tf.cast(labels, tf.int64)
+    if not check:
+        return tf.one_hot(labels, num_classes)
     known = tf.debugging.Assert(
         tf.reduce_all((labels >= 0) & (labels < num_classes)),
         [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
@@ -299,10 +320,16 @@ class _Elements:
         )
         return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
 
-    @as_written
-    def id_of(self, *element: Any) -> Any:
-        """Return the id of an element."""
-        return self.parts(element)[0]
+    def facts(self, dataset: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
+        """Return id, class and whether the input is finite, of each example."""
+
+        @as_written
+        def read(*element: Any) -> tuple[tf.Tensor, ...]:
+            example_id, x, y, _ = self.parts(element)
+            y = one_hot(y, num_classes, example_id.shape.rank == 1, check=False)
+            return example_id, tf.argmax(y, axis=-1), finite_rows(x, example_id)
+
+        return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
 
 def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
@@ -342,16 +369,59 @@ def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf
         return tf.identity(level)
 
 
-def _check_ids(ids: tf.data.Dataset, levels: RobustnessLevels) -> None:
-    """Read all ids and check that the index has them."""
-    count, missing = 0, []
-    for batch in ids.as_numpy_iterator():
-        batch = np.atleast_1d(batch)
-        count += len(batch)
-        unknown = levels.lookup(tf.constant(batch)).numpy() < 0
-        missing += batch[unknown].tolist()
-    if missing:
+def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
+    """Return whether all numbers of each example are finite, bool.
+
+    Args:
+        x: The inputs, any structure of tensors. What is no float is finite.
+        like: A tensor with the axes of the batch alone: `(N,)`, or `()` for a single
+            example.
+    """
+    finite = tf.fill(tf.shape(like), True)
+    for part in tf.nest.flatten(x):
+        if isinstance(part, tf.Tensor) and part.dtype.is_floating:
+            axes = tf.range(tf.rank(like), tf.rank(part))
+            finite &= tf.reduce_all(tf.math.is_finite(part), axis=axes)
+    return finite
+
+
+def _check_split(levels: RobustnessLevels, wanted: str, others: Sequence[str]) -> None:
+    """Refuse an index whose metadata name a split that this cannot be."""
+    split = levels.index.metadata.get("split")
+    if split in others:
         raise InputError(
-            f"{len(missing)} of {count} examples are not in the robustness index, the "
-            f"first is {missing[0]!r}; compute the index of this very dataset"
+            f"the robustness index is of the split {split!r}, not of {wanted} images; "
+            "soft_labels takes the index of the training images, ARAdaLS that of the "
+            "validation images"
+        )
+
+
+def _check_examples(facts: tf.data.Dataset, levels: RobustnessLevels) -> None:
+    """Read all ids and labels and check that the index is of these examples."""
+    read = [tuple(map(np.atleast_1d, batch)) for batch in facts.as_numpy_iterator()]
+    if not read:
+        return
+    ids, labels, finite = map(np.concatenate, zip(*read, strict=True))
+    at = levels.positions(tf.constant(ids)).numpy()
+    if len(missing := ids[at < 0]):
+        raise InputError(
+            f"{len(missing)} of {len(ids)} examples are not in the robustness index, "
+            f"the first is {missing.tolist()[0]!r}; compute the index of this very "
+            "dataset"
+        )
+    if levels.labels is not None:
+        check_labels(ids, labels, levels.labels[at])
+    distinct, total = len(np.unique(at)), len(levels.index)
+    if total - distinct >= len(read[0][0]):  # batch may have dropped a last part
+        raise InputError(
+            f"the robustness index is of {total} images, the dataset has only "
+            f"{distinct} of them, so its levels would not be equal parts; give the "
+            "index of this very dataset, such as index.subset(ids)"
+        )
+    if len(broken := ids[~finite]):
+        raise InputError(
+            f"{len(broken)} of {len(ids)} examples have inputs that are not finite "
+            f"(NaN or infinite), the first ids are "
+            f"{', '.join(repr(i) for i in broken[:3].tolist())}; mend them or leave "
+            "them out"
         )

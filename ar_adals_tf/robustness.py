@@ -1,9 +1,7 @@
 """The robustness index: how far each image is from another class, by example id."""
 
-import hashlib
 import json
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ar_adals_tf.digests import digest_model
+from ar_adals_tf.digests import digest_arrays, digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import Source, as_examples
-from ar_adals_tf.files import (
-    atomic_write,
-    not_whole,
-    parse_json,
-    read_json,
-    read_npz,
-    writable_folder,
-    write_json,
-)
+from ar_adals_tf.examples import Source, as_examples, check_labels
+from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz
+from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.forms.run_files import INDEX
 from ar_adals_tf.progress import move_from_here, progress_bar
+from ar_adals_tf.shards import Shards
 from ar_adals_tf.version import versions
 
 if TYPE_CHECKING:
@@ -36,8 +28,9 @@ _WHAT = "robustness index"
 
 _REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"
 
+_FORMAT = 1  # of the file; a later one can be read by later versions only
 
-_ARRAYS = ("ids", "distances", "found", "within")
+_DIGEST = "content_digest"  # in the file alone, not in `metadata`
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +43,8 @@ class RobustnessIndex:
             smallest perturbation found that changes the model's prediction; infinite
             if none was found.
         found: `(N,)` bool. Whether a perturbation was found.
+        labels: `(N,)` integers, the true classes, by which `soft_labels` and `ARAdaLS`
+            recognise the images. Defaults to `None`: they are not known.
         metadata: Where the distances come from: `dataset`, `split`, `num_examples`,
             `digest` of ids, labels and pixels, `model_digest`, `attack`, its
             `settings`, `success_rate` after the search steps asked for, `seconds` and
@@ -80,6 +75,7 @@ class RobustnessIndex:
     distances: np.ndarray
     found: np.ndarray
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -108,6 +104,14 @@ class RobustnessIndex:
             raise InputError(
                 "distances must be at least 0; received some that are NaN or negative; "
                 "compute the index again"
+            )
+        if self.labels is not None and (
+            np.shape(self.labels) != (count,) or self.labels.dtype.kind not in "iu"
+        ):
+            raise InputError(
+                f"labels must be {count} integers, one for each id; received "
+                f"{self.labels.dtype} of shape {np.shape(self.labels)}; leave them out "
+                "if they are not known"
             )
 
     def __len__(self) -> int:
@@ -141,8 +145,9 @@ class RobustnessIndex:
             model: A built Keras classifier that returns logits or probabilities.
             images: float `(N, H, W, C)` in [0, 1], or uint8, or a split of
                 `ar_adals_tf.datasets`.
-            labels: int `(N,)`, the true classes. They only enter the digest, because
-                the attack starts from the model's own predictions.
+            labels: int `(N,)`, the true classes. The attack starts from the model's
+                own predictions; the labels only enter the digest, and the index keeps
+                them to recognise its images.
             ids: `(N,)` bytes or integers. Defaults to the positions 0 to N - 1.
             attack: `cw` (the paper's), `ddn`, `deepfool`, `margin` or
                 `cleverhans_cw_l2`.
@@ -162,6 +167,8 @@ class RobustnessIndex:
         Raises:
             InputError: If arrays do not fit together, if an attack or a setting is
                 unknown, or if `shards_dir` belongs to another computation.
+            NotFiniteError: If the model's output for an image is not finite. No shard
+                is kept then.
         """
         from ar_adals_tf.attacks import prepare
 
@@ -172,6 +179,9 @@ class RobustnessIndex:
         source: Any = images
         if not hasattr(images, "shards"):
             source = as_examples(images, labels, ids, dataset, split)
+        known = None
+        if getattr(source, "labelled", False):  # splits read from disk bring none
+            known = source.labels.astype(np.int64)
         runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
         metadata = describe(model, source, attack, settings)
         shards = None
@@ -185,7 +195,12 @@ class RobustnessIndex:
                 move = move_from_here(bar)
                 part = shards.load(number, shard_ids) if shards else None
                 if part is None:
-                    result = runner(pixels, progress=move)
+                    try:
+                        result = runner(pixels, progress=move)
+                    except NotFiniteError:
+                        if shards:
+                            shards.forget()
+                        raise
                     part = {
                         "ids": shard_ids,
                         "distances": result.distances,
@@ -199,7 +214,8 @@ class RobustnessIndex:
         joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
         metadata["success_rate"] = float(joined["within"].mean())
         metadata["seconds"] = round(time.perf_counter() - started, 3)
-        return cls(joined["ids"], joined["distances"], joined["found"], metadata)
+        ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
+        return cls(ids, distances, found, metadata, known)
 
     def levels(self, num_levels: int) -> np.ndarray:
         """Divide the images into `num_levels` equal parts by robustness.
@@ -247,10 +263,14 @@ class RobustnessIndex:
         return ids[~np.isin(ids, self.ids)]
 
     def subset(self, ids: np.ndarray) -> "RobustnessIndex":
-        """Return the index of some of its examples. It has no digest."""
+        """Return the index of some of its examples. It has no digest and no split."""
         at = self.aligned(ids)
-        metadata = {k: v for k, v in self.metadata.items() if k != "digest"}
-        return RobustnessIndex(ids, self.distances[at], self.found[at], metadata)
+        lost = ("digest", "split", "num_examples")
+        metadata = {k: v for k, v in self.metadata.items() if k not in lost}
+        labels = None if self.labels is None else self.labels[at]
+        return RobustnessIndex(
+            ids, self.distances[at], self.found[at], metadata, labels
+        )
 
     def verify(self, model: "keras.Model | None" = None, **expected: Any) -> None:
         """Refuse the index if it was computed from something else.
@@ -274,33 +294,63 @@ class RobustnessIndex:
                     f"{_brief(value)}; {_REMEDY}"
                 )
 
-    def save(self, path: str | Path) -> None:
-        """Write the index as an `.npz` file, which is whole or absent at any time."""
-        with atomic_write(path) as aside, open(aside, "wb") as file:
-            np.savez(
-                file,
-                ids=self.ids,
-                distances=self.distances.astype(np.float32),
-                found=self.found,
-                metadata=np.array(json.dumps(dict(self.metadata))),
+    def verify_examples(self, ids: np.ndarray, labels: np.ndarray) -> None:
+        """Refuse the index unless it is of exactly these examples.
+
+        Args:
+            ids: `(N,)`, in any order.
+            labels: `(N,)` integers. They count only if the index has labels too.
+
+        Raises:
+            InputError: If the ids are not the same, or labels differ.
+        """
+        at = self.aligned(ids)
+        if len(ids) != len(self):
+            raise InputError(
+                f"the robustness index is of {len(self)} images, not of these "
+                f"{len(ids)}; {_REMEDY}"
             )
+        if self.labels is not None:
+            check_labels(ids, labels, self.labels[at])
+
+    def save(self, path: str | Path) -> None:
+        """Write the index as an `.npz` file, which is whole or absent at any time.
+
+        The file has a digest of its arrays, which `load` compares.
+        """
+        arrays: dict[str, Any] = {
+            "ids": self.ids,
+            "distances": self.distances.astype(np.float32),
+            "found": self.found,
+        }
+        if self.labels is not None:
+            arrays["labels"] = _narrow(self.labels)
+        about = {**self.metadata, _DIGEST: digest_arrays(arrays)}
+        with atomic_write(path) as aside, open(aside, "wb") as file:
+            np.savez(file, **arrays, metadata=np.array(json.dumps(about)))
 
     @classmethod
     def load(cls, path: str | Path) -> "RobustnessIndex":
         """Read an index. Nothing in the file is executed.
 
         Raises:
-            InputError: If the file is absent, damaged or of another kind.
+            InputError: If the file is absent, damaged, changed, of another kind or of a
+                later version.
         """
         names = ("ids", "distances", "found", "metadata")
-        arrays = read_npz(path, names, _WHAT, _REMEDY)
-        ids, distances, found, metadata = (arrays[name] for name in names)
+        arrays: dict[str, Any] = read_npz(path, names, _WHAT, _REMEDY)
         try:
-            metadata = parse_json(str(metadata))
+            metadata = parse_json(str(arrays.pop("metadata")))
             INDEX.form(metadata, "metadata")
-            return cls(ids, distances, found, metadata)
+            digest = metadata.pop(_DIGEST, None)  # version 0.1.0 kept none
+            if digest not in (None, digest_arrays(arrays)):
+                raise InputError("its arrays were changed after it was written")
+            ids, distances, found = (arrays[name] for name in names[:3])
+            index = cls(ids, distances, found, metadata, arrays.get("labels"))
         except (TypeError, ValueError) as error:
             raise not_whole(path, _WHAT, error, _REMEDY) from error
+        _check_format(path, metadata)
+        return index
 
     def __str__(self) -> str:
         found = self.distances[self.found]
@@ -326,7 +376,7 @@ def describe(
     from ar_adals_tf.attacks import attack_settings
 
     return {
-        "format": 1,
+        "format": _FORMAT,
         "dataset": source.dataset,
         "split": source.name,
         "num_examples": len(source),
@@ -350,57 +400,19 @@ def _brief(value: Any) -> str:
     return f"{text[:12]}…" if len(text) == 64 and " " not in text else text
 
 
-class Shards:
-    """The finished shards of one robustness index, in a folder, each with a digest.
+def _narrow(labels: np.ndarray) -> np.ndarray:
+    """Return labels in the smallest type that holds them: a byte for 256 classes."""
+    least = np.result_type(
+        *map(np.min_scalar_type, (labels.min(initial=0), labels.max(initial=0)))
+    )
+    return labels.astype(least)
 
-    `plan` is everything that decides the results, as JSON can hold it. A folder of
-    another plan is refused.
-    """
 
-    def __init__(self, folder: str | Path, plan: Mapping[str, Any]) -> None:
-        self._folder = writable_folder(folder, "shards_dir")
-        path = self._folder / "plan.json"
-        self._plan = json.dumps(plan, sort_keys=True)
-        if path.exists() and read_json(path) != json.loads(self._plan):
-            raise InputError(
-                f"{self._folder} holds the shards of another computation; remove it "
-                "or give another folder"
-            )
-        write_json(path, json.loads(self._plan))
-
-    def load(self, number: int, ids: np.ndarray) -> dict[str, np.ndarray] | None:
-        """Return the arrays of a finished shard, numbered from 0, of these images.
-
-        None, with a warning if it is damaged: the shard must be computed.
-        """
-        path = self._path(number)
-        if not path.exists():
-            return None
-        try:
-            part = read_npz(path, (*_ARRAYS, "digest"), "shard", "remove it")
-            if str(part.pop("digest")) != self._digest(part):
-                raise InputError("its digest differs")
-            if not np.array_equal(part["ids"], ids):
-                raise InputError("it is of other images")
-        except InputError as error:
-            warnings.warn(
-                f"{path} is damaged ({error}); computing it again", stacklevel=2
-            )
-            return None
-        return part
-
-    def save(self, number: int, part: Mapping[str, np.ndarray]) -> None:
-        """Write a shard with its digest."""
-        arrays: dict[str, Any] = {**part, "digest": np.array(self._digest(part))}
-        with atomic_write(self._path(number)) as aside, open(aside, "wb") as file:
-            np.savez(file, **arrays)
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"shard-{number:05d}.npz"
-
-    def _digest(self, part: Mapping[str, np.ndarray]) -> str:
-        """Return the digest of a shard's arrays and of the plan behind them."""
-        content = hashlib.sha256(self._plan.encode())
-        for name in _ARRAYS:
-            content.update(np.ascontiguousarray(part[name]).tobytes())
-        return content.hexdigest()
+def _check_format(path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse a file of a later version, which may mean other things by its arrays."""
+    found = metadata.get("format", _FORMAT)
+    if not isinstance(found, int) or found > _FORMAT:
+        raise InputError(
+            f"the robustness index {path} has format {found}, this version reads up to "
+            f"{_FORMAT}; install a later version of ar_adals_tf, or {_REMEDY}"
+        )

@@ -155,7 +155,7 @@ def _measured(run: Path, split: Any) -> dict[str, Any]:
     metrics |= measure(
         Predictions.load(run / "predictions.npz"),
         config.num_bins,
-        find_test_index(config),
+        find_test_index(run, config, split.digest()).index,
         temperature=temperature,
     )
     metrics["shift"] = evaluate_shift(

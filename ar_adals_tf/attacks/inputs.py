@@ -30,9 +30,10 @@ def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
     images = np.ascontiguousarray(images, np.float32)
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
+        cure = "rescale them and put any normalisation into the model as a layer"
         raise InputError(
             f"images must lie in [0, 1]; received values from {low:g} to {high:g}; "
-            "rescale them and put any normalisation into the model as a layer"
+            f"{_not_finite(images) or cure}"
         )
     return images
 
@@ -47,6 +48,18 @@ def check_input_type(model: "keras.Model") -> None:
             f"model {model.name!r} takes inputs of type {kind}; images are floats in "
             "[0, 1]; give the model an Input of floats, and change their type inside"
         )
+
+
+def _not_finite(images: np.ndarray) -> str:
+    """Say how many images are not finite and where; nothing if all are."""
+    finite = np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+    bad = np.flatnonzero(~finite)
+    if not len(bad):
+        return ""
+    return (
+        f"{len(bad)} of {len(images)} images have NaN or infinity, the first of them "
+        f"lies at position {bad[0]}; mend them or leave them out"
+    )
 
 
 def checked_labels(labels: Any, count: int, num_classes: int) -> np.ndarray:

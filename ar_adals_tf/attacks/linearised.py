@@ -11,10 +11,20 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ar_adals_tf.attacks.device import accelerated
-from ar_adals_tf.attacks.program import Estimate, Logits, Program, Rows, gap_and_flip
+from ar_adals_tf.attacks.program import (
+    Estimate,
+    Logits,
+    Program,
+    Rows,
+    all_finite,
+    gap_and_flip,
+)
 from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings, num_rivals
 
 _TINY = 1e-12
+
+# A boundary that goes through the farthest corner itself may miss it by rounding.
+_ROUNDING = 1 + 1e-5
 
 # On a CPU up to this number of backward passes are written one after another into the
 # graph. In a loop's body TensorFlow does not see the forward pass and takes its slow
@@ -29,6 +39,7 @@ def nearest_boundary(
     image: tf.Tensor,
     label: tf.Tensor,
     top_k: int | None,
+    within_box: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Linearise, and find the class whose boundary is nearest.
 
@@ -42,10 +53,11 @@ def nearest_boundary(
         label: int `(B,)`; -1 stands for the model's own prediction.
         top_k: How many rival classes to look at, those with the largest logits. None:
             all.
+        within_box: Whether a boundary counts only if a part of it lies within [0, 1].
 
     Returns:
         The logits `(B, Z)`; the distance `(B,)`, infinite where every gradient is
-        zero; and the way there, `(B, D)`, which has that length.
+        zero or no boundary counts; and the way there, `(B, D)`, which has that length.
     """
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(image)
@@ -65,7 +77,10 @@ def nearest_boundary(
         normal = tape.gradient(logits, image, output_gradients=rival - own)
         steepness = tf.norm(normal, axis=1)
         gap = tf.abs(label_logit - others.values[:, k])
-        candidate = tf.where(steepness > _TINY, gap / steepness, distance.dtype.max)
+        counts = steepness > _TINY
+        if within_box:
+            counts &= gap <= _most_gain(normal, image) * _ROUNDING
+        candidate = tf.where(counts, gap / steepness, distance.dtype.max)
         nearer = candidate < distance
         step = normal * (candidate / tf.maximum(steepness, _TINY))[:, None]
         return (
@@ -85,9 +100,27 @@ def nearest_boundary(
     return logits, tf.where(distance < image.dtype.max, distance, float("inf")), way
 
 
+def _most_gain(gradient: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """Return how much a linear function gains at most from an image to within [0, 1].
+
+    Args:
+        gradient: `(B, D)`, of the function.
+        image: `(B, D)` in [0, 1].
+
+    Returns:
+        `(B,)`, at least 0: the gain at the corner that the gradient points to.
+    """
+    gains = tf.maximum(gradient * (1 - image), -gradient * image)
+    return tf.reduce_sum(gains, axis=1)
+
+
 @dataclass(frozen=True)
 class Margin(Estimate):
-    """The one-Jacobian estimate, in one forward pass."""
+    """The one-Jacobian estimate, in one forward pass.
+
+    An image is not found if every linear boundary lies outside [0, 1]: then no image
+    flips the linear model. So no distance is longer than that to the farthest corner.
+    """
 
     settings: MarginSettings
     logits: Logits
@@ -96,10 +129,11 @@ class Margin(Estimate):
     def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
         """See `Estimate`."""
         logits, distance, _ = nearest_boundary(
-            self.logits, self.shape, image, label, self.settings.top_k
+            self.logits, self.shape, image, label, self.settings.top_k, within_box=True
         )
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
-        return tf.where((label >= 0) & (label != predicted), 0.0, distance)
+        distance = tf.where((label >= 0) & (label != predicted), 0.0, distance)
+        return tf.where(all_finite(logits), distance, float("nan"))
 
 
 class _DeepFoolState(NamedTuple):

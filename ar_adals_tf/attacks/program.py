@@ -74,9 +74,15 @@ class Estimate:
         """Return the distances `(B,)` of images `(B, D)`, infinite where there is none.
 
         Labels are int `(B,)`; -1 stands for the model's own prediction. An image that
-        the model takes for another class anyway has distance 0.
+        the model takes for another class anyway has distance 0. The distance is NaN
+        where the model's output is not finite.
         """
         raise NotImplementedError
+
+
+def all_finite(logits: tf.Tensor) -> tf.Tensor:
+    """Return whether all logits `(B, Z)` of an image are finite, bool `(B,)`."""
+    return tf.reduce_all(tf.math.is_finite(logits), axis=1)
 
 
 def gap_and_flip(logits: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -15,6 +15,7 @@ from ar_adals_tf.attacks.precision import in_dtype
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.settings import AttackSettings
 from ar_adals_tf.distribution.replicas import Replicas, everyones
+from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.outputs import logits_fn, num_classes
 
 Progress = Callable[[int], None]
@@ -65,6 +66,7 @@ class Runner:
 
         Raises:
             InputError: If the model cannot be asked about these images or labels.
+            NotFiniteError: If its output for an image is not finite.
         """
         images = checked_images(images, self.shape)
         if labels is not None:
@@ -74,9 +76,12 @@ class Runner:
             images[mine], None if labels is None else labels[mine], progress
         )
         gather = functools.partial(everyones, self.replicas.strategy)
+        distances = gather(own.distances)
+        # Here and not where it is noticed, so that all workers raise together.
+        refuse_not_finite(~np.isnan(distances), [self.model])
         return AttackResult(
             None if own.adversarial is None else gather(own.adversarial),
-            gather(own.distances),
+            distances,
             gather(own.found),
             gather(own.found_within_steps),
         )
@@ -103,7 +108,10 @@ class Runner:
     def attack(
         self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
     ) -> AttackResult:
-        """Attack at least one image."""
+        """Attack at least one image.
+
+        The distance of an image for which the model's output is not finite is NaN.
+        """
         raise NotImplementedError
 
     def compile(self, compiled: Callable) -> None:

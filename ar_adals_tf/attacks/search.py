@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.precision import verified
-from ar_adals_tf.attacks.program import Rows, gap_and_flip
+from ar_adals_tf.attacks.program import Rows, all_finite, gap_and_flip
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.runner import Progress, Runner
 
@@ -33,9 +33,12 @@ class SearchRunner(Runner):
                 lambda n, o: tf.where(_like_rows(fresh, n), n, o), new, state
             )
 
-        self._predict = compiled(
-            lambda images: tf.argmax(self.logits(images), 1, output_type=tf.int32)
-        )
+        def predict(images: tf.Tensor) -> tf.Tensor:
+            logits = self.logits(images)
+            classes = tf.argmax(logits, 1, output_type=tf.int32)
+            return tf.where(all_finite(logits), classes, -1)
+
+        self._predict = compiled(predict)
         self._flips = compiled(lambda x, y: gap_and_flip(self.logits(x), y)[1])
         self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
         self._refill = compiled(refill)
@@ -50,8 +53,12 @@ class SearchRunner(Runner):
     ) -> AttackResult:
         """See `Runner`."""
         predicted = self.batched(self._predict, images)
-        labels = predicted if labels is None else labels
         keep = self.settings.keep_adversarial
+        if (predicted < 0).any():
+            distances = np.where(predicted < 0, np.nan, np.inf).astype(np.float32)
+            nothing = np.zeros(len(images), bool)
+            return AttackResult(images if keep else None, distances, nothing)
+        labels = predicted if labels is None else labels
         reduced = self.settings.compute_dtype != "float32"
         result = self._search(images, labels, predicted, keep or reduced, progress)
         if reduced:

@@ -62,7 +62,7 @@ def evaluate_ood(
     check_names(names, split.dataset)
     settings = {"limit_examples": limit_examples, "model": identity}
     _take_over(Path(folder), settings)
-    store = PredictionStore(folder, settings)
+    store = PredictionStore(folder, settings, clean, same_images=False)
 
     def make(name: str) -> Predictions:
         other = datasets.load(

@@ -64,30 +64,68 @@ class Predictions(NamedTuple):
         """Write ids, labels and probabilities as `.npz`, aside and then renamed."""
         self._save(path, probabilities=self.probabilities)
 
-    def save_compactly(self, path: str | Path) -> None:
+    def save_compactly(self, path: str | Path, name: str | None = None) -> None:
         """Write ids, labels and centred float16 logits, half the size.
 
         Rounded probabilities would lose the NLL; logits lose next to nothing.
+
+        Args:
+            path: The `.npz` file.
+            name: What the set is called. `load` compares it.
         """
         centred = self.logits - self.logits.mean(axis=1, keepdims=True)
-        self._save(path, logits=centred.astype(np.float16))
+        # A larger gap gives the same probabilities, 0 and 1.
+        kept = np.clip(centred, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+        named = {} if name is None else {"set": np.array(name)}
+        self._save(path, logits=kept, **named)
 
     def _save(self, path: str | Path, **values: Any) -> None:
         with files.atomic_write(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(file, ids=self.ids, labels=self.labels, **values)
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Predictions":
-        """Read what `save` or `save_compactly` wrote.
+    def check_beside(self, clean: "Predictions", same_images: bool = True) -> None:
+        """Refuse predictions that the model of the clean ones cannot have made.
+
+        Args:
+            clean: The predictions on the clean test set.
+            same_images: Whether these are of the same images, changed.
 
         Raises:
-            InputError: If the file is absent or damaged.
+            InputError: If the number of classes or of images differs, or the label of
+                an image.
+        """
+        here, there = self.logits.shape[1], clean.logits.shape[1]
+        if here != there:
+            raise InputError(f"they are of {here} classes, the clean ones of {there}")
+        if not same_images:
+            return
+        here, there = len(self.ids), len(clean.ids)
+        if here != there:
+            raise InputError(f"they are of {here} images, the clean ones of {there}")
+        if not np.array_equal(self.ids, clean.ids):
+            return  # ready-made corrupted images have ids and an order of their own
+        if different := np.sum(self.labels != clean.labels):
+            raise InputError(f"{different} of {here} labels are not the clean ones'")
+
+    @classmethod
+    def load(cls, path: str | Path, name: str | None = None) -> "Predictions":
+        """Read what `save` or `save_compactly` wrote.
+
+        Args:
+            path: The `.npz` file.
+            name: What the set is called. A file of version 0.1.0 does not know.
+
+        Raises:
+            InputError: If the file is absent or damaged, or is another set.
         """
         what = "file of predictions"
         remedy = "evaluate the run again with python -m ar_adals_tf.evaluate"
         arrays = files.read_npz(path, ("ids", "labels"), what, remedy)
         ids, labels = arrays["ids"], arrays["labels"]
         try:
+            kept = str(arrays.get("set", name))
+            if name is not None and kept != name:
+                raise InputError(f"it is the set {kept}, not {name}")
             if "logits" in arrays:
                 kind = arrays["logits"].dtype
                 if kind.kind != "f":
@@ -124,6 +162,8 @@ class Predictions(NamedTuple):
             raise InputError(f"the outputs of {lost} images are not finite")
 
 
+_FLOAT16_MAX = 60_000
+
 Predict = Callable[..., Predictions]
 
 """A model: `predict(split, verbose)` returns `Predictions`."""
@@ -133,16 +173,27 @@ class PredictionStore:
     """A folder that keeps predictions set by set, so that interrupted work goes on.
 
     A set is the predictions on one version of the images, such as one corruption. It
-    lies in `<name>.npz`, compactly. What decides all sets of the folder, such as the
-    model's digest, lies in `settings.json`. When a store is opened with other settings,
-    all its sets are void and removed. A damaged set counts as absent.
+    lies in `<name>.npz`, compactly, with its name. What decides all sets of the folder,
+    such as the model's digest, lies in `settings.json`. When a store is opened with
+    other settings, all its sets are void and removed. A set counts as absent if it is
+    damaged, if it has another name, or if it cannot belong to the clean predictions.
 
     Args:
         folder: The folder; it is made if it is absent.
         settings: What decides the predictions, ready for JSON.
+        clean: The predictions on the clean test set. Defaults to `None`: sets are not
+            compared with them.
+        same_images: Whether the sets are of these images, changed.
     """
 
-    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        settings: Mapping[str, Any],
+        clean: Predictions | None = None,
+        same_images: bool = True,
+    ) -> None:
+        self._clean, self._same_images = clean, same_images
         self.folder = Path(folder)
         if stored_settings(folder) == settings:
             return
@@ -168,15 +219,18 @@ class PredictionStore:
         """
         found = self._load(name)
         if found is None:
-            make(name).save_compactly(self.path(name))
-            found = Predictions.load(self.path(name))
+            make(name).save_compactly(self.path(name), name)
+            found = Predictions.load(self.path(name), name)
         return found
 
     def _load(self, name: str) -> Predictions | None:
         try:
-            return Predictions.load(self.path(name))
+            found = Predictions.load(self.path(name), name)
+            if self._clean is not None:
+                found.check_beside(self._clean, self._same_images)
         except InputError:
             return None
+        return found
 
 
 def stored_settings(folder: str | Path) -> dict[str, Any] | None:

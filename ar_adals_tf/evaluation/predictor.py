@@ -11,6 +11,7 @@ from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.runs import load_models
+from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
 
@@ -35,6 +36,7 @@ class Predictor:
         from_logits: bool | None = None,
     ) -> None:
         models = [model] if isinstance(model, keras.Model) else list(model)
+        self._models = models
         self._shape = tuple(models[0].input_shape[1:])
         self._function = map_rows(
             models[0].distribute_strategy, ensemble_logits_fn(models, from_logits)
@@ -45,13 +47,14 @@ class Predictor:
 
         Raises:
             InputError: If its images do not have the shape that the model takes.
+            NotFiniteError: If the model's output for an image is not finite.
         """
         if self._shape != split.info.image_shape:
             raise InputError(
                 f"the model takes images of shape {self._shape}, {split.dataset} has "
                 f"{split.info.image_shape}; choose the model's own --dataset"
             )
-        return Predictions.joined(self._predicted(split, verbose))
+        return finite(Predictions.joined(self._predicted(split, verbose)), self._models)
 
     def _predicted(
         self, split: Split, verbose: bool
@@ -61,6 +64,16 @@ class Predictor:
             for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
                 yield ids, labels, self._function(images)
                 bar.update(len(ids))
+
+
+def finite(predictions: Predictions, models: Sequence[keras.Model]) -> Predictions:
+    """Return predictions, if all of their numbers are finite.
+
+    Raises:
+        NotFiniteError: If not. The sentence says what is wrong with the models.
+    """
+    refuse_not_finite(np.isfinite(predictions.logits).all(axis=1), models)
+    return predictions
 
 
 def run_predictor(run_dir: str | Path) -> Predictor:

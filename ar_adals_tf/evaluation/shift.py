@@ -55,6 +55,7 @@ def evaluate_shift(
     temperature: float | None = None,
     seed: int = 0,
     identity: str = "",
+    clean: Predictions | None = None,
     verbose: bool = True,
 ) -> Measures:
     """Predict every corruption of a test set and measure the calibration.
@@ -73,6 +74,8 @@ def evaluate_shift(
         temperature: T of the run, to measure with it as well. Defaults to `None`.
         seed: Seed of the noise of corruptions made here. Defaults to 0.
         identity: What tells this model from others, such as a digest.
+        clean: The predictions on the clean test set, which stored ones are compared
+            with. Defaults to `None`.
         verbose: Whether to show a progress bar.
 
     Returns:
@@ -82,7 +85,7 @@ def evaluate_shift(
     source = source or find_source(split, "generated", types, severities, seed=seed)
     facts = {"source": source.name, "seed": seed, "num_examples": len(split)}
     identities = {"dataset": split.dataset, "model": identity}
-    store = PredictionStore(folder, facts | identities)
+    store = PredictionStore(folder, facts | identities, clean)
     pairs = {f"{name}_{s}": (name, s) for name, s in product(types, severities)}
     absent = [name for name in pairs if not store.path(name).exists()]
     following = dict(zip(absent, absent[1:], strict=False))

@@ -44,6 +44,7 @@ from ar_adals_tf.evaluation.under_attack import (
 )
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
+    FoundIndex,
     digest_run,
     find_test_index,
     load_model,
@@ -182,7 +183,13 @@ def evaluate(
     if robustness_index:
         index = RobustnessIndex.load(robustness_index)
         index.verify(digest=test.digest())
-        subject = dataclasses.replace(subject, index=index)
+        words = f"the levels of the test images come from {robustness_index}"
+        found_index = FoundIndex(index, Path(robustness_index), (words,))
+    elif run_dir:
+        found_index = find_test_index(run_dir, saved_config(run_dir), test.digest())
+    else:
+        found_index = FoundIndex(None, None, ())
+    subject = dataclasses.replace(subject, index=found_index.index)
     _check_model(subject, test)
     suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     if ood:
@@ -193,8 +200,6 @@ def evaluate(
     if shift:
         types = shift_types or types_of(test.dataset)
         source = find_source(part, shift_source, types, strengths, **subject.where)
-
-    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
 
     def place(kind: str) -> Path:
         return subject.folder / f"{kind}{suffix}"
@@ -210,7 +215,7 @@ def evaluate(
         predict = Predictor(subject.models)
         clean = predict(test)
         metrics = _measure_clean(subject, clean)
-        say(describe_run(subject.title, metrics))
+        say("\n".join([describe_run(subject.title, metrics), *found_index.words]))
         identity = digest_run(subject.path)
 
         def keep(kind: str, found: Measures, words: str) -> None:
@@ -230,6 +235,7 @@ def evaluate(
                 num_bins=subject.num_bins,
                 temperature=subject.temperature,
                 identity=identity,
+                clean=clean.first(len(part)),
             )
             keep("shift", found, describe_shift(found))
         if ood:
@@ -259,7 +265,9 @@ def evaluate(
                 num_levels=subject.num_levels,
                 num_bins=subject.num_bins,
                 temperature=subject.temperature,
-                own_index=own_test_index(subject.folder, subject.models[0])
+                own_index=own_test_index(
+                    subject.folder, subject.models[0], test.digest()
+                )
                 if one_model
                 else None,
                 identity=identity,
@@ -288,7 +296,6 @@ def _run_subject(
 ) -> _Subject:
     # What is damaged is refused before the models are loaded.
     config, temperature = saved_config(run), saved_temperature(run)
-    index = find_test_index(config)
     if (run / "metrics.json").exists():
         read_metrics(run)
     return _Subject(
@@ -308,7 +315,6 @@ def _run_subject(
         num_bins=num_bins or config.num_bins,
         num_levels=config.num_levels or 10,
         temperature=temperature,
-        index=index,
     )
 
 

@@ -24,6 +24,7 @@ from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, measure, measured, nested
 from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
+from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.outputs import ensemble_logits_fn
 from ar_adals_tf.progress import progress_bar
@@ -100,7 +101,7 @@ def evaluate_attacks(
     facts = {"num_examples": len(split), "seed": seed}
     settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
     identities = {"attacks": settings, "dataset": split.dataset, "model": identity}
-    store = PredictionStore(folder, facts | identities)
+    store = PredictionStore(folder, facts | identities, clean)
     named, whole = sets_under_attack(folder), store.names()
     there = {name: pair for name, pair in named.items() if name in whole}
     pairs = there | {f"{a}_{e:g}": (a, e) for a in attacks for e in strengths if e}
@@ -266,7 +267,7 @@ def _predict(
             yield ids, labels, values[:count]
             progress(count)
 
-    return Predictions.joined(predicted())
+    return finite(Predictions.joined(predicted()), models)
 
 
 def _measure(

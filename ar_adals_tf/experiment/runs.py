@@ -1,7 +1,10 @@
 """Which files lie where in a run directory."""
 
+import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,28 +169,127 @@ def paths_of_test_indexes(folder: str | Path) -> list[Path]:
     )
 
 
-def find_test_index(config: Config) -> RobustnessIndex | None:
-    """Return the vanilla model's index of the test images, or None if there is none.
+@dataclasses.dataclass(frozen=True)
+class FoundIndex:
+    """The index of the test images that levels are cut from, or why there is none.
 
-    A run that attacks nothing itself takes the index of the runs beside it.
+    Attributes:
+        index: The index, or None.
+        path: Its file, or None.
+        words: Lines for people: which file it is, and which ones were passed over.
     """
-    folder = Path(config.vanilla().output_dir)
-    paths = paths_of_test_indexes(folder)
-    if config.attack:
-        paths = [index_path(folder, config.attack, config.attack_settings, "test")]
-    return RobustnessIndex.load(paths[0]) if paths and paths[0].exists() else None
+
+    index: RobustnessIndex | None
+    path: Path | None
+    words: tuple[str, ...]
 
 
-def own_test_index(run: str | Path, model: "keras.Model") -> RobustnessIndex | None:
+def choose_index(
+    paths: Iterable[Path], check: Callable[[RobustnessIndex, Path], None]
+) -> FoundIndex:
+    """Return the first index of the test images that can be read and passes a check.
+
+    `check` gets an index and its path and raises an `InputError` if it does not fit.
+    """
+    words = []
+    for path in paths:
+        try:
+            index = RobustnessIndex.load(path)
+            check(index, path)
+        except InputError as error:
+            words.append(f"the index {path} was passed over: {error}")
+        else:
+            words.append(f"the levels of the test images come from {path}")
+            return FoundIndex(index, path, tuple(words))
+    words.append(
+        "no robustness index of the test images was found beside the run, so nothing "
+        "is measured by robustness level"
+    )
+    return FoundIndex(None, None, tuple(words))
+
+
+def find_test_index(run: str | Path, config: Config, digest: str) -> FoundIndex:
+    """Return the vanilla model's index of the test images, if there is one.
+
+    A run that attacks nothing itself takes the index of the runs beside it. An index
+    counts only if it is of these images and, where the vanilla model is still there, of
+    that model.
+
+    Args:
+        run: The run's directory, where it lies now.
+        config: Its settings.
+        digest: The digest of its test images.
+    """
+
+    @functools.cache
+    def model_of(folder: Path) -> "keras.Model | None":
+        file = folder / "model.keras"
+        return load_model(file) if file.is_file() else None
+
+    def check(index: RobustnessIndex, path: Path) -> None:
+        index.verify(digest=digest)
+        index.verify(model_of(path.parents[2]))
+
+    paths: list[Path] = []
+    for folder in vanilla_folders(
+        run, config.dataset, config.output_dir, config.vanilla_dir
+    ):
+        if config.attack:
+            own = index_path(folder, config.attack, config.attack_settings, "test")
+            paths += [own] if own.exists() else []
+        else:
+            paths += paths_of_test_indexes(folder)
+    return choose_index(paths, check)
+
+
+def vanilla_folders(
+    run: str | Path, dataset: str, output_dir: str, vanilla_dir: str | None = None
+) -> list[Path]:
+    """Return where a run's vanilla run may lie, the likeliest place first.
+
+    Runs are moved and copied together, so the way from the run to its vanilla run comes
+    first. Then comes the place that the settings name, but only if it means the same in
+    every working folder: another one can have other runs of the same names.
+
+    Args:
+        run: The run's directory, where it lies now.
+        dataset: The run's dataset.
+        output_dir: Where it was made, as its settings have it.
+        vanilla_dir: Its vanilla run, as its settings have it. Defaults to the one
+            beside the run.
+
+    Example:
+        >>> vanilla_folders("moved/ls", "cifar10", "runs/ls")[0]
+        PosixPath('moved/cifar10-vanilla-0')
+        >>> vanilla_folders("moved/ls", "cifar10", "runs/ls", "old/v")[0]
+        PosixPath('old/v')
+    """
+    run, made_in = Path(run), Path(output_dir)
+    named = Path(vanilla_dir or made_in.parent / f"{dataset}-vanilla-0")
+    folders = []
+    if named.is_absolute() == made_in.is_absolute():
+        way = os.path.relpath(named, made_in)
+        folders = [Path(os.path.normpath(one / way)) for one in (run, run.resolve())]
+    if named.is_absolute():
+        folders.append(named)
+    different = {folder.resolve(): folder for folder in reversed(folders)}
+    return list(different.values())[::-1]
+
+
+def own_test_index(
+    run: str | Path, model: "keras.Model", digest: str | None = None
+) -> RobustnessIndex | None:
     """Return the test images' index under the run's own model, or None.
 
     It lies in the run as a vanilla model's does; see `index_path`. An index by the
-    paper's CW-L2 comes before others. An index of another model does not count.
+    paper's CW-L2 comes before others. An index of another model does not count, nor,
+    where a digest is given, one of other images.
     """
-    wanted = digest_model(model)
+    expected = {"model_digest": digest_model(model)}
+    expected |= {"digest": digest} if digest else {}
     for path in paths_of_test_indexes(run):
         index = RobustnessIndex.load(path)
-        if index.metadata.get("model_digest") == wanted:
+        if expected.items() <= index.metadata.items():
             return index
     return None
 

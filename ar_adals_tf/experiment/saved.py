@@ -82,5 +82,7 @@ def _form(field: dataclasses.Field[Any]) -> Form:
 def _check_together(config: Config) -> None:
     """Refuse settings that cannot go together, as `Config.make` does."""
     values = config.as_dict()
-    completion.complete(values, None, DATASETS[config.dataset].recipe)
+    completion.complete(
+        values, None, DATASETS[config.dataset].recipe, alpha_is_given=True
+    )
     config._check_together()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,12 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.experiment.flags import unusual
-from ar_adals_tf.experiment.runs import paths_of_test_indexes
+from ar_adals_tf.experiment.runs import (
+    FoundIndex,
+    choose_index,
+    paths_of_test_indexes,
+    vanilla_folders,
+)
 from ar_adals_tf.reporting import names
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import in_words
@@ -42,6 +48,7 @@ class Collection:
     groups: tuple[Group, ...]  # by method, in the paper's order
     index: RobustnessIndex | None = None  # the vanilla model's, of the test images
     index_path: Path | None = None
+    index_words: tuple[str, ...] = ()  # which file it is, which were passed over
 
     @property
     def title(self) -> str:
@@ -153,8 +160,14 @@ class Collection:
         return "; ".join(words)
 
 
-def load_collections(folders: Sequence[str | Path]) -> list[Collection]:
+def load_collections(
+    folders: Sequence[str | Path], say: Callable[[str], Any] = str
+) -> list[Collection]:
     """Read runs, make sure that they can be compared, and group them.
+
+    Args:
+        folders: Run directories.
+        say: Takes each line for people: which robustness index was found.
 
     Raises:
         InputError: If there are no runs, if one is not finished, or if two cannot be
@@ -171,7 +184,11 @@ def load_collections(folders: Sequence[str | Path]) -> list[Collection]:
     collections = []
     for dataset in sorted({run.dataset for run in runs}, key=names.dataset_order):
         own = [run for run in runs if run.dataset == dataset]
-        collections.append(Collection(dataset, _grouped(own), *_find_index(own)))
+        found = _find_index(own)
+        for line in found.words:
+            say(f"{names.dataset_title(dataset)}: {line}")
+        about = found.index, found.path, found.words
+        collections.append(Collection(dataset, _grouped(own), *about))
     return collections
 
 
@@ -210,23 +227,21 @@ def _differences(run: Run, variants: Sequence[Run]) -> str:
     )
 
 
-def _find_index(runs: Sequence[Run]) -> tuple[RobustnessIndex | None, Path | None]:
+def _find_index(runs: Sequence[Run]) -> FoundIndex:
     """Find the vanilla model's index of the test images.
 
-    It is searched for in the vanilla runs, then in the vanilla folders that the runs
-    name, then in a vanilla run beside the runs. The paper's CW-L2 comes first.
+    It is searched for in the vanilla runs, then in the vanilla runs that the runs were
+    made with. The paper's CW-L2 comes first.
     """
-    vanilla = [run.folder for run in runs if run.method == "vanilla"]
-    named = [
-        Path(run.config["vanilla_dir"]) for run in runs if run.config.get("vanilla_dir")
-    ]
-    beside = [run.folder.parent / f"{run.dataset}-vanilla-0" for run in runs]
-    for folder in dict.fromkeys([*vanilla, *named, *beside]):
-        for path in paths_of_test_indexes(folder):
-            index = RobustnessIndex.load(path)
-            if not len(index.missing(runs[0].predictions.ids)):
-                return index, path
-    return None, None
+    folders = [run.folder for run in runs if run.method == "vanilla"]
+    for run in runs:
+        made_in, vanilla = run.config["output_dir"], run.config.get("vanilla_dir")
+        folders += vanilla_folders(run.folder, run.dataset, made_in, vanilla)
+    test = runs[0].predictions
+    return choose_index(
+        (path for one in dict.fromkeys(folders) for path in paths_of_test_indexes(one)),
+        lambda index, path: index.verify_examples(test.ids, test.labels),
+    )
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

@@ -44,7 +44,7 @@ def write_report(
         InputError: If a run is not finished or two cannot be compared, or if the
             folder is one of the runs.
     """
-    collections = load_collections(runs)
+    collections = load_collections(runs, say=print)
     refuse_overwriting(output_dir, runs, "--output_dir")
     folder = writable_folder(output_dir, "--output_dir")
     commands = command or _commands(collections, runs, output_dir)

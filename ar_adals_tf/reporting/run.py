@@ -110,14 +110,13 @@ class Run:
         return found.get("by_attack", {})
 
     def _stored(self, folder: str, name: str) -> Predictions:
-        """Read predictions of this run's model, on its test images unless `ood`."""
-        path = self.folder / folder / f"{name}.npz"
-        found, clean = Predictions.load(path), self.predictions
-        others = folder != "ood" and not np.array_equal(found.labels, clean.labels)
-        if others or found.logits.shape[1] != clean.logits.shape[1]:
+        path, clean = self.folder / folder / f"{name}.npz", self.predictions
+        found = Predictions.load(path, name)
+        try:
+            found.check_beside(clean, same_images=folder != "ood")
+        except InputError as error:
             raise InputError(
-                f"{path} is not of this run: it has {found.logits.shape} logits and "
-                f"labels that do not fit the {clean.logits.shape} of predictions.npz; "
-                "evaluate the run again with python -m ar_adals_tf.evaluate"
-            )
+                f"{path} does not belong to the clean predictions: {error}; evaluate "
+                "the run again with python -m ar_adals_tf.evaluate"
+            ) from error
         return found

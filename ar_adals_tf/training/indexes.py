@@ -2,7 +2,7 @@
 
 import keras
 
-from ar_adals_tf.datasets.splits import example_ids
+from ar_adals_tf.datasets.splits import ArraySplit, Split, example_ids
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
 from ar_adals_tf.indexing import found_or_made
@@ -29,9 +29,12 @@ def level_indexes(
         indexes = {
             name: _control(plan, name, vanilla) for name in ("train", "validation")
         }
-        test = find_test_index(plan.config)
-        if test is not None:
-            indexes["test"] = test
+        digest = plan.loaded["test"].digest()
+        found = find_test_index(plan.folder, plan.config, digest)
+        if plan.config.verbose:
+            print(*found.words, sep="\n")
+        if found.index is not None:
+            indexes["test"] = found.index
     if "selection" in plan.splits:
         kept = example_ids(plan.splits["validation"])
         indexes["validation"] = indexes["validation"].subset(kept)
@@ -47,7 +50,7 @@ def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> Robustnes
 
     def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
-        index.verify(vanilla, digest=split.digest(), split=name, attack=attack)
+        _verify(index, split, vanilla, split=name, attack=attack)
         say(f"found {path}: {index}")
         return index
 
@@ -69,7 +72,7 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
 
     def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
-        index.verify(vanilla, digest=split.digest(), split=name)
+        _verify(index, split, vanilla, split=name)
         return index
 
     def make() -> RobustnessIndex:
@@ -78,3 +81,12 @@ def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIn
         return index
 
     return found_or_made(path, find, make)
+
+
+def _verify(
+    index: RobustnessIndex, images: Split, vanilla: keras.Model | None, **expected: str
+) -> None:
+    """Refuse an index of other images, of another model, or with a wrong id."""
+    index.verify(vanilla, digest=images.digest(), **expected)
+    if isinstance(images, ArraySplit):  # other splits must be read for their ids
+        index.verify_examples(images.ids, images.labels)
