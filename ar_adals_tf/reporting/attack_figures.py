@@ -260,12 +260,13 @@ def _index_words(found: dict[str, Any]) -> str:
 
 def _index_commands(run: Run) -> tuple[str, str]:
     """Return the commands that make a run's own index and measure with it."""
-    index = run.folder / "robustness" / "cw" / "test.npz"
-    flags = [f"--model_file={run.folder / 'model.keras'}", f"--dataset={run.dataset}"]
+    flags = {"model_file": run.folder / "model.keras", "dataset": run.dataset}
     names = [name for name in ("data_dir", "limit_examples") if run.config.get(name)]
-    flags += [f"--{name}={run.config[name]}" for name in names]
-    flags += ["--split=test", f"--output_file={index}"]
+    flags |= {name: run.config[name] for name in names}
+    index = run.folder / "robustness" / "cw" / "test.npz"
     return (
-        " ".join(["python -m ar_adals_tf.compute_robustness", *flags]),
+        commands.shell_command(
+            "compute_robustness", flags | {"split": "test", "output_file": index}
+        ),
         commands.evaluate_command(run, "--attacks=fgsm,pgd"),
     )

@@ -15,10 +15,20 @@ from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
 from ar_adals_tf.reporting.run import Run
 
 
+def shell_command(module: str, flags: Mapping[str, Any]) -> str:
+    """Return a command line, which a shell takes apart into these flags again."""
+    parts = [f"--{_quoted(name)}={_quoted(value)}" for name, value in flags.items()]
+    return " ".join([f"python -m ar_adals_tf.{module}", *parts])
+
+
+def _quoted(value: Any) -> str:
+    return shlex.quote(str(value))
+
+
 def made_by(run: Run) -> str:
     """Return the command that makes a run, from its settings."""
     settings = {name: v for name, v in run.config.items() if name != "output_dir"}
-    return _command("train", flags_from(settings) | {"output_dir": run.folder})
+    return shell_command("train", flags_from(settings) | {"output_dir": run.folder})
 
 
 def seed_command(run: Run, seed: int) -> str:
@@ -54,12 +64,12 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
     folder = like.folder.parent / f"{dataset}-{key}{suffix}-0"
-    return _command("train", flags | {"output_dir": folder})
+    return shell_command("train", flags | {"output_dir": folder})
 
 
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
-    return " ".join([_command("evaluate", {"run_dir": run.folder}), *flags])
+    return " ".join([shell_command("evaluate", {"run_dir": run.folder}), *flags])
 
 
 def missing(what: str, commands: Sequence[str]) -> list[Missing]:
@@ -159,9 +169,3 @@ def next_seed_command(group: Group) -> str:
     """Return the command that trains a method with one more seed."""
     first = group.runs[0]
     return seed_command(first, 1 + first.config["seed"])
-
-
-def _command(module: str, flags: Mapping[str, Any]) -> str:
-    """Return a command line, which a shell takes apart into these flags again."""
-    parts = [f"--{name}={shlex.quote(str(value))}" for name, value in flags.items()]
-    return " ".join([f"python -m ar_adals_tf.{module}", *parts])
