@@ -121,7 +121,10 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
                     panels, "Level (0: least robust)", _labels(groups)
-                ),
+                )
+                if any(panels[shown[0].heading()].values())
+                else None,
+                commands.missing_attacks(collection),
             )
         )
     return pictures

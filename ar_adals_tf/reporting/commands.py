@@ -115,15 +115,22 @@ def missing_evaluation(
 
 
 def missing_shift(collection: Collection) -> list[Missing]:
-    """Return what is missing where runs lack measures under shift."""
+    """Return what is missing where runs lack measures or predictions under shift."""
     lacking = [
         run
         for run in collection.runs
         if "shift" not in run.metrics
         or (run.temperature and "temperature_scaled" not in run.metrics["shift"])
+        or run.lost["shift"]
     ]
-    words = "are not wholly measured under shift"
+    words = "are not wholly measured under shift" + _lost_words(lacking, "shift")
     return missing_evaluation(collection, lacking, words, "--shift")
+
+
+def _lost_words(runs: Sequence[Run], folder: str) -> str:
+    """Say how many of some runs have lost predictions, if any."""
+    number = sum(bool(run.lost[folder]) for run in runs)
+    return f"; {number} of these lost predictions in {folder}/" if number else ""
 
 
 def missing_seeds(collection: Collection) -> list[Missing]:
@@ -143,12 +150,13 @@ def missing_attacks(collection: Collection) -> list[Missing]:
     """Return what is missing where runs lack an attack or a strength of the others."""
     commands = []
     for run in collection.runs:
-        there = run.attack_measures()
+        there, lost = run.attack_measures(), run.lost["attacked"]
         lacking = [
             (attack, epsilon)
             for attack in collection.attacks
             for epsilon in collection.strengths
-            if epsilon and f"{epsilon:g}" not in there.get(attack, {})
+            if (epsilon and f"{epsilon:g}" not in there.get(attack, {}))
+            or f"{attack}_{epsilon:g}" in lost
         ]
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
@@ -160,7 +168,7 @@ def missing_attacks(collection: Collection) -> list[Missing]:
             commands.append(evaluate_command(run, *flags))
     what = (
         f"{collection.title}: {len(commands)} of {len(collection.runs)} runs are not "
-        "wholly measured under attack"
+        f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
     )
     return missing(what, commands)
 

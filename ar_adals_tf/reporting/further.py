@@ -98,7 +98,7 @@ def stability(collection: Collection) -> list[Table]:
     rows = [
         _stable(group, measured.mean(axis=1), words)
         for group in groups
-        if group.has_shift
+        if group.has_shifted_predictions
         for measured, words in zip(
             group.shift_stability, (": variance", ": disagreement (%)"), strict=True
         )

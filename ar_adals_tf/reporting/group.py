@@ -102,6 +102,11 @@ class Group:
             for run in self.runs
         )
 
+    @property
+    def has_shifted_predictions(self) -> bool:
+        """Whether every run has all its predictions of corrupted images as well."""
+        return self.has_shift and not any(run.lost["shift"] for run in self.runs)
+
     def shift(self) -> list[dict[str, Any]]:
         """Return the measures under shift of each run; see `shift.aggregate`."""
         found = [run.metrics["shift"] for run in self.runs]
@@ -178,7 +183,8 @@ class Group:
         """Return the measures by level, averaged over the runs that have them."""
         sets = []
         for run in self.runs:
-            if self._attack_cell(run, attack, epsilon):
+            lost = f"{attack}_{epsilon:g}" in run.lost["attacked"]
+            if self._attack_cell(run, attack, epsilon) and not lost:
                 stored = run.under_attack(attack, epsilon)
                 sets.append((stored.labels, run.probabilities(stored, self.scaled)))
         return self._mean_by_level(sets, levels, num_levels) if sets else None

@@ -221,7 +221,7 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
 def figure_11_variance_under_shift(collection: Collection) -> Picture:
     """Draw the variance between runs, clean and under shift."""
     groups = [g for key in SINGLE_METHODS if (g := collection.group(key))]
-    groups = [group for group in groups if len(group.runs) > 1 and group.has_shift]
+    groups = [g for g in groups if len(g.runs) > 1 and g.has_shifted_predictions]
     return Picture(
         f"figure_11_{collection.dataset}",
         f"Variance between runs, {collection.title}",
@@ -309,7 +309,11 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
     title = dataset_title(name)
     in_entropy, out_entropy, lacking = {}, {}, []
     for group in groups:
-        runs = [run for run in group.runs if name in run.metrics.get("ood", {})]
+        runs = [
+            run
+            for run in group.runs
+            if name in run.metrics.get("ood", {}) and name not in run.lost["ood"]
+        ]
         lacking += [run for run in group.runs if run not in runs]
         if runs:
             in_entropy[group.key] = _entropies([run.predictions for run in runs])

@@ -105,7 +105,7 @@ def table_3_variance_under_shift(collection: Collection) -> Table:
 
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
         runs = len(group.runs)
-        if runs < 2 or not group.has_shift:
+        if runs < 2 or not group.has_shifted_predictions:
             return [Cell(paper=value) for value in theirs]
         means = 100 * group.shift_stability[0].mean(axis=1)
         pairs = zip(means, theirs, strict=True)

@@ -1,6 +1,7 @@
 """A finished run, read from its folder. Nothing here needs a model."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.files import read_json
+from ar_adals_tf.reporting.known import check_names
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Run:
                     f"{folder} is no finished run (it has no {name}); give the "
                     "--output_dir of a python -m ar_adals_tf.train that has ended"
                 )
+        metrics = read_metrics(folder)
+        check_names(folder, metrics)
         path = folder / "temperature.json"
         return cls(
             folder,
             read_json(folder / "config.json"),
-            read_metrics(folder),
+            metrics,
             Predictions.load(folder / "predictions.npz"),
             float(read_json(path)["temperature"]) if path.exists() else None,
         )
@@ -89,6 +93,29 @@ class Run:
             return apply_temperature(predictions.logits, self.temperature)
         return predictions.probabilities
 
+    @cached_property
+    def lost(self) -> dict[str, list[str]]:
+        """The sets of predictions that were measured and are not there any more.
+
+        By folder, `shift`, `ood` and `attacked`, their names, such as `fog_3`,
+        `cifar100` and `pgd_8`.
+        """
+        shift = self.metrics.get("shift", {})
+        pairs = [(a, e) for a, own in self.attack_measures().items() for e in own]
+        measured = {
+            "shift": [
+                f"{name}_{severity}"
+                for name in shift.get("types", ())
+                for severity in shift.get("severities", ())
+            ],
+            "ood": list(self.metrics.get("ood", ())),
+            "attacked": [f"{attack}_{e}" for attack, e in pairs if float(e)],
+        }
+        return {
+            folder: [n for n in names if not self._path(folder, n).exists()]
+            for folder, names in measured.items()
+        }
+
     def under_shift(self, name: str, severity: int) -> Predictions:
         """Return the stored predictions on one corrupted test set."""
         return self._stored("shift", f"{name}_{severity}")
@@ -110,4 +137,7 @@ class Run:
         return found.get("by_attack", {})
 
     def _stored(self, folder: str, name: str) -> Predictions:
-        return Predictions.load(self.folder / folder / f"{name}.npz")
+        return Predictions.load(self._path(folder, name))
+
+    def _path(self, folder: str, name: str) -> Path:
+        return self.folder / folder / f"{name}.npz"
