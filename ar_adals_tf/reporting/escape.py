@@ -15,7 +15,7 @@ _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$]|(?<![^\W_])_|_(?![^\W_])")
 _BLOCK = re.compile(r"^(\d*)((?<=\d)[.)](?=\s|$)|#+(?=\s|$)|[-+=](?=[\s=-]|$))")
 
 #: What begins a formula in a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@")
 
 
 def markdown(text: str) -> str:
@@ -49,10 +49,12 @@ def code_block(text: str) -> str:
 def spreadsheet(text: str) -> str:
     """Return a text as a cell of a CSV file that no program takes for a formula.
 
+    It has one line, because some programs begin a row at a bare carriage return.
     Numbers are no texts: they stay as they are.
 
     Example:
         >>> spreadsheet("=1+1"), spreadsheet("AR-AdaLS")
         ("'=1+1", 'AR-AdaLS')
     """
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    line = " ".join(text.splitlines())
+    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line

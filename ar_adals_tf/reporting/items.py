@@ -109,7 +109,7 @@ class Table:
                 if (row.label, row.kind) in best[i]:
                     text = f"**{text}**"
                 if cell.paper is not None:
-                    text += f" ({self.source} {cell.paper:g})"
+                    text += f" ({escape.markdown(self.source)} {cell.paper:g})"
                 lines[-1].append(text)
         written = ["| " + " | ".join(line) + " |" for line in lines]
         written.insert(1, "|" + "---|" * len(lines[0]))
