@@ -68,6 +68,9 @@ METHOD_STYLES = {
 _RESERVE = ["#882255", "#999933", "#332288", "#cc79a7", "#117733", "#ddcc77"]
 _RESERVE_MARKERS = ["v", "X", "p", "<", ">", "h"]
 
+#: Colours of lines that are no methods.
+LINE_COLORS = ["#0072b2", "#d55e00", *_RESERVE]
+
 GREY = "#6b6b6b"
 ACCURACY, CONFIDENCE = "#222222", "#a63603"
 

@@ -37,6 +37,13 @@ def seed_command(run: Run, seed: int) -> str:
     return made_by(replace(run, folder=folder, config={**run.config, "seed": seed}))
 
 
+def like_command(run: Run, **more: Any) -> str:
+    """Return the command that makes a run once more with other settings."""
+    suffix = "".join(f"-{name}-{value}" for name, value in more.items())
+    folder = run.folder.with_name(f"{run.folder.name}{suffix}")
+    return made_by(replace(run, folder=folder, config=run.config | more))
+
+
 def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
     """Return the command that makes a missing run.
 

@@ -7,10 +7,9 @@ from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.figures.style import method_styles
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import Group
+from ar_adals_tf.reporting.group import VARIANCE_WORDS, Group, labels_of
 from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture, in_words
 from ar_adals_tf.reporting.names import ENSEMBLES, SINGLE_METHODS, dataset_title
 
@@ -42,6 +41,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
     """Draw accuracy, confidence, ECE and variance by level of the vanilla models."""
     measures, variance = {}, {}
     missing: list[Missing] = []
+    words, over = [], []
     for collection in collections:
         group = collection.group("vanilla")
         missing += commands.missing_levels(collection)
@@ -51,13 +51,15 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         title = collection.title
         levels, count = collection.levels
         measures[title] = group.by_level(levels, count)
+        words.append(collection.levels_words.strip())
         if len(group.runs) > 1:
             sums = np.bincount(levels, group.variance_by_image, count)
             variance[title] = sums / np.maximum(np.bincount(levels, None, count), 1)
+            over.append(f"{title}: {_runs_words([group])}")
         else:
-            words = "the variance needs two or more vanilla runs (the paper has five)"
+            need = "the variance needs two or more vanilla runs (the paper has five)"
             command = commands.next_seed_command(group)
-            missing += commands.missing(f"{title}: {words}", [command])
+            missing += commands.missing(f"{title}: {need}", [command])
     figure = None
     if measures:
         # Where the variance is unknown the panel is empty; `missing` says why.
@@ -67,7 +69,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
     return Picture(
         "figure_1",
         "Accuracy, confidence, ECE and variance by robustness level",
-        captions.LEVELS,
+        " ".join([captions.LEVELS, *words, *over]).strip(),
         figure,
         missing,
     )
@@ -84,18 +86,18 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
     found = {}
     if collection.index is not None:
         found = {k: g.by_level(*collection.levels) for k, g in groups.items() if g}
-    labels = {key: style.label for key, style in method_styles(groups).items()}
+    labels = labels_of(group for group in groups.values() if group)
     panels = {labels[key]: own for key, own in found.items() if key != "vanilla"}
     lines = {key: ece.scale * measures.ece for key, measures in found.items()}
     both = figures.draw_levels(panels) if panels else None
     errors = None
     if lines:
-        errors = figures.draw_by_level(lines, ece.heading(), collection.title)
+        errors = figures.draw_by_level(lines, ece.heading(), collection.title, labels)
     return [
         Picture(
             f"figure_2ab_{collection.dataset}",
             f"(a), (b) Label smoothing and AR-AdaLS, {collection.title}",
-            captions.LEVELS,
+            f"{captions.LEVELS} {collection.levels_words}".strip(),
             both,
             missing,
         ),
@@ -103,7 +105,8 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
             f"figure_2c_{collection.dataset}",
             f"(c) ECE by level, {collection.title}",
             "The same images in the same levels for every method; lower is better. "
-            "Look at the left: the images that an adversary flips most easily.",
+            "Look at the left: the images that an adversary flips most easily. "
+            f"{collection.levels_words}".strip(),
             errors,
             () if lines else missing,
         ),
@@ -119,39 +122,78 @@ def figure_3_error_under_shift(collection: Collection) -> Picture:
 def figure_4_number_of_levels(collection: Collection) -> Picture:
     """Draw the ECE against the number of robustness levels."""
     ece = MEASURES["ece"]
-    clean: dict[int, float] = {}
-    shifted: dict[int, float] = {}
-    for group in collection.groups:
-        if group.method != "ar_adals" and group.key != "adals":
-            continue
-        number = 1 if group.key == "adals" else group.runs[0].config["num_levels"]
-        if number not in clean:
-            clean[number] = float(np.mean(ece.values(group.clean)))
-            if group.has_shift:
-                shifted[number] = float(np.mean(ece.values(group.shift_means())))
-    lines = {"clean test set": clean}
-    if shifted:
-        lines["under shift"] = shifted
-    absent = [r for r in _NUMBERS_OF_LEVELS if r not in clean]
-    settings = [
-        ("adals", {}) if r == 1 else ("ar_adals", {"num_levels": r}) for r in absent
-    ]
-    run = collection.runs[0]
-    makers = [commands.train_command(run.dataset, m, run, **s) for m, s in settings]
+    sets = _by_number_of_levels(collection)
+    lines: dict[str, dict[int, float]] = {}
+    for groups in sets:
+        name = f", {_without_number(groups)}" if len(sets) > 1 else ""
+        shifted = {r: group for r, group in groups.items() if group.has_shift}
+        lines[f"clean test set{name}"] = {
+            r: float(np.mean(ece.values(group.clean))) for r, group in groups.items()
+        }
+        lines[f"under shift{name}"] = {
+            r: float(np.mean(ece.values(g.shift_means()))) for r, g in shifted.items()
+        }
+    drawn = any(len(line) > 1 for line in lines.values())
     title = collection.title
-    figure = None
-    if len(clean) > 1:
-        figure = figures.draw_by_number_of_levels(lines, ece.heading(), title)
     return Picture(
         f"figure_4_{collection.dataset}",
         f"ECE and the number of robustness levels, {title}",
-        "Into how many robustness levels the training images are cut; R = 1 is AdaLS. "
-        "Lower is better: look at how little is gained beyond a few levels.",
-        figure,
-        commands.missing(f"no runs with R = {in_words(absent)}", makers)
-        if absent
-        else (),
+        "Into how many robustness levels the training images are cut. A line joins "
+        "runs that differ in R alone; R = 1 is AdaLS with the alpha of AR-AdaLS. Lower "
+        "is better: look at how little is gained beyond a few levels.",
+        figures.draw_by_number_of_levels(lines, ece.heading(), title)
+        if drawn
+        else None,
+        _missing_numbers(collection, sets[0] if sets else {}),
     )
+
+
+def _by_number_of_levels(collection: Collection) -> list[dict[int, Group]]:
+    """Return AR-AdaLS's groups by R, one mapping for each set of other settings.
+
+    AdaLS with the same settings is R = 1 of each set. A mapping of one R is left out
+    if there are others.
+    """
+    sets: dict[str, dict[int, Group]] = {}
+    for group in collection.groups:
+        if group.method == "ar_adals":
+            run = group.runs[0]
+            own = sets.setdefault(run.settings_without("num_levels"), {})
+            own[run.config["num_levels"]] = group
+    no_levels = ("method", "num_levels", "attack", "attack_settings", "levels_from")
+    for group in collection.groups:
+        for own in sets.values() if group.method == "adals" else ():
+            like = next(iter(own.values())).runs[0].settings_without(*no_levels)
+            if group.runs[0].settings_without(*no_levels) == like:
+                own.setdefault(1, group)
+    found = list(sets.values())
+    return [own for own in found if len(own) > 1] or found[:1]
+
+
+def _without_number(groups: Mapping[int, Group]) -> str:
+    """Return what AR-AdaLS's groups are called, without their numbers of levels."""
+    group = next(group for group in groups.values() if group.method == "ar_adals")
+    words = group.runs[0].off_recipe
+    more = ", ".join(f"{name} {own}" for name, own in words.items() if name != "R")
+    return more or "the recipe's settings"
+
+
+def _missing_numbers(
+    collection: Collection, groups: Mapping[int, Group]
+) -> list[Missing]:
+    """Return what is missing where the paper's numbers of levels have no run."""
+    absent = [r for r in _NUMBERS_OF_LEVELS if r not in groups]
+    like = next((g.runs[0] for g in groups.values() if g.method == "ar_adals"), None)
+    makers = [
+        commands.train_command(
+            collection.dataset, "ar_adals", collection.runs[0], num_levels=r
+        )
+        if like is None
+        else commands.like_command(like, num_levels=r)
+        for r in absent
+    ]
+    what = f"no runs with R = {in_words(absent)}" if absent else ""
+    return commands.missing(what, makers)
 
 
 def figure_5_entropy(collection: Collection) -> list[Picture]:
@@ -206,7 +248,10 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
             absent.append(key if one is None else f"ensemble_of_{key}")
     figure = None
     if single:
-        figure = figures.draw_single_and_ensemble(single, ensemble, collection.title)
+        labels = labels_of(collection.groups)
+        figure = figures.draw_single_and_ensemble(
+            single, ensemble, collection.title, labels
+        )
     return Picture(
         f"figure_10_{collection.dataset}",
         f"Accuracy and confidence, alone and averaged, {collection.title}",
@@ -226,7 +271,7 @@ def figure_11_variance_under_shift(collection: Collection) -> Picture:
         f"figure_11_{collection.dataset}",
         f"Variance between runs, {collection.title}",
         "Lower is better: a lower box means that training again changes the predicted "
-        f"probabilities less. {_BOXES}",
+        f"probabilities less. {_runs_words(groups)} {_BOXES}",
         _boxes(
             collection,
             {g.key: 100 * float(g.variance_by_image.mean()) for g in groups},
@@ -235,6 +280,12 @@ def figure_11_variance_under_shift(collection: Collection) -> Picture:
         ),
         commands.missing_shift(collection) + commands.missing_seeds(collection),
     )
+
+
+def _runs_words(groups: Sequence[Group]) -> str:
+    """Say what the variance is, and over how many runs of each group."""
+    counts = ", ".join(f"{len(group.runs)} of {group.label}" for group in groups)
+    return f"{VARIANCE_WORDS} Runs: {counts}." if groups else VARIANCE_WORDS
 
 
 def _every_method(collection: Collection) -> list[str]:
@@ -260,7 +311,7 @@ def _under_shift(
     return Picture(
         f"{name}_{collection.dataset}",
         f"{measure.heading()} under shift, {collection.title}",
-        f"{better} is better. {_BOXES}",
+        f"{better} is better. {_BOXES} {collection.shift_words}".strip(),
         _boxes(
             collection,
             {k: float(np.mean(measure.values(g.clean))) for k, g in there.items()},
@@ -288,19 +339,26 @@ def _boxes(
         return None
     severities = collection.severities
     title = collection.title
-    return figures.draw_boxes_by_severity(clean, shifted, ylabel, severities, title)
+    labels = labels_of(collection.groups)
+    return figures.draw_boxes_by_severity(
+        clean, shifted, ylabel, severities, title, labels
+    )
 
 
 def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Picture:
     groups = {key: collection.group(key) for key in wanted}
     bins = {key: group.reliability() for key, group in groups.items() if group}
+    figure = None
+    if bins:
+        labels = labels_of(collection.groups)
+        figure = figures.draw_reliability_curves(bins, collection.title, labels)
     return Picture(
         f"{name}_{collection.dataset}",
         f"Accuracy against confidence, {collection.title}",
         "A calibrated model follows the diagonal; below it lies overconfidence, above "
         "it underconfidence. Larger marks stand for more images. "
         f"{collection.num_bins} bins, all seeds together.",
-        figures.draw_reliability_curves(bins, collection.title) if bins else None,
+        figure,
         commands.missing_groups(collection, groups),
     )
 
@@ -324,7 +382,7 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
         num_classes = collection.runs[0].predictions.logits.shape[1]
         titles = f"{collection.title} (in)", f"{title} (out)"
         figure = figures.draw_entropy_histograms(
-            in_entropy, out_entropy, num_classes, *titles
+            in_entropy, out_entropy, num_classes, *titles, labels_of(groups)
         )
     return Picture(
         f"figure_5_{collection.dataset}_{name}",

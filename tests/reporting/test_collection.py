@@ -23,7 +23,8 @@ def test_levels_are_cut_by_the_vanilla_distances(runs):
     figure = paper_figures.figure_1_robustness_and_calibration([collection]).figure
     bars = [patch.get_height() for patch in figure.axes[2].patches]
     expected = [
-        np.var(p[:, levels == r], axis=0).sum(axis=1).mean() for r in range(count)
+        np.var(p[:, levels == r], axis=0, ddof=1).sum(axis=1).mean() * 4 / 5
+        for r in range(count)
     ]
     np.testing.assert_allclose(bars, expected, rtol=1e-4)
     confidence = figure.axes[0].lines[0].get_ydata()
