@@ -59,7 +59,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-HOSTILE = ["a$^{$b.keras", "$\\frac{$", "$x$", "a\x00\ud800\n<b>", "\\", "n" * 3000]
+HOSTILE = ["a$^{$b \\frac{$ $x$ \\", "a\x00\ud800\n<b>", "n" * 3000]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -83,12 +83,13 @@ def test_a_text_from_outside_is_drawn_as_it_is(tmp_path, name):
         figures.draw_l2_success({name: [(one, one)]}, {name: name}),
     ]
     for figure in made:
-        figures.save(figure, tmp_path / "a.svg")
+        figure.draw_without_rendering()
         texts = figure.findobj(mpl.text.Text)
         assert not any(text.get_parse_math() for text in texts)
         assert any("".join(name.split())[:1] in text.get_text() for text in texts)
+    figures.save(made[0], tmp_path / "a.svg")
     if "$" in name:
-        assert name.replace("&", "&amp;") in (tmp_path / "a.svg").read_text()
+        assert name in (tmp_path / "a.svg").read_text()
 
 
 def test_a_callers_settings_are_left_alone_and_do_not_matter(tmp_path):
