@@ -1,5 +1,6 @@
 """A finished run, read from its folder. Nothing here needs a model."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
@@ -123,7 +125,9 @@ class Run:
         except InputError:  # a dataset or a method of another version
             return {}
         there = {k: v for k, v in self.settings.items() if k in self.config}
-        recipe = in_words_by_setting(usual)
+        attack = ATTACKS.get(str(self.config.get("attack")))
+        defaults = dataclasses.asdict(attack()) if attack else {}
+        recipe = in_words_by_setting(usual | {"attack_settings": defaults})
         return {
             name: words
             for name, words in in_words_by_setting(there).items()

@@ -11,6 +11,7 @@ from ar_adals_tf.reporting import attack_tables, paper_figures, paper_tables
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.further import more_measures, stability
 from ar_adals_tf.reporting.group import variance_over_five
+from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.run import Run
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import N, make_run
@@ -88,6 +89,9 @@ def test_the_recipe_itself_and_what_it_leaves_open_are_no_difference(tmp_path):
         make_run(tmp_path / "of", "vanilla", ensemble_size=5),
         make_run(tmp_path / "bits", "ls", deterministic=True, split_seed=3),
     ]
+    given = {"attack_settings": {"iterations": 500}}  # as it is by default
+    given = make_run(tmp_path / "given", "ar_adals", **given)
+    assert Run.load(given).off_recipe == {}
     assert all(Run.load(run).off_recipe == {} for run in usual)
     two = make_run(tmp_path / "two", "vanilla", ensemble_size=2)
     early = make_run(tmp_path / "early", "ar_adals", refresh_epochs="3,9")
@@ -238,7 +242,7 @@ def test_figure_4_joins_runs_that_differ_in_the_number_of_levels_alone(tmp_path)
     folders.append(make_run(tmp_path / "short", "ar_adals", num_levels=16, epochs=9))
     folders.append(make_run(tmp_path / "adals", "adals"))  # alpha 0.05
     (collection,) = load_collections(folders)
-    picture = paper_figures.figure_4_number_of_levels(collection)
+    picture = figure_4_number_of_levels(collection)
     axes = picture.figure.axes[0]
     drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     assert drawn == {
@@ -257,7 +261,7 @@ def test_figure_4_joins_runs_that_differ_in_the_number_of_levels_alone(tmp_path)
 def test_the_command_for_another_number_of_levels_keeps_the_settings(tmp_path):
     run = make_run(tmp_path / "a", "ar_adals", alpha="0.05", epochs=9)
     (collection,) = load_collections([run, make_run(tmp_path / "b", "adals")])
-    picture = paper_figures.figure_4_number_of_levels(collection)
+    picture = figure_4_number_of_levels(collection)
     assert picture.figure is None
     for command in picture.missing[0].commands:
         assert "--alpha=0.05" in command and "--epochs=9" in command
