@@ -1,6 +1,6 @@
 """The paper's Figure 4: how many robustness levels are needed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import MEASURES, Missing, Picture, in_words
+from ar_adals_tf.reporting.run import Run, in_words_by_setting
 
 #: The numbers of robustness levels of the paper's Figure 4; 1 is AdaLS.
 _NUMBERS_OF_LEVELS = (1, 2, 4, 8, 10, 16)
@@ -19,8 +20,8 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
     ece = MEASURES["ece"]
     sets = _by_number_of_levels(collection)
     lines: dict[str, dict[int, float]] = {}
-    for groups in sets:
-        name = f", {_without_number(groups)}" if len(sets) > 1 else ""
+    for groups, words in zip(sets, _names(sets), strict=True):
+        name = f", {words}" if words else ""
         shifted = {r: group for r, group in groups.items() if group.has_shift}
         lines[f"clean test set{name}"] = {
             r: float(np.mean(ece.values(group.clean))) for r, group in groups.items()
@@ -58,19 +59,27 @@ def _by_number_of_levels(collection: Collection) -> list[dict[int, Group]]:
     no_levels = ("method", "num_levels", "attack", "attack_settings", "levels_from")
     for group in collection.groups:
         for own in sets.values() if group.method == "adals" else ():
-            like = next(iter(own.values())).runs[0].settings_without(*no_levels)
+            like = _first(own).settings_without(*no_levels)
             if group.runs[0].settings_without(*no_levels) == like:
                 own.setdefault(1, group)
     found = list(sets.values())
     return [own for own in found if len(own) > 1] or found[:1]
 
 
-def _without_number(groups: Mapping[int, Group]) -> str:
-    """Return what AR-AdaLS's groups are called, without their numbers of levels."""
-    group = next(group for group in groups.values() if group.method == "ar_adals")
-    words = group.runs[0].off_recipe
-    more = ", ".join(f"{name} {own}" for name, own in words.items() if name != "R")
-    return more or "the recipe's settings"
+def _names(sets: Sequence[Mapping[int, Group]]) -> list[str]:
+    """Return what tells sets of settings apart, in words; nothing for a single set."""
+    words = [in_words_by_setting(_first(groups).settings) for groups in sets]
+    names = dict.fromkeys(name for own in words for name in own if name != "R")
+    told = [name for name in names if len({own.get(name) for own in words}) > 1]
+    return [
+        ", ".join(f"{name} {own.get(name, 'default')}" for name in told)
+        for own in words
+    ]
+
+
+def _first(groups: Mapping[int, Group]) -> Run:
+    """Return a run of AR-AdaLS."""
+    return next(g.runs[0] for g in groups.values() if g.method == "ar_adals")
 
 
 def _missing_numbers(
@@ -78,7 +87,7 @@ def _missing_numbers(
 ) -> list[Missing]:
     """Return what is missing where the paper's numbers of levels have no run."""
     absent = [r for r in _NUMBERS_OF_LEVELS if r not in groups]
-    like = next((g.runs[0] for g in groups.values() if g.method == "ar_adals"), None)
+    like = _first(groups) if groups else None
     makers = [
         commands.train_command(
             collection.dataset, "ar_adals", collection.runs[0], num_levels=r

@@ -246,8 +246,8 @@ def test_figure_4_joins_runs_that_differ_in_the_number_of_levels_alone(tmp_path)
     axes = picture.figure.axes[0]
     drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     assert drawn == {
-        "clean test set, the recipe's settings": [2, 10],
-        "under shift, the recipe's settings": [2, 10],
+        "clean test set, alpha 0.005": [2, 10],
+        "under shift, alpha 0.005": [2, 10],
         "clean test set, alpha 0.05": [1, 4, 8],
         "under shift, alpha 0.05": [1, 4, 8],
     }
