@@ -6,6 +6,7 @@ import dataclasses
 import html.parser
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,21 @@ def plain_ece(labels, p, num_bins=15):
     return sum(
         abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(num_bins)
     ) / len(labels)
+
+
+def in_a_browser(text, folder, *options):
+    """Return the DOM of a page after a browser has shown it and run its scripts."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    path = folder / "shown.html"
+    path.write_text(text)
+    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000"]
+    command += [f"--user-data-dir={folder}/u", *options, path.as_uri()]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
 
 
 class Page(html.parser.HTMLParser):

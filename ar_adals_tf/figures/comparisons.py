@@ -79,6 +79,7 @@ def draw_boxes_by_severity(
     ylabel: str = "ECE (%)",
     severities: Sequence[int] | None = None,
     title: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Compare methods on the clean test set and at each severity of corruption.
 
@@ -90,6 +91,7 @@ def draw_boxes_by_severity(
             ECE in percent.
         severities: Names of the rows of `shifted`. Defaults to 1, 2, ...
         title: Such as the dataset. Defaults to none.
+        labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
 
     Raises:
         InputError: If the methods differ or the arrays' shapes do not fit.
@@ -115,7 +117,7 @@ def draw_boxes_by_severity(
             f"severities must name the {num_rows} rows of shifted; received {names}; "
             "give one a row"
         )
-    styles = style.method_styles(clean)
+    styles = style.method_styles(clean, labels)
     width = 0.8 / count
     figure, axes = style.new_figure(
         max(5.4, 1.6 + (num_rows + 1) * (0.32 + 0.17 * count)), 4.3
@@ -143,6 +145,7 @@ def draw_entropy_histograms(
     num_classes: int,
     in_name: str = "in-distribution",
     out_name: str = "out-of-distribution",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw the entropy of in- and out-of-distribution images, a line for each method.
 
@@ -155,6 +158,7 @@ def draw_entropy_histograms(
         in_name: Title of the left panel, such as the dataset. Defaults to
             "in-distribution".
         out_name: Title of the right panel. Defaults to "out-of-distribution".
+        labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
 
     Raises:
         InputError: If the methods differ.
@@ -162,7 +166,7 @@ def draw_entropy_histograms(
     style.need(in_entropy=in_entropy, out_entropy=out_entropy)
     figure, panels = style.new_figure(7.6, 3.9, 1, 2, sharex=True)
     edges = np.linspace(0, np.log(num_classes), 31)
-    styles = style.method_styles(in_entropy)
+    styles = style.method_styles(in_entropy, labels)
     pairs = ((in_name, in_entropy), (out_name, out_entropy))
     for axes, (title, entropies) in zip(panels, pairs, strict=True):
         for name, (_, color, _, linestyle) in styles.items():
@@ -182,6 +186,7 @@ def draw_single_and_ensemble(
     single: Mapping[str, tuple[float, float]],
     ensemble: Mapping[str, tuple[float, float]],
     title: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Compare accuracy and confidence of single models and of their ensembles.
 
@@ -189,6 +194,7 @@ def draw_single_and_ensemble(
         single: By method, accuracy and mean confidence of one model, in [0, 1].
         ensemble: By method, the same of several models averaged; the same methods.
         title: Such as the dataset. Defaults to none.
+        labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
 
     Raises:
         InputError: If the methods differ.
@@ -207,8 +213,8 @@ def draw_single_and_ensemble(
             axes.vlines(x, accuracy, confidence, **over if pair[1] > pair[0] else under)
             axes.plot(x, accuracy, markersize=7, **square)
             axes.plot(x, confidence, markersize=7, **look)
-    labels = [own.label for own in style.method_styles(single).values()]
-    axes.set_xticks(range(len(single)), [textwrap.fill(one, 14) for one in labels])
+    shown = [own.label for own in style.method_styles(single, labels).values()]
+    axes.set_xticks(range(len(single)), [textwrap.fill(one, 14) for one in shown])
     axes.tick_params(axis="x", length=0)
     axes.set(xlim=(-0.6, len(single) - 0.4), ylabel="Accuracy, confidence (%)")
     axes.set_title(title)

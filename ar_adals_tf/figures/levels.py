@@ -1,5 +1,6 @@
 """Figures by robustness level."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def draw_levels(
             axes.fill_between(level, accuracy, confidence, **fill)
         axes.plot(level, confidence, "o-", color=CONFIDENCE, label="confidence")
         axes.plot(level, accuracy, "s--", color=ACCURACY, label="accuracy")
-        axes.set(title=title, ylim=(None, 102))
+        axes.set(title=textwrap.fill(title, 40), ylim=(None, 102))
         for below, (values, color) in zip(rest, more.values(), strict=True):
             below.bar(level, np.asarray(values[title]), 0.72, color=color)
         [axes, *rest][-1].set(xlabel=_LEVEL, xticks=level[:: 1 + len(level) // 12])
@@ -84,7 +85,10 @@ def draw_levels(
 
 @style.styled
 def draw_by_level(
-    values: Mapping[str, np.ndarray], ylabel: str = "ECE (%)", title: str = ""
+    values: Mapping[str, np.ndarray],
+    ylabel: str = "ECE (%)",
+    title: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw one measure by robustness level, one line a method.
 
@@ -93,6 +97,7 @@ def draw_by_level(
             line.
         ylabel: The measure and its unit. Defaults to the ECE in percent.
         title: Such as the dataset. Defaults to none.
+        labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
 
     Raises:
         InputError: If there is no method.
@@ -104,7 +109,7 @@ def draw_by_level(
     """
     style.need(values=values)
     figure, axes = style.new_figure(5.4, 4.0)
-    styles = style.method_styles(values)
+    styles = style.method_styles(values, labels)
     for name, own in styles.items():
         style.draw_line(axes, np.arange(len(values[name])), values[name], own)
     axes.set(xticks=np.arange(max(len(v) for v in values.values())), ylim=(0, None))
@@ -212,7 +217,7 @@ def draw_by_number_of_levels(
 
     Args:
         values: By line, such as "clean test set", the measure by R, in the unit of
-            `ylabel`.
+            `ylabel`. Every second line is dashed. An empty one is left out.
         ylabel: The measure and its unit. Defaults to the ECE in percent.
         title: Such as the dataset. Defaults to none.
 
@@ -221,10 +226,12 @@ def draw_by_number_of_levels(
     """
     style.need(values=values)
     figure, axes = style.new_figure(5.4, 3.8)
-    looks = (("D-", "#0072b2"), ("s--", "#d55e00"))
+    looks, colors = ("D-", "s--"), style.LINE_COLORS
     for i, (name, line) in enumerate(values.items()):
-        look, color = looks[i % len(looks)]
+        look, color = looks[i % len(looks)], colors[i % len(colors)]
         x = sorted(line)
+        if not x:
+            continue
         axes.plot(x, [line[r] for r in x], look, color=color, label=name)
     numbers = sorted({r for line in values.values() for r in line})
     highest = max((y for line in values.values() for y in line.values()), default=0)

@@ -65,17 +65,20 @@ def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
 
 @style.styled
 def draw_reliability_curves(
-    bins: Mapping[str, ReliabilityBins], title: str = ""
+    bins: Mapping[str, ReliabilityBins],
+    title: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw the accuracy of several methods against their confidence in one diagram.
 
     Args:
         bins: By method, from `ar_adals_tf.calibration.reliability_bins`.
         title: Such as the dataset. Defaults to none.
+        labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
     """
     figure, axes = style.new_figure(5.0, 5.4)
     style.diagonal(axes)
-    styles = style.method_styles(bins)
+    styles = style.method_styles(bins, labels)
     for name, own in styles.items():
         draw_curve(axes, bins[name], own, linewidth=1.4, sizes=(12, 160))
     axes.set(xlim=(0, 101), ylim=(0, 101))

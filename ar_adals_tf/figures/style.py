@@ -3,6 +3,9 @@
 A method has the same colour everywhere (`method_styles`). The colours come from the
 palettes of Okabe and Ito and of Paul Tol, which colour-blind readers can tell apart.
 Markers and line styles tell the methods apart as well.
+
+A text in a figure may come from a file, such as the name of a model. So `RC` lets `$`
+be a dollar, not the start of a formula, and `printable` replaces what no font has.
 """
 
 import functools
@@ -17,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from ar_adals_tf.errors import InputError
@@ -64,6 +68,9 @@ METHOD_STYLES = {
 _RESERVE = ["#882255", "#999933", "#332288", "#cc79a7", "#117733", "#ddcc77"]
 _RESERVE_MARKERS = ["v", "X", "p", "<", ">", "h"]
 
+#: Colours of lines that are no methods.
+LINE_COLORS = ["#0072b2", "#d55e00", *_RESERVE]
+
 GREY = "#6b6b6b"
 ACCURACY, CONFIDENCE = "#222222", "#a63603"
 
@@ -106,6 +113,7 @@ RC = {
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
     "hatch.linewidth": 0.7,
+    "text.parse_math": False,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "ar_adals_tf",
@@ -122,9 +130,26 @@ def styled(function: _F) -> _F:
         with mpl.rc_context():
             mpl.rcdefaults()
             mpl.rcParams.update(RC)
-            return function(*args, **kwargs)
+            figure = function(*args, **kwargs)
+            for text in figure.findobj(Text):
+                text.set_text(printable(text.get_text()))
+            return figure
 
     return wrapped  # type: ignore[return-value]
+
+
+def printable(text: str) -> str:
+    r"""Return a text with a mark for each character that cannot be drawn.
+
+    Such are control characters and halves of a character. A text of more than 200
+    characters is cut.
+
+    Example:
+        >>> printable("a\x00b\ud800")
+        'a?b?'
+    """
+    marked = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return marked if len(marked) <= 200 else marked[:199] + "…"
 
 
 def method_styles(
@@ -153,7 +178,7 @@ def method_styles(
         styles[name] = MethodStyle(name, *left[i % len(left)], linestyle)
     labels = labels or {}
     return {
-        name: style._replace(label=labels.get(name, style.label))
+        name: style._replace(label=printable(labels.get(name, style.label)))
         for name, style in styles.items()
     }
 
@@ -232,8 +257,16 @@ def drawn(axes: Axes) -> list[Any]:
 
 
 def legend(figure: Figure, entries: Sequence[Any], columns: int = 99) -> None:
-    """Put a legend above the figure, with as many columns as fit, at most `columns`."""
-    widest = 0.55 + 0.075 * max(len(entry.get_label()) for entry in entries)
+    """Put a legend above the figure, with as many columns as fit, at most `columns`.
+
+    An entry that is longer than the figure is broken into lines.
+    """
+    head, letter = 0.55, 0.075  # of an entry, in inches
+    longest = int((figure.get_figwidth() - head) / letter)
+    for entry in entries:
+        entry.set_label(textwrap.fill(entry.get_label(), longest))
+    lines = [line for entry in entries for line in entry.get_label().split("\n")]
+    widest = head + letter * max(map(len, lines))
     fitting = max(1, int(figure.get_figwidth() / widest))
     ncols = min(columns, len(entries), fitting)
     figure.legend(handles=entries, loc="outside upper center", ncols=ncols)

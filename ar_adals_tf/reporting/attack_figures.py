@@ -1,6 +1,5 @@
 """Figures of models under attack, made from what runs have stored."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import attacks as figures
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import Group, each_with_temperature
+from ar_adals_tf.reporting.group import each_with_temperature, labels_of
 from ar_adals_tf.reporting.items import (
     Cell,
     Column,
@@ -50,7 +49,7 @@ def over_strength(collection: Collection) -> Picture:
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
         "low. Attacks on one that is not leave it sure of what is wrong. "
         f"{collection.attack_words}. Before temperature scaling; means over seeds.",
-        figures.draw_grid_of_lines(panels, "Strength over 255", _labels(groups)),
+        figures.draw_grid_of_lines(panels, "Strength over 255", labels_of(groups)),
     )
 
 
@@ -83,7 +82,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 "marks gather at the lower right: sure and wrong. "
                 f"{collection.attack_words}. {collection.num_bins} bins, all seeds "
                 "together.",
-                figures.draw_reliability_grid(bins, _labels(some)),
+                figures.draw_reliability_grid(bins, labels_of(some)),
             )
         )
     return pictures
@@ -117,11 +116,15 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 f"{collection.title}",
                 "The same levels for every method: the clean images ordered by how "
                 "small a change flips the vanilla model. Look at the left, where "
-                f"attacks succeed first. {collection.attack_words}. Before "
+                f"attacks succeed first. {collection.levels_words}"
+                f"{collection.attack_words}. Before "
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
-                    panels, "Level (0: least robust)", _labels(groups)
-                ),
+                    panels, "Level (0: least robust)", labels_of(groups)
+                )
+                if any(panels[shown[0].heading()].values())
+                else None,
+                commands.missing_attacks(collection),
             )
         )
     return pictures
@@ -163,7 +166,7 @@ def trade_off(collection: Collection) -> list[Item]:
             "other one is at least as good in clean accuracy, robust accuracy and "
             "clean ECE and better in one of them. Means over seeds; hollow: scaled by "
             "a temperature, or an ensemble.",
-            figures.draw_trade_off(points, front, robust, _labels(groups)),
+            figures.draw_trade_off(points, front, robust, labels_of(groups)),
         ),
         Table(
             f"trade_off_{collection.dataset}",
@@ -210,7 +213,7 @@ def l2_success(collection: Collection) -> list[Picture]:
             f"Success over L2 budgets, {collection.title}",
             "The share of test images whose prediction changes within a given L2 "
             f"budget. Further right is more robust.{by} A curve for each run.",
-            figures.draw_l2_success(curves, _labels(groups)) if curves else None,
+            figures.draw_l2_success(curves, labels_of(groups)) if curves else None,
             missing,
         )
     ]
@@ -246,10 +249,6 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
     return ~np.any(nowhere_worse & somewhere_better, axis=1)
 
 
-def _labels(groups: Sequence[Group]) -> dict[str, str]:
-    return {group.key: group.label for group in groups}
-
-
 def _index_words(found: dict[str, Any]) -> str:
     """Say which attack made a robustness index."""
     settings = found.get("settings", {})
@@ -260,12 +259,13 @@ def _index_words(found: dict[str, Any]) -> str:
 
 def _index_commands(run: Run) -> tuple[str, str]:
     """Return the commands that make a run's own index and measure with it."""
-    index = run.folder / "robustness" / "cw" / "test.npz"
-    flags = [f"--model_file={run.folder / 'model.keras'}", f"--dataset={run.dataset}"]
+    flags = {"model_file": run.folder / "model.keras", "dataset": run.dataset}
     names = [name for name in ("data_dir", "limit_examples") if run.config.get(name)]
-    flags += [f"--{name}={run.config[name]}" for name in names]
-    flags += ["--split=test", f"--output_file={index}"]
+    flags |= {name: run.config[name] for name in names}
+    index = run.folder / "robustness" / "cw" / "test.npz"
     return (
-        " ".join(["python -m ar_adals_tf.compute_robustness", *flags]),
+        commands.shell_command(
+            "compute_robustness", flags | {"split": "test", "output_file": index}
+        ),
         commands.evaluate_command(run, "--attacks=fgsm,pgd"),
     )

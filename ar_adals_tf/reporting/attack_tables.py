@@ -10,7 +10,12 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.evaluation.results import FORM_TITLES
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import Group, each_with_temperature, seed_words
+from ar_adals_tf.reporting.group import (
+    Group,
+    each_with_temperature,
+    seed_words,
+    temperature_words,
+)
 from ar_adals_tf.reporting.items import (
     Cell,
     Column,
@@ -22,6 +27,7 @@ from ar_adals_tf.reporting.items import (
     measures,
 )
 from ar_adals_tf.reporting.names import adversarial_study, method_label, strength_words
+from ar_adals_tf.reporting.run import in_words_by_setting
 
 #: The measures that are shown at every strength.
 BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
@@ -84,7 +90,8 @@ def by_strength(collection: Collection) -> list[Table]:
             Table(
                 f"{measure.name}_by_strength_{collection.dataset}",
                 f"{measure.heading()} by attack and strength, {collection.title}",
-                f"{collection.attack_words}. {words}{seed_words(single)}",
+                f"{collection.attack_words}. {words}{temperature_words(single)}"
+                f"{seed_words(single)}",
                 [measure.column(title, digits) for title in titles],
                 rows,
             )
@@ -144,7 +151,7 @@ def costs(collection: Collection) -> Table:
 
 
 def _caption(collection: Collection, rows: Sequence[Row]) -> str:
-    epsilon = strength_words(collection.reference_strength)
+    epsilon, groups = strength_words(collection.reference_strength), collection.groups
     stored = [run.metrics["attacks"] for run in collection.runs_under_attack]
     numbers = [f"{n:,}" for n in sorted({one["num_examples"] for one in stored})]
     words = (
@@ -159,16 +166,21 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
             f"strength its columns are: {epsilon} is ours; the other strengths follow "
             "below. "
         )
-    return words + seed_words(collection.groups)
+    return words + temperature_words(groups) + seed_words(groups)
 
 
 def _printed(group: Group) -> list[float]:
-    """Return what the study printed on a group's network and method, if anything."""
+    """Return what the study printed on a group's network and method, if anything.
+
+    It does not stand beside a run whose further settings are not the study's.
+    """
     run, study = group.runs[0], adversarial_study()
     if run.dataset != study["dataset"]:
         return []
-    methods = study["networks"].get(str(run.config.get("model")), {})
-    return list(methods.get(group.method, {}).get("printed", []))
+    network = str(run.config.get("model"))
+    theirs = study["networks"].get(network, {}).get(group.method, {})
+    settings = in_words_by_setting({"model": network} | theirs.get("settings", {}))
+    return list(theirs.get("printed", [])) if run.off_recipe == settings else []
 
 
 def _missing_rows(
@@ -182,13 +194,19 @@ def _missing_rows(
         for method, theirs in networks[network].items():
             if (network, method) in seen:
                 continue
+            there = any(
+                (run.config["model"], run.method) == (network, method)
+                for run in collection.runs_under_attack
+            )
             settings = {"model": network} | theirs.get("settings", {})
             command = commands.train_command(
                 collection.dataset, method, like, **settings
             )
             label = f"{method_label(method)} ({network})"
             cells = [Cell(paper=value) for value in _filled(theirs["printed"], count)]
-            rows.append(Row(label, cells, Missing(label, (command,))))
+            rows.append(
+                Row(label, cells, None if there else Missing(label, (command,)))
+            )
     return rows
 
 

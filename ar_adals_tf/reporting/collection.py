@@ -1,6 +1,5 @@
 """All finished runs on one dataset, checked and put together by method."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,6 @@ import numpy as np
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
-from ar_adals_tf.experiment.flags import unusual
 from ar_adals_tf.experiment.runs import (
     FoundIndex,
     choose_index,
@@ -22,7 +20,7 @@ from ar_adals_tf.experiment.runs import (
 from ar_adals_tf.reporting import names
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import in_words
-from ar_adals_tf.reporting.run import Run
+from ar_adals_tf.reporting.run import Run, in_words_by_setting
 from ar_adals_tf.robustness import RobustnessIndex
 
 NUM_LEVELS = 10
@@ -130,8 +128,7 @@ class Collection:
         for run in self.runs:
             if "shift" in run.metrics:
                 found = run.metrics["shift"]
-                overall = found.get("overall", {})
-                types = (overall.get("paper") or {"types": found["types"]})["types"]
+                types = run.shift_types
                 number = found.get("num_examples", len(run.predictions.labels))
                 source = _SOURCES.get(found.get("source", ""), "of unknown source")
                 return (
@@ -140,6 +137,22 @@ class Collection:
                     f"each, {source}. "
                 )
         return ""
+
+    @property
+    def levels_words(self) -> str:
+        """What cut the test images into levels, as a sentence."""
+        if self.index is None or self.index_path is None:
+            return ""
+        about = self.index.metadata
+        attack = str(about.get("attack") or self.index_path.parent.name)
+        settings = about.get("settings")
+        known = in_words_by_setting(settings if isinstance(settings, dict) else {})
+        more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
+        vanilla = self.index_path.parents[2].name
+        return (
+            f"{self.title}'s levels are cut by {attack}{more} on the vanilla model "
+            f"{vanilla}. "
+        )
 
     @property
     def attack_words(self) -> str:
@@ -196,7 +209,7 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     """Put runs together that differ in their seed alone, in the paper's order."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+        found.setdefault(run.settings_without(), []).append(run)
     by_method: dict[str, list[list[Run]]] = {}
     for same in found.values():
         same.sort(key=lambda run: run.config["seed"])
@@ -204,7 +217,7 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         by_method.setdefault(same[0].method, []).append(same)
     groups = []
     for method in sorted(by_method, key=names.method_order):
-        variants = sorted(by_method[method], key=lambda s: len(unusual(s[0].config)))
+        variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
         for i, same in enumerate(variants):
             different = _differences(same[0], [other[0] for other in variants])
@@ -214,16 +227,13 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def _differences(run: Run, variants: Sequence[Run]) -> str:
-    """Return the settings of a run that tell it from the other variants, in words."""
-    names = [
-        name
-        for name in run.settings
-        if len({json.dumps(v.settings.get(name), sort_keys=True) for v in variants}) > 1
-    ]
-    words = {"num_levels": "R", "label_smoothing": "eps"}
+    """Return what tells a run from the recipe and from the other variants, in words."""
+    own = in_words_by_setting(run.settings)
+    others = [in_words_by_setting(variant.settings) for variant in variants]
     return ", ".join(
-        f"{words.get(name, name.replace('_', ' '))} {run.settings[name]}"
-        for name in names
+        f"{name} {words}"
+        for name, words in own.items()
+        if name in run.off_recipe or any(other.get(name) != words for other in others)
     )
 
 

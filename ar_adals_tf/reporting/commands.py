@@ -15,16 +15,33 @@ from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
 from ar_adals_tf.reporting.run import Run
 
 
+def shell_command(module: str, flags: Mapping[str, Any]) -> str:
+    """Return a command line, which a shell takes apart into these flags again."""
+    parts = [f"--{_quoted(name)}={_quoted(value)}" for name, value in flags.items()]
+    return " ".join([f"python -m ar_adals_tf.{module}", *parts])
+
+
+def _quoted(value: Any) -> str:
+    return shlex.quote(str(value))
+
+
 def made_by(run: Run) -> str:
     """Return the command that makes a run, from its settings."""
     settings = {name: v for name, v in run.config.items() if name != "output_dir"}
-    return _command("train", flags_from(settings) | {"output_dir": run.folder})
+    return shell_command("train", flags_from(settings) | {"output_dir": run.folder})
 
 
 def seed_command(run: Run, seed: int) -> str:
     """Return the command that makes a run once more with another seed."""
     folder = run.folder.with_name(f"{run.folder.name.removesuffix('-0')}-{seed}")
     return made_by(replace(run, folder=folder, config={**run.config, "seed": seed}))
+
+
+def like_command(run: Run, **more: Any) -> str:
+    """Return the command that makes a run once more with other settings."""
+    suffix = "".join(f"-{name}-{value}" for name, value in more.items())
+    folder = run.folder.with_name(f"{run.folder.name}{suffix}")
+    return made_by(replace(run, folder=folder, config=run.config | more))
 
 
 def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
@@ -54,12 +71,12 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
     folder = like.folder.parent / f"{dataset}-{key}{suffix}-0"
-    return _command("train", flags | {"output_dir": folder})
+    return shell_command("train", flags | {"output_dir": folder})
 
 
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
-    return " ".join([_command("evaluate", {"run_dir": run.folder}), *flags])
+    return " ".join([shell_command("evaluate", {"run_dir": run.folder}), *flags])
 
 
 def missing(what: str, commands: Sequence[str]) -> list[Missing]:
@@ -105,15 +122,22 @@ def missing_evaluation(
 
 
 def missing_shift(collection: Collection) -> list[Missing]:
-    """Return what is missing where runs lack measures under shift."""
+    """Return what is missing where runs lack measures or predictions under shift."""
     lacking = [
         run
         for run in collection.runs
         if "shift" not in run.metrics
         or (run.temperature and "temperature_scaled" not in run.metrics["shift"])
+        or run.lost["shift"]
     ]
-    words = "are not wholly measured under shift"
+    words = "are not wholly measured under shift" + _lost_words(lacking, "shift")
     return missing_evaluation(collection, lacking, words, "--shift")
+
+
+def _lost_words(runs: Sequence[Run], folder: str) -> str:
+    """Say how many of some runs have lost predictions, if any."""
+    number = sum(bool(run.lost[folder]) for run in runs)
+    return f"; {number} of these lost predictions in {folder}/" if number else ""
 
 
 def missing_seeds(collection: Collection) -> list[Missing]:
@@ -133,12 +157,13 @@ def missing_attacks(collection: Collection) -> list[Missing]:
     """Return what is missing where runs lack an attack or a strength of the others."""
     commands = []
     for run in collection.runs:
-        there = run.attack_measures()
+        there, lost = run.attack_measures(), run.lost["attacked"]
         lacking = [
             (attack, epsilon)
             for attack in collection.attacks
             for epsilon in collection.strengths
-            if epsilon and f"{epsilon:g}" not in there.get(attack, {})
+            if (epsilon and f"{epsilon:g}" not in there.get(attack, {}))
+            or f"{attack}_{epsilon:g}" in lost
         ]
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
@@ -150,7 +175,7 @@ def missing_attacks(collection: Collection) -> list[Missing]:
             commands.append(evaluate_command(run, *flags))
     what = (
         f"{collection.title}: {len(commands)} of {len(collection.runs)} runs are not "
-        "wholly measured under attack"
+        f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
     )
     return missing(what, commands)
 
@@ -159,9 +184,3 @@ def next_seed_command(group: Group) -> str:
     """Return the command that trains a method with one more seed."""
     first = group.runs[0]
     return seed_command(first, 1 + first.config["seed"])
-
-
-def _command(module: str, flags: Mapping[str, Any]) -> str:
-    """Return a command line, which a shell takes apart into these flags again."""
-    parts = [f"--{name}={shlex.quote(str(value))}" for name, value in flags.items()]
-    return " ".join([f"python -m ar_adals_tf.{module}", *parts])

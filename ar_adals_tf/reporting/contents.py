@@ -7,6 +7,7 @@ from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
+from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 
 #: Makes what a section shows of one collection.
 Make = Callable[[Collection], Item | Sequence[Item]]
@@ -33,7 +34,7 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
             figures.figure_2_calibration_by_level
         ),
         "Figure 3: calibration error under shift": figures.figure_3_error_under_shift,
-        "Figure 4: how many robustness levels": figures.figure_4_number_of_levels,
+        "Figure 4: how many robustness levels": figure_4_number_of_levels,
         "Figure 5: out-of-distribution images": figures.figure_5_entropy,
         "Figure 6: ensembles under shift": figures.figure_6_ensembles_under_shift,
         "Figure 7: reliability of single models and ensembles": (

@@ -8,7 +8,13 @@ from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import Group, each_with_temperature
+from ar_adals_tf.reporting.group import (
+    RUNS,
+    VARIANCE_WORDS,
+    Group,
+    each_with_temperature,
+    temperature_words,
+)
 from ar_adals_tf.reporting.items import (
     Cell,
     Column,
@@ -46,7 +52,8 @@ def more_measures(collection: Collection) -> Table:
         f"Clean test set, {collection.title}",
         "Adaptive ECE: bins of equally many images. Classwise: mean over classes. "
         "AURC: the mean error among the most confident images; label smoothing is "
-        "known to worsen it. Coverage: images answered at an error of at most 1 %.",
+        "known to worsen it. Coverage: images answered at an error of at most 1 %. "
+        f"{temperature_words(collection.groups)}",
         [Column("Temperature"), *(measure.column() for measure in shown)],
         rows,
         commands.missing(what, [commands.evaluate_command(run) for run in lacking]),
@@ -90,15 +97,17 @@ def stability(collection: Collection) -> list[Table]:
                 f"stability_levels_{collection.dataset}",
                 f"Clean test set by robustness level, {collection.title}",
                 "Variance in units of 0.01, and the share of images on which two runs "
-                "predict different classes. Level 0 is the least robust.",
-                [Column(title, 2, "down") for title in titles],
+                "predict different classes. Level 0 is the least robust. "
+                f"{collection.levels_words}{VARIANCE_WORDS}",
+                [RUNS, *(Column(title, 2, "down") for title in titles)],
                 [row for g in groups for row in _stability_by_level(g, collection)],
             )
         )
+    severities = collection.severities
     rows = [
         _stable(group, measured.mean(axis=1), words)
         for group in groups
-        if group.has_shift
+        if group.has_shifted_predictions
         for measured, words in zip(
             group.shift_stability, (": variance", ": disagreement (%)"), strict=True
         )
@@ -108,8 +117,8 @@ def stability(collection: Collection) -> list[Table]:
             f"stability_shift_{collection.dataset}",
             f"Under shift, {collection.title}",
             "Variance in units of 0.01, and disagreement, by severity. "
-            f"{collection.shift_words}",
-            [Column(f"Severity {s}", 2, "down") for s in collection.severities],
+            f"{VARIANCE_WORDS} {collection.shift_words}",
+            [RUNS, *(Column(f"Severity {s}", 2, "down") for s in severities)],
             rows,
             commands.missing_seeds(collection) + commands.missing_shift(collection),
         )
@@ -138,8 +147,12 @@ def _stability_by_level(group: Group, collection: Collection) -> list[Row]:
 
 def _stable(group: Group, values: Iterable[float], words: str) -> Row:
     """Return a row of shares, which is shown in percent or units of 0.01."""
-    cells = [Cell(float(100 * value), None, len(group.runs)) for value in values]
-    return Row(group.label + words, cells, kind=words)
+    runs = len(group.runs)
+    cells = [Cell(float(100 * value), None, runs) for value in values]
+    # Rows of equally many runs compete.
+    return Row(
+        group.label + words, [Cell(runs, None, runs), *cells], kind=f"{words} {runs}"
+    )
 
 
 def soft_labels(collection: Collection) -> list[Picture]:

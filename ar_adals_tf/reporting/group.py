@@ -1,7 +1,7 @@
 """The runs of one method with equal settings, and their measures."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,13 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
-from ar_adals_tf.reporting.items import in_words
-from ar_adals_tf.reporting.names import is_ensemble
+from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.reporting.items import Column, in_words
+from ar_adals_tf.reporting.names import CONTROL, is_ensemble
 from ar_adals_tf.reporting.run import Run
+
+#: The number of runs that the paper's variances are over.
+PAPERS_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Group:
     """Runs of one method that differ in their seed alone.
 
     The key is that of the style. It is the key of the paper's row as well if the
-    settings are the defaults.
+    settings are the recipe's; see `on_recipe`. The label says what they differ in.
     """
 
     key: str
@@ -43,6 +47,14 @@ class Group:
     def method(self) -> str:
         """The method's name, whatever its settings."""
         return self.runs[0].method
+
+    @property
+    def on_recipe(self) -> bool:
+        """Whether the settings are the recipe's, so that the paper's can be compared.
+
+        A control is not the paper's method.
+        """
+        return not self.runs[0].off_recipe and CONTROL not in self.method
 
     @property
     def labels(self) -> np.ndarray:
@@ -88,8 +100,9 @@ class Group:
 
     @cached_property
     def variance_by_image(self) -> np.ndarray:
-        """`calibration.prediction_variance_by_image` over the runs, `(N,)`."""
-        return calibration.prediction_variance_by_image(self.probabilities)
+        """The variance over the runs of each image, `(N,)`: `variance_over_five`."""
+        variance = calibration.prediction_variance_by_image(self.probabilities)
+        return variance_over_five(variance, len(self.runs))
 
     # Under shift.
 
@@ -102,6 +115,11 @@ class Group:
             for run in self.runs
         )
 
+    @property
+    def has_shifted_predictions(self) -> bool:
+        """Whether every run has all its predictions of corrupted images as well."""
+        return self.has_shift and not any(run.lost["shift"] for run in self.runs)
+
     def shift(self) -> list[dict[str, Any]]:
         """Return the measures under shift of each run; see `shift.aggregate`."""
         found = [run.metrics["shift"] for run in self.runs]
@@ -109,13 +127,14 @@ class Group:
 
     def shift_measure(self, measure: str) -> np.ndarray:
         """Return a measure under shift, `(runs, severities, types)`."""
-        found = [
-            (one["by_type"], one["severities"], one["types"]) for one in self.shift()
-        ]
+        types = self.runs[0].shift_types
         return np.array(
             [
-                [[by_type[t][str(s)][measure] for t in types] for s in severities]
-                for by_type, severities, types in found
+                [
+                    [one["by_type"][name][str(severity)][measure] for name in types]
+                    for severity in one["severities"]
+                ]
+                for one in self.shift()
             ]
         )
 
@@ -129,9 +148,12 @@ class Group:
 
     @cached_property
     def shift_stability(self) -> tuple[np.ndarray, np.ndarray]:
-        """Variance and disagreement over the runs, each `(severities, types)`."""
-        shift = self.runs[0].metrics["shift"]
-        severities, types = shift["severities"], shift["types"]
+        """Variance and disagreement over the runs, each `(severities, types)`.
+
+        The variance is `variance_over_five`.
+        """
+        severities = self.runs[0].metrics["shift"]["severities"]
+        types = self.runs[0].shift_types
         found = np.empty((2, len(severities), len(types)))
         for (i, severity), (j, name) in itertools.product(
             enumerate(severities), enumerate(types)
@@ -139,7 +161,7 @@ class Group:
             sets = [(run, run.under_shift(name, severity)) for run in self.runs]
             p = [run.probabilities(one, self.scaled) for run, one in sets]
             found[:, i, j] = (
-                calibration.prediction_variance(p),
+                variance_over_five(calibration.prediction_variance(p), len(p)),
                 calibration.disagreement(p),
             )
         return found[0], found[1]
@@ -178,7 +200,8 @@ class Group:
         """Return the measures by level, averaged over the runs that have them."""
         sets = []
         for run in self.runs:
-            if self._attack_cell(run, attack, epsilon):
+            lost = f"{attack}_{epsilon:g}" in run.lost["attacked"]
+            if self._attack_cell(run, attack, epsilon) and not lost:
                 stored = run.under_attack(attack, epsilon)
                 sets.append((stored.labels, run.probabilities(stored, self.scaled)))
         return self._mean_by_level(sets, levels, num_levels) if sets else None
@@ -208,13 +231,59 @@ def each_with_temperature(groups: Sequence[Group]) -> list[Group]:
     return [one for pair in pairs for one in pair if one is not None]
 
 
+def labels_of(groups: Iterable[Group]) -> dict[str, str]:
+    """Return the labels of groups by their keys, for a figure's legend."""
+    return {group.key: group.label for group in groups}
+
+
+def variance_over_five(variance: Any, runs: int) -> Any:
+    """Return a variance over some runs as what is expected over the paper's five.
+
+    The paper divides by the number of runs, M, so that fewer runs have less variance.
+    This is the unbiased variance times 4/5. With five runs it is the paper's.
+
+    Args:
+        variance: Over M runs, divided by M (ddof 0).
+        runs: M, two or more.
+
+    Example:
+        >>> variance_over_five(1.0, 5), variance_over_five(1.0, 2)
+        (1.0, 1.6)
+    """
+    return variance * (runs / (runs - 1)) * (PAPERS_RUNS - 1) / PAPERS_RUNS
+
+
+#: The column that says how many runs a variance is over.
+RUNS = Column("Runs, M", 0)
+
+#: What `variance_over_five` is, for captions.
+VARIANCE_WORDS = (
+    "Variance: unbiased over the M runs, times 4/5, which with the paper's five runs "
+    "is the paper's; the fewer the runs, the less sure it is."
+)
+
+
 def seed_words(groups: Sequence[Group]) -> str:
-    """Say how many seeds the numbers are over."""
+    """Say how many seeds the numbers are over, and what the spread is not."""
     counts = sorted({len(group.runs) for group in groups})
     if counts == [1]:
         return "One seed each, so no spread is known."
-    words = f"Mean ± standard deviation over {in_words(counts)} seeds"
-    return f"{words} (one seed has no spread)." if counts[0] == 1 else f"{words}."
+    alone = " (one seed has no spread)" if counts[0] == 1 else ""
+    return (
+        f"Mean ± standard deviation over {in_words(counts)} seeds{alone} at one split "
+        "into training and validation images: other splits would add to it."
+    )
+
+
+def temperature_words(groups: Sequence[Group]) -> str:
+    """Say which images the temperatures were fitted to, where there are any."""
+    methods = {group.runs[0].config["method"] for group in groups}
+    if all(group.with_temperature() is None for group in groups):
+        return ""
+    words = "Temperatures are fitted to the validation images"
+    if any(METHODS[method].adaptive for method in methods if method in METHODS):
+        words += ", which have moved the soft labels of AdaLS and AR-AdaLS as well"
+    return f"{words}. "
 
 
 def _pooled(bins: Sequence[ReliabilityBins]) -> ReliabilityBins:

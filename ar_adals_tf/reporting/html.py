@@ -1,6 +1,7 @@
 """The tables, figures and commands of a report as HTML."""
 
 import base64
+import hashlib
 import html
 from pathlib import Path
 
@@ -15,8 +16,26 @@ _LEGIBLE = 66  # pixels an inch that a figure keeps on a narrow screen
 
 
 def text(words: str) -> str:
-    """Return words with the characters escaped that HTML has a meaning for."""
+    """Return words with the characters escaped that HTML has a meaning for.
+
+    They serve as a text and as an attribute in quotation marks.
+    """
     return html.escape(words)
+
+
+def policy(script: str) -> str:
+    """Return a content security policy that lets a page run one script and no other.
+
+    The page may show pictures that it holds itself. It loads nothing, from nowhere.
+
+    Args:
+        script: The content of the page's own `<script>`.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; "
+        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def code(commands: str) -> str:
@@ -35,13 +54,13 @@ def article(item: Item, folder: Path) -> str:
         item: A table or a picture.
         folder: The report's folder, which has the picture's file already.
     """
-    parts = [f'<article id="{item.name}"><h3>{text(item.title)}</h3>']
+    parts = [f'<article id="{text(item.name)}"><h3>{text(item.title)}</h3>']
     if isinstance(item, Table):
         if item.rows:
             parts.append(_table(item))
         parts.append(f'<p class="caption">{text(item.caption)}</p>')
         if item.rows:
-            path = f"tables/{item.name}.csv"
+            path = text(f"tables/{item.name}.csv")
             parts.append(f'<p class="files"><a href="{path}">CSV</a></p>')
     elif item.figure is not None:
         image = (folder / "figures" / f"{item.name}.png").read_bytes()
@@ -89,7 +108,7 @@ def _cell(cell: Cell, digits: int, strong: str, source: str) -> str:
         if cell.spread is not None:
             shown += f'<span class="spread"> ± {cell.spread:.{digits}f}</span>'
     if cell.paper is not None:
-        shown += f'<span class="printed">{source} {cell.paper:g}</span>'
+        shown += f'<span class="printed">{text(source)} {cell.paper:g}</span>'
     return f'<td data-value="{text(cell.plain)}">{shown}</td>'
 
 
@@ -98,6 +117,7 @@ def _figure(picture: Picture, figure: Figure, image: bytes) -> str:
     data = base64.b64encode(image).decode()
     legible = int(_LEGIBLE * width / DPI)
     most = int(width / 1.5)
+    file = text(f"figures/{picture.name}")
     return (
         '<figure><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{text(picture.title)}, figure">'
@@ -105,6 +125,6 @@ def _figure(picture: Picture, figure: Figure, image: bytes) -> str:
         f'width="{width}" height="{height}" '
         f'style="--legible:{legible}px;max-width:max({most}px,var(--legible))"></div>'
         f"<figcaption>{text(picture.caption)}</figcaption>"
-        f'<p class="files"><a href="figures/{picture.name}.png">PNG</a>, '
-        f'<a href="figures/{picture.name}.pdf">PDF</a></p></figure>'
+        f'<p class="files"><a href="{file}.png">PNG</a>, '
+        f'<a href="{file}.pdf">PDF</a></p></figure>'
     )

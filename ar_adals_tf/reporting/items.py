@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ar_adals_tf.calibration.stability import mean_and_spread
+from ar_adals_tf.reporting import escape
 
 
 @dataclass(frozen=True)
@@ -86,26 +87,29 @@ class Table:
         writer = csv.writer(out, lineterminator="\n")
         parts = ("", ", std", ", seeds", f", {self.source}")
         titles = [column.title + part for column in self.columns for part in parts]
-        writer.writerow([self.head, *titles])
+        writer.writerow(map(escape.spreadsheet, [self.head, *titles]))
         for row in self.rows:
-            line: list[Any] = [row.label]
+            line: list[Any] = [escape.spreadsheet(row.label)]
             for cell in row.cells:
-                line += [cell.plain, cell.spread, cell.seeds or "", cell.paper]
+                words = escape.spreadsheet(cell.text)
+                mean = words if cell.mean is None else cell.mean
+                line += [mean, cell.spread, cell.seeds or "", cell.paper]
             writer.writerow(line)
         return out.getvalue()
 
     def markdown(self) -> str:
         """Return the table as Markdown; the best of each kind is bold."""
-        lines = [[self.head, *(column.title for column in self.columns)]]
+        titles = [self.head, *(column.title for column in self.columns)]
+        lines = [[escape.markdown(title) for title in titles]]
         best = [self.best(i) for i in range(len(self.columns))]
         for row in self.rows:
-            lines.append([row.label])
+            lines.append([escape.markdown(row.label)])
             for i, cell in enumerate(row.cells):
-                text = shown(cell, self.columns[i].digits)
+                text = escape.markdown(shown(cell, self.columns[i].digits))
                 if (row.label, row.kind) in best[i]:
                     text = f"**{text}**"
                 if cell.paper is not None:
-                    text += f" ({self.source} {cell.paper:g})"
+                    text += f" ({escape.markdown(self.source)} {cell.paper:g})"
                 lines[-1].append(text)
         written = ["| " + " | ".join(line) + " |" for line in lines]
         written.insert(1, "|" + "---|" * len(lines[0]))
@@ -237,7 +241,8 @@ def slug(text: str) -> str:
         >>> slug("AR-AdaLS (R 10, alpha 0.05)")
         'ar_adals__r_10__alpha_0_05'
     """
-    return "".join(c if c.isalnum() else "_" for c in text).strip("_").lower()
+    kept = "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
+    return kept.strip("_").lower()[:100]
 
 
 def in_words(values: Sequence[Any]) -> str:

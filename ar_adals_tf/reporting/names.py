@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
 from ar_adals_tf.methods.table import METHODS
 
@@ -18,6 +19,10 @@ ENSEMBLES = (
     *(f"ensemble_of_{method}" for method in SINGLE_METHODS),
     "ar_adals_of_ensemble",
 )
+
+#: What stands in a key between a method and what its levels are cut from, if these are
+#: not the vanilla model's distances: `ar_adals_by_random` is a control of `ar_adals`.
+CONTROL = "_by_"
 
 
 def dataset_title(dataset: str) -> str:
@@ -45,6 +50,9 @@ def method_label(method: str) -> str:
     first, _, adversarial = method.partition("+")
     if adversarial:
         return f"{method_label(first)} + {METHODS[adversarial].title}"
+    method, _, control = method.partition(CONTROL)
+    if control:
+        return method_label(method) + LEVELS_FROM.get(control, f" by {control}")
     base = method.removeprefix("ensemble_of_")
     if base in METHODS and base not in METHOD_STYLES:
         prefix = "Ensemble of " if base != method else ""
@@ -52,10 +60,13 @@ def method_label(method: str) -> str:
     return method_styles([method])[method].label
 
 
-def method_order(method: str) -> tuple[bool, int]:
-    """Return the place of a method in a report: ensembles follow single models."""
-    base = method.removeprefix("ensemble_of_")
-    return is_ensemble(method), _place(base, METHOD_STYLES)
+def method_order(method: str) -> tuple[bool, int, str]:
+    """Return the place of a method in a report.
+
+    Ensembles follow single models, and a control follows its method.
+    """
+    base, _, control = method.removeprefix("ensemble_of_").partition(CONTROL)
+    return is_ensemble(method), _place(base, METHOD_STYLES), control
 
 
 def is_ensemble(method: str) -> bool:

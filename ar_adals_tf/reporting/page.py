@@ -1,22 +1,26 @@
 """A report of finished runs as one page, with its figures and tables beside it."""
 
+import re
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from ar_adals_tf import figures
+from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
+    remove,
     sweep,
     writable_folder,
 )
 from ar_adals_tf.locks import LOCK, only_writer
-from ar_adals_tf.reporting import contents, html
+from ar_adals_tf.reporting import contents, escape, html
 from ar_adals_tf.reporting.collection import Collection, load_collections
-from ar_adals_tf.reporting.commands import evaluate_command, made_by
-from ar_adals_tf.reporting.items import Item, Section, Table
+from ar_adals_tf.reporting.commands import evaluate_command, made_by, shell_command
+from ar_adals_tf.reporting.items import Item, Section, Table, slug
 from ar_adals_tf.reporting.names import adversarial_study, paper
 from ar_adals_tf.reporting.run import Run
 from ar_adals_tf.version import __version__
@@ -37,12 +41,16 @@ def write_report(
         command: The one command that made the runs and the report. Defaults to the
             commands of each run and of the report.
 
+    A report that is there already is replaced: its tables and figures go as well, and
+    nothing else in the folder is touched.
+
     Returns:
         The path of `index.html`, which is written last.
 
     Raises:
-        InputError: If a run is not finished or two cannot be compared, or if the
-            folder is one of the runs.
+        InputError: If a run is not finished, if two cannot be compared, if the folder
+            is one of the runs, or if it holds an `index.html` or `report.md` that is no
+            report.
     """
     collections = load_collections(runs, say=print)
     refuse_overwriting(output_dir, runs, "--output_dir")
@@ -57,34 +65,89 @@ def write_report(
 def _replace(
     collections: Sequence[Collection], folder: Path, title: str, commands: str
 ) -> None:
-    """Write all files of a report, `index.html` last."""
-    sections = contents.report_sections(collections)
+    """Write all files of a report, `index.html` last; remove those of the old one."""
+    old = _files_of(folder)
+    sections = _named(contents.report_sections(collections))
+    new = {name for s in sections for item in s.items for name in _files(item)}
+    for path in (folder / name for name in sorted(old - new)):
+        if path.is_file():
+            remove(path)
+    # It names the files. If the report is killed here, the next one removes them.
+    _write(folder / "report.md", _markdown(title, sections, commands))
     for name in ("figures", "tables"):
         (folder / name).mkdir(exist_ok=True)
     for section in sections:
         for item in section.items:
             _write_files(item, folder)
     page = _page(title, collections, sections, folder, commands)
-    made_by = f"## {_MADE_BY}\n\n```\n{commands}\n```\n"
-    parts = [f"# {title}\n", *map(_section_markdown, sections), made_by]
-    markdown = "\n".join(parts)
-    with atomic_write(folder / "report.md") as aside:
-        aside.write_text(markdown, encoding="utf-8")
-    with atomic_write(folder / "index.html") as aside:
-        aside.write_text(page, encoding="utf-8")
+    _write(folder / "index.html", page)
 
 
 _MADE_BY = "The commands that made this"
 
+#: A file that a page or its Markdown links to.
+_LINK = re.compile(r"(?:figures|tables)/[a-z0-9_]+\.(?:png|pdf|csv)(?=[\")])")
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Return the names of the files of the report that a folder holds already.
+
+    Raises:
+        InputError: If the folder holds a page or a Markdown file that is no report.
+    """
+    found = set()
+    for name in ("index.html", "report.md"):
+        path = folder / name
+        if not path.exists():
+            continue
+        text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+        if _MADE_BY not in text:
+            raise InputError(
+                f"{path} is there and no report of this package, so it is not "
+                "overwritten; give another --output_dir"
+            )
+        found |= set(_LINK.findall(text))
+    # The Markdown of older versions does not link to the PDF beside a PNG.
+    return found | {name[:-4] + ".pdf" for name in found if name.endswith(".png")}
+
+
+def _named(sections: Sequence[Section]) -> list[Section]:
+    """Return sections whose items have names that serve as file names, each once."""
+    taken: set[tuple[type, str]] = set()
+
+    def named(item: Item) -> Item:
+        name = plain = slug(item.name)
+        number = 2
+        while (type(item), name) in taken:
+            name, number = f"{plain}_{number}", number + 1
+        taken.add((type(item), name))
+        return replace(item, name=name)
+
+    return [Section(s.title, [named(item) for item in s.items]) for s in sections]
+
+
+def _files(item: Item) -> list[str]:
+    """Return the names of an item's files, in the report's folder."""
+    if isinstance(item, Table):
+        return [f"tables/{item.name}.csv"] if item.rows else []
+    if item.figure is None:
+        return []
+    return [f"figures/{item.name}.{suffix}" for suffix in ("pdf", "png")]
+
 
 def _write_files(item: Item, folder: Path) -> None:
     """Write a table as CSV, or a picture as PDF and PNG."""
-    if isinstance(item, Table):
-        with atomic_write(folder / "tables" / f"{item.name}.csv") as aside:
-            aside.write_text(item.csv(), encoding="utf-8")
-    elif item.figure is not None:
-        figures.save(item.figure, folder / "figures" / f"{item.name}.pdf")
-        figures.save(item.figure, folder / "figures" / f"{item.name}.png", html.DPI)
+    for name in _files(item):
+        if isinstance(item, Table):
+            _write(folder / name, item.csv())
+        elif item.figure is not None:
+            figures.save(item.figure, folder / name, html.DPI)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a text; half a character, as a broken name may have, becomes its code."""
+    with atomic_write(path) as aside:
+        aside.write_bytes(text.encode("utf-8", errors="backslashreplace"))
 
 
 def _section_html(anchor: str, section: Section, folder: Path) -> str:
@@ -93,23 +156,32 @@ def _section_html(anchor: str, section: Section, folder: Path) -> str:
     return "\n".join([head, *items, "</section>"])
 
 
-def _section_markdown(section: Section) -> str:
-    return "\n".join([f"## {section.title}\n", *map(_item_markdown, section.items)])
+def _markdown(title: str, sections: Sequence[Section], commands: str) -> str:
+    """Return the whole report as Markdown."""
+    parts = [f"# {escape.markdown(title)}\n"]
+    for section in sections:
+        parts.append(f"## {escape.markdown(section.title)}\n")
+        parts += map(_item_markdown, section.items)
+    return "\n".join([*parts, f"## {_MADE_BY}\n\n{escape.code_block(commands)}\n"])
 
 
 def _item_markdown(item: Item) -> str:
     """Return a table or a picture as Markdown."""
-    parts = [f"### {item.title}\n"]
+    title, caption = escape.markdown(item.title), escape.markdown(item.caption)
+    parts = [f"### {title}\n"]
+    files = _files(item)
     if isinstance(item, Table):
         if item.rows:
             parts.append(item.markdown())
-        parts.append(f"{item.caption}\n")
-    elif item.figure is not None:
-        parts += [f"![{item.title}](figures/{item.name}.png)\n", f"{item.caption}\n"]
+        parts.append(f"{caption}\n")
+        parts += [f"[CSV]({name})\n" for name in files]
+    elif files:
+        pdf, png = files
+        parts += [f"![{title}]({png})\n", f"{caption}\n", f"[PDF]({pdf})\n"]
     for missing in item.all_missing():
-        parts.append(f"Missing: {missing.what}.\n")
+        parts.append(f"Missing: {escape.markdown(missing.what)}.\n")
         if missing.commands:
-            parts.append("```\n" + "\n".join(missing.commands) + "\n```\n")
+            parts.append(escape.code_block("\n".join(missing.commands)) + "\n")
     return "\n".join(parts)
 
 
@@ -129,8 +201,11 @@ def _page(
     number = len({command for one in missing for command in one.commands})
     body = [_section_html(f"s{i}", one, folder) for i, one in enumerate(sections)]
     made = f'<section id="made"><h2>{_MADE_BY}</h2>{html.code(commands)}</section>'
-    template = resources.files("ar_adals_tf") / "data" / "report.html"
-    return string.Template(template.read_text(encoding="utf-8")).substitute(
+    file = resources.files("ar_adals_tf") / "data" / "report.html"
+    template = file.read_text(encoding="utf-8")
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    return string.Template(template).substitute(
+        policy=html.policy(script),
         title=html.text(title),
         lead=html.text(_lead(collections)),
         missing=f"<p>{html.text(_missing_words(number))}</p>" if number else "",
@@ -159,9 +234,8 @@ def _commands(
             if flags := _evaluation_flags(run):
                 lines.append(evaluate_command(run, *flags))
     folders = ",".join(str(run) for run in runs)
-    lines.append(
-        f"python -m ar_adals_tf.report --runs={folders} --output_dir={output_dir}"
-    )
+    report = {"runs": folders, "output_dir": output_dir}
+    lines.append(shell_command("report", report))
     return "\n".join(lines)
 
 

@@ -7,11 +7,10 @@ from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.figures.style import method_styles
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import Group
-from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture, in_words
+from ar_adals_tf.reporting.group import VARIANCE_WORDS, Group, labels_of
+from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture
 from ar_adals_tf.reporting.names import ENSEMBLES, SINGLE_METHODS, dataset_title
 
 #: Single models and ensembles that the paper shows side by side.
@@ -22,9 +21,6 @@ _WITH_ENSEMBLES = (
     "ensemble_of_ar_adals",
     "ar_adals_of_ensemble",
 )
-
-#: The numbers of robustness levels of the paper's Figure 4; 1 is AdaLS.
-_NUMBERS_OF_LEVELS = (1, 2, 4, 8, 10, 16)
 
 _BOXES = (
     "Boxes: quartiles over the types of corruption, the line in them the median; "
@@ -42,6 +38,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
     """Draw accuracy, confidence, ECE and variance by level of the vanilla models."""
     measures, variance = {}, {}
     missing: list[Missing] = []
+    words, over = [], []
     for collection in collections:
         group = collection.group("vanilla")
         missing += commands.missing_levels(collection)
@@ -51,13 +48,15 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         title = collection.title
         levels, count = collection.levels
         measures[title] = group.by_level(levels, count)
+        words.append(collection.levels_words.strip())
         if len(group.runs) > 1:
             sums = np.bincount(levels, group.variance_by_image, count)
             variance[title] = sums / np.maximum(np.bincount(levels, None, count), 1)
+            over.append(f"{title}: {_runs_words([group])}")
         else:
-            words = "the variance needs two or more vanilla runs (the paper has five)"
+            need = "the variance needs two or more vanilla runs (the paper has five)"
             command = commands.next_seed_command(group)
-            missing += commands.missing(f"{title}: {words}", [command])
+            missing += commands.missing(f"{title}: {need}", [command])
     figure = None
     if measures:
         # Where the variance is unknown the panel is empty; `missing` says why.
@@ -67,7 +66,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
     return Picture(
         "figure_1",
         "Accuracy, confidence, ECE and variance by robustness level",
-        captions.LEVELS,
+        " ".join([captions.LEVELS, *words, *over]).strip(),
         figure,
         missing,
     )
@@ -84,18 +83,18 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
     found = {}
     if collection.index is not None:
         found = {k: g.by_level(*collection.levels) for k, g in groups.items() if g}
-    labels = {key: style.label for key, style in method_styles(groups).items()}
+    labels = labels_of(group for group in groups.values() if group)
     panels = {labels[key]: own for key, own in found.items() if key != "vanilla"}
     lines = {key: ece.scale * measures.ece for key, measures in found.items()}
     both = figures.draw_levels(panels) if panels else None
     errors = None
     if lines:
-        errors = figures.draw_by_level(lines, ece.heading(), collection.title)
+        errors = figures.draw_by_level(lines, ece.heading(), collection.title, labels)
     return [
         Picture(
             f"figure_2ab_{collection.dataset}",
             f"(a), (b) Label smoothing and AR-AdaLS, {collection.title}",
-            captions.LEVELS,
+            f"{captions.LEVELS} {collection.levels_words}".strip(),
             both,
             missing,
         ),
@@ -103,7 +102,8 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
             f"figure_2c_{collection.dataset}",
             f"(c) ECE by level, {collection.title}",
             "The same images in the same levels for every method; lower is better. "
-            "Look at the left: the images that an adversary flips most easily.",
+            "Look at the left: the images that an adversary flips most easily. "
+            f"{collection.levels_words}".strip(),
             errors,
             () if lines else missing,
         ),
@@ -114,44 +114,6 @@ def figure_3_error_under_shift(collection: Collection) -> Picture:
     """Draw the ECE of single models and of the vanilla ensemble under shift."""
     wanted = (*SINGLE_METHODS, "ensemble_of_vanilla")
     return _under_shift(collection, "figure_3", wanted, MEASURES["ece"])
-
-
-def figure_4_number_of_levels(collection: Collection) -> Picture:
-    """Draw the ECE against the number of robustness levels."""
-    ece = MEASURES["ece"]
-    clean: dict[int, float] = {}
-    shifted: dict[int, float] = {}
-    for group in collection.groups:
-        if group.method != "ar_adals" and group.key != "adals":
-            continue
-        number = 1 if group.key == "adals" else group.runs[0].config["num_levels"]
-        if number not in clean:
-            clean[number] = float(np.mean(ece.values(group.clean)))
-            if group.has_shift:
-                shifted[number] = float(np.mean(ece.values(group.shift_means())))
-    lines = {"clean test set": clean}
-    if shifted:
-        lines["under shift"] = shifted
-    absent = [r for r in _NUMBERS_OF_LEVELS if r not in clean]
-    settings = [
-        ("adals", {}) if r == 1 else ("ar_adals", {"num_levels": r}) for r in absent
-    ]
-    run = collection.runs[0]
-    makers = [commands.train_command(run.dataset, m, run, **s) for m, s in settings]
-    title = collection.title
-    figure = None
-    if len(clean) > 1:
-        figure = figures.draw_by_number_of_levels(lines, ece.heading(), title)
-    return Picture(
-        f"figure_4_{collection.dataset}",
-        f"ECE and the number of robustness levels, {title}",
-        "Into how many robustness levels the training images are cut; R = 1 is AdaLS. "
-        "Lower is better: look at how little is gained beyond a few levels.",
-        figure,
-        commands.missing(f"no runs with R = {in_words(absent)}", makers)
-        if absent
-        else (),
-    )
 
 
 def figure_5_entropy(collection: Collection) -> list[Picture]:
@@ -206,7 +168,10 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
             absent.append(key if one is None else f"ensemble_of_{key}")
     figure = None
     if single:
-        figure = figures.draw_single_and_ensemble(single, ensemble, collection.title)
+        labels = labels_of(collection.groups)
+        figure = figures.draw_single_and_ensemble(
+            single, ensemble, collection.title, labels
+        )
     return Picture(
         f"figure_10_{collection.dataset}",
         f"Accuracy and confidence, alone and averaged, {collection.title}",
@@ -221,12 +186,12 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
 def figure_11_variance_under_shift(collection: Collection) -> Picture:
     """Draw the variance between runs, clean and under shift."""
     groups = [g for key in SINGLE_METHODS if (g := collection.group(key))]
-    groups = [group for group in groups if len(group.runs) > 1 and group.has_shift]
+    groups = [g for g in groups if len(g.runs) > 1 and g.has_shifted_predictions]
     return Picture(
         f"figure_11_{collection.dataset}",
         f"Variance between runs, {collection.title}",
         "Lower is better: a lower box means that training again changes the predicted "
-        f"probabilities less. {_BOXES}",
+        f"probabilities less. {_runs_words(groups)} {_BOXES}",
         _boxes(
             collection,
             {g.key: 100 * float(g.variance_by_image.mean()) for g in groups},
@@ -235,6 +200,12 @@ def figure_11_variance_under_shift(collection: Collection) -> Picture:
         ),
         commands.missing_shift(collection) + commands.missing_seeds(collection),
     )
+
+
+def _runs_words(groups: Sequence[Group]) -> str:
+    """Say what the variance is, and over how many runs of each group."""
+    counts = ", ".join(f"{len(group.runs)} of {group.label}" for group in groups)
+    return f"{VARIANCE_WORDS} Runs: {counts}." if groups else VARIANCE_WORDS
 
 
 def _every_method(collection: Collection) -> list[str]:
@@ -260,7 +231,7 @@ def _under_shift(
     return Picture(
         f"{name}_{collection.dataset}",
         f"{measure.heading()} under shift, {collection.title}",
-        f"{better} is better. {_BOXES}",
+        f"{better} is better. {_BOXES} {collection.shift_words}".strip(),
         _boxes(
             collection,
             {k: float(np.mean(measure.values(g.clean))) for k, g in there.items()},
@@ -288,19 +259,26 @@ def _boxes(
         return None
     severities = collection.severities
     title = collection.title
-    return figures.draw_boxes_by_severity(clean, shifted, ylabel, severities, title)
+    labels = labels_of(collection.groups)
+    return figures.draw_boxes_by_severity(
+        clean, shifted, ylabel, severities, title, labels
+    )
 
 
 def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Picture:
     groups = {key: collection.group(key) for key in wanted}
     bins = {key: group.reliability() for key, group in groups.items() if group}
+    figure = None
+    if bins:
+        labels = labels_of(collection.groups)
+        figure = figures.draw_reliability_curves(bins, collection.title, labels)
     return Picture(
         f"{name}_{collection.dataset}",
         f"Accuracy against confidence, {collection.title}",
         "A calibrated model follows the diagonal; below it lies overconfidence, above "
         "it underconfidence. Larger marks stand for more images. "
         f"{collection.num_bins} bins, all seeds together.",
-        figures.draw_reliability_curves(bins, collection.title) if bins else None,
+        figure,
         commands.missing_groups(collection, groups),
     )
 
@@ -309,7 +287,11 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
     title = dataset_title(name)
     in_entropy, out_entropy, lacking = {}, {}, []
     for group in groups:
-        runs = [run for run in group.runs if name in run.metrics.get("ood", {})]
+        runs = [
+            run
+            for run in group.runs
+            if name in run.metrics.get("ood", {}) and name not in run.lost["ood"]
+        ]
         lacking += [run for run in group.runs if run not in runs]
         if runs:
             in_entropy[group.key] = _entropies([run.predictions for run in runs])
@@ -320,7 +302,7 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
         num_classes = collection.runs[0].predictions.logits.shape[1]
         titles = f"{collection.title} (in)", f"{title} (out)"
         figure = figures.draw_entropy_histograms(
-            in_entropy, out_entropy, num_classes, *titles
+            in_entropy, out_entropy, num_classes, *titles, labels_of(groups)
         )
     return Picture(
         f"figure_5_{collection.dataset}_{name}",

@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import Group, each_with_temperature, seed_words
+from ar_adals_tf.reporting.group import (
+    PAPERS_RUNS,
+    RUNS,
+    VARIANCE_WORDS,
+    Group,
+    each_with_temperature,
+    seed_words,
+    temperature_words,
+)
 from ar_adals_tf.reporting.items import (
     MEASURES,
     Cell,
@@ -16,6 +24,11 @@ from ar_adals_tf.reporting.items import (
     measures,
 )
 from ar_adals_tf.reporting.names import is_ensemble, method_label, paper
+
+_BESIDE = (
+    "Beside: the paper's Table {}, where the settings are the recipe's; what differs "
+    "from the recipe is in a row's name."
+)
 
 #: Returns a group's cells beside the printed numbers.
 MakeCells = Callable[[Group, Sequence[float | None]], Sequence[Cell]]
@@ -37,8 +50,9 @@ def overview(collection: Collection) -> Table:
         f"overview_{collection.dataset}",
         collection.title,
         f"{number:,} test images, ECE over {collection.num_bins} bins. "
-        f"{collection.shift_words}{seed_words(collection.groups)} Bold: the best "
-        "single model and the best ensemble.",
+        f"{collection.shift_words}{temperature_words(collection.groups)}"
+        f"{seed_words(collection.groups)} Bold: the best single model and the best "
+        "ensemble.",
         columns,
         rows,
         commands.missing_shift(collection),
@@ -52,18 +66,20 @@ def table_1_networks(collections: Sequence[Collection]) -> Table:
     for collection in collections:
         group = collection.group("vanilla")
         network, printed = paper()["table_1"].get(collection.dataset, (None, None))
-        missing = None
-        cells = [Cell(text=network or "–"), Cell(paper=printed)]
+        theirs = [Cell(text=network or "–"), Cell(paper=printed)]
         if group is None:
             what = f"{collection.title}: no vanilla run"
-            missing = Missing(
-                what, commands.missing_rows(collection, "vanilla").commands
-            )
-        else:
-            model = group.runs[0].config["model"]
-            named = f"{model} (paper: {network})" if network else model
-            cells = [Cell(text=named), accuracy.cell(group.clean, printed)]
-        rows.append(Row(collection.title, cells, missing))
+            lacking = commands.missing_rows(collection, "vanilla").commands
+            rows.append(Row(collection.title, theirs, Missing(what, lacking)))
+            continue
+        beside = printed if group.on_recipe else None
+        model = group.runs[0].config["model"]
+        named = f"{model} (paper: {network})" if network and group.on_recipe else model
+        title = collection.title
+        title += "" if group.on_recipe else f", {group.label}"
+        rows.append(Row(title, [Cell(text=named), accuracy.cell(group.clean, beside)]))
+        if printed and not group.on_recipe:
+            rows.append(Row(collection.title, theirs))
     return Table(
         "table_1",
         "Networks and their accuracy",
@@ -89,7 +105,8 @@ def table_2_clean_and_under_shift(collection: Collection) -> Table:
         2,
         "Accuracy and calibration",
         f"Acc and ECE: the clean test set. cAcc and cECE: means under shift. "
-        f"{collection.shift_words}",
+        f"{collection.shift_words}{temperature_words(collection.groups)}"
+        f"{seed_words(collection.groups)}",
         [
             m.column(title)
             for m, own in zip(shown, titles, strict=True)
@@ -105,23 +122,29 @@ def table_3_variance_under_shift(collection: Collection) -> Table:
 
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
         runs = len(group.runs)
-        if runs < 2 or not group.has_shift:
+        number, *theirs_by_severity = theirs
+        if runs < 2 or not group.has_shifted_predictions:
             return [Cell(paper=value) for value in theirs]
         means = 100 * group.shift_stability[0].mean(axis=1)
-        pairs = zip(means, theirs, strict=True)
-        return [Cell(float(mean), None, runs, value) for mean, value in pairs]
+        pairs = zip(means, theirs_by_severity, strict=True)
+        cells = [Cell(float(mean), None, runs, value) for mean, value in pairs]
+        return [Cell(runs, None, runs, number), *cells]
 
+    printed = _by_severity(collection, "table_3")
     return _table(
         collection,
         3,
         "Variance between runs",
         "In units of 0.01: the variance over runs of each class probability, summed "
         "over classes, averaged over images, then over the types of corruption; the "
-        f"columns are severities. {collection.shift_words}",
-        [Column(f"Severity {s}", 2, "down") for s in collection.severities],
-        _by_severity(collection, "table_3"),
+        f"columns are severities. {VARIANCE_WORDS} {collection.shift_words}Bold: the "
+        "best of the rows with equally many runs.",
+        [
+            RUNS,
+            *(Column(f"Severity {s}", 2, "down") for s in collection.severities),
+        ],
+        {key: [float(PAPERS_RUNS), *values] for key, values in printed.items()},
         cells,
-        ", over 5 runs",
     )
 
 
@@ -140,7 +163,8 @@ def table_4_error_under_shift(collection: Collection) -> Table:
         4,
         f"{ece.heading()} by severity",
         "The mean over types of corruption; the columns are severities. "
-        f"{collection.shift_words}{seed_words(collection.groups)}",
+        f"{collection.shift_words}{temperature_words(collection.groups)}"
+        f"{seed_words(collection.groups)}",
         [ece.column(f"Severity {s}") for s in collection.severities],
         _by_severity(collection, "table_4"),
         cells,
@@ -155,11 +179,12 @@ def _table(
     columns: Sequence[Column],
     printed: Mapping[str, Sequence[float]],
     cells: MakeCells,
-    words: str = "",
 ) -> Table:
     """Return one of the paper's tables: a row for each group, then what we lack.
 
-    The variance needs several runs, and no temperature changes what it says.
+    The paper's figures stand beside ours where the settings are the recipe's, else in
+    a row of their own. The variance needs several runs, is compared between equally
+    many, and no temperature changes what it says.
     """
     missing = commands.missing_shift(collection)
     groups = each_with_temperature(collection.groups)
@@ -167,19 +192,23 @@ def _table(
         groups = [group for group in collection.groups if not group.is_ensemble]
         missing += commands.missing_seeds(collection)
     rows = []
+    nothing = [None] * len(columns)
     for group in groups:
-        beside = printed.get(group.key, [None] * len(columns))
-        rows.append(Row(group.label, cells(group, beside), kind=group.kind))
-    for key in [key for key in printed if key not in {group.key for group in groups}]:
+        beside = printed.get(group.key, nothing) if group.on_recipe else nothing
+        kind = f"{group.kind} {len(group.runs)}" if number == 3 else group.kind
+        rows.append(Row(group.label, cells(group, beside), kind=kind))
+    ours = {group.key for group in groups if group.on_recipe}
+    for key in [key for key in printed if key not in ours]:
         theirs = [Cell(paper=value) for value in printed[key]]
-        lacking = commands.missing_rows(collection, key)
+        there = collection.group(key) is not None
+        lacking = None if there else commands.missing_rows(collection, key)
         kind = "ensemble" if is_ensemble(key) else "single"
         rows.append(Row(method_label(key), theirs, lacking, kind))
     every = [cell for row in rows for cell in row.cells]
     return Table(
         f"table_{number}_{collection.dataset}",
         f"{title}, {collection.title}",
-        caption + (f" Beside: the paper's Table {number}{words}." if printed else ""),
+        caption + (f" {_BESIDE.format(number)}" if printed else ""),
         columns,
         rows if any((c.mean, c.paper) != (None, None) for c in every) else [],
         missing,

@@ -1,18 +1,34 @@
 """A finished run, read from its folder. Nothing here needs a model."""
 
+import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
-from ar_adals_tf.experiment.config import GROUP_SETTINGS
+from ar_adals_tf.experiment.config import GROUP_SETTINGS, Config
+from ar_adals_tf.experiment.flags import as_text
 from ar_adals_tf.experiment.saved import saved_settings
+from ar_adals_tf.reporting.known import check_names
+from ar_adals_tf.reporting.names import CONTROL
+
+_PAPERS_ENSEMBLE = 5
+
+#: What a recipe does not say: how the ECE is measured, which images validate, and which
+#: of two kernels computes the same.
+_LEFT_OPEN = ("num bins", "split seed", "deterministic")
+
+_SHORT = {"num_levels": "R", "label_smoothing": "eps"}
 
 
 @dataclass(frozen=True)
@@ -39,10 +55,12 @@ class Run:
                     f"{folder} is no finished run (it has no {name}); give the "
                     "--output_dir of a python -m ar_adals_tf.train that has ended"
                 )
+        metrics = read_metrics(folder)
+        check_names(folder, metrics)
         return cls(
             folder,
             saved_settings(folder),
-            read_metrics(folder),
+            metrics,
             Predictions.load(folder / "predictions.npz"),
             saved_temperature(folder),
         )
@@ -62,13 +80,17 @@ class Run:
         """The method's key in reports.
 
         It is the setting `method`, or tells apart what that setting does not:
-        `ar_adals_on_the_fly`, `ensemble_of_<method>`, `<method>+<adversarial method>`.
+        `ar_adals_by_random` and other controls, `ar_adals_on_the_fly`,
+        `ensemble_of_<method>`, `<method>+<adversarial method>`.
         """
         method = self.config["method"]
+        levels_from = self.config.get("levels_from")
+        if levels_from not in (None, "robustness"):
+            method += f"{CONTROL}{levels_from}"
         if method == "ar_adals" and self.config.get("refresh_epochs"):
             method = "ar_adals_on_the_fly"
         size = self.config.get("ensemble_size") or 1
-        if size > 1 and method != "ar_adals_of_ensemble":
+        if size > 1 and self.config["method"] != "ar_adals_of_ensemble":
             method = f"ensemble_of_{method}"
         adversarial = self.config.get("adversarial_training")
         if adversarial not in (None, self.config["method"]):
@@ -80,6 +102,47 @@ class Run:
         """The settings that other runs of the group share."""
         return {name: self.config.get(name) for name in GROUP_SETTINGS}
 
+    def settings_without(self, *names: str) -> str:
+        """Return `settings` but for some as a text, equal where they are equal."""
+        kept = {k: v for k, v in self.settings.items() if k not in names}
+        return json.dumps(kept, sort_keys=True)
+
+    @cached_property
+    def off_recipe(self) -> dict[str, str]:
+        """The settings in which the run differs from its dataset's recipe, in words.
+
+        What makes a method of its own, such as an ensemble of five, is no difference,
+        nor is what the recipe leaves open; see `_LEFT_OPEN`. A dataset that is not
+        known has no recipe.
+        """
+        kind = {n: self.config.get(n) for n in ("levels_from", "adversarial_training")}
+        if (self.config.get("ensemble_size") or 1) > 1:
+            kind["ensemble_size"] = _PAPERS_ENSEMBLE
+        if self.config.get("refresh_epochs"):
+            kind["refresh_epochs"] = "recipe"
+        try:
+            usual = Config.make(self.dataset, self.config["method"], **kind).as_dict()
+        except InputError:  # a dataset or a method of another version
+            return {}
+        there = {k: v for k, v in self.settings.items() if k in self.config}
+        attack = ATTACKS.get(str(self.config.get("attack")))
+        defaults = dataclasses.asdict(attack()) if attack else {}
+        recipe = in_words_by_setting(usual | {"attack_settings": defaults})
+        return {
+            name: words
+            for name, words in in_words_by_setting(there).items()
+            if name not in _LEFT_OPEN and words != recipe.get(name)
+        }
+
+    @property
+    def shift_types(self) -> list[str]:
+        """The types of corruption that every mean under shift is over.
+
+        They are the paper's if the run was measured on all of these.
+        """
+        found = self.metrics["shift"]
+        return list((found.get("overall", {}).get("paper") or found)["types"])
+
     def probabilities(self, predictions: Predictions, scaled: bool) -> np.ndarray:
         """Return the probabilities of some predictions of this run, `(N, Z)`.
 
@@ -88,6 +151,29 @@ class Run:
         if scaled and self.temperature is not None:
             return apply_temperature(predictions.logits, self.temperature)
         return predictions.probabilities
+
+    @cached_property
+    def lost(self) -> dict[str, list[str]]:
+        """The sets of predictions that were measured and are not there any more.
+
+        By folder, `shift`, `ood` and `attacked`, their names, such as `fog_3`,
+        `cifar100` and `pgd_8`.
+        """
+        shift = self.metrics.get("shift", {})
+        pairs = [(a, e) for a, own in self.attack_measures().items() for e in own]
+        measured = {
+            "shift": [
+                f"{name}_{severity}"
+                for name in shift.get("types", ())
+                for severity in shift.get("severities", ())
+            ],
+            "ood": list(self.metrics.get("ood", ())),
+            "attacked": [f"{attack}_{e}" for attack, e in pairs if float(e)],
+        }
+        return {
+            folder: [n for n in names if not self._path(folder, n).exists()]
+            for folder, names in measured.items()
+        }
 
     def under_shift(self, name: str, severity: int) -> Predictions:
         """Return the stored predictions on one corrupted test set."""
@@ -110,7 +196,7 @@ class Run:
         return found.get("by_attack", {})
 
     def _stored(self, folder: str, name: str) -> Predictions:
-        path, clean = self.folder / folder / f"{name}.npz", self.predictions
+        path, clean = self._path(folder, name), self.predictions
         found = Predictions.load(path, name)
         try:
             found.check_beside(clean, same_images=folder != "ood")
@@ -120,3 +206,25 @@ class Run:
                 "the run again with python -m ar_adals_tf.evaluate"
             ) from error
         return found
+
+    def _path(self, folder: str, name: str) -> Path:
+        return self.folder / folder / f"{name}.npz"
+
+
+def in_words_by_setting(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings as people read them; those of an attack stand one by one.
+
+    Example:
+        >>> in_words_by_setting({"num_levels": 4, "attack_settings": {"steps": 50}})
+        {'R': '4', 'attack steps': '50'}
+    """
+    words = {}
+    for name, value in settings.items():
+        inner = value if isinstance(value, dict) else {}
+        prefix = "attack_" if name == "attack_settings" else ""
+        for key, own in inner.items():
+            words[f"{prefix}{key}".replace("_", " ")] = as_text(own)
+        if not isinstance(value, dict):
+            plain = _SHORT.get(name, name.replace("_", " "))
+            words[plain] = "none" if value in (None, []) else as_text(value)
+    return words

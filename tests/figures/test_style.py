@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from ar_adals_tf import captions, figures
+from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
 from tests.figures.drawn import saved
@@ -52,11 +52,44 @@ def test_a_failed_save_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("old")
     figure = figures.draw_by_level({"ls": np.ones(2)})
-    figure.axes[0].set_title("$unbalanced_{$")  # fails when it is drawn
+    figure.axes[0].set_title("$unbalanced_{$", parse_math=True)  # fails when drawn
     with pytest.raises(ValueError):
         figures.save(figure, path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+HOSTILE = ["a$^{$b \\frac{$ $x$ \\", "a\x00\ud800\n<b>", "n" * 3000]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_text_from_outside_is_drawn_as_it_is(tmp_path, name):
+    """It stands in titles, labels, legends and ticks, and none is a formula."""
+    one = np.array([0.3, 0.1])
+    counts = calibration.reliability_bins([0, 1], [[0.9, 0.1], [0.2, 0.8]])
+    measures = calibration.by_level([0, 1], [[0.9, 0.1], [0.2, 0.8]], [0, 1], 2)
+    made = [
+        figures.draw_by_level({name: one, "ls": one}, name, name),
+        figures.draw_level_agreement(np.eye(2), name, name),
+        figures.draw_levels({name: measures}),
+        figures.draw_reliability_diagram(counts, name),
+        figures.draw_reliability_curves({name: counts}, name),
+        figures.draw_single_and_ensemble({name: (0.9, 0.8)}, {name: (1, 1)}, name),
+        figures.draw_boxes_by_severity({name: 0.1}, {name: np.ones((2, 3))}, name),
+        figures.draw_by_number_of_levels({name: {1: 1.0, 2: 0.5}}, name, name),
+        figures.draw_over_setting([1, 2], {"ECE": one}, name, name, title=name),
+        figures.draw_soft_labels(np.ones((2, 2)), title=name),
+        figures.draw_entropy_histograms({name: one}, {name: one}, 10, name, name),
+        figures.draw_l2_success({name: [(one, one)]}, {name: name}),
+    ]
+    for figure in made:
+        figure.draw_without_rendering()
+        texts = figure.findobj(mpl.text.Text)
+        assert not any(text.get_parse_math() for text in texts)
+        assert any("".join(name.split())[:1] in text.get_text() for text in texts)
+    figures.save(made[0], tmp_path / "a.svg")
+    if "$" in name:
+        assert name in (tmp_path / "a.svg").read_text()
 
 
 def test_a_callers_settings_are_left_alone_and_do_not_matter(tmp_path):

@@ -7,6 +7,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.reporting import paper_figures, paper_tables
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.commands import seed_command
+from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from tests.helpers import N, add_index, make_run, stored
 from tests.reporting.attack_runs import attack_run
 
@@ -23,7 +24,8 @@ def test_levels_are_cut_by_the_vanilla_distances(runs):
     figure = paper_figures.figure_1_robustness_and_calibration([collection]).figure
     bars = [patch.get_height() for patch in figure.axes[2].patches]
     expected = [
-        np.var(p[:, levels == r], axis=0).sum(axis=1).mean() for r in range(count)
+        np.var(p[:, levels == r], axis=0, ddof=1).sum(axis=1).mean() * 4 / 5
+        for r in range(count)
     ]
     np.testing.assert_allclose(bars, expected, rtol=1e-4)
     confidence = figure.axes[0].lines[0].get_ydata()
@@ -85,7 +87,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path):
         "AR-AdaLS (R 4, alpha 0.005)",
     ]
     assert cifar.groups[-1].is_ensemble
-    figure = paper_figures.figure_4_number_of_levels(cifar).figure
+    figure = figure_4_number_of_levels(cifar).figure
     clean = figure.axes[0].lines[0]
     np.testing.assert_array_equal(clean.get_xdata(), [4, 10])
     table = paper_tables.table_4_error_under_shift(cifar)
