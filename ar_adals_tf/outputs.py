@@ -131,6 +131,30 @@ def average_logits(logits: Sequence[Any]) -> tf.Tensor:
     return tf.reduce_logsumexp(logs, axis=0) - math.log(len(logits))
 
 
+def log_odds(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return the logarithm of the odds against the labels, `(B,)`: what attacks raise.
+
+    It is log((1 - p) / p) with the label's probability p. The cross-entropy is its
+    softplus, so both gradients have one direction. But where a confident model's p
+    rounds to 1, the cross-entropy's gradient loses a part, then all of itself, and the
+    image would seem robust. The gradient of the log odds never vanishes: by the logits
+    it is -1 at the label and sums to 1 over the other classes.
+
+    Args:
+        labels: int `(B,)`.
+        logits: float `(B, Z)`.
+
+    Example:
+        >>> logits = tf.math.log([[0.25, 0.75]])
+        >>> round(float(log_odds(tf.constant([1]), logits)[0]), 4)  # log(1 / 3)
+        -1.0986
+    """
+    own = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+    others = tf.where(own, logits.dtype.min, logits)
+    against = tf.reduce_logsumexp(others, axis=1)
+    return against - tf.gather(logits, labels, batch_dims=1)
+
+
 def probabilities_fn(
     model: keras.Model, from_logits: bool | None = None
 ) -> Callable[[Any], tf.Tensor]:

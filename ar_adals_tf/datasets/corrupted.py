@@ -8,15 +8,15 @@ where these are not on disk, `ar_adals_tf.corruptions` makes the images.
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt, unavailable
 from ar_adals_tf.datasets import augmentation, loading
 from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
@@ -35,10 +35,17 @@ _TYPES_OF_TFDS = {"cifar10": {}, "imagenet2012": _PUBLISHED_TYPES}
 
 @dataclass(frozen=True)
 class ShiftSource:
-    """Where corrupted images come from; `read(type, severity)` returns the split."""
+    """Where corrupted images come from.
+
+    Attributes:
+        name: One of `SOURCES`, but `auto`.
+        read: `read(type, severity)` returns the split.
+        lacks: Types that it cannot give on this machine, and why.
+    """
 
     name: str
     read: Callable[[str, int], Split]
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_source(
@@ -80,7 +87,8 @@ def find_source(
     if kind == "auto":
         kind = _on_disk(split, root, types, severities) or "generated"
     if kind == "generated":
-        return ShiftSource(kind, lambda name, s: corrupted(split, name, s, seed))
+        lacks = unavailable(*split.info.image_shape[:2])
+        return ShiftSource(kind, lambda name, s: corrupted(split, name, s, seed), lacks)
     if kind == "published":
         folder = root / _PUBLISHED[split.dataset]
         return ShiftSource(kind, lambda name, s: published(split, folder, name, s))

@@ -28,7 +28,12 @@ from ar_adals_tf.evaluation.results import (
     write_metrics,
     write_results,
 )
-from ar_adals_tf.evaluation.shift import describe_shift, evaluate_shift, types_of
+from ar_adals_tf.evaluation.shift import (
+    check_available,
+    describe_shift,
+    evaluate_shift,
+    types_of,
+)
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
     describe_attacks,
@@ -182,6 +187,11 @@ def evaluate(
         types = shift_types or types_of(test.dataset)
         strengths = _parse_severities(severities)
         source = find_source(part, shift_source, types, strengths, **subject.where)
+        if not shift_types:  # what is asked for by name is made or refused
+            for name in source.lacks:
+                say(f"{name} is left out: {source.lacks[name]}")
+            types = [name for name in types if name not in source.lacks]
+        check_available(types, source)
 
     predict = Predictor(subject.models)
     clean = predict(test)
