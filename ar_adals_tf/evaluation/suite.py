@@ -192,6 +192,8 @@ def evaluate(
                 say(f"{name} is left out: {source.lacks[name]}")
             types = [name for name in types if name not in source.lacks]
         check_available(types, source)
+        if source.note:
+            say(source.note)
 
     predict = Predictor(subject.models)
     clean = predict(test)
