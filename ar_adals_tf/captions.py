@@ -18,8 +18,8 @@ LEVELS = (
 
 SOFT_LABELS = (
     "The label of the correct class that each robustness level is trained with. "
-    "It falls while the level's validation images are overconfident and settles "
-    "when they are not."
+    "It falls while the level's validation images are overconfident and rises while "
+    "they are underconfident."
 )
 
 OVER_SETTING = (

@@ -6,6 +6,7 @@ question is answered here, once.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import keras
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
+
+_FLOOR = 1e-30  # the least probability whose logarithm is taken
 
 _NEEDS = (
     "the method needs one output with a softmax over two or more classes, or the "
@@ -78,7 +81,8 @@ def logits_fn(
     The model runs in inference mode. If it ends in a softmax, the logits are exactly
     what the softmax gets. If the head cannot be opened, as in a subclassed model, they
     are the logarithm of the probabilities, which differs only by a constant for each
-    example until the softmax underflows.
+    example until the softmax underflows. Probabilities below 1e-30 count as 1e-30; see
+    `at_floor`.
 
     Args:
         model: A built Keras classifier.
@@ -96,7 +100,44 @@ def logits_fn(
     opened = _before_softmax(model)
     if opened is not None:
         return lambda inputs: tf.cast(opened(inputs), tf.float32)
-    return lambda inputs: tf.math.log(tf.maximum(outputs(inputs), 1e-30))
+    return lambda inputs: tf.math.log(tf.maximum(outputs(inputs), _FLOOR))
+
+
+def has_floor(model: keras.Model, from_logits: bool | None = None) -> bool:
+    """Tell whether `logits_fn` can only take the logarithm of probabilities."""
+    return is_softmax(model, from_logits) and _before_softmax(model) is None
+
+
+def at_floor(logits: tf.Tensor) -> tf.Tensor:
+    """Tell which examples have all classes but one at the floor of `logits_fn`.
+
+    A small change of such an example changes hardly any logit. An attack by gradients
+    may find no way to flip it, and it would rank as one of the most robust.
+
+    Args:
+        logits: `(B, Z)`, of a model that `has_floor`.
+
+    Returns:
+        bool `(B,)`.
+
+    Example:
+        >>> at_floor(tf.math.log([[1.0, 1e-30], [0.9, 0.1]])).numpy()
+        array([ True, False])
+    """
+    first, second = tf.unstack(tf.math.top_k(logits, 2).values, axis=1)
+    return second - first <= math.log(_FLOOR) + 1e-3
+
+
+def warn_of_floor(model: keras.Model, count: int, total: int) -> None:
+    """Warn that `count` of `total` images are `at_floor`, and what that means."""
+    warnings.warn(
+        f"the model {model.name!r} is so sure of {count} of {total} images that its "
+        "probabilities, all but one, are below 1e-30, and its last layer does not let "
+        "the logits be seen: an attack may find no way to flip these images, and then "
+        "they rank as the most robust; end the model in a Dense layer, with a softmax "
+        "or without",
+        stacklevel=2,
+    )
 
 
 def ensemble_logits_fn(
@@ -129,6 +170,30 @@ def average_logits(logits: Sequence[Any]) -> tf.Tensor:
     """
     logs = tf.nn.log_softmax(tf.stack(logits))
     return tf.reduce_logsumexp(logs, axis=0) - math.log(len(logits))
+
+
+def log_odds(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return the logarithm of the odds against the labels, `(B,)`: what attacks raise.
+
+    It is log((1 - p) / p) with the label's probability p. The cross-entropy is its
+    softplus, so both gradients have one direction. But where a confident model's p
+    rounds to 1, the cross-entropy's gradient loses a part, then all of itself, and the
+    image would seem robust. The gradient of the log odds never vanishes: by the logits
+    it is -1 at the label and sums to 1 over the other classes.
+
+    Args:
+        labels: int `(B,)`.
+        logits: float `(B, Z)`.
+
+    Example:
+        >>> logits = tf.math.log([[0.25, 0.75]])
+        >>> round(float(log_odds(tf.constant([1]), logits)[0]), 4)  # log(1 / 3)
+        -1.0986
+    """
+    own = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+    others = tf.where(own, logits.dtype.min, logits)
+    against = tf.reduce_logsumexp(others, axis=1)
+    return against - tf.gather(logits, labels, batch_dims=1)
 
 
 def probabilities_fn(

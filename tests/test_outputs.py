@@ -1,12 +1,22 @@
 """Logits and probabilities of every kind of head, against the layers called by hand."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from ar_adals_tf import attacks
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.outputs import is_softmax, logits_fn, num_classes, probabilities_fn
+from ar_adals_tf.outputs import (
+    at_floor,
+    has_floor,
+    is_softmax,
+    logits_fn,
+    num_classes,
+    probabilities_fn,
+)
 from tests.helpers import softmax
 
 SHAPE, CLASSES = (6, 6, 1), 4
@@ -172,6 +182,42 @@ def test_a_head_of_plain_operations_is_believed_by_the_loss(images):
     np.testing.assert_allclose(
         softmax(logits_fn(model)(images).numpy()), expected, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("head", ["subclassed", "lambda"])
+def test_attacks_warn_once_of_images_at_the_floor_of_a_head_that_stays_closed(
+    head, images
+):
+    """Which images: those whose second largest logit is 69 below the largest."""
+    if head == "subclassed":
+        inputs, inner = keras.Input(SHAPE), Subclassed("softmax")
+        model, dense = keras.Model(inputs, inner(inputs)), inner.dense
+    else:
+        dense = layers.Dense(CLASSES)
+        model = functional(lambda x: layers.Lambda(soft)(dense(x)))
+    model.compile("adam", cross_entropy(False))
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(36, CLASSES)).astype(np.float32)
+    images = rng.uniform(size=(40, *SHAPE)).astype(np.float32)
+    plain = np.sort(images.reshape(40, -1) @ kernel, axis=1)
+    scale = 69 / np.median(plain[:, -1] - plain[:, -2])
+    dense.set_weights([scale * kernel, np.zeros(CLASSES)])
+    stuck = scale * (plain[:, -1] - plain[:, -2]) > -np.log(1e-30)
+    assert 10 < stuck.sum() < 30 and has_floor(model)
+    np.testing.assert_array_equal(at_floor(logits_fn(model)(images)), stuck)
+    attack = attacks.prepare("cw", model, iterations=20, search_steps=1, extra_steps=0)
+    said = rf"so sure of {stuck.sum()} of 40 images .* rank as the most robust; end"
+    with pytest.warns(UserWarning, match=said):
+        result = attack(images)
+    assert not result.found[stuck].any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attack(images)
+
+
+def test_a_head_that_opens_has_no_floor():
+    for kind in (*SOFTMAX.values(), *LOGITS.values()):
+        assert not has_floor(make(kind))
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ar_adals_tf.attacks.program import Logits
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, PGD_STEPS, PGD_STEPS_PER_EPSILON
 from ar_adals_tf.lazy import load
+from ar_adals_tf.outputs import log_odds
 
 Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -64,25 +65,6 @@ def _within(images: tf.Tensor, change: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Return the images with a change cut to the strength, within [0, 1]."""
     change = tf.clip_by_value(change, -epsilon, epsilon)
     return tf.clip_by_value(images + change, 0.0, 1.0)
-
-
-def log_odds(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return the logarithm of the odds against the labels, `(B,)`: what is raised.
-
-    It is log((1 - p) / p) with the label's probability p. The cross-entropy is its
-    softplus, so the gradients' signs, which are all that the attacks follow, are the
-    same. But where a confident model's p rounds to 1, the cross-entropy's gradient
-    loses a part, then all of itself, and the image would seem robust.
-
-    Example:
-        >>> logits = tf.math.log([[0.25, 0.75]])
-        >>> round(float(log_odds(tf.constant([1]), logits)[0]), 4)  # log(1 / 3)
-        -1.0986
-    """
-    own = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-    others = tf.where(own, logits.dtype.min, logits)
-    against = tf.reduce_logsumexp(others, axis=1)
-    return against - tf.gather(logits, labels, batch_dims=1)
 
 
 def attack_step(name: str, logits: Logits, epsilon: float) -> Step:

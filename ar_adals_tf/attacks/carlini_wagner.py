@@ -19,6 +19,10 @@ over w, x' = (tanh(w) + 1) / 2, and search for the constant c.
         if any step found a flip: polish it          for one chunk, then it is done:
                                                      bisect the line from x to the flip
         else:                     it is done
+
+Adam's epsilon is 1e-8, as in TensorFlow 1, which the paper's experiments used. Keras's
+1e-7 exceeds the gradients of pixels of exactly 0 or 1, where tanh is flat: they would
+hardly move, and distances on images with many such pixels would be too long.
 """
 
 import math
@@ -28,11 +32,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
-from ar_adals_tf.attacks.settings import CarliniWagnerSettings
+from ar_adals_tf.attacks.settings import ADAM_EPSILON, CarliniWagnerSettings
 
-_BETA_1, _BETA_2 = 0.9, 0.999  # Adam, as Keras has it, on moments not scaled down
+_BETA_1, _BETA_2 = 0.9, 0.999  # Adam's, on moments not scaled down
 
-_SCALED_EPSILON = 1e-7 / math.sqrt(1 - _BETA_2)
+_SCALED_EPSILON = ADAM_EPSILON / math.sqrt(1 - _BETA_2)
 
 # Iterations between two looks at which rows have finished.
 _CHUNK = 10

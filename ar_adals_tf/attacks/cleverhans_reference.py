@@ -14,7 +14,7 @@ import tensorflow as tf
 from cleverhans.tf2.attacks.carlini_wagner_l2 import CarliniWagnerL2
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows
-from ar_adals_tf.attacks.settings import CleverHansSettings
+from ar_adals_tf.attacks.settings import ADAM_EPSILON, CleverHansSettings
 
 
 class RepairedCarliniWagnerL2(CarliniWagnerL2):
@@ -35,6 +35,8 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
        added to the label's logit alone.
     7. The abort test summed the loss over the batch: an image's distance depended on
        its neighbours. Here each image is judged by its own loss.
+    8. Adam's epsilon became Keras's 1e-7 in the move to TensorFlow 2. Here it is 1e-8
+       again, as in CleverHans for TensorFlow 1.
     """
 
     def __init__(self, model_fn: Logits, extra_steps: int = 0, **settings: Any) -> None:
@@ -59,7 +61,9 @@ class RepairedCarliniWagnerL2(CarliniWagnerL2):
                     break
             within = step < self.binary_search_steps
             modifier.assign(tf.zeros_like(x))
-            self.optimizer = keras.optimizers.Adam(self.learning_rate)  # repair 1
+            self.optimizer = keras.optimizers.Adam(  # repairs 1 and 8
+                self.learning_rate, epsilon=ADAM_EPSILON
+            )
             rows, success = self._descend(rows, x, y, modifier, const, within)
             upper = tf.where(success, tf.minimum(upper, const), upper)
             lower = tf.where(success, lower, tf.maximum(lower, const))

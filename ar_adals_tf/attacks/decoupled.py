@@ -3,6 +3,11 @@
 Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2
 Adversarial Attacks and Defenses", 2019, algorithm 1, untargeted and without the
 rounding to 8 bits.
+
+The loss that is raised is the log odds against the class, where the paper has the
+cross-entropy. Both gradients have one direction, and only the direction counts. But the
+cross-entropy's gradient is exactly 0 where the model is sure enough, and the attack
+would not move.
 """
 
 import math
@@ -13,6 +18,7 @@ import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
 from ar_adals_tf.attacks.settings import DDNSettings
+from ar_adals_tf.outputs import log_odds
 
 
 class _State(NamedTuple):
@@ -56,9 +62,7 @@ class DecoupledDirectionNorm(Program):
         with tf.GradientTape() as tape:
             tape.watch(candidate)
             logits = self.logits(tf.reshape(candidate, [-1, *self.shape]))
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                tf.maximum(rows.label, 0), logits
-            )
+            loss = log_odds(tf.maximum(rows.label, 0), logits)
         gradient = tape.gradient(loss, candidate)
         _, flips = gap_and_flip(logits, rows.label)
 
@@ -81,8 +85,8 @@ class DecoupledDirectionNorm(Program):
 def _unit(rows: tf.Tensor) -> tf.Tensor:
     """Scale each row to norm 1; a zero row stays zero.
 
-    The row is divided by its largest entry first: at a confident prediction the
-    cross-entropy's gradient is so small that its square underflows.
+    The row is divided by its largest entry first: the squares of a steep or a flat
+    network's gradient may not be float32 numbers.
     """
     largest = tf.reduce_max(tf.abs(rows), axis=1, keepdims=True)
     rows = tf.math.divide_no_nan(rows, largest)

@@ -16,7 +16,13 @@ from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.settings import AttackSettings
 from ar_adals_tf.distribution.replicas import Replicas, everyones
 from ar_adals_tf.finite import refuse_not_finite
-from ar_adals_tf.outputs import logits_fn, num_classes
+from ar_adals_tf.outputs import (
+    at_floor,
+    has_floor,
+    logits_fn,
+    num_classes,
+    warn_of_floor,
+)
 
 Progress = Callable[[int], None]
 
@@ -40,6 +46,7 @@ class Runner:
         under_attack = in_dtype(self.logits, model, settings.compute_dtype)
         self.program: Any = settings.program(under_attack, self.shape)
         self._num_classes = num_classes(model)
+        self._may_warn = has_floor(model, settings.from_logits)
         self._set_batch_size(
             settings.batch_size or default_batch_size(model, self.searches)
         )
@@ -86,6 +93,14 @@ class Runner:
             gather(own.found_within_steps),
         )
 
+    def _warn_of_floor(self, images: np.ndarray) -> None:
+        """Warn once of images that the attack cannot move; see `at_floor`."""
+        if self._may_warn:
+            stuck = self.batched(self._at_floor, images)
+            if stuck.any():
+                self._may_warn = False
+                warn_of_floor(self.model, int(stuck.sum()), len(images))
+
     def attack_share(
         self,
         images: np.ndarray,
@@ -99,6 +114,7 @@ class Runner:
             return AttackResult(images if keep else None, *nothing)
         while True:
             try:
+                self._warn_of_floor(images)
                 return self.attack(images, labels, progress)
             except tf.errors.ResourceExhaustedError:
                 if self.batch_size == 1:
@@ -137,7 +153,9 @@ class Runner:
 
     def _set_batch_size(self, size: int) -> None:
         self.batch_size = size
-        self.compile(functools.partial(self.replicas.compiled, jit_compile=use_xla()))
+        compiled = functools.partial(self.replicas.compiled, jit_compile=use_xla())
+        self._at_floor = compiled(lambda images: at_floor(self.logits(images)))
+        self.compile(compiled)
 
 
 class EstimateRunner(Runner):

@@ -14,7 +14,7 @@ This module loads no TensorFlow. An attack's program is imported when it is used
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: What no setting exceeds, so that counters and float32 hold it.
 MOST_STEPS, MOST = 1_000_000, 1e30
+
+ADAM_EPSILON = 1e-8
+"""Epsilon of CW-L2's Adam: TensorFlow 1's, with which the paper's code ran."""
 
 
 def setting(
@@ -70,6 +73,9 @@ class AttackSettings:
 
     PROGRAM: ClassVar[str]
     RUNNER: ClassVar[str] = "ar_adals_tf.attacks.search:SearchRunner"
+
+    #: What is no setting but decides too, and was another in an earlier version.
+    FIXED: ClassVar[Mapping[str, Any]] = {}
 
     batch_size: int | None = setting(
         None,
@@ -117,7 +123,7 @@ class AttackSettings:
         raise NotImplementedError
 
     def deciding(self) -> dict[str, Any]:
-        """Return the settings that decide what is found, defaults included.
+        """Return what decides what is found: settings, defaults included, and `FIXED`.
 
         Example:
             >>> MarginSettings(batch_size=8).deciding()
@@ -127,7 +133,7 @@ class AttackSettings:
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.metadata["decides"]
-        }
+        } | dict(self.FIXED)
 
 
 def check_setting(field: dataclasses.Field, value: Any) -> None:
@@ -157,6 +163,7 @@ class CarliniWagnerSettings(AttackSettings):
     """CW-L2 (Carlini and Wagner, 2017), the paper's measure of robustness."""
 
     PROGRAM = "ar_adals_tf.attacks.carlini_wagner:CarliniWagner"
+    FIXED = {"adam_epsilon": ADAM_EPSILON}  # Keras's 1e-7 in version 0.1.0
 
     iterations: int = setting(
         500, "Steps of Adam in each search step.", least=1, flag="attack_iterations"
@@ -206,6 +213,7 @@ class DDNSettings(AttackSettings):
     """DDN (Rony et al., 2019): near CW-L2's distances in a fifteenth of the passes."""
 
     PROGRAM = "ar_adals_tf.attacks.decoupled:DecoupledDirectionNorm"
+    FIXED = {"raises": "log odds"}  # the cross-entropy in version 0.1.0
 
     steps: int = setting(100, "Gradient steps.", least=1, flag="attack_iterations")
     initial_norm: float = setting(

@@ -4,5 +4,5 @@ from ar_adals_tf.lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    apply="CORRUPTIONS EXTRA STANDARD GREY SEVERITIES corrupt",
+    apply="CORRUPTIONS EXTRA STANDARD GREY SEVERITIES corrupt unavailable",
 )

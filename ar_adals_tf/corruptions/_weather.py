@@ -1,6 +1,7 @@
 """Fog, frost, snow and spatter. Arguments: see `_noise`."""
 
 import functools
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +13,18 @@ from ar_adals_tf.corruptions._blur import along_line, enlarge, smooth
 from ar_adals_tf.corruptions._draws import Draws
 from ar_adals_tf.errors import InputError
 
+NO_PHOTOGRAPHS = (
+    "its photographs are not installed in the size that these images need; run "
+    "pip install imagecorruptions-imaug (the extra `corruptions`)"
+)
+
 _LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 
 _WATER = (175 / 255, 238 / 255, 238 / 255)  # pale turquoise
+
+_FIFTH = 0.2  # CIFAR-10-C's size of the photographs of frost
+
+_SMALL = Path(__file__).parents[1] / "data" / "frost_small.npz"
 
 _MUD = (63 / 255, 42 / 255, 20 / 255)
 
@@ -73,12 +83,14 @@ def frost(
     """Add a random part of one of five photographs of frosted glass."""
     image_share, frost_share, photo_scale = c
     height, width, channels = x.shape[1:]
-    photos = frost_photographs(channels == 1)
+    small = photo_scale * scale == _FIFTH and small_photographs_suffice(height, width)
+    photos = frost_photographs(channels == 1, small)
     part = np.empty(x.shape, np.uint8)
     for i, (which, down, right) in enumerate(draws.uniform(0, 1, 3)):
         photo = photos[int(which * len(photos))]
-        fitting = max((height + 1) / photo.shape[0], (width + 1) / photo.shape[1])
-        photo = resample(photo, max(photo_scale * scale, fitting))
+        if not small:
+            fitting = max((height + 1) / photo.shape[0], (width + 1) / photo.shape[1])
+            photo = resample(photo, max(photo_scale * scale, fitting))
         top = int(down * (photo.shape[0] - height))
         left = int(right * (photo.shape[1] - width))
         part[i] = photo[top : top + height, left : left + width]
@@ -97,30 +109,51 @@ def resample(photo: np.ndarray, factor: float) -> np.ndarray:
     return photo[rows[:, None], columns]
 
 
-@functools.lru_cache(maxsize=2)
-def frost_photographs(grey: bool = False) -> tuple[np.ndarray, ...]:
+@functools.lru_cache(maxsize=4)
+def frost_photographs(
+    grey: bool = False, small: bool = False
+) -> tuple[np.ndarray, ...]:
     """Return the benchmark's photographs of frost, uint8 `(H, W, 3)` or `(H, W, 1)`.
 
     They come with the package `imagecorruptions`, whose own code is not imported. It
-    has six; the benchmark uses the first five.
+    has six; the benchmark uses the first five. The small ones come with this package:
+    they are the same, each `resample`d by a fifth.
 
     Raises:
-        InputError: If the package is not installed.
+        InputError: If the large ones are asked for and not installed.
     """
+    colour = "L" if grey else "RGB"
+    photos = [np.asarray(photo.convert(colour)) for photo in _colour_photographs(small)]
+    return tuple(pixels.reshape(*pixels.shape[:2], -1) for pixels in photos)
+
+
+def _colour_photographs(small: bool) -> Iterator[Image.Image]:
+    if small:
+        with np.load(_SMALL, allow_pickle=False) as photos:
+            yield from (Image.fromarray(pixels) for pixels in photos.values())
+        return
+    folder = photographs_folder()
+    if folder is None:
+        raise InputError(f"frost cannot be made: {NO_PHOTOGRAPHS}, or leave it out")
+    for name in ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"):
+        with Image.open(folder / name) as photo:
+            yield photo.convert("RGB")
+
+
+def photographs_folder() -> Path | None:
+    """Return where the large photographs of frost lie; None if they are absent."""
     spec = find_spec("imagecorruptions")
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            "frost needs photographs that are not installed; received none; run "
-            "pip install imagecorruptions-imaug, or leave frost out"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / "frost"
-    names = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-    photos = []
-    for name in names:
-        with Image.open(folder / name) as photo:
-            pixels = np.asarray(photo.convert("RGB").convert("L" if grey else "RGB"))
-        photos.append(pixels.reshape(*pixels.shape[:2], -1))
-    return tuple(photos)
+        return None
+    return Path(spec.submodule_search_locations[0]) / "frost"
+
+
+def small_photographs_suffice(height: int, width: int) -> bool:
+    """Tell whether an image of this size fits into the small photographs.
+
+    The lowest of them has 63 rows and the narrowest 105 columns.
+    """
+    return height < 63 and width < 105
 
 
 def snow(x: np.ndarray, c: tuple[float, ...], scale: float, draws: Draws) -> np.ndarray:

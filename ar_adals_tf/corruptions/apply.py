@@ -24,6 +24,11 @@ import numpy as np
 
 from ar_adals_tf.corruptions._draws import Draws
 from ar_adals_tf.corruptions._table import TABLE
+from ar_adals_tf.corruptions._weather import (
+    NO_PHOTOGRAPHS,
+    photographs_folder,
+    small_photographs_suffice,
+)
 from ar_adals_tf.errors import InputError
 
 CORRUPTIONS: tuple[str, ...] = tuple(TABLE)
@@ -47,6 +52,21 @@ SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 _SMALLEST = 8
 
 _CHUNK_VALUES = 2**18  # 2 MiB as float64, which a core's cache holds
+
+
+def unavailable(height: int, width: int) -> dict[str, str]:
+    """Return the types that images of this size cannot get on this machine, and why.
+
+    That is frost, where its photographs are needed in full size and are not installed:
+    they come with the extra `corruptions`. Images whose shorter side is at most 32
+    pixels do with small ones, which come with this package.
+
+    Example:
+        >>> unavailable(32, 32)
+        {}
+    """
+    small = min(height, width) <= 32 and small_photographs_suffice(height, width)
+    return {} if small or photographs_folder() else {"frost": NO_PHOTOGRAPHS}
 
 
 def corrupt(
@@ -80,7 +100,7 @@ def corrupt(
     Raises:
         InputError: If the name or severity is unknown, the images have another type
             or shape, there is not one id for each image, or the photographs of frost
-            are not installed.
+            are needed and not installed; see `unavailable`.
 
     Example:
         >>> images = np.full((2, 28, 28, 1), 128, np.uint8)

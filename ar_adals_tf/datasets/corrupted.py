@@ -8,15 +8,15 @@ where these are not on disk, `ar_adals_tf.corruptions` makes the images.
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt, unavailable
 from ar_adals_tf.datasets import augmentation, loading
 from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
@@ -28,6 +28,8 @@ _TFDS = {"cifar10": "cifar10_corrupted", "imagenet2012": "imagenet2012_corrupted
 
 _PUBLISHED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 
+_CIFAR_TEST_EXAMPLES = 10_000
+
 _PUBLISHED_TYPES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
 
 _TYPES_OF_TFDS = {"cifar10": {}, "imagenet2012": _PUBLISHED_TYPES}
@@ -35,10 +37,19 @@ _TYPES_OF_TFDS = {"cifar10": {}, "imagenet2012": _PUBLISHED_TYPES}
 
 @dataclass(frozen=True)
 class ShiftSource:
-    """Where corrupted images come from; `read(type, severity)` returns the split."""
+    """Where corrupted images come from.
+
+    Attributes:
+        name: One of `SOURCES`, but `auto`.
+        read: `read(type, severity)` returns the split.
+        lacks: Types that it cannot give on this machine, and why.
+        note: What to know about its images; empty if they are the split's own.
+    """
 
     name: str
     read: Callable[[str, int], Split]
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 def find_source(
@@ -80,10 +91,15 @@ def find_source(
     if kind == "auto":
         kind = _on_disk(split, root, types, severities) or "generated"
     if kind == "generated":
-        return ShiftSource(kind, lambda name, s: corrupted(split, name, s, seed))
+        lacks = unavailable(*split.info.image_shape[:2])
+        return ShiftSource(kind, lambda name, s: corrupted(split, name, s, seed), lacks)
     if kind == "published":
         folder = root / _PUBLISHED[split.dataset]
-        return ShiftSource(kind, lambda name, s: published(split, folder, name, s))
+        return ShiftSource(
+            kind,
+            lambda name, s: published(split, folder, name, s),
+            note=_note(split, kind),
+        )
     if split.info.streamed:
         files = imagenet_files(data_dir, split_seed, validation_examples)
         wanted = files["test"][: len(split)]
@@ -91,7 +107,20 @@ def find_source(
             kind, lambda name, s: _imagenet_c(split.info, data_dir, name, s, wanted)
         )
     return ShiftSource(
-        kind, lambda name, s: _cifar10_c(split.info, data_dir, name, s, len(split))
+        kind,
+        lambda name, s: _cifar10_c(split.info, data_dir, name, s, len(split)),
+        note=_note(split, kind),
+    )
+
+
+def _note(split: Split, kind: str) -> str:
+    """Say that the first images of a file are others than a split's first images."""
+    if len(split) >= _CIFAR_TEST_EXAMPLES:
+        return ""
+    return (
+        f"the corrupted images are the first {len(split)} in the order of the {kind} "
+        "files, so they are not the clean images that were measured; "
+        "--shift_source=generated corrupts those"
     )
 
 

@@ -39,7 +39,8 @@ def write_results(
         predictions: On the test set.
         metrics: From `measure`.
         title: What the pictures are titled.
-        p_by_epoch: `(epochs, R)`, the soft labels of the correct class, if they moved.
+        p_by_epoch: `(epochs, R)`, the soft labels of the correct class that each epoch
+            was trained with, if they moved.
         refresh_epochs: When the levels were cut anew.
     """
     from ar_adals_tf import figures

@@ -14,6 +14,7 @@ from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, SEVERITIES, STANDAR
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, measured, nested
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
 from ar_adals_tf.evaluation.results import describe_measures
@@ -41,6 +42,15 @@ def types_of(dataset: str) -> tuple[str, ...]:
     """
     info = DATASETS[dataset]
     return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
+
+
+def check_available(types: Sequence[str], source: ShiftSource) -> None:
+    """Raise an `InputError` if a source lacks one of the types on this machine."""
+    for name in types:
+        if name in source.lacks:
+            raise InputError(
+                f"{name} cannot be made: {source.lacks[name]}, or leave it out"
+            )
 
 
 def evaluate_shift(
@@ -81,8 +91,13 @@ def evaluate_shift(
     Returns:
         What `aggregate` returns, `source`, `seed`, `num_examples`, `num_bins` and,
         with a temperature, `temperature_scaled`, which has the first again.
+
+    Raises:
+        InputError: Before the first set is made, if the source lacks a type; see
+            `ShiftSource`.
     """
     source = source or find_source(split, "generated", types, severities, seed=seed)
+    check_available(types, source)
     facts = {"source": source.name, "seed": seed, "num_examples": len(split)}
     identities = {"dataset": split.dataset, "model": identity}
     store = PredictionStore(folder, facts | identities, clean)

@@ -34,7 +34,12 @@ from ar_adals_tf.evaluation.results import (
     write_metrics,
     write_results,
 )
-from ar_adals_tf.evaluation.shift import describe_shift, evaluate_shift, types_of
+from ar_adals_tf.evaluation.shift import (
+    check_available,
+    describe_shift,
+    evaluate_shift,
+    types_of,
+)
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
     describe_attacks,
@@ -200,6 +205,13 @@ def evaluate(
     if shift:
         types = shift_types or types_of(test.dataset)
         source = find_source(part, shift_source, types, strengths, **subject.where)
+        if not shift_types:  # what is asked for by name is made or refused
+            for name in source.lacks:
+                say(f"{name} is left out: {source.lacks[name]}")
+            types = [name for name in types if name not in source.lacks]
+        check_available(types, source)
+        if source.note:
+            say(source.note)
 
     def place(kind: str) -> Path:
         return subject.folder / f"{kind}{suffix}"

@@ -26,7 +26,12 @@ from ar_adals_tf.evaluation.measures import Measures, measure, measured, nested
 from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
-from ar_adals_tf.outputs import ensemble_logits_fn
+from ar_adals_tf.outputs import (
+    at_floor,
+    ensemble_logits_fn,
+    has_floor,
+    warn_of_floor,
+)
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -98,6 +103,10 @@ def evaluate_attacks(
         InputError: On an unknown attack or a strength out of range.
     """
     strengths = parse_epsilons(epsilons, attacks)
+    if len(models) == 1 and has_floor(models[0]):
+        stuck = at_floor(clean.logits).numpy()
+        if stuck.any():
+            warn_of_floor(models[0], int(stuck.sum()), len(stuck))
     facts = {"num_examples": len(split), "seed": seed}
     settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
     identities = {"attacks": settings, "dataset": split.dataset, "model": identity}

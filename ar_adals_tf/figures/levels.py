@@ -125,9 +125,10 @@ def draw_soft_labels(
     """Draw the soft label of the correct class, p[r], over epochs, a line a level.
 
     Args:
-        p: `(epochs, num_levels)`, in [0, 1], after each epoch; epochs count from 1.
-        refresh_epochs: Epochs after which the levels were computed anew. Defaults to
-            none.
+        p: `(epochs, num_levels)`, in [0, 1], what each epoch was trained with; epochs
+            count from 1.
+        refresh_epochs: Numbers of epochs after which the levels were computed anew.
+            Each is a line between that epoch and the next. Defaults to none.
         title: Such as the dataset and alpha. Defaults to none.
 
     Raises:
@@ -141,24 +142,24 @@ def draw_soft_labels(
         )
     epochs, num_levels = p.shape
     figure, axes = style.new_figure(6.0, 4.2)
-    # Start where training starts, at 1; viridis without its palest end.
-    lines = np.vstack([np.ones(num_levels), p])
+    epoch = np.arange(1, epochs + 1)
+    # Viridis without its palest end.
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.88, num_levels))
     for refresh in refresh_epochs:
-        axes.axvline(refresh, color=GREY, linestyle=":", linewidth=1)
+        axes.axvline(refresh + 0.5, color=GREY, linestyle=":", linewidth=1)
     if len(refresh_epochs):
-        style.note(axes, refresh_epochs[0], "levels computed anew")
+        style.note(axes, refresh_epochs[0] + 0.5, "levels computed anew")
     for r in range(num_levels):
-        axes.plot(lines[:, r], color=colors[r], linewidth=1.5)
-    low, high = lines.min(), lines.max()
+        axes.plot(epoch, p[:, r], color=colors[r], linewidth=1.5)
+    low, high = p.min(), p.max()
     margin = max(0.05 * (high - low), 0.005)
-    text_at = _spread(lines[-1], low - margin, high + margin)
+    text_at = _spread(p[-1], low - margin, high + margin)
     for r in range(num_levels):
         end = {0: " least robust", num_levels - 1: " most robust"}.get(r, "")
         arrow = {"arrowstyle": "-", "color": colors[r], "linewidth": 1.0}
         axes.annotate(
             f"level {r}{end if num_levels > 1 else ''}",
-            xy=(epochs, lines[-1, r]),
+            xy=(epochs, p[-1, r]),
             xytext=(1.06, text_at[r]),
             textcoords=axes.get_yaxis_transform(),
             va="center",
@@ -168,7 +169,7 @@ def draw_soft_labels(
             arrowprops=arrow | {"relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0},
         )
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    axes.set(xlim=(0, epochs), ylim=(low - margin, high + margin), title=title)
+    axes.set(xlim=(0.5, epochs + 0.5), ylim=(low - margin, high + margin), title=title)
     axes.set(xlabel="Epoch", ylabel="Soft label of the correct class, p[r]")
     return figure
 

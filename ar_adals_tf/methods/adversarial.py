@@ -109,10 +109,15 @@ def _ascent(logits_of: LogitsFn, images: tf.Tensor, targets: tf.Tensor) -> tf.Te
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         logits = logits_of(images)
-    # Where the model is confident, rounding erases `softmax - targets`, so it is
-    # re-centred to sum to 0 and scaled to a maximum of 1 in each image. Neither changes
-    # the sign of the images' gradient, and float16 layers can pass it on.
-    by_logits = tf.nn.softmax(logits) - targets
+    # Where the model is confident, rounding erases the gradient `softmax - targets`.
+    # For a one-hot target the log odds against it are raised instead, see `log_odds`:
+    # their gradient has the same direction and is the softmax of the other classes less
+    # the target. Any other gradient is re-centred to sum to 0 and scaled to a maximum
+    # of 1 in each image. Neither changes the sign of the images' gradient, and float16
+    # layers can pass it on.
+    one_hot = tf.math.count_nonzero(targets, axis=-1, keepdims=True) == 1
+    certain = one_hot & (targets > 0)
+    by_logits = tf.nn.softmax(tf.where(certain, logits.dtype.min, logits)) - targets
     by_logits -= targets * tf.reduce_sum(by_logits, axis=-1, keepdims=True)
     largest = tf.reduce_max(tf.abs(by_logits), axis=-1, keepdims=True)
     by_logits = tf.math.divide_no_nan(by_logits, largest)

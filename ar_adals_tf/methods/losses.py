@@ -1,7 +1,8 @@
 """Training losses and batch transforms that compete with label smoothing.
 
 Each loss takes one-hot labels `(N, Z)` and logits `(N, Z)` and returns a loss for each
-image, `(N,)`. What is trained is the mean over the batch.
+image, `(N,)`. What is trained is the mean over the batch. Logits in float16 are taken
+as float32, so that the loss and its gradient are finite however sure the model is.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
+from ar_adals_tf.outputs import log_odds
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -18,7 +21,16 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         >>> cross_entropy([[0.0, 1.0]], [[0.0, 0.0]]).numpy().round(3)  # log 2
         array([0.693], dtype=float32)
     """
-    return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+    logits = _full(logits)
+    return tf.nn.softmax_cross_entropy_with_logits(
+        tf.cast(labels, logits.dtype), logits
+    )
+
+
+def _full(logits: tf.Tensor) -> tf.Tensor:
+    """Return logits in float32 if they have fewer bits."""
+    logits = tf.convert_to_tensor(logits)
+    return tf.cast(logits, tf.float32) if logits.dtype.size < 4 else logits
 
 
 def focal(labels: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
@@ -27,14 +39,18 @@ def focal(labels: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     Lin et al., Focal Loss for Dense Object Detection, 2017, Eq. 4; for calibration
     Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, 2020.
 
-    An exponent gamma of 0 gives cross-entropy.
+    An exponent gamma of 0 gives cross-entropy. Any gamma of at least 0 has a finite
+    loss and gradient: with the log odds `o = log((1 - p_y) / p_y)`, `log p_y` is
+    `-softplus(o)` and `log(1 - p_y)` is `-softplus(-o)`, so no power of 0 is taken.
 
     Example:
         >>> focal([[0.0, 1.0]], [[0.0, 0.0]], gamma=2.0).numpy().round(3)  # 0.25 log 2
         array([0.173], dtype=float32)
     """
-    log_p = tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
-    return -((1 - tf.exp(log_p)) ** gamma) * log_p
+    if gamma == 0:
+        return cross_entropy(labels, logits)
+    odds = log_odds(tf.argmax(labels, axis=-1), _full(logits))
+    return tf.exp(-gamma * tf.nn.softplus(-odds)) * tf.nn.softplus(odds)
 
 
 def sample_dependent_focal(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -42,7 +58,7 @@ def sample_dependent_focal(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Mukhoti et al., 2020, section 5; gamma itself has no gradient.
     """
-    p = tf.reduce_sum(labels * tf.nn.softmax(logits), axis=-1)
+    p = tf.reduce_sum(labels * tf.nn.softmax(_full(logits)), axis=-1)
     return tf.where(p < 0.2, focal(labels, logits, 5.0), focal(labels, logits, 3.0))
 
 
@@ -52,15 +68,59 @@ def margin_smoothing(
     """Return margin-based label smoothing (MbLS).
 
     Liu et al., The Devil is in the Margin, 2022, Eq. 9: cross-entropy plus
-    `weight * sum over k of max(0, max_j(l_j) - l_k - margin)`. The authors' own
-    program takes the mean over k where the paper has the sum.
+    `weight * mean over k of max(0, max_j(l_j) - l_k - margin)`. The paper's equation
+    has the sum over k. The authors' own program takes the mean, and their weight of 0.1
+    was tuned with it.
 
     Example:
         >>> margin_smoothing([[1.0, 0.0]], [[9.0, 0.0]], margin=4, weight=0.1).numpy()
-        array([0.5001234], dtype=float32)
+        array([0.2501234], dtype=float32)
     """
+    logits = _full(logits)
     below = tf.reduce_max(logits, axis=-1, keepdims=True) - logits
-    penalty = tf.reduce_sum(tf.nn.relu(below - margin), axis=-1)
+    penalty = tf.reduce_mean(tf.nn.relu(below - margin), axis=-1)
+    return cross_entropy(labels, logits) + weight * penalty
+
+
+def class_calibration(
+    labels: tf.Tensor, logits: tf.Tensor, beta: float, gamma: float = 0.0
+) -> tf.Tensor:
+    """Return MDCA: cross-entropy, and how far a batch's mean probabilities are off.
+
+    Hebbalaguppe et al., A Stitch in Time Saves Nine, 2022, Eq. 5 and 6: `beta * mean
+    over k of |mean over the batch of p_k - mean over the batch of y_k|`. This penalty
+    is the same for every image of the batch. Under a strategy, "batch" means each
+    replica's part of it.
+
+    Args:
+        labels: `(N, Z)`, one-hot.
+        logits: `(N, Z)`.
+        beta: Weight of the penalty.
+        gamma: Exponent of the focal loss that the penalty is added to. Defaults to 0,
+            which is cross-entropy.
+
+    Example:
+        >>> class_calibration([[0.0, 1.0]], [[0.0, 0.0]], beta=2.0).numpy().round(3)
+        array([1.693], dtype=float32)
+    """
+    p = tf.nn.softmax(_full(logits))
+    off = tf.reduce_mean(p - tf.cast(labels, p.dtype), axis=0)
+    return focal(labels, logits, gamma) + beta * tf.reduce_mean(tf.abs(off))
+
+
+def max_suppression(labels: tf.Tensor, logits: tf.Tensor, weight: float) -> tf.Tensor:
+    """Return MaxSup: cross-entropy plus a penalty on the largest logit.
+
+    Zhou et al., MaxSup: Overcoming Representation Collapse in Label Smoothing, 2025:
+    `weight * (max_k(l_k) - mean over k of l_k)`. Label smoothing has the label's logit
+    where MaxSup has the largest one.
+
+    Example:
+        >>> max_suppression([[0.0, 1.0]], [[2.0, 0.0]], weight=0.5).numpy().round(3)
+        array([2.627], dtype=float32)
+    """
+    logits = _full(logits)
+    penalty = tf.reduce_max(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
     return cross_entropy(labels, logits) + weight * penalty
 
 

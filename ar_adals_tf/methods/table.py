@@ -148,8 +148,27 @@ METHODS: dict[str, Method] = {
         loss=f"{_LOSSES}:margin_smoothing",
         settings={
             "mbls_margin": MethodSetting(10.0, "Margin between logits."),
-            "mbls_weight": MethodSetting(0.1, "Weight of the margin's penalty."),
+            "mbls_weight": MethodSetting(
+                0.1, "Weight of the margin's penalty, a mean over the classes."
+            ),
         },
+    ),
+    "mdca": Method(
+        "MDCA",
+        "a penalty on mean probabilities of a batch that are off",
+        loss=f"{_LOSSES}:class_calibration",
+        settings={
+            "mdca_beta": MethodSetting(1.0, "Weight of the penalty."),
+            "mdca_gamma": MethodSetting(
+                0.0, "Exponent of the focal loss beside it; 0 is cross-entropy."
+            ),
+        },
+    ),
+    "maxsup": Method(
+        "MaxSup",
+        "a penalty on the largest logit",
+        loss=f"{_LOSSES}:max_suppression",
+        settings={"maxsup_weight": MethodSetting(0.1, "Weight of the penalty.")},
     ),
     "mixup": Method(
         "Mixup",

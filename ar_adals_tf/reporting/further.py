@@ -168,6 +168,7 @@ def soft_labels(collection: Collection) -> list[Picture]:
             continue
         name = f"soft_labels_{collection.dataset}_{slug(group.key)}"
         title = f"{group.label}, {collection.title}"
-        figure = figures.draw_soft_labels(p)
+        refreshed = group.runs[0].config.get("refresh_epochs") or ()
+        figure = figures.draw_soft_labels(p, refreshed)
         pictures.append(Picture(name, title, captions.SOFT_LABELS, figure))
     return pictures

@@ -24,7 +24,8 @@ class RunKeeper(keras.callbacks.Callback):
     """Keeps the models, the soft labels and the history on disk after every epoch.
 
     Attributes:
-        history: A row of logs for each epoch that is done.
+        history: A row of logs for each epoch that is done. `learning_rate` is the rate
+            of the epoch's first step.
     """
 
     def __init__(
@@ -49,18 +50,22 @@ class RunKeeper(keras.callbacks.Callback):
         write_history(self._folder / "history.csv", self.history)
         return len(self.history)
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        del epoch, logs
+        # At the epoch's end a schedule has gone on to the next epoch's rate.
+        self._rate = float(self.model.optimizer.learning_rate)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        rate = float(self.model.optimizer.learning_rate)
         logs = {name: float(value) for name, value in (logs or {}).items()}
         for name in ("loss", "val_loss"):
             if not math.isfinite(logs.get(name, 0)):
                 raise FloatingPointError(
                     f"{name} became {logs[name]} in epoch {epoch + 1} at learning rate "
-                    f"{rate:g}, so training stops; the epochs before it are kept in "
-                    f"{self._folder}: start again in another --output_dir with a lower "
-                    "--learning_rate"
+                    f"{self._rate:g}, so training stops; the epochs before it are kept "
+                    f"in {self._folder}: start again in another --output_dir with a "
+                    "lower --learning_rate"
                 )
-        self.history.append({"epoch": epoch, "learning_rate": rate, **logs})
+        self.history.append({"epoch": epoch, "learning_rate": self._rate, **logs})
         checkpoint.save(
             self._folder / "checkpoint.npz",
             self._models,

@@ -1,5 +1,6 @@
 """CW-L2 against the repaired CleverHans, and what early stopping changes."""
 
+import keras
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -24,6 +25,61 @@ def test_cw_agrees_with_the_repaired_cleverhans(trained):
     assert spearmanr(a, b)[0] >= 0.99
     # The same steps, so that only rounding tells most images apart.
     assert np.quantile(change, 0.9) < 5e-4
+
+
+def plain_search_step(normal, images, constant, rate, iterations, epsilon):
+    """One search step on the logits (x n, 0) in float64; Adam as TensorFlow 1 has it.
+
+    `w -= rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)`.
+    """
+    x, nearest = images.reshape(len(images), -1).astype(float), np.inf
+    w = np.arctanh((2 * x - 1) * 0.999999)
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t in range(1, iterations + 1):
+        moved = np.tanh(w) / 2 + 0.5
+        gap, distance = moved @ normal, np.linalg.norm(moved - x, axis=1)
+        nearest = np.where(gap < 0, np.minimum(nearest, distance), nearest)
+        slope = 2 * (moved - x) + constant * (gap > 0)[:, None] * normal
+        slope *= (1 - np.tanh(w) ** 2) / 2
+        m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
+        step = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        w -= step * m / (np.sqrt(v) + epsilon)
+    return nearest
+
+
+@pytest.mark.parametrize("name", ["cw", "cleverhans_cw_l2"])
+def test_black_and_white_pixels_move_as_in_tensorflow_1(name):
+    """Their gradients are about as large as Adam's epsilon."""
+    rng = np.random.default_rng(0)
+    normal = np.abs(rng.normal(size=48)) * rng.choice([-1, 1], 48)
+    images = rng.choice(np.float32([0, 1, 0.3, 0.6]), (40, 4, 4, 3))
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    weights = np.stack([normal, np.zeros(48)], axis=1)
+    model.layers[-1].set_weights([weights, np.zeros(2)])
+    gaps = images.reshape(40, -1) @ normal
+    images = images[gaps > 0.5]
+    attack = attacks.prepare(
+        name,
+        model,
+        iterations=60,
+        search_steps=1,
+        extra_steps=0,
+        learning_rate=0.1,
+        initial_constant=0.5,
+        early_stopping=False,
+        batch_size=64,
+    )
+    _, distances, found = attack(images)
+    papers, kerass = (
+        plain_search_step(normal, images, 0.5, 0.1, 60, e) for e in (1e-8, 1e-7)
+    )
+    np.testing.assert_array_equal(found, np.isfinite(papers))
+    assert found.sum() > 20
+    change = np.abs(distances[found] / papers[found] - 1)  # float32's rounding
+    assert np.median(change) < 0.003 and change.max() < 0.05
+    assert np.median(kerass[found] / papers[found]) > 1.1
 
 
 @pytest.mark.parametrize("name", ["cw", "cleverhans_cw_l2"])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 import pytest
 
 from ar_adals_tf import attacks
-from ar_adals_tf.attacks.settings import CarliniWagnerSettings
+from ar_adals_tf.attacks.settings import CarliniWagnerSettings, DDNSettings
 from ar_adals_tf.errors import InputError
 
 FIELDS = [
@@ -69,7 +69,9 @@ def test_what_decides_is_all_but_how_the_attack_runs():
         "initial_constant": 0.01,
         "extra_steps": 6,
         "early_stopping": True,
+        "adam_epsilon": 1e-8,  # no setting; version 0.1.0 had Keras's 1e-7
     }
+    assert DDNSettings().deciding()["raises"] == "log odds"
 
 
 class Refused(NamedTuple):

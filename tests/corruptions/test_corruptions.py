@@ -1,6 +1,7 @@
 """The corruptions against CIFAR-10-C's own images, SciPy, OpenCV and plain loops."""
 
 import functools
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from scipy import ndimage
 from ar_adals_tf import corruptions
 from ar_adals_tf.corruptions import _blur, _digital, _weather
 from ar_adals_tf.corruptions._table import TABLE
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
+from ar_adals_tf.corruptions.apply import (
+    CORRUPTIONS,
+    GREY,
+    STANDARD,
+    corrupt,
+    unavailable,
+)
 from ar_adals_tf.errors import InputError
 from tests.helpers import tfds_folder_with
 
@@ -35,11 +42,8 @@ photographs = pytest.mark.skipif(
 
 
 def each(names):
-    """Names as parameters; frost's is skipped where its photographs are absent."""
-    marks = {"frost": photographs}
-    return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=marks.get(n, ())) for n in names]
-    )
+    """Names as parameters."""
+    return pytest.mark.parametrize("name", names)
 
 
 def _read(name, **settings):
@@ -126,7 +130,6 @@ def test_motion_blur_equals_cifar_10_c_at_some_angle(severity):
         assert np.abs(best).max() <= 2
 
 
-@photographs
 @pytest.mark.parametrize("made_by", ["CIFAR-10-C", "us"])
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_frost_is_some_place_of_a_photograph(severity, made_by):
@@ -142,8 +145,8 @@ def test_frost_is_some_place_of_a_photograph(severity, made_by):
     rows, columns = np.random.default_rng(0).integers(0, 32, (2, 40))
     for image, frosted in zip(images, made, strict=True):
         exact = 0
-        for photo in _weather.frost_photographs():
-            small = _weather.resample(photo, size)
+        assert size == 0.2
+        for small in _weather.frost_photographs(small=True):
             tops, lefts = (np.arange(side - 32) for side in small.shape[:2])
             there = small[tops[:, None, None] + rows, lefts[:, None] + columns]
             wrong = mixed(image[rows, columns], there) != frosted[rows, columns]
@@ -515,8 +518,36 @@ def test_ids_and_workers_are_checked():
 def test_frost_without_its_photographs_says_what_to_install(monkeypatch):
     _weather.frost_photographs.cache_clear()
     monkeypatch.setattr(_weather, "find_spec", lambda name: None)
+    for side in (33, 90, 224):
+        with pytest.raises(InputError, match="pip install imagecorruptions-imaug"):
+            corrupt(np.zeros((1, side, side, 3), np.uint8), "frost", 1)
+        assert set(unavailable(side, side)) == {"frost"}
+    for height, width in ((8, 8), (32, 32), (28, 104), (62, 30)):
+        image = np.zeros((1, height, width, 3), np.uint8)
+        assert (corrupt(image, "frost", 5) > 0).mean() > 0.5
+        assert unavailable(height, width) == {}
     with pytest.raises(InputError, match="pip install imagecorruptions-imaug"):
-        corrupt(SOME, "frost", 1)
+        corrupt(np.zeros((1, 30, 105, 3), np.uint8), "frost", 1)
+    assert set(unavailable(30, 105)) == {"frost"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((20, 32, 32, 3), "721ca860"), ((20, 28, 28, 1), "43da524a")],
+)
+def test_small_photographs_give_the_bits_of_the_large_ones(shape, expected):
+    """What the large photographs, resampled by a fifth, gave for these images."""
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    made = b"".join(corrupt(images, "frost", s).tobytes() for s in range(1, 6))
+    assert hashlib.sha256(made).hexdigest().startswith(expected)
+
+
+@photographs
+@pytest.mark.parametrize("grey", [False, True])
+def test_small_photographs_are_the_large_ones(grey):
+    large, small = (_weather.frost_photographs(grey, small=s) for s in (False, True))
+    for one, other in zip(large, small, strict=True):
+        np.testing.assert_array_equal(_weather.resample(one, 0.2), other)
 
 
 def test_no_images_give_none():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import datasets
+from ar_adals_tf.corruptions import _weather
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.datasets.corrupted import (
@@ -20,6 +21,7 @@ from ar_adals_tf.datasets.corrupted import (
 )
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation import suite
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.shift import MEASURES, aggregate, evaluate_shift, types_of
@@ -203,6 +205,65 @@ def test_the_command_measures_and_keeps(model, tmp_path):
     assert "contrast, fog" in done.stdout
 
 
+@pytest.fixture
+def no_photographs(monkeypatch):
+    monkeypatch.setattr(_weather, "find_spec", lambda name: None)
+    _weather.frost_photographs.cache_clear()
+
+
+def larger(side):
+    """Two images of a dataset whose images are of another size."""
+    info = DatasetInfo(10, (side, side, 3))
+    images = np.zeros((2, side, side, 3), np.uint8)
+    ids, labels = np.array([b"0", b"1"]), np.arange(2)
+    return ArraySplit("svhn_cropped", "test", info, ids, images, labels)
+
+
+def test_frost_is_refused_before_the_first_set(no_photographs, tmp_path):
+    types, split = ("contrast", "frost"), larger(40)
+    source = find_source(split, "auto", types, [1])
+    assert set(source.lacks) == {"frost"}
+
+    def predict(*_, **__):
+        raise AssertionError("a set was made")
+
+    with pytest.raises(InputError, match="frost cannot be made: .*`corruptions`"):
+        evaluate_shift(predict, split, tmp_path, types, [1], verbose=False)
+    for split in (larger(32), larger(28)):
+        assert find_source(split, "auto", types, [1]).lacks == {}
+
+
+@pytest.mark.parametrize("asked", [None, ["contrast", "frost"]])
+def test_a_default_evaluation_leaves_frost_out_at_once(
+    asked, no_photographs, model, tmp_path, monkeypatch
+):
+    """What is asked for by name is refused; the first thing said names the extra."""
+    model.save(tmp_path / "model.keras")
+    lacks = {"frost": "its photographs; run pip (the extra `corruptions`)"}
+    monkeypatch.setattr(corrupted, "unavailable", lambda *_: lacks)
+    monkeypatch.setattr(suite, "types_of", lambda _: ("contrast", "frost"))
+    said = []
+
+    def evaluate():
+        return suite.evaluate(
+            model_file=tmp_path / "model.keras",
+            output_dir=tmp_path / "out",
+            limit_examples=20,
+            shift=True,
+            shift_types=asked,
+            severities=[1],
+            say=said.append,
+        )
+
+    if asked:
+        with pytest.raises(InputError, match="frost cannot be made"):
+            evaluate()
+        assert not said
+    else:
+        assert evaluate()["shift"]["types"] == ["contrast"]
+        assert said[0].startswith("frost is left out: ") and "`corruptions`" in said[0]
+
+
 def test_wrong_requests_are_refused(split):
     for given, message in [
         ((["fogg"], [1], "auto"), "unknown type 'fogg'"),
@@ -225,6 +286,7 @@ def test_cifar10_c_is_read_from_tfds(tfds_dir):
     )["test"]
     source = find_source(test, "auto", ["elastic"], [4], data_dir=tfds_dir)
     assert source.name == "tfds"
+    assert "the first 100 in the order of the tfds files" in source.note
     read = source.read("elastic", 4)
     data = tfds.load(
         "cifar10_corrupted/elastic_4", data_dir=tfds_dir, download=False, split="test"

@@ -39,14 +39,17 @@ def test_the_shading_lies_where_confidence_and_accuracy_part():
     assert (box[1].x0, box[1].x1) == pytest.approx((2, 4))
 
 
-def test_soft_labels_draw_a_line_a_level_from_one(tmp_path):
+def test_soft_labels_draw_a_line_a_level_at_the_epochs_trained_with_them(tmp_path):
     p = 1 - np.outer(np.arange(1, 21) / 20, [0.25, 0.1, 0.02, 0.0])
     figure = figures.draw_soft_labels(p, refresh_epochs=[10])
     axes = figure.axes[0]
-    lines = [line for line in axes.lines if len(line.get_xdata()) == 21]
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 20]
     assert len(lines) == 4
     for r, line in enumerate(lines):
-        np.testing.assert_allclose(line.get_ydata(), np.r_[1, p[:, r]])
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 21))
+        np.testing.assert_allclose(line.get_ydata(), p[:, r])
+    (refresh,) = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    assert set(refresh.get_xdata()) == {10.5}  # between the epochs 10 and 11
     saved(figure, tmp_path / "a.pdf")
     texts = [t for t in axes.texts if t.get_text().startswith("level ")]
     assert [t.get_text() for t in texts] == [

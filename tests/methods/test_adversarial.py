@@ -244,6 +244,47 @@ def test_attacking_changes_nothing_of_the_model(kind, images):
         np.testing.assert_array_equal(a, b)
 
 
+def times(logits, scale):
+    return lambda images: scale * logits(images)
+
+
+@pytest.mark.parametrize("scale", [10, 100, 1000])
+def test_a_sure_network_is_attacked_as_well_as_an_unsure_one(vanilla, unseen, scale):
+    """The same network; its softmax rounds to one-hot, its decisions are the same."""
+    x, y = unseen
+    logits = logits_fn(vanilla)
+    steps = (EPSILON, 10, EPSILON / 4, x)
+    accuracies = []
+    for own in (logits, times(logits, scale)):
+        made = projected_sign_steps(own, tf.constant(x), y, *steps)
+        accuracies.append(accuracy(vanilla, made, y))
+    assert accuracies[0] < accuracy(vanilla, x, y) - 0.3
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
+
+
+@pytest.mark.parametrize("scale", [10, 1000])
+def test_two_classes_are_attacked_alike_at_any_scale(linear, unseen, scale):
+    """Their log odds are the gap between the logits, so not a pixel may differ."""
+    x = unseen[0][:100]
+    y = np.tile(np.float32([1, 0]), (100, 1))
+    logits = lambda images: linear[0](images)[:, :2]  # noqa: E731
+    plain, sure = (
+        projected_sign_steps(own, tf.constant(x), y, 0.1, 3, 0.025, x).numpy()
+        for own in (logits, times(logits, scale))
+    )
+    np.testing.assert_array_equal(plain, sure)
+
+
+def test_trades_moves_images_that_a_network_is_sure_of(vanilla, unseen):
+    """Even where all other probabilities are 0 in float32."""
+    x = tf.constant(unseen[0][:100])
+    logits = times(logits_fn(vanilla), 1000)
+    targets = tf.nn.softmax(logits(x))
+    assert (targets.numpy().max(axis=1) == 1).mean() > 0.9
+    made = projected_sign_steps(logits, x, targets, EPSILON, 3, EPSILON / 4, x)
+    assert (made.numpy() != x.numpy()).any(axis=(1, 2, 3)).mean() > 0.95
+
+
 def test_float16_layers_move_as_many_pixels(vanilla, unseen):
     """Of a model so sure that its gradients would vanish in them."""
     keras.mixed_precision.set_dtype_policy("mixed_float16")

@@ -33,8 +33,21 @@ def flsd(labels, logits):
 
 
 def mbls(labels, logits, margin, weight):
-    penalty = [sum(max(0, max(row) - one - margin) for one in row) for row in logits]
+    penalty = [
+        np.mean([max(0, max(row) - one - margin) for one in row]) for row in logits
+    ]
     return focal(labels, logits, 0) + weight * np.array(penalty)
+
+
+def mdca(labels, logits, beta, gamma):
+    p, classes = softmax(logits), labels.shape[1]
+    off = [abs(p[:, k].mean() - labels[:, k].mean()) for k in range(classes)]
+    return focal(labels, logits, gamma) + beta * sum(off) / classes
+
+
+def maxsup(labels, logits, weight):
+    penalty = np.array([max(row) - sum(row) / len(row) for row in logits])
+    return focal(labels, logits, 0) + weight * penalty
 
 
 @pytest.mark.parametrize(
@@ -44,6 +57,9 @@ def mbls(labels, logits, margin, weight):
         (losses.focal, focal, {"gamma": 0.0}),
         (losses.sample_dependent_focal, flsd, {}),
         (losses.margin_smoothing, mbls, {"margin": 1.5, "weight": 0.1}),
+        (losses.class_calibration, mdca, {"beta": 3.0, "gamma": 0.0}),
+        (losses.class_calibration, mdca, {"beta": 3.0, "gamma": 2.0}),
+        (losses.max_suppression, maxsup, {"weight": 0.3}),
     ],
 )
 def test_losses_are_the_papers(ours, plain, settings, batch):
@@ -66,6 +82,44 @@ def test_focal_loss_of_certainty_has_a_gradient():
         loss = losses.focal([[1.0, 0.0], [1.0, 0.0]], logits, 3.0)
     np.testing.assert_allclose(loss, [0, 200], atol=1e-4)
     assert np.isfinite(tape.gradient(loss, logits)).all()
+
+
+GAPS = np.concatenate([[0], np.geomspace(1e-3, 1e4, 29)])
+
+
+def exact_focal(gap, gamma):
+    """The loss of one wrong class that lies `gap` above the label's logit, float64."""
+    odds = np.float64(gap)
+    return np.exp(-gamma * np.logaddexp(0, -odds)) * np.logaddexp(0, odds)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.3, 0.5, 1.0, 2.0, 3.0, 50.0])
+def test_focal_loss_is_right_however_sure_the_network_is(gamma, dtype):
+    """Values and finite differences in float64, gaps of both signs up to 10,000."""
+    gaps = np.concatenate([-GAPS, GAPS]).astype(dtype)
+    logits = tf.constant(np.stack([np.zeros_like(gaps), gaps], axis=1))
+    labels = np.tile(np.float32([1, 0]), (len(gaps), 1))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.focal(labels, logits, gamma)
+    gradient = tape.gradient(loss, logits).numpy().astype(np.float64)
+    gaps = gaps.astype(np.float64)
+    # TensorFlow's cross-entropy, which is gamma 0, rounds to 2^-24.
+    least = 1e-7 if gamma == 0 else 1e-30
+    np.testing.assert_allclose(loss, exact_focal(gaps, gamma), rtol=2e-5, atol=least)
+    step = 1e-5
+    above, below = (exact_focal(gaps + s, gamma) for s in (step, -step))
+    expected = (above - below) / (2 * step)
+    rounding = 1e-3 if dtype == np.float16 else 1e-5
+    np.testing.assert_allclose(gradient[:, 1], expected, rtol=rounding, atol=2e-6)
+    np.testing.assert_allclose(gradient[:, 0], -expected, rtol=rounding, atol=2e-6)
+
+
+def test_focal_loss_without_an_exponent_is_cross_entropy(batch):
+    _, labels, logits = batch
+    plain = losses.cross_entropy(labels, logits)
+    np.testing.assert_array_equal(losses.focal(labels, logits, 0.0), plain)
 
 
 def test_mixup_mixes_images_and_labels_alike(batch):
@@ -106,6 +160,8 @@ def find_pair(mixed, image, images):
         ("focal", focal, {"focal_gamma": 2.0}),
         ("flsd", flsd, {}),
         ("mbls", mbls, {"mbls_margin": 0.01, "mbls_weight": 0.3}),
+        ("mdca", mdca, {"mdca_beta": 2.0, "mdca_gamma": 1.0}),
+        ("maxsup", maxsup, {"maxsup_weight": 0.5}),
         ("mixup", None, {"mixup_alpha": 0.4}),
     ],
 )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.reporting.collection import load_collections
-from ar_adals_tf.reporting.further import ood_scores, stability
-from tests.helpers import N, plain_ece, stored
+from ar_adals_tf.reporting.further import ood_scores, soft_labels, stability
+from tests.helpers import N, make_run, plain_ece, stored
 
 
 def test_temperature_scaling_is_a_row_of_its_own(report, runs, read_csv):
@@ -62,3 +62,18 @@ def test_stability_counts_the_images_on_which_two_runs_disagree(runs):
         for method in ("Vanilla", "AR-AdaLS")
         for what in ("variance", "disagreement (%)")
     }
+
+
+def test_soft_labels_are_drawn_at_the_epochs_that_they_trained(tmp_path):
+    """As in the run's own figure: p/r of row t at epoch t, and where levels changed."""
+    run = make_run(tmp_path / "run", "ar_adals", refresh_epochs=[2], epochs=4)
+    p = np.array([[1.0, 1.0], [0.98, 1.0], [0.97, 0.99], [0.95, 0.99]])
+    rows = [f"{epoch},{a},{b}" for epoch, (a, b) in enumerate(p)]
+    (run / "history.csv").write_text("\n".join(["epoch,p/0,p/1", *rows]) + "\n")
+    (picture,) = soft_labels(load_collections([run])[0])
+    refresh, *lines = picture.figure.axes[0].lines
+    assert set(refresh.get_xdata()) == {2.5}
+    assert len(lines) == 2
+    for r, line in enumerate(lines):
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4])
+        np.testing.assert_array_equal(line.get_ydata(), p[:, r])

@@ -2,13 +2,19 @@
 
 import csv
 
+import keras
+import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.datasets import DATASETS
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training.bookkeeping import (
     EpochVariable,
+    RunKeeper,
     TrainingProgress,
     write_history,
 )
+from ar_adals_tf.training.schedules import RecipeSchedule
 
 
 def read(path):
@@ -36,6 +42,27 @@ def test_a_table_that_is_there_already_is_not_written_again(tmp_path):
     )
     write_history(path, [{"loss": 0.5}, {"loss": 0.25}])
     assert read(path) == [{"loss": 0.5}, {"loss": 0.25}]
+
+
+def test_the_learning_rate_is_the_one_that_the_epoch_trained_with(tmp_path):
+    """CIFAR-10's milestones in ten epochs, against the rate before every step."""
+    recipe, steps = DATASETS["cifar10"].recipe, 3
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    schedule = RecipeSchedule(recipe, 1e-3, 10, recipe.batch_size, steps)
+    model.compile(keras.optimizers.Adam(schedule), "mse")
+    keeper = RunKeeper(tmp_path, [model], AdaptiveLabelSmoothing(2, 1, 0))
+    keeper.set_model(model)
+    trained_with = []
+    for epoch in range(10):
+        keeper.on_epoch_begin(epoch)
+        for _ in range(steps):
+            trained_with.append(float(model.optimizer.learning_rate))
+            model.train_on_batch(np.ones((2, 1)), np.ones((2, 2)))
+        keeper.on_epoch_end(epoch, {"loss": 1.0})
+    rates = [row["learning_rate"] for row in read(tmp_path / "history.csv")]
+    np.testing.assert_array_equal(np.repeat(rates, steps), trained_with)
+    expected = [1e-3] * 4 + [1e-4] * 2 + [1e-5] * 2 + [1e-6, 5e-7]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
 def test_the_input_pipeline_knows_the_epoch():
