@@ -3,7 +3,7 @@
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +128,11 @@ def terminations(arena: Arena, tries: int) -> Tally:
 
 
 def _signalled(
-    arena: Arena, tries: int, names: Sequence[str], kinds: Sequence[int], check
+    arena: Arena,
+    tries: int,
+    names: Sequence[str],
+    kinds: Sequence[int],
+    check: Callable[[Running, int], str | None],
 ) -> Tally:
     tally, draw = Tally(), random.Random(1)
     while tally.tries < tries:

@@ -117,7 +117,7 @@ class Running:
         while self.alive():
             if any(folder.glob(pattern)):
                 return True
-            time.sleep(0.002)
+            time.sleep(0.01)
         return False
 
     def _status(self) -> int | None:
@@ -140,7 +140,7 @@ def start(
     return _fork(_run_command, folder, (call, prepare, dict(env or {})))
 
 
-def call(function: Callable[..., None], folder: Path, *arguments: Any) -> Running:
+def call(function: Callable[..., Any], folder: Path, *arguments: Any) -> Running:
     """Fork a process that calls a function, as `start` does."""
     return _fork(_call, folder, (function, arguments))
 

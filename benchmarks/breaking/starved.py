@@ -185,9 +185,9 @@ def read_only_folders(arena: Arena, tries: int) -> Tally:
 
 #: Commands, the file after which a folder is removed, and the folder.
 _REMOVED: list[tuple[str, Command, str, str]] = [
-    ("vanilla", training("vanilla", epochs=400), "run/checkpoint.npz", "run"),
+    ("vanilla", training("vanilla", epochs=40), "run/checkpoint.npz", "run"),
     ("vanilla", by_levels(), f"{VANILLA}/checkpoint.npz", VANILLA),
-    ("vanilla", by_levels(epochs=400), "run/checkpoint.npz", "run"),
+    ("vanilla", by_levels(epochs=40), "run/checkpoint.npz", "run"),
     (
         "compute_robustness",
         indexing(output="new/index.npz"),

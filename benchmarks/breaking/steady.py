@@ -12,7 +12,7 @@ from benchmarks.breaking.jobs import JOBS, VANILLA, Arena, say
 from benchmarks.breaking.tally import Tally
 
 #: Further processes' surroundings: hash seed, language, time zone.
-_SURROUNDINGS = (
+_SURROUNDINGS: tuple[dict[str, str], ...] = (
     {},
     {"PYTHONHASHSEED": "12345", "LC_ALL": "C", "TZ": "Asia/Tokyo"},
     {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "America/New_York"},
@@ -67,7 +67,7 @@ def threads(arena: Arena, tries: int) -> Tally:
     base = ("--model_file=" + f"{VANILLA}/model.keras", "--limit_examples=200")
 
     def index(attack: str, name: str, **how: Any) -> np.ndarray:
-        settings = ("--attack_steps=20",) if attack == "ddn" else ()
+        settings = ("--attack_iterations=20",) if attack == "ddn" else ()
         own = (*base, f"--attack={attack}", f"--output_file={name}.npz", *settings)
         command = processes.Command("compute_robustness", own)
         ended = processes.run(command, folder, **how)
