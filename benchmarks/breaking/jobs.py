@@ -198,7 +198,9 @@ class Arena:
 
     def compare(self, name: str, folder: Path) -> tuple[list[str], list[str]]:
         """Return what differs from the undisturbed job, and what was left over."""
-        return differences(folder, self.undisturbed(name).folder), leftovers(folder)
+        expected = self.undisturbed(name).folder
+        left = set(leftovers(folder)) - set(leftovers(expected))
+        return differences(folder, expected), sorted(left)
 
     def forget(self, folder: Path) -> None:
         """Remove the folder of a try that went well."""
