@@ -196,7 +196,10 @@ def _logs(folder: Path) -> tuple[Path, Path]:
     logs = folder.parent / f"{folder.name}.logs"
     logs.mkdir(exist_ok=True)
     name = uuid.uuid4().hex[:8]
-    return logs / f"{name}.out", logs / f"{name}.err"
+    both = logs / f"{name}.out", logs / f"{name}.err"
+    for path in both:
+        path.touch()
+    return both
 
 
 def _begin(
