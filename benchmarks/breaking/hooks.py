@@ -1,7 +1,6 @@
 """What a process does to itself before it runs a command: die, or have less."""
 
 import os
-import random
 import resource
 import signal
 from collections.abc import Callable
@@ -13,26 +12,22 @@ from benchmarks.breaking.compare import without_chance
 _OPERATIONS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir")
 
 
-def die_at_operations(folder: str, log: str, share: float = 1.0) -> None:
-    """Kill this process before or after a file operation that no process died at.
+def die_at_operations(folder: str, log: str, every: int = 1) -> None:
+    """Kill this process before or after a file operation that no process has met.
 
     An operation is known by its kind, its file and its side, before or after. `log`
-    holds those that are over for all processes of a job. Of the others, a process dies
-    at the first that the dice choose: a `share` of them, or all.
+    holds those that the processes of a job have met. Each one dies at the first new
+    operation, or at the `every`-th of the job.
     """
     known = set(Path(log).read_text().splitlines()) if Path(log).exists() else set()
-    draw = random.Random(len(known))
 
     def meet(label: str) -> None:
         if label in known:
             return
         known.add(label)
-        dies = draw.random() < share
         with open(log, "a") as file:
             file.write(f"{label}\n")
-            if dies:
-                file.write(f"died {label}\n")
-        if dies:
+        if len(known) % every == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watched(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:

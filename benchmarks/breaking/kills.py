@@ -81,15 +81,15 @@ def random_kills(arena: Arena, tries: int) -> Tally:
 
 
 def kill_at_operations(
-    arena: Arena, name: str, share: float = 1.0, most: int = 200
+    arena: Arena, name: str, every: int = 1, most: int = 200
 ) -> Tally:
-    """Kill a job before and after each of its file operations, at most so often.
+    """Kill a job before and after each of its file operations, or every few of them.
 
-    With a `share` below 1 the dice choose among the operations.
+    `most` is the number of kills after which it is left alone.
     """
     tally, folder = Tally(), arena.prepared(name)
     log = folder.with_name(f"{folder.name}.operations")
-    prepare = partial(hooks.die_at_operations, str(folder), str(log), share)
+    prepare = partial(hooks.die_at_operations, str(folder), str(log), every)
     how = f"{name} killed at its file operations"
     for command in JOBS[name].commands:
         while tally.tries < most:
