@@ -50,6 +50,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.corruptions
+	$(BIN)/python -m benchmarks.inference
 
 clean:
 	rm -rf .venv .venv-* runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
