@@ -248,10 +248,10 @@ def times(logits, scale):
     return lambda images: scale * logits(images)
 
 
-@pytest.mark.parametrize("scale", [10, 100, 1000])
+@pytest.mark.parametrize("scale", [10, 100])
 def test_a_sure_network_is_attacked_as_well_as_an_unsure_one(vanilla, unseen, scale):
     """The same network; its softmax rounds to one-hot, its decisions are the same."""
-    x, y = unseen
+    x, y = (values[:150] for values in unseen)
     logits = logits_fn(vanilla)
     steps = (EPSILON, 10, EPSILON / 4, x)
     accuracies = []
