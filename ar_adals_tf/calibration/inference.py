@@ -155,7 +155,7 @@ def paired_difference(
     treated as in `intervals_of_runs`.
 
     For the ECE the candidates move the gaps of the one by t and those of the other by
-    -t standard errors. In simulations (nine pairs of models, 500 and 2,000 images) the
+    -t standard errors. In simulations (seven pairs of models, 500 and 2,000 images) the
     95 % interval held the true difference in 94 to 99 %. It is up to twice as
     wide as need be where both models lie near the floor.
 
