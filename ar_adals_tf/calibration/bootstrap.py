@@ -124,7 +124,7 @@ def bootstrap(
 ) -> list[Bootstrap]:
     """Resample the images of all methods' runs together."""
     num_sets, num_images = _common_shape(methods)
-    sums = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
+    moves = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
     whole = [np.zeros((len(m), num_sets, num_bins + 3)) for m in methods]
     rng = np.random.default_rng([seed, 1])
     for rows in row_blocks(draws, num_images):
@@ -133,25 +133,28 @@ def bootstrap(
             for r, run in enumerate(runs):
                 for s in range(num_sets):
                     columns = _columns(run, s, num_bins)
-                    sums[m][rows, r, s] = counts @ columns / num_images
                     whole[m][r, s] = columns.mean(axis=0)
+                    # Only the noise is rounded to float32, at half the time.
+                    columns -= whole[m][r, s]
+                    moved = counts @ columns.astype(np.float32)
+                    moves[m][rows, r, s] = moved / num_images
     return [
         Bootstrap(
             gaps=total[..., :-3],
-            noise=drawn[..., :-3] - total[..., :-3],
+            noise=move[..., :-3],
             means=total[..., -3:].mean(axis=1),
-            mean_draws=drawn[..., -3:].mean(axis=2),
+            mean_draws=(total[..., -3:] + move[..., -3:]).mean(axis=2),
         )
-        for total, drawn in zip(whole, sums, strict=True)
+        for total, move in zip(whole, moves, strict=True)
     ]
 
 
 def image_counts(draws: int, num_images: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each image is drawn, `(draws, num_images)`."""
+    """Return how often each image is drawn, `(draws, num_images)`, float32."""
     chosen = rng.integers(0, num_images, (draws, num_images))
     chosen += np.arange(draws)[:, np.newaxis] * num_images
     counts = np.bincount(chosen.ravel(), minlength=chosen.size)
-    return counts.reshape(chosen.shape).astype(np.float64)
+    return counts.reshape(chosen.shape).astype(np.float32)
 
 
 def _columns(run: ImageScores, row: int, num_bins: int) -> np.ndarray:

@@ -17,9 +17,9 @@ plus bootstrap noise). The lower end is 0 as well wherever a perfectly calibrate
 model with these confidences reaches the observed ECE in more than 2.5 % of draws
 (`calibration_floor`). An interval always holds its own estimate.
 
-Where it holds. Over simulated sets of 500 to 10,000 images with true ECEs from the
-floor's mean to four times it, and five shapes of miscalibration, the 95 % interval of
-the *binned* ECE of the population held it in 95 % on average, in 90 to 98 % for each.
+Where it holds. Over simulated sets of 500 to 10,000 images with true ECEs from half
+the floor's mean to four times it, and five shapes of miscalibration, the 95 % interval
+held the population's *binned* ECE in about 95 %, and in 88 to 100 % of each shape.
 Where it does not: with fewer than about ten wrong images, where a bootstrap knows no
 noise; where a few bins hold the whole miscalibration and all others only noise, it
 falls to about 90 %. It says nothing of the ECE without bins, which binning hides
@@ -112,8 +112,9 @@ def intervals_of_runs(
     With M >= 2 runs the interval answers for the images and for what differs between
     the runs, such as the seed of training: to the bootstrap's noise it adds a
     t-distributed error with M - 1 degrees of freedom. Its variance is that between
-    the runs, less what the images explain of it, over M. It knows nothing of
-    what all runs share, such as the split or one index of robustness.
+    the runs, less what the images explain of it, over M. In simulations it held the
+    mean over seeds in 91 to 98 %. It knows nothing of what all runs share, such as
+    the split or one index of robustness.
 
     Args:
         runs: One run's scores each, of the same images.
