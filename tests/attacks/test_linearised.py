@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ar_adals_tf import attacks
 from ar_adals_tf.attacks import linearised
+from tests.attacks.helpers import FEW, l2
 
 
 def test_deepfool_takes_one_step_on_a_linear_model(linear):
@@ -78,3 +79,61 @@ def test_a_thousand_classes_and_flat_inputs():
         away = np.linalg.norm(weights[:, [y]] - weights[:, rivals], axis=0)
         expected = ((logits[i, y] - logits[i, rivals]) / away).min()
         assert result.distances[i] == pytest.approx(expected, rel=1e-3)
+
+
+def test_margin_finds_nothing_where_no_boundary_meets_the_box():
+    """A linear model, whose best corner is known: found exactly where that flips."""
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    weights = rng.normal(size=(6, 2)).astype(np.float32)
+    images = rng.uniform(size=(300, 6)).astype(np.float32)
+    apart = images @ (weights[:, 0] - weights[:, 1])
+    bias = np.array([2.5, 0], np.float32)
+    model.layers[-1].set_weights([weights, bias])
+    gap = apart + 2.5
+    # Towards class 1 each pixel goes to 0 or 1, as its weight has it; else the reverse.
+    steep = weights[:, 1] - weights[:, 0]
+    to_one = gap > 0
+    corner = np.where((steep > 0) == to_one[:, None], 1.0, 0.0)
+    flips = (corner @ -steep + 2.5 > 0) != to_one
+    assert 0.1 < flips.mean() < 0.9
+    result = attacks.margin(model, images)
+    np.testing.assert_array_equal(result.found, flips)
+    np.testing.assert_array_equal(np.isfinite(result.distances), flips)
+    expected = np.abs(gap) / np.linalg.norm(steep)
+    np.testing.assert_allclose(result.distances[flips], expected[flips], rtol=1e-4)
+
+
+def test_a_flat_network_is_no_success():
+    """Beyond the farthest corner nothing lies, whatever the slope says."""
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(3))
+    kernel = np.random.default_rng(0).normal(size=(48, 3)) * 1e-6
+    model.layers[-1].set_weights([kernel, np.array([1.0, 0, 0])])
+    images = np.random.default_rng(1).uniform(size=(20, 4, 4, 3)).astype(np.float32)
+    result = attacks.margin(model, images)
+    assert not result.found.any() and np.isinf(result.distances).all()
+    assert not attacks.deepfool(model, images).found.any()
+
+
+@pytest.mark.parametrize("name", ["cw", "ddn", "deepfool", "margin"])
+def test_no_distance_is_beyond_the_farthest_corner(name, trained):
+    model, images = trained
+    images = images[:32]
+    result = getattr(attacks, {"cw": "carlini_wagner_l2"}.get(name, name))(
+        model, images, **FEW[name]
+    )
+    corner = np.maximum(images, 1 - images)
+    assert (result.distances[result.found] <= l2(corner)[result.found] + 1e-4).all()
+
+
+def test_margins_of_ordinary_images_do_not_depend_on_the_box(trained, monkeypatch):
+    """Bit for bit, as if every boundary counted."""
+    model, images = trained
+    result = attacks.margin(model, images)
+    monkeypatch.setattr(
+        linearised, "_most_gain", lambda gradient, _: gradient[:, 0] * 0 + np.inf
+    )
+    every = attacks.margin(model, images)
+    np.testing.assert_array_equal(result.distances, every.distances)
+    assert result.found.all()
