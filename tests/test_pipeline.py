@@ -424,7 +424,7 @@ def test_an_index_of_another_split_is_refused_where_it_says_so(example, smoothin
 
 
 def test_an_index_of_more_images_is_refused(example, smoothing):
-    """The labels of an index may not be known, and ids may be 0, 1, 2, .. everywhere."""
+    """Also where it has no labels, and ids that other images have as well."""
     half = slices(example.ids[:30], example.x[:30], example.labels[:30])
     for data in (half, half.batch(7), half.batch(30)):
         with pytest.raises(InputError, match="is of 60 images, .* only 30 of them"):

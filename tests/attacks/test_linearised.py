@@ -1,5 +1,7 @@
 """Margin and DeepFool against Jacobians and closed forms."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -82,26 +84,33 @@ def test_a_thousand_classes_and_flat_inputs():
 
 
 def test_margin_finds_nothing_where_no_boundary_meets_the_box():
-    """A linear model, whose best corner is known: found exactly where that flips."""
+    """A linear model, every corner of the box tried: only what some corner flips."""
     rng = np.random.default_rng(0)
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
-    weights = rng.normal(size=(6, 2)).astype(np.float32)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    weights = rng.normal(size=(6, 3)).astype(np.float32)
     images = rng.uniform(size=(300, 6)).astype(np.float32)
-    apart = images @ (weights[:, 0] - weights[:, 1])
-    bias = np.array([2.5, 0], np.float32)
-    model.layers[-1].set_weights([weights, bias])
-    gap = apart + 2.5
-    # Towards class 1 each pixel goes to 0 or 1, as its weight has it; else the reverse.
-    steep = weights[:, 1] - weights[:, 0]
-    to_one = gap > 0
-    corner = np.where((steep > 0) == to_one[:, None], 1.0, 0.0)
-    flips = (corner @ -steep + 2.5 > 0) != to_one
-    assert 0.1 < flips.mean() < 0.9
-    result = attacks.margin(model, images)
-    np.testing.assert_array_equal(result.found, flips)
-    np.testing.assert_array_equal(np.isfinite(result.distances), flips)
-    expected = np.abs(gap) / np.linalg.norm(steep)
-    np.testing.assert_allclose(result.distances[flips], expected[flips], rtol=1e-4)
+    box = np.array(list(itertools.product((0, 1), repeat=6))) @ weights
+    lead = box[:, 2] - box[:, :2].max(axis=1)
+    founds = []
+    for shift in (0.0, -lead.min() * 1.05):  # then nothing in the box is not class 2
+        bias = np.array([0, 0, shift], np.float32)
+        model.layers[-1].set_weights([weights, bias])
+        result = attacks.margin(model, images)
+        corners = box + bias
+        for image, distance, found in zip(
+            images, result.distances, result.found, strict=True
+        ):
+            z = image @ weights + bias
+            y = z.argmax()
+            reached = [
+                (z[y] - z[k]) / np.linalg.norm(weights[:, y] - weights[:, k])
+                for k in range(3)
+                if k != y and (corners[:, k] > corners[:, y]).any()
+            ]
+            assert found == bool(reached)
+            assert distance == pytest.approx(min(reached, default=np.inf), rel=1e-4)
+        founds.append(result.found.mean())
+    assert founds[0] > 0.5 and founds[1] == 0
 
 
 def test_a_flat_network_is_no_success():

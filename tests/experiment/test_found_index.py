@@ -1,4 +1,4 @@
-"""Which robustness index of the test images a run gets. Real models, about 5 seconds."""
+"""Which robustness index of the test images a run gets. About 5 seconds."""
 
 import json
 import shutil
