@@ -358,3 +358,77 @@ def test_a_vector_of_z_floats_is_refused_where_it_can_be_two_things():
     integers = mapped(static, lambda x, y: (x, tf.cast(y, tf.int32)))
     for data in (integers, classes.batch(Z), classes.batch(6, drop_remainder=True)):
         assert_soft(soft_labels(data, smoothing), np.eye(Z)[labels])
+
+
+# Is the index of these examples?
+
+
+def labelled(example, labels=None, **metadata):
+    """The index with the labels of its ids, or with others."""
+    index, by_id = example.index, dict(zip(example.ids, example.labels, strict=True))
+    known = np.array([by_id[i] for i in index.ids]) if labels is None else labels
+    return RobustnessIndex(index.ids, index.distances, index.found, metadata, known)
+
+
+def uses(example, smoothing, index):
+    """Soft labels and validation examples, made when they are called."""
+    data = slices(example.ids, example.x, example.labels).batch(7)
+    return (
+        lambda: soft_labels(data, smoothing, index),
+        lambda: with_levels(data, Z, RobustnessLevels(index, R)),
+    )
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_an_index_with_the_right_labels_is_taken(form, example, smoothing):
+    index = labelled(example)
+    data = slices(example.ids, example.x, labels_as(form, example.labels))
+    for one in (data.batch(7), data.shuffle(N).batch(7, True)):
+        soft_labels(one, smoothing, index)
+    assert_soft(soft_labels(data, smoothing, index).batch(7), example.expected(index))
+
+
+def test_an_index_of_other_labels_is_refused(example, smoothing):
+    """One wrong label is named; of shuffled images about 1/Z agree by chance."""
+    index = labelled(example)
+    labels = index.labels.copy()
+    labels[5] = (labels[5] + 1) % Z
+    wrong = index.ids[5].item()
+    for use in uses(example, smoothing, labelled(example, labels)):
+        with pytest.raises(InputError, match="1 of 60 examples have another") as error:
+            use()
+        assert f"the first is {wrong!r} with {index.labels[5]} instead of" in str(
+            error.value
+        )
+    shuffled = np.random.default_rng(3).permutation(index.labels)
+    count = np.sum(shuffled != index.labels)
+    for use in uses(example, smoothing, labelled(example, shuffled)):
+        with pytest.raises(InputError, match=f"of other images: {count} of 60"):
+            use()
+
+
+def test_an_index_of_another_split_is_refused_where_it_says_so(example, smoothing):
+    for split, refused in (
+        ("train", (False, True)),
+        ("validation", (True, False)),
+        ("test", (True, False)),
+        ("", (False, False)),
+    ):
+        index = labelled(example, split=split)
+        for use, wrong in zip(uses(example, smoothing, index), refused, strict=True):
+            if wrong:
+                with pytest.raises(InputError, match=f"of the split '{split}', not of"):
+                    use()
+            else:
+                use()
+
+
+def test_an_index_of_more_images_is_refused(example, smoothing):
+    """Also where it has no labels, and ids that other images have as well."""
+    half = slices(example.ids[:30], example.x[:30], example.labels[:30])
+    for data in (half, half.batch(7), half.batch(30)):
+        with pytest.raises(InputError, match="is of 60 images, .* only 30 of them"):
+            soft_labels(data, smoothing, example.index)
+        soft_labels(data, smoothing, example.index.subset(example.ids[:30]))
+    twice = slices(example.ids, example.x, example.labels).repeat(2).batch(7)
+    soft_labels(twice, smoothing, example.index)

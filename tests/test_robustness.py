@@ -1,6 +1,7 @@
 """The robustness index: levels, files, digests, and computations that were killed."""
 
 import io
+import json
 import os
 import pickle
 import signal
@@ -518,3 +519,72 @@ def test_a_killed_computation_goes_on(model, fashion_small, tmp_path):
         model, pixels, labels, attack="ddn", steps=40, batch_size=16, verbose=False
     )
     assert_same(RobustnessIndex.load(saved), whole)
+
+
+# What a file is of
+
+
+def test_labels_are_kept_small_and_follow_their_ids(model, images, tmp_path):
+    pixels, labels = images
+    index = RobustnessIndex.compute(
+        model, pixels, labels, attack="margin", verbose=False
+    )
+    index.save(tmp_path / "index.npz")
+    with np.load(tmp_path / "index.npz") as file:
+        assert file["labels"].dtype == np.uint8
+    loaded = RobustnessIndex.load(tmp_path / "index.npz")
+    np.testing.assert_array_equal(loaded.labels, labels)
+    wanted = np.array([7, 3, 30])
+    np.testing.assert_array_equal(loaded.subset(wanted).labels, labels[wanted])
+    loaded.verify_examples(np.arange(50)[::-1], labels[::-1])
+    for ids, truth, message in [
+        (np.arange(50), np.roll(labels, 1), "of other images: .* of 50 examples"),
+        (np.arange(49), labels[:49], "is of 50 images, not of these 49"),
+        (np.arange(1, 51), labels, "1 of 50 images are not in the robustness index"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            loaded.verify_examples(ids, truth)
+    unlabelled = RobustnessIndex.compute(model, pixels, attack="margin", verbose=False)
+    assert unlabelled.labels is None
+    unlabelled.verify_examples(np.arange(50), labels + 1)
+
+
+@pytest.mark.parametrize("labels", [[1, 2], [0.5, 1, 2], [[1], [2], [3]]])
+def test_labels_that_do_not_fit_are_refused(labels):
+    with pytest.raises(InputError, match="labels must be 3 integers"):
+        RobustnessIndex(
+            np.arange(3), np.ones(3), np.ones(3, bool), labels=np.array(labels)
+        )
+
+
+@pytest.mark.parametrize("name", ["ids", "distances", "found", "labels"])
+def test_a_changed_array_is_noticed(name, tmp_path):
+    """A whole npz file, with permuted or missing values."""
+    path = tmp_path / "index.npz"
+    RobustnessIndex(
+        np.arange(4),
+        np.array([1, 2, 3, 4], "f4"),
+        np.array([True, True, True, False]),
+        {"attack": "cw"},
+        np.array([3, 1, 4, 2]),
+    ).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    RobustnessIndex.load(path)
+    np.savez(path, **arrays | {name: np.roll(arrays[name], 1)})
+    with pytest.raises(InputError, match="changed after it was written"):
+        RobustnessIndex.load(path)
+
+
+def test_a_file_of_version_0_1_0_is_read_and_a_later_one_is_not(tmp_path):
+    """The arrays that 0.1.0 wrote; formats are compared."""
+    path = tmp_path / "index.npz"
+    for found, message in ((1, None), (2, "has format 2, this"), ("x", "format x")):
+        metadata = {"format": found, "attack": "cw", "digest": "0" * 64}
+        path.write_bytes(npz(GOOD | {"metadata": np.array(json.dumps(metadata))}))
+        if message is None:
+            index = RobustnessIndex.load(path)
+            assert index.metadata == metadata and index.labels is None
+        else:
+            with pytest.raises(InputError, match=message):
+                RobustnessIndex.load(path)

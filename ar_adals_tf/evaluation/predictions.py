@@ -74,10 +74,12 @@ class Predictions(NamedTuple):
             name: What the set is called. `load` compares it.
         """
         centred = self.logits - self.logits.mean(axis=1, keepdims=True)
-        # A larger gap gives the same probabilities, 0 and 1.
-        kept = np.clip(centred, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+        # Where float16 ends, a gap to the largest logit means probability 0 anyway.
+        below = self.logits - self.logits.max(axis=1, keepdims=True)
+        far = np.abs(centred).max(axis=1, keepdims=True) > _FLOAT16_MAX
+        kept = np.where(far, np.maximum(below, -_FLOAT16_MAX), centred)
         named = {} if name is None else {"set": np.array(name)}
-        self._save(path, logits=kept, **named)
+        self._save(path, logits=kept.astype(np.float16), **named)
 
     def _save(self, path: str | Path, **values: Any) -> None:
         with files.atomic_write(path) as aside, open(aside, "wb") as file:

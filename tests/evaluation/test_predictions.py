@@ -108,3 +108,75 @@ def test_damaged_settings_are_named(tmp_path):
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(InputError, match="settings.json is not valid JSON"):
         PredictionStore(tmp_path, {})
+
+
+def test_a_set_that_has_another_name_is_made_again(predictions, tmp_path):
+    """A set of version 0.1.0, which has no name, is read."""
+    make = Maker(predictions)
+    store = PredictionStore(tmp_path, {})
+    fog = store.get("fog_1", make)
+    (tmp_path / "fog_5.npz").write_bytes((tmp_path / "fog_1.npz").read_bytes())
+    with pytest.raises(InputError, match="it is the set fog_1, not fog_5"):
+        Predictions.load(tmp_path / "fog_5.npz", "fog_5")
+    assert store.names() == ["fog_1"]
+    store.get("fog_5", make)
+    assert make.made == ["fog_1", "fog_5"]
+    predictions.save_compactly(tmp_path / "old_1.npz")
+    assert not equal(store.get("old_1", make), fog) and len(make.made) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.first(700), "of 700 images, the clean ones of 730"),
+        (lambda p: p._replace(logits=p.logits[:, :9]), "of 9 classes, the clean ones"),
+        (lambda p: p._replace(labels=9 - p.labels), "730 of 730 labels are not"),
+    ],
+)
+def test_a_set_that_does_not_belong_to_the_clean_ones_is_made_again(
+    change, message, predictions, tmp_path
+):
+    other = change(predictions)
+    with pytest.raises(InputError, match=message):
+        other.check_beside(predictions)
+    other.save_compactly(tmp_path / "fog_1.npz")
+    (tmp_path / "settings.json").write_text("{}")
+    make = Maker(predictions)
+    PredictionStore(tmp_path, {}).get("fog_1", make)
+    assert make.made == []
+    PredictionStore(tmp_path, {}, predictions).get("fog_1", make)
+    assert make.made == ["fog_1"]
+
+
+def test_ready_made_sets_have_ids_and_an_order_of_their_own(predictions):
+    ids = np.array([b"fog__%d" % i for i in range(730)])
+    other = predictions._replace(ids=ids, labels=predictions.labels[::-1])
+    other.check_beside(predictions)
+    other.first(50).check_beside(predictions, same_images=False)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"logits": np.zeros(3, "f2")},
+        {"logits": np.zeros((2, 5), "f2")},
+        {"logits": np.full((3, 5), np.nan, "f2")},
+        {"logits": np.zeros((3, 5), "f2"), "labels": np.zeros((3, 1), int)},
+        {"logits": np.zeros((3, 5), "f2"), "labels": np.zeros(3)},
+        {"probabilities": np.full((3, 5), np.inf, "f4")},
+    ],
+)
+def test_arrays_that_are_no_predictions_are_refused(arrays, tmp_path):
+    ids, labels = np.array([b"a", b"b", b"c"]), np.zeros(3, int)
+    np.savez(tmp_path / "p.npz", **{"ids": ids, "labels": labels} | arrays)
+    with pytest.raises(InputError, match="no whole file of predictions"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+def test_enormous_logits_are_kept_as_certainty(predictions, tmp_path):
+    """float16 ends at 65,504."""
+    huge = predictions._replace(logits=predictions.logits * np.float32(1e6))
+    huge.save_compactly(tmp_path / "p.npz")
+    kept = Predictions.load(tmp_path / "p.npz")
+    assert (kept.logits.argmax(axis=1) == huge.logits.argmax(axis=1)).mean() > 0.9
+    assert np.isfinite(kept.probabilities).all()

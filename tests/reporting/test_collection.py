@@ -8,6 +8,7 @@ from ar_adals_tf.reporting import paper_figures, paper_tables
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.commands import seed_command
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
+from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import N, add_index, make_run, stored
 from tests.reporting.attack_runs import attack_run
 
@@ -138,3 +139,38 @@ def test_what_the_runs_were_measured_under(attack_collection, tmp_path):
     assert collection.attacks == [] == collection.groups_under_attack
     assert collection.severities == [1, 2, 3, 4, 5]
     assert collection.ood_names == ["svhn_cropped"]
+
+
+def test_the_index_is_said_and_one_of_other_labels_passed_over(tmp_path):
+    vanilla = make_run(tmp_path / "cifar10-vanilla-0")
+    add_index(vanilla)
+    path = vanilla / "robustness" / "cw" / "test.npz"
+    lines = []
+    load_collections([vanilla], lines.append)
+    assert lines == [f"CIFAR-10: the levels of the test images come from {path}"]
+    index = RobustnessIndex.load(path)
+    labels = np.zeros(N, np.int64)
+    RobustnessIndex(index.ids, index.distances, index.found, {}, labels).save(path)
+    lines = []
+    (collection,) = load_collections([vanilla], lines.append)
+    assert collection.index is None and len(lines) == 2
+    assert f"the index {path} was passed over: " in lines[0]
+    assert "of other images" in lines[0] and "nothing is measured by" in lines[1]
+
+
+def test_stored_sets_that_do_not_belong_to_a_run_are_refused(tmp_path):
+    run = load_collections([make_run(tmp_path / "run")])[0].runs[0]
+    path = run.folder / "shift" / "fog_1.npz"
+    whole = run.under_shift("fog", 1)
+    for other, message in (
+        (whole.first(100), "of 100 images, the clean ones of 120"),
+        (whole._replace(logits=whole.logits[:, :5]), "of 5 classes"),
+        (whole._replace(labels=whole.labels[::-1]), "labels are not the clean ones'"),
+    ):
+        other.save_compactly(path)
+        with pytest.raises(InputError, match=message) as error:
+            run.under_shift("fog", 1)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+    whole.save_compactly(path, "snow_1")
+    with pytest.raises(InputError, match="it is the set snow_1, not fog_1"):
+        run.under_shift("fog", 1)
