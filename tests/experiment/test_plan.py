@@ -64,6 +64,12 @@ def test_selection_images_leave_the_validation_set(splits):
     np.testing.assert_array_equal(np.concatenate(parts), splits["validation"].ids)
 
 
+def test_folders_can_be_asked_before_the_images_are_there():
+    config = Config.make("fashion_mnist_small", "ls", selection_examples=20)
+    plan = Plan.make(config)
+    assert plan.splits == {} and plan.folder == Path("runs/fashion_mnist_small-ls-0")
+
+
 def test_without_selection_the_splits_are_the_loaded_ones(splits):
     plan = Plan.make(Config.make("fashion_mnist_small", "ls"), splits)
     assert plan.splits == plan.loaded == splits
