@@ -150,13 +150,19 @@ def test_left_overs_are_seen(tmp_path):
     ]
 
 
-def test_scalars_are_read(tmp_path):
+def write_scalars():
     import tensorflow as tf
 
-    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+    with tf.summary.create_file_writer(".").as_default():
         for step in range(3):
             tf.summary.scalar("loss", 0.5 * step, step=step)
-    (path,) = tmp_path.iterdir()
+
+
+def test_scalars_are_read(tmp_path):
+    folder = tmp_path / "scalars"
+    folder.mkdir()
+    assert processes.call(write_scalars, folder).end().status == 0
+    (path,) = folder.iterdir()
     rows = [("loss", 0, 0.0), ("loss", 1, 0.5), ("loss", 2, 1.0)]
     assert list(compare.read_scalars(path)) == rows
     path.write_bytes(path.read_bytes()[:-5])  # a process died while it wrote
