@@ -298,7 +298,7 @@ OF_SWEEP = [
     *[
         sweep("--param=num_levels", f"--values={values}", says=says)
         for values, says in {
-            "1,1000000000": "--num_levels must be at most 1,000,000; received 1000000000",
+            "1,1000000000": "--num_levels must be at most 1,000,000; received 10*$",
             "1,100": "--num_levels must be at most the 60 train images; received 100",
             "1,x": "--values of num_levels must be numbers",
             "1,1.5": "--values of num_levels must be numbers",
