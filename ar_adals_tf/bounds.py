@@ -30,6 +30,19 @@ class Bound:
             and (not self.whole or value % 1 == 0)
         )
 
+    def needs(self, value: float) -> str:
+        """Return the limit that a number breaks, in words; all limits for NaN.
+
+        Example:
+            >>> Bound(least=1, most=1000).needs(0), Bound(least=1, most=1000).needs(1e9)
+            ('at least 1', 'at most 1,000')
+        """
+        if self.most < inf and value < self.least:
+            return f"at least {_text(self.least)}"
+        if value > self.most:
+            return f"at most {_text(self.most)}"
+        return str(self)
+
     def __str__(self) -> str:
         """Return the bound in words."""
         if self.least > -inf and self.most < inf:

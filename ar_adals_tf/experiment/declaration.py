@@ -79,7 +79,8 @@ class Declaration:
         if self.choices is not None:
             check_choice(name, value, self.allowed() or [])
         if self.bound is not None and not self.bound.allows(value):
-            raise InputError(f"--{name} must be {self.bound}; received {value}")
+            needs = self.bound.needs(value)
+            raise InputError(f"--{name} must be {needs}; received {value}")
 
 
 def setting(help: str, **declared: Any) -> Any:

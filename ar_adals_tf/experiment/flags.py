@@ -207,8 +207,6 @@ def settings_list() -> str:
         values = ", ".join(flag.choices) or flag.kind.__name__
         if flag.least is not None:
             values += f" from {flag.least}"
-        if flag.most is not None:
-            values += f" to {flag.most}"
         if flag.default is not None:
             values += f"; default {as_text(flag.default)}"
         meaning, *entries = flag.help.split("\n")

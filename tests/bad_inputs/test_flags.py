@@ -298,17 +298,17 @@ OF_SWEEP = [
     *[
         sweep("--param=num_levels", f"--values={values}", says=says)
         for values, says in {
-            "1,1000000000": "--num_levels must be between 1 and 1,000,000",
+            "1,1000000000": "--num_levels must be at most 1,000,000; received 10*$",
             "1,100": "--num_levels must be at most the 60 train images; received 100",
             "1,x": "--values of num_levels must be numbers",
             "1,1.5": "--values of num_levels must be numbers",
-            "1,0": "--num_levels must be between",
-            "1,-4": "--num_levels must be between",
+            "1,0": "--num_levels must be at least 1; received 0",
+            "1,-4": "--num_levels must be at least 1; received -4",
             "1,1": "--values must differ",
             "1,,2": "--values must not be empty or have empty entries",
             "": "--values must not be empty",
             ",": "--values must not be empty",
-            f"1,{HUGE}": "--num_levels must be between",
+            f"1,{HUGE}": "--num_levels must be at most",
         }.items()
     ],
     *[
@@ -572,9 +572,9 @@ OF_OTHERS = [
     *refused_by_absl("quickstart", "seed", ("-1", "x", "1.5")),
     *refused_by_absl("quickstart", "epochs", ("0", "-1", "x", "1.5")),
     *refused_by_absl("quickstart", "limit_examples", ("19", "0", "-1", "x")),
-    Case("quickstart", ["--seed=4294967296"], "--seed must be between 0 and 4,294"),
+    Case("quickstart", ["--seed=4294967296"], "--seed must be at most 4,294,967,295"),
     *[
-        Case("quickstart", [f"--{flag}={HUGE}"], f"--{flag} must be between")
+        Case("quickstart", [f"--{flag}={HUGE}"], f"--{flag} must be at most")
         for flag in ("seed", "epochs", "limit_examples")
     ],
     Case("quickstart", ["--output_dir="], "--output_dir must not be empty"),
