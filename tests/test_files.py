@@ -123,6 +123,41 @@ def test_damaged_json_is_named(tmp_path, content):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "it is nested too deeply"),
+        (b'{"a": ' * 60 + b"1" + b"}" * 60, "it is nested too deeply"),
+        (b'{"a": {"b": 1, "c": 2, "b": 1}}', "it has 'b' twice"),
+        (b"9" * 10_000, "limit"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b'"' + b"a" * 100 + b'"', "it has more than 0 MiB"),
+    ],
+)
+def test_json_of_no_use_is_refused(content, reason, tmp_path, monkeypatch):
+    if reason == "it has more than 0 MiB":
+        monkeypatch.setattr(files, "_LARGEST", 100)
+    path = tmp_path / "state.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"state.json is not valid JSON .*{reason}"):
+        read_json(path)
+
+
+def test_a_directory_is_no_json(tmp_path):
+    with pytest.raises(InputError, match="cannot be read .Is a directory.; a file"):
+        read_json(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "absent.json")
+
+
+def test_json_of_our_depth_is_read(tmp_path):
+    content = 1
+    for _ in range(49):
+        content = [content]
+    write_json(tmp_path / "state.json", content)
+    assert read_json(tmp_path / "state.json") == content
+
+
 def test_a_folder_is_made_and_left_empty(tmp_path):
     folder = writable_folder(tmp_path / "a" / "b", "--output_dir")
     assert folder == tmp_path / "a" / "b"

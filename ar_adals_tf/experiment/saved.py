@@ -51,7 +51,9 @@ def saved_settings(run: str | Path) -> dict[str, Any]:
     try:
         _check_together(config_of(saved))
     except InputError as error:
-        raise InputError(f"{path} has a setting that cannot be: {error}") from error
+        raise InputError(
+            f"{path} has a setting that cannot be ({error}); {_REMEDY}"
+        ) from error
     return saved
 
 

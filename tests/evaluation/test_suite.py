@@ -60,8 +60,11 @@ def no_prediction(monkeypatch):
 
 def test_a_run_is_measured_and_what_else_was_measured_stays(run, model):
     """Oracle: Keras's own predictions. Old measures are kept, in the new form."""
-    old = {"validation": {"ece": 0.5}, "temperature_scaled": {"temperature": 9.0}}
-    old |= {"ood": {"cifar10": {"mean_entropy": {"usual": 1.0, "foreign": 2.0}}}}
+    before = {"accuracy": 0.1, "ece": 0.5, "nll": 2.0, "brier": 0.9, "num_bins": 7}
+    ood = {"auroc": 0.6, "aupr": 0.5, "fpr_at_95_recall": 0.9}
+    ood |= {"mean_entropy": {"usual": 1.0, "foreign": 2.0}}
+    old = {"clean": before, "validation": before, "ood": {"cifar10": ood}}
+    old |= {"temperature_scaled": before | {"temperature": 9.0}}
     (run / "metrics.json").write_text(json.dumps(old))
     lines = []
     metrics = evaluate(run, say=lines.append)
@@ -75,7 +78,7 @@ def test_a_run_is_measured_and_what_else_was_measured_stays(run, model):
     confidence = (e / e.sum(axis=1, keepdims=True)).max(axis=1).mean()
     clean = metrics["temperature_scaled"]["clean"]
     assert clean["mean_confidence"] == pytest.approx(confidence, rel=1e-5)
-    assert metrics["validation"] == {"ece": 0.5}
+    assert metrics["validation"] == before
     means = metrics["ood"]["cifar10"]["mean_entropy"]
     assert means == {"in_distribution": 1.0, "out_of_distribution": 2.0}
     assert json.loads((run / "metrics.json").read_text()) == metrics

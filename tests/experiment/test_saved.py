@@ -1,0 +1,45 @@
+"""The settings in a `config.json` are checked as they are declared."""
+
+import json
+
+import pytest
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.saved import config_of, saved_settings
+
+SAVED = Config.make("fashion_mnist_small", "ar_adals", refresh_epochs=[1]).as_dict()
+
+
+def write(folder, **changes):
+    (folder / "config.json").write_text(json.dumps(SAVED | changes))
+    return folder
+
+
+def test_settings_are_read_as_they_were_and_may_be_more(tmp_path):
+    """A network of one's own needs no entry in the table here."""
+    more = {"versions": {"numpy": "2"}, "of_a_later_version": [1], "model": "my_own"}
+    assert saved_settings(write(tmp_path, **more)) == SAVED | more
+    assert config_of(SAVED | more).as_dict() == SAVED | {"model": "my_own"}
+
+
+@pytest.mark.parametrize("name", DECLARATIONS)
+def test_no_setting_may_be_an_object_of_lists(name, tmp_path):
+    with pytest.raises(InputError, match=f"config.json .*({name}|cannot be)"):
+        saved_settings(write(tmp_path, **{name: {"a": [[]]}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": -1}, "seed must be a whole number at least 0, but is -1"),
+        ({"attack": "own"}, "attack must be one of cw, "),
+        ({"num_bins": 15.0}, "num_bins must be a whole number"),
+        ({"refresh_epochs": [99]}, "cannot be .--refresh_epochs must lie between"),
+        ({"alpha": "fast"}, "cannot be ..*fast"),
+        ({"attack_settings": {"own": 1}}, "cannot be ..*no setting 'own'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(changes, words, tmp_path):
+    with pytest.raises(InputError, match=f"config.json .*({words})"):
+        saved_settings(write(tmp_path, **changes))
