@@ -41,8 +41,8 @@ def ending(error: BaseException) -> tuple[int, str] | None:
 
     Example:
         >>> status, sentence = ending(OSError(errno.EISDIR, "Is a directory", "a.json"))
-        >>> sentence[:61]
-        'error: a.json cannot be read or written (Is a directory); some'
+        >>> sentence[:55]
+        'error: a.json cannot be read or written (Is a directory'
         >>> ending(KeyError("a bug"))
     """
     if isinstance(error, (InputError, FloatingPointError)):
