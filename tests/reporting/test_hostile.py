@@ -108,7 +108,12 @@ def folder(tmp_path_factory):
     found, about = np.ones(len(ids), bool), {"attack": evil, "split": evil}
     RobustnessIndex(ids, np.arange(len(ids), dtype=float), found, about).save(index)
     # A name that is no text in UTF-8.
-    other = make_run(root / os.fsdecode(b"bytes\xff"), "ls", types=None)
+    other = make_run(
+        root / os.fsdecode(b"bytes\xff"),
+        "ls",
+        types=None,
+        extra={"output_dir": "runs/ls"},
+    )
 
     def save(figure, path, *more):  # pictures are drawn in tests/figures
         path.write_bytes(b"\x89PNG")
