@@ -37,7 +37,9 @@ class Source(Protocol):
 class Examples:
     """The examples of one split, in memory; `as_examples` says what they may be.
 
-    `labelled` is False if the labels only stand in for some that are not known.
+    `labelled` is False if the labels only stand in for some that are not known. With
+    `unit` the images' range is [0, 1], and 8-bit ones are divided by 255; without it,
+    they are taken as they are.
 
     Example:
         >>> pixels = np.full((5, 2, 2, 1), 255, np.uint8)
@@ -54,10 +56,11 @@ class Examples:
         images: np.ndarray,
         labels: np.ndarray,
         labelled: bool = True,
+        unit: bool = True,
     ) -> None:
         self.dataset, self.name = dataset, name
         self.ids, self.images, self.labels = ids, images, labels
-        self.labelled = labelled
+        self.labelled, self.unit = labelled, unit
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -66,14 +69,19 @@ class Examples:
     def digest(self) -> str:
         """See `Source`. The digest is computed once."""
         if self._digest is None:
-            self._digest = digest_examples(self.ids, self.labels, self.images)
+            images: Any = self.images
+            if not self.unit:  # 8 bits do not hold them
+                images = (np.float32(image).tobytes() for image in images)
+            self._digest = digest_examples(self.ids, self.labels, images)
         return self._digest
 
     def shards(self, size: int) -> Iterator[Shard]:
         """See `Source`. Only one shard of floats is in memory at a time."""
         for start in range(0, len(self), size):
             images = self.images[start : start + size]
-            if images.dtype == np.uint8:
+            if not self.unit:
+                images = images.astype(np.float32)
+            elif images.dtype == np.uint8:
                 images = images.astype(np.float32) / np.float32(255)
             yield self.ids[start : start + size], images
 
@@ -84,6 +92,7 @@ def as_examples(
     ids: Any = None,
     dataset: str = "arrays",
     name: str = "",
+    unit: bool = True,
 ) -> Examples:
     """Return a user's arrays as examples.
 
@@ -94,6 +103,8 @@ def as_examples(
         ids: `(N,)` bytes, text or integers. Defaults to the positions 0 to N - 1.
         dataset: Name of the dataset, for messages and metadata.
         name: Name of the split.
+        unit: Whether the images' range is [0, 1]. Otherwise numbers of any range
+            serve, and are taken as they are.
 
     Raises:
         InputError: If there is no image, if the arrays have different lengths or
@@ -107,10 +118,14 @@ def as_examples(
     count = len(images) if images.ndim else 0
     if not count:
         raise InputError("there is no image to attack; received an empty array")
-    if images.dtype.kind != "f" and images.dtype != np.uint8:
+    if unit and images.dtype.kind != "f" and images.dtype != np.uint8:
         raise InputError(
             f"images must be uint8, or floats in [0, 1]; received {images.dtype}; "
-            "convert them"
+            "convert them, or give bounds=(low, high), the range of the model's inputs"
+        )
+    if images.dtype.kind not in "fiu":
+        raise InputError(
+            f"inputs must be numbers; received {images.dtype}; an attack moves numbers"
         )
     labelled = labels is not None
     labels = _as_classes(labels) if labelled else np.zeros(count, np.int64)
@@ -126,7 +141,7 @@ def as_examples(
             f"the ids in {dataset} must be unique; {different} of {count} are "
             "different; give every image an id of its own"
         )
-    return Examples(dataset, name, ids, images, labels, labelled)
+    return Examples(dataset, name, ids, images, labels, labelled, unit)
 
 
 def _as_classes(labels: Any) -> np.ndarray:

@@ -69,7 +69,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
         Args:
             y_true: Labels, `(batch,)`, `(batch, 1)` or `(batch, Z)`; see `sparse`.
-            y_pred: Probabilities or logits, `(batch, Z)`.
+            y_pred: Probabilities or logits, `(batch, Z)`; or `(batch, 1)`, the second
+                of two classes' sigmoid or its logit.
             sample_weight: Weights of the images, `(batch,)` or `(batch, 1)`.
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -77,7 +78,11 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         if self.from_logits:
             if keras.backend.standardize_dtype(y_pred.dtype) != "float64":
                 y_pred = ops.cast(y_pred, "float32")
+            if y_pred.shape[-1] == 1:
+                y_pred = ops.concatenate([ops.zeros_like(y_pred), y_pred], axis=-1)
             y_pred = ops.softmax(y_pred)
+        elif y_pred.shape[-1] == 1:
+            y_pred = ops.concatenate([1 - y_pred, y_pred], axis=-1)
         confidence = ops.cast(ops.max(y_pred, axis=-1), "float64")
         correct = ops.cast(ops.equal(ops.argmax(y_pred, axis=-1), labels), "float64")
         weight = ops.ones_like(confidence)
@@ -107,12 +112,14 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def _class_indices(self, y_true: Any, y_pred: Any) -> Any:
         """Return the labels as class indices, `(batch,)`, of argmax's dtype."""
-        if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
+        if len(y_pred.shape) != 2:
             raise InputError(
-                f"metric {self.name!r} needs predictions of shape (batch, classes) "
-                f"with two or more classes; received {tuple(y_pred.shape)}; turn one "
-                "sigmoid output p into [1 - p, p]"
+                f"metric {self.name!r} needs predictions of shape (batch, classes), or "
+                f"(batch, 1) for two classes; received {tuple(y_pred.shape)}"
             )
+        if y_pred.shape[-1] == 1:  # soft labels of the second class as well
+            second = ops.cast(ops.reshape(y_true, (-1,)), "float32") > 0.5
+            return ops.cast(second, "int32")
         sparse = self.sparse
         if sparse is None:
             sparse = len(y_true.shape) == 1 or y_true.shape[-1] == 1

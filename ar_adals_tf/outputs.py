@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
@@ -18,58 +19,176 @@ from ar_adals_tf.errors import InputError
 _FLOOR = 1e-30  # the least probability whose logarithm is taken
 
 _NEEDS = (
-    "the method needs one output with a softmax over two or more classes, or the "
-    "logits of one"
+    "the method needs one output with a softmax over two or more classes, one sigmoid "
+    "for two classes, or the logits of either"
 )
+
+#: Losses of Keras, as functions and as classes, by what they take outputs for.
+_OF_CLASSES = {
+    "categoricalcrossentropy",
+    "sparsecategoricalcrossentropy",
+    "categoricalfocalcrossentropy",
+}
+_OF_YES_OR_NO = {"binarycrossentropy", "binaryfocalcrossentropy"}
 
 
 def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
     """Tell whether a model returns probabilities (True) or logits (False).
 
     The first of these that knows answers: `from_logits`; the activation of the model's
-    last operation; the `from_logits` of the loss that the model is compiled with.
+    last operation; the loss that the model is compiled with; and at last its outputs
+    for two random inputs: rows that are not negative and sum to 1 are probabilities.
 
     Args:
-        model: A built Keras classifier with one output of shape `(batch, Z)`.
+        model: A built Keras classifier with one output: `(batch, Z)`, or `(batch, 1)`
+            for two classes, of which the output tells the second one's probability
+            (a sigmoid) or its logit.
         from_logits: True if the model returns logits, False if it returns
             probabilities. Defaults to None: find out.
 
     Raises:
         InputError: If the model has several outputs or returns a dictionary, if it
-            ends in an activation other than a softmax, such as a sigmoid, if the
-            output is not `(batch, Z)` with Z >= 2, or if nothing tells which it is.
+            ends in an activation other than a softmax or one sigmoid, if its loss is
+            one of regression or of several labels an image, if loss and outputs
+            contradict each other, or if nothing tells which it is.
 
     Example:
         >>> head = keras.layers.Dense(3, activation="softmax")
         >>> is_softmax(keras.Sequential([keras.Input((2,)), head]))
         True
     """
-    _check_output(model)
+    width = _check_output(model)
     if from_logits is not None:
         return not from_logits
+    by_head = _head_tells(model, width)
+    if by_head is not None:
+        return by_head
+    by_loss = _loss_tells(model, width)
+    by_rows = _rows_tell(model) if width > 1 else None
+    if by_loss is None and by_rows is None:
+        raise InputError(
+            f"cannot tell whether model {model.name!r} returns logits or "
+            "probabilities; pass from_logits=True or from_logits=False"
+        )
+    if by_loss is not None and by_rows is not None and by_loss != by_rows:
+        said, found = ("probabilities", "do not") if by_loss else ("logits", "do")
+        raise InputError(
+            f"the loss of model {model.name!r} takes its outputs for {said}, but their "
+            f"rows {found} sum to 1; pass from_logits=True or from_logits=False, and "
+            "compile the model with the same"
+        )
+    return bool(by_rows if by_loss is None else by_loss)
+
+
+def is_binary(model: keras.Model) -> bool:
+    """Tell whether a model has one output for two classes; see `is_softmax`."""
+    return _check_output(model) == 1
+
+
+def _head_tells(model: keras.Model, width: int) -> bool | None:
+    """Return whether the last operation makes probabilities; None if it is unknown."""
     operation = _last_operation(model)
-    if operation is not None:
-        if isinstance(operation, keras.layers.Softmax):
-            return True
-        activation = getattr(operation, "activation", None)
-        name = getattr(activation, "__name__", None)
-        if name == "softmax":
-            return True
-        if name not in (None, "linear"):
-            raise InputError(
-                f"model {model.name!r} ends in the activation {name!r}; {_NEEDS}; "
-                "rebuild the head with activation='softmax' or without one"
-            )
-        if name == "linear":
-            return False
-    declared = getattr(getattr(model, "loss", None), "from_logits", None)
-    if declared is not None:
-        return not declared
-    if operation is not None:
+    if operation is None:
+        return None
+    if isinstance(operation, keras.layers.Softmax) or _is_softmax_function(operation):
+        _refuse_narrow(model, width, "softmax")
+        return True
+    activation = getattr(operation, "activation", None)
+    name = getattr(activation, "__name__", None)
+    if name == "softmax":
+        _refuse_narrow(model, width, name)
+        return True
+    if name == "sigmoid" and width == 1:
+        return True
+    if name not in (None, "linear"):
+        raise InputError(
+            f"model {model.name!r} ends in the activation {name!r}; {_NEEDS}; "
+            "rebuild the head with activation='softmax' or without one"
+        )
+    if name == "linear" and width > 1:
+        _loss_tells(model, width)  # refuses what is no classifier
         return False
-    raise InputError(
-        f"cannot tell whether model {model.name!r} returns logits or probabilities; "
-        "pass from_logits=True or from_logits=False"
+    return None
+
+
+def _refuse_narrow(model: keras.Model, width: int, name: str) -> None:
+    if width == 1:
+        raise InputError(
+            f"model {model.name!r} ends in a {name} over one output, which is always "
+            "1; give two classes one sigmoid, or two outputs"
+        )
+
+
+def _is_softmax_function(operation: Any) -> bool:
+    """Tell whether an operation is `keras.ops.softmax`, which has no public class."""
+    kind = type(operation)
+    return kind.__name__ == "Softmax" and kind.__module__.startswith("keras.")
+
+
+def _loss_tells(model: keras.Model, width: int) -> bool | None:
+    """Return whether the compiled loss takes probabilities; None if it says nothing."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return None
+    name = getattr(loss, "__name__", type(loss).__name__)
+    kind = name.replace("_", "").lower()
+    if width > 1 and kind in _OF_YES_OR_NO:
+        raise InputError(
+            f"the loss of model {model.name!r} is {name} over {width} outputs: an "
+            "example may have several labels; the method needs one label for each "
+            "example"
+        )
+    if width == 1 and loss is not None and kind not in _OF_YES_OR_NO:
+        raise InputError(
+            f"model {model.name!r} has one output and the loss {name}: that is no "
+            "classifier of two classes; compile it with BinaryCrossentropy"
+        )
+    if kind in _OF_CLASSES | _OF_YES_OR_NO:
+        return not getattr(loss, "from_logits", False)
+    declared = getattr(loss, "from_logits", None)
+    return None if declared is None else not declared
+
+
+def _rows_tell(model: keras.Model) -> bool | None:
+    """Return whether the outputs for two random inputs are probabilities.
+
+    None if the model cannot be asked.
+    """
+    shapes = _input_shapes(model)
+    if shapes is None:
+        return None
+    generator = np.random.default_rng(0)
+
+    def example(spec: Any) -> tf.Tensor:
+        shape = [2, *(1 if side is None else side for side in spec.shape[1:])]
+        kind = keras.backend.standardize_dtype(spec.dtype)
+        if not keras.backend.is_float_dtype(kind):
+            return tf.zeros(shape, kind)
+        return tf.cast(generator.uniform(size=shape), kind)
+
+    try:
+        inputs = keras.tree.map_structure(example, shapes)
+        rows = np.asarray(tf.cast(model(inputs, training=False), tf.float32))
+    except Exception:  # whatever a user's own layers raise on inputs of no meaning
+        return None
+    if not np.isfinite(rows).all():
+        return None
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-2))
+
+
+def _input_shapes(model: keras.Model) -> Any:
+    """Return the inputs as the model takes them, of tensors without values, or None."""
+    if getattr(model, "inputs", None):
+        only = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+        return only if isinstance(model, keras.Sequential) else model.input
+    built_for = (model.get_build_config() or {}).get("input_shape")
+    if built_for is None:
+        return None
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:])), built_for
     )
 
 
@@ -95,12 +214,15 @@ def logits_fn(
         array([[5., 5.]], dtype=float32)
     """
     outputs = _outputs_fn(model)
+    binary = is_binary(model)
     if not is_softmax(model, from_logits):
-        return outputs
+        return _as_two_logits(outputs) if binary else outputs
     opened = _before_softmax(model)
     if opened is not None:
-        return lambda inputs: tf.cast(opened(inputs), tf.float32)
-    return lambda inputs: tf.math.log(tf.maximum(outputs(inputs), _FLOOR))
+        single = _as_float32(opened)
+        return _as_two_logits(single) if binary else single
+    both = _as_two_probabilities(outputs) if binary else outputs
+    return lambda inputs: tf.math.log(tf.maximum(both(inputs), _FLOOR))
 
 
 def has_floor(model: keras.Model, from_logits: bool | None = None) -> bool:
@@ -201,24 +323,49 @@ def probabilities_fn(
 ) -> Callable[[Any], tf.Tensor]:
     """Return a function from inputs to float32 probabilities; see `logits_fn`."""
     outputs = _outputs_fn(model)
+    binary = is_binary(model)
     if is_softmax(model, from_logits):
-        return outputs
-    return lambda inputs: tf.nn.softmax(outputs(inputs))
+        return _as_two_probabilities(outputs) if binary else outputs
+    logits = _as_two_logits(outputs) if binary else outputs
+    return lambda inputs: tf.nn.softmax(logits(inputs))
 
 
 def _outputs_fn(model: keras.Model) -> Callable[[Any], tf.Tensor]:
     """Return a function from inputs to the float32 outputs in inference mode."""
-    return lambda inputs: tf.cast(model(inputs, training=False), tf.float32)
+    return _as_float32(lambda inputs: model(inputs, training=False))
+
+
+def _as_float32(function: Callable[[Any], Any]) -> Callable[[Any], tf.Tensor]:
+    return lambda inputs: tf.cast(function(inputs), tf.float32)
+
+
+def _as_two_logits(function: Callable[[Any], tf.Tensor]) -> Callable[[Any], tf.Tensor]:
+    """Turn the second class's logit z, `(batch, 1)`, into the logits `[0, z]`."""
+    return lambda inputs: tf.pad(function(inputs), [[0, 0], [1, 0]])
+
+
+def _as_two_probabilities(
+    function: Callable[[Any], tf.Tensor],
+) -> Callable[[Any], tf.Tensor]:
+    """Turn the second class's probability p, `(batch, 1)`, into `[1 - p, p]`."""
+
+    def both(inputs: Any) -> tf.Tensor:
+        p = function(inputs)
+        return tf.concat([1 - p, p], axis=-1)
+
+    return both
 
 
 def num_classes(model: keras.Model) -> int:
-    """Return Z, the number of classes that a built classifier tells apart."""
-    _check_output(model)
-    return int(_output_shape(model)[-1])
+    """Return Z, the number of classes that a built classifier tells apart.
+
+    One output, a sigmoid or its logit, tells two apart.
+    """
+    return max(_check_output(model), 2)
 
 
-def _check_output(model: keras.Model) -> None:
-    """Refuse a model that has not one output of shape `(batch, Z)`."""
+def _check_output(model: keras.Model) -> int:
+    """Return the width of a model's one output `(batch, width)`; refuse others."""
     shape = _output_shape(model)
     if shape is None:
         raise InputError(
@@ -238,24 +385,21 @@ def _check_output(model: keras.Model) -> None:
             f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; wrap the "
             "output that is to be calibrated in a keras.Model of its own"
         )
-    if len(shape) != 2 or shape[-1] is None or shape[-1] < 2:
+    if len(shape) != 2 or not shape[-1]:
         raise InputError(
             f"model {model.name!r} has an output of shape {shape}; {_NEEDS}, of shape "
             "(batch, classes)"
         )
+    return int(shape[-1])
 
 
 def _output_shape(model: keras.Model) -> Any:
     """Return the output's shape, nested where there are several; None if unbuilt."""
     if hasattr(model, "output_shape"):
         return model.output_shape
-    # A subclassed model knows only the shape that it was built for.
-    built_for = (model.get_build_config() or {}).get("input_shape")
-    if built_for is None:
+    inputs = _input_shapes(model)  # a subclassed model knows what it was built for
+    if inputs is None:
         return None
-    inputs = keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:])), built_for
-    )
     outputs = model.compute_output_spec(inputs)
     return keras.tree.map_structure(lambda output: tuple(output.shape), outputs)
 
@@ -288,7 +432,8 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
         return None if head is None else lambda x: head(body(x, training=False))
     if isinstance(operation, keras.layers.Dense):
         return lambda x: _dense(operation, body(x, training=False))
-    if isinstance(operation, (keras.layers.Softmax, keras.layers.Activation)):
+    plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
+    if plain or _is_softmax_function(operation):
         return lambda x: body(x, training=False)
     return None
 

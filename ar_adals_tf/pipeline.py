@@ -99,6 +99,7 @@ def soft_labels(
     label_key: str = "label",
     weight_key: str = "sample_weight",
     check_ids: bool = True,
+    sigmoid: bool = False,
 ) -> tf.data.Dataset:
     """Soften a dataset's labels by the robustness level of each example (Eq. 1).
 
@@ -120,6 +121,9 @@ def soft_labels(
             index is of these very examples: that it has every id and as many images,
             that its labels are theirs, where it has labels, and that all inputs are
             finite. Turn it off only if that is known.
+
+        sigmoid: Whether the model has one sigmoid output for two classes. The soft
+            labels are then those of the second class, `(..., 1)`.
 
     Returns:
         Elements `(x, soft label)` or `(x, soft label, sample_weight)`. Soft labels are
@@ -145,6 +149,11 @@ def soft_labels(
          [0.   1.  ]
          [1.   0.  ]]
     """
+    if sigmoid and smoothing.num_classes != 2:
+        raise InputError(
+            "sigmoid=True is for two classes; the smoothing has "
+            f"{smoothing.num_classes}; leave it out"
+        )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
             "the training dataset repeats without end, so it would never see new soft "
@@ -166,6 +175,8 @@ def soft_labels(
         with tf.control_dependencies([smoothing.count_pass(position)]):
             level = _level(levels, example_id, y)
             labels = smoothing.soften(y, level)
+        if sigmoid:
+            labels = labels[..., 1:]
         return (x, labels) if weight is None else (x, labels, weight)
 
     softened = dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)

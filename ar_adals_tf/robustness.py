@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _WHAT = "robustness index"
 
+#: Share of images that an attack should flip.
+_ENOUGH = 0.9
+
 _REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"
 
 _FORMAT = 1  # of the file; a later one can be read by later versions only
@@ -39,9 +43,9 @@ class RobustnessIndex:
 
     Args:
         ids: `(N,)` bytes or integers, unique.
-        distances: `(N,)` float32, at least 0. The L2 norm, in [0, 1] pixels, of the
-            smallest perturbation found that changes the model's prediction; infinite
-            if none was found.
+        distances: `(N,)` float32, at least 0. The L2 norm, in the inputs' own unit, of
+            the smallest perturbation found that changes the model's prediction;
+            infinite if none was found.
         found: `(N,)` bool. Whether a perturbation was found.
         labels: `(N,)` integers, the true classes, by which `soft_labels` and `ARAdaLS`
             recognise the images. Defaults to `None`: they are not known.
@@ -143,7 +147,8 @@ class RobustnessIndex:
 
         Args:
             model: A built Keras classifier that returns logits or probabilities.
-            images: float `(N, H, W, C)` in [0, 1], or uint8, or a split of
+            images: `(N, ...)` floats in [0, 1], or uint8, which is divided by 255; with
+                `bounds=`, numbers of the model's own range; or a split of
                 `ar_adals_tf.datasets`.
             labels: int `(N,)`, the true classes. The attack starts from the model's
                 own predictions; the labels only enter the digest, and the index keeps
@@ -162,7 +167,10 @@ class RobustnessIndex:
                 again and again.
             verbose: Whether to show a progress bar with the time left.
             **settings: Settings of the attack, such as `iterations=500`; see
-                `ar_adals_tf.attacks`.
+                `ar_adals_tf.attacks`. `bounds=(low, high)` says where inputs may lie:
+                two numbers such as `(0, 255)`, or two arrays of an input's shape;
+                `"data"` is each feature's range in `images`; None is no bounds.
+                Distances are in the unit of the inputs.
 
         Raises:
             InputError: If arrays do not fit together, if an attack or a setting is
@@ -171,6 +179,7 @@ class RobustnessIndex:
                 is kept then.
         """
         from ar_adals_tf.attacks import prepare
+        from ar_adals_tf.attacks.box import UNIT, Box
 
         if shard_size < 1:
             raise InputError(
@@ -178,7 +187,11 @@ class RobustnessIndex:
             )
         source: Any = images
         if not hasattr(images, "shards"):
-            source = as_examples(images, labels, ids, dataset, split)
+            bounds = settings.get("bounds", UNIT)
+            if isinstance(bounds, str):
+                bounds = settings["bounds"] = _bounds_of(images, bounds)
+            unit = Box.unit(bounds)
+            source = as_examples(images, labels, ids, dataset, split, unit)
         known = None
         if getattr(source, "labelled", False):  # splits read from disk bring none
             known = source.labels.astype(np.int64)
@@ -212,6 +225,7 @@ class RobustnessIndex:
                 move(len(shard_ids))
                 parts.append(part)
         joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        _warn_of_misses(joined["found"], attack)
         metadata["success_rate"] = float(joined["within"].mean())
         metadata["seconds"] = round(time.perf_counter() - started, 3)
         ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
@@ -367,6 +381,31 @@ class RobustnessIndex:
             never = len(self) - len(found)
             text += f"; {never} never flipped, ranked as the most robust"
         return text
+
+
+def _bounds_of(images: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return each feature's range in the data."""
+    if name != "data":
+        raise InputError(
+            "bounds must be (low, high), 'data' or None; received "
+            f"{name!r}; 'data' is each feature's range"
+        )
+    images = np.asarray(images)
+    if not images.size:
+        raise InputError("there is no image to attack; received an empty array")
+    return images.min(axis=0), images.max(axis=0)
+
+
+def _warn_of_misses(found: np.ndarray, attack: str) -> None:
+    """Warn where so few images are flipped that their order says little."""
+    if (share := found.mean()) < _ENOUGH:
+        warnings.warn(
+            f"{attack} flipped only {share:.1%} of the images; the others all rank as "
+            "the most robust, by id. Likely causes: the inputs are not in the range "
+            "that the model was trained with (give bounds=), the model is not trained, "
+            "or its last layer hides its logits",
+            stacklevel=3,
+        )
 
 
 def describe(

@@ -175,8 +175,8 @@ def test_bfloat16_logits_are_softmaxed_in_float32():
 @pytest.mark.parametrize(
     "labels, outputs, message",
     [
-        ([0, 1], [0.2, 0.7], "two or more classes"),
-        ([0, 1], [[0.2], [0.7]], "two or more classes"),
+        ([0, 1], [0.2, 0.7], "classes., or .batch, 1. for two classes"),
+        ([0, 1], [[[0.2]], [[0.7]]], "classes., or .batch, 1. for two classes"),
         ([[1, 0, 0]], [[0.5, 0.5]], "cannot match labels"),
     ],
 )

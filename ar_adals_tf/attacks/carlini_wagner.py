@@ -27,8 +27,9 @@ hardly move, and distances on images with many such pixels would be too long.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
@@ -91,12 +92,13 @@ class CarliniWagner(Program):
     settings: CarliniWagnerSettings
     logits: Logits
     shape: tuple[int, ...]
+    width: Any = 1.0
 
     def start(self, rows: Rows) -> _State:
         """See `Program`."""
         zeros, zero = tf.zeros_like(rows.image), tf.zeros_like(rows.distance)
         infinite, count = zero + math.inf, tf.zeros_like(rows.label)
-        origin = _to_tanh_space(rows.image)
+        origin = _to_tanh_space(rows.image, self.width)
         return _State(
             rows=rows,
             origin=origin,
@@ -157,7 +159,7 @@ class CarliniWagner(Program):
             position = tf.where(state.polishing[:, None], on_the_way, position)
         with tf.GradientTape() as tape:
             tape.watch(position)
-            candidate = 0.5 * tf.tanh(position) + 0.5  # from tanh to image space
+            candidate = _to_image_space(position, self.width)
             delta = candidate - rows.image
             squared = tf.reduce_sum(tf.square(delta), axis=1)
             logits = self.logits(tf.reshape(candidate, [-1, *self.shape]))
@@ -219,7 +221,7 @@ class CarliniWagner(Program):
         moving = _restarted(moving, over, state.origin)
         way = state.way
         if settings.early_stopping:
-            to_flip = _to_tanh_space(rows.adversarial) - state.origin
+            to_flip = _to_tanh_space(rows.adversarial, self.width) - state.origin
             way = tf.where(polishing[:, None], to_flip, way)
             moving = moving._replace(
                 share=tf.where(polishing, (1 + _SHORTEST) / 2, moving.share)
@@ -252,9 +254,19 @@ class CarliniWagner(Program):
         return (state.iteration - gained >= patience) & ~last
 
 
-def _to_tanh_space(image: tf.Tensor) -> tf.Tensor:
-    """Return w with (tanh(w) + 1) / 2 = image, finite also for black and white."""
-    return tf.atanh((2 * image - 1) * 0.999999)
+def _to_tanh_space(image: tf.Tensor, width: Any) -> tf.Tensor:
+    """Return w with width * (tanh(w) + 1) / 2 = image, finite also at the ends."""
+    share = image if _is_one(width) else tf.math.divide_no_nan(image, width)
+    return tf.atanh((2 * share - 1) * 0.999999)
+
+
+def _to_image_space(position: tf.Tensor, width: Any) -> tf.Tensor:
+    share = 0.5 * tf.tanh(position) + 0.5
+    return share if _is_one(width) else share * width
+
+
+def _is_one(width: Any) -> bool:
+    return np.ndim(width) == 0 and width == 1
 
 
 def _adam_rate(t: tf.Tensor) -> tf.Tensor:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.attacks.carlini_wagner_l2 import CarliniWagnerL2
 
 from ar_adals_tf.attacks.program import Logits, Program, Rows
 from ar_adals_tf.attacks.settings import ADAM_EPSILON, CleverHansSettings
+from ar_adals_tf.errors import InputError
 
 
 class RepairedCarliniWagnerL2(CarliniWagnerL2):
@@ -121,6 +123,7 @@ class CleverHansProgram(Program):
     settings: CleverHansSettings
     logits: Logits
     shape: tuple[int, ...]
+    width: Any = 1.0
     compiled: ClassVar[bool] = False
 
     def start(self, rows: Rows) -> _State:
@@ -130,6 +133,11 @@ class CleverHansProgram(Program):
     def advance(self, state: _State) -> _State:
         """See `Program`."""
         settings = self.settings
+        if np.ndim(self.width):
+            raise InputError(
+                "CleverHans's CW-L2 knows one range for all features; received bounds "
+                "of their own; give bounds=(low, high) as numbers, or take cw"
+            )
         attack = RepairedCarliniWagnerL2(
             self.logits,
             extra_steps=settings.extra_steps,

@@ -12,11 +12,17 @@ would not move.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
+from ar_adals_tf.attacks.program import (
+    Logits,
+    Program,
+    Rows,
+    clip_to_box,
+    gap_and_flip,
+)
 from ar_adals_tf.attacks.settings import DDNSettings
 from ar_adals_tf.outputs import log_odds
 
@@ -35,6 +41,7 @@ class DecoupledDirectionNorm(Program):
     settings: DDNSettings
     logits: Logits
     shape: tuple[int, ...]
+    width: Any = 1.0
 
     def start(self, rows: Rows) -> _State:
         """See `Program`."""
@@ -75,10 +82,11 @@ class DecoupledDirectionNorm(Program):
         norm = state.norm * tf.where(
             flips, 1 - self.settings.gamma, 1 + self.settings.gamma
         )
-        farthest = tf.norm(tf.maximum(rows.image, 1 - rows.image), axis=1)
-        norm = tf.minimum(norm, farthest)
+        if self.width is not None:
+            corner = tf.maximum(rows.image, self.width - rows.image)
+            norm = tf.minimum(norm, tf.norm(corner, axis=1))
         candidate = rows.image + norm[:, None] * _unit(delta)
-        candidate = tf.clip_by_value(candidate, 0.0, 1.0)
+        candidate = clip_to_box(candidate, rows.image, self.width)
         return state._replace(rows=rows, candidate=candidate, norm=norm)
 
 

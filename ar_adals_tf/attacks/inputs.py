@@ -4,16 +4,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ar_adals_tf.attacks.box import UNIT, Bounds, Box, checked_bounds
 from ar_adals_tf.errors import InputError
 
 if TYPE_CHECKING:
     import keras
 
 
-def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return floats in [0, 1] as float32 `(N, *shape)`, or raise an `InputError`."""
+def checked_images(
+    images: Any, shape: tuple[int, ...], bounds: Bounds = UNIT
+) -> np.ndarray:
+    """Return floats within bounds as float32 `(N, *shape)`, or raise an `InputError`.
+
+    Whole numbers are taken where bounds other than [0, 1] say what they mean.
+    """
     images = np.asarray(images)
-    if images.dtype.kind != "f":
+    if images.dtype.kind not in ("f" if Box.unit(bounds) else "fiu"):
         raise InputError(
             f"images must be floats in [0, 1]; received {images.dtype}; divide 8-bit "
             "images by 255 first"
@@ -28,12 +34,21 @@ def checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
             "there is no image to attack; received an empty array; pass at least one"
         )
     images = np.ascontiguousarray(images, np.float32)
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        cure = "rescale them and put any normalisation into the model as a layer"
+    if broken := _not_finite(images):
+        raise InputError(f"inputs must be finite; {broken}")
+    if bounds is None:
+        return images
+    least, most = checked_bounds(bounds, shape)
+    if not ((images >= least).all() and (images <= most).all()):
+        low, high = float(images.min()), float(images.max())
+        within = f"[{np.min(least):g}, {np.max(most):g}]"
+        cure = (
+            "give bounds=(low, high), the range of the model's own inputs, or rescale "
+            "them and put any normalisation into the model as a layer"
+        )
         raise InputError(
-            f"images must lie in [0, 1]; received values from {low:g} to {high:g}; "
-            f"{_not_finite(images) or cure}"
+            f"images must lie in {within}; received values from {low:g} to {high:g}; "
+            f"{cure}"
         )
     return images
 

@@ -6,7 +6,7 @@ DeepFool (Moosavi-Dezfooli et al., 2016, algorithm 2) goes there and linearises 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -17,6 +17,7 @@ from ar_adals_tf.attacks.program import (
     Program,
     Rows,
     all_finite,
+    clip_to_box,
     gap_and_flip,
 )
 from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings, num_rivals
@@ -39,7 +40,7 @@ def nearest_boundary(
     image: tf.Tensor,
     label: tf.Tensor,
     top_k: int | None,
-    within_box: bool = False,
+    width: Any = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Linearise, and find the class whose boundary is nearest.
 
@@ -53,7 +54,8 @@ def nearest_boundary(
         label: int `(B,)`; -1 stands for the model's own prediction.
         top_k: How many rival classes to look at, those with the largest logits. None:
             all.
-        within_box: Whether a boundary counts only if a part of it lies within [0, 1].
+        width: If given, a boundary counts only if a part of it lies within
+            [0, width], a number or `(D,)`.
 
     Returns:
         The logits `(B, Z)`; the distance `(B,)`, infinite where every gradient is
@@ -78,8 +80,8 @@ def nearest_boundary(
         steepness = tf.norm(normal, axis=1)
         gap = tf.abs(label_logit - others.values[:, k])
         counts = steepness > _TINY
-        if within_box:
-            counts &= gap <= _most_gain(normal, image) * _ROUNDING
+        if width is not None:
+            counts &= gap <= _most_gain(normal, image, width) * _ROUNDING
         candidate = tf.where(counts, gap / steepness, distance.dtype.max)
         nearer = candidate < distance
         step = normal * (candidate / tf.maximum(steepness, _TINY))[:, None]
@@ -100,17 +102,19 @@ def nearest_boundary(
     return logits, tf.where(distance < image.dtype.max, distance, float("inf")), way
 
 
-def _most_gain(gradient: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Return how much a linear function gains at most from an image to within [0, 1].
+def _most_gain(gradient: tf.Tensor, image: tf.Tensor, width: Any) -> tf.Tensor:
+    """Return how much a linear function gains at most from an image on, in the box.
 
     Args:
         gradient: `(B, D)`, of the function.
-        image: `(B, D)` in [0, 1].
+        image: `(B, D)`.
+        width: The box is [0, width]; what lies outside of it does not come nearer.
 
     Returns:
         `(B,)`, at least 0: the gain at the corner that the gradient points to.
     """
-    gains = tf.maximum(gradient * (1 - image), -gradient * image)
+    up, down = tf.maximum(width - image, 0.0), tf.maximum(image, 0.0)
+    gains = tf.maximum(gradient * up, -gradient * down)
     return tf.reduce_sum(gains, axis=1)
 
 
@@ -125,11 +129,12 @@ class Margin(Estimate):
     settings: MarginSettings
     logits: Logits
     shape: tuple[int, ...]
+    width: Any = 1.0
 
     def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
         """See `Estimate`."""
         logits, distance, _ = nearest_boundary(
-            self.logits, self.shape, image, label, self.settings.top_k, within_box=True
+            self.logits, self.shape, image, label, self.settings.top_k, self.width
         )
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         distance = tf.where((label >= 0) & (label != predicted), 0.0, distance)
@@ -153,6 +158,7 @@ class DeepFool(Program):
     settings: DeepFoolSettings
     logits: Logits
     shape: tuple[int, ...]
+    width: Any = 1.0
 
     def start(self, rows: Rows) -> _DeepFoolState:
         """See `Program`."""
@@ -165,9 +171,8 @@ class DeepFool(Program):
         rows, step = state.rows, state.step
         doublings = tf.cast(tf.maximum(step - self.settings.steps, 0), tf.float32)
         reach = 1 + self.settings.overshoot * 2**doublings
-        candidate = tf.clip_by_value(
-            rows.image + reach[:, None] * state.delta, 0.0, 1.0
-        )
+        candidate = rows.image + reach[:, None] * state.delta
+        candidate = clip_to_box(candidate, rows.image, self.width)
         logits, distance, way = nearest_boundary(
             self.logits, self.shape, candidate, rows.label, self.settings.top_k
         )

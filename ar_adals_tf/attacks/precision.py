@@ -61,6 +61,7 @@ def verified(
     labels: np.ndarray,
     flips: Callable[[np.ndarray, np.ndarray], np.ndarray],
     attack_exactly: Callable[[np.ndarray, np.ndarray], AttackResult],
+    width: Any = 1.0,
 ) -> AttackResult:
     """Make sure that what was found in bfloat16 flips the model itself.
 
@@ -73,6 +74,7 @@ def verified(
         labels: int `(N,)`, their classes.
         flips: Tells which images the model takes for another class than the label.
         attack_exactly: Attacks images in float32.
+        width: The images lie in [0, width]; None is for no bounds.
     """
     adversarial, distances, found = result
     doubtful = np.flatnonzero(found)
@@ -81,7 +83,11 @@ def verified(
     for stretch in _STRETCHES:
         if not len(doubtful):
             break
-        farther = np.clip(images[doubtful] + np.float32(stretch) * way, 0, 1)
+        farther = images[doubtful] + np.float32(stretch) * way
+        if width is not None:
+            most = np.asarray(width, np.float32)
+            most = most.reshape(images.shape[1:]) if most.ndim else most
+            farther = np.clip(farther, 0, most)
         done = flips(farther, labels[doubtful])
         adversarial[doubtful[done]] = farther[done]
         length = (farther - images[doubtful]).reshape(len(doubtful), -1)

@@ -47,6 +47,17 @@ class Rows(NamedTuple):
         )
 
 
+def clip_to_box(points: tf.Tensor, image: tf.Tensor, width: Any) -> tf.Tensor:
+    """Return points `(B, D)` put back into the box that an image `(B, D)` lies in.
+
+    The box is [0, `width`], and includes the image wherever that lies. None: no box.
+    """
+    if width is None:
+        return points
+    low, high = tf.minimum(image, 0.0), tf.maximum(image, width)
+    return tf.clip_by_value(points, low, high)
+
+
 class Program:
     """An attack on a batch of rows, in tensors of fixed shapes.
 

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.attacks.device import default_batch_size, image_shape, use_xla
 from ar_adals_tf.attacks.inputs import checked_images, checked_labels
 from ar_adals_tf.attacks.precision import in_dtype
+from ar_adals_tf.attacks.program import Logits
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.settings import AttackSettings
 from ar_adals_tf.distribution.replicas import Replicas, everyones
@@ -42,14 +44,23 @@ class Runner:
         self.model, self.settings = model, settings
         self.shape = image_shape(model)
         self.replicas = Replicas(model.distribute_strategy)
-        self.logits = logits_fn(model, settings.from_logits)
+        self.box = Box.make(settings.bounds, self.shape)
+        self.logits = self._in_box(logits_fn(model, settings.from_logits))
         under_attack = in_dtype(self.logits, model, settings.compute_dtype)
-        self.program: Any = settings.program(under_attack, self.shape)
+        self.program: Any = settings.program(under_attack, self.shape, self.box.width)
         self._num_classes = num_classes(model)
         self._may_warn = has_floor(model, settings.from_logits)
         self._set_batch_size(
             settings.batch_size or default_batch_size(model, self.searches)
         )
+
+    def _in_box(self, logits: Logits) -> Logits:
+        """Return the logits of points of the box; see `attacks.box`."""
+        if self.box.is_unit:
+            return logits
+        low = np.broadcast_to(self.box.low, [math.prod(self.shape)])
+        low, scale = low.reshape(self.shape), np.float32(self.box.scale)
+        return lambda points: logits(points * scale + low.astype(np.float32))
 
     def limit_batch_size(self, count: int) -> None:
         """Use a smaller batch where there are fewer images than rows."""
@@ -75,7 +86,8 @@ class Runner:
             InputError: If the model cannot be asked about these images or labels.
             NotFiniteError: If its output for an image is not finite.
         """
-        images = checked_images(images, self.shape)
+        images = checked_images(images, self.shape, self.settings.bounds)
+        images = self._moved(images, self.box.inside)
         if labels is not None:
             labels = checked_labels(labels, len(images), self._num_classes)
         mine = self.replicas.share(len(images))
@@ -87,11 +99,20 @@ class Runner:
         # Here and not where it is noticed, so that all workers raise together.
         refuse_not_finite(~np.isnan(distances), [self.model])
         return AttackResult(
-            None if own.adversarial is None else gather(own.adversarial),
-            distances,
+            None
+            if own.adversarial is None
+            else self._moved(gather(own.adversarial), self.box.outside),
+            distances if self.box.is_unit else distances * np.float32(self.box.scale),
             gather(own.found),
             gather(own.found_within_steps),
         )
+
+    def _moved(self, images: np.ndarray, move: Callable) -> np.ndarray:
+        """Return images moved into the box's space or out of it."""
+        if self.box.is_unit:
+            return images
+        flat = move(images.reshape(len(images), -1)).astype(np.float32)
+        return flat.reshape(images.shape)
 
     def _warn_of_floor(self, images: np.ndarray) -> None:
         """Warn once of images that the attack cannot move; see `at_floor`."""

@@ -68,6 +68,7 @@ class SearchRunner(Runner):
                 labels,
                 lambda images, labels: self.batched(self._flips, images, labels),
                 self._attack_in_float32,
+                self.box.width,
             )
         return result if keep else dataclasses.replace(result, adversarial=None)
 

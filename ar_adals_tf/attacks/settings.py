@@ -72,6 +72,9 @@ class AttackSettings:
     """
 
     PROGRAM: ClassVar[str]
+
+    #: Whether it can attack inputs without bounds.
+    UNBOUNDED: ClassVar[bool] = True
     RUNNER: ClassVar[str] = "ar_adals_tf.attacks.search:SearchRunner"
 
     #: What is no setting but decides too, and was another in an earlier version.
@@ -95,6 +98,13 @@ class AttackSettings:
         "Whether to return the adversarial images, one more array of the images' size.",
         decides=False,
     )
+    bounds: Any = setting(
+        (0.0, 1.0),
+        "Where inputs may lie: (low, high), two numbers or two arrays of the input's "
+        "shape, or None for no bounds, which only margin, ddn and deepfool know. "
+        "Distances are in the unit of the inputs.",
+        decides=False,
+    )
     compute_dtype: str = setting(
         "float32",
         "Number format in which the network's inner layers compute under attack. "
@@ -106,14 +116,23 @@ class AttackSettings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check_setting(field, getattr(self, field.name))
+            if field.name != "bounds":
+                check_setting(field, getattr(self, field.name))
+        if self.bounds is None and not self.UNBOUNDED:
+            raise InputError(
+                "this attack works in tanh space and needs bounds; received None; give "
+                "bounds=(low, high), or take margin, ddn or deepfool"
+            )
 
-    def program(self, logits: "Logits", shape: tuple[int, ...]) -> "Program | Estimate":
+    def program(
+        self, logits: "Logits", shape: tuple[int, ...], width: Any = 1.0
+    ) -> "Program | Estimate":
         """Return the attack on a batch, before compilation.
 
-        `logits` maps images `(B, *shape)` to logits `(B, Z)`.
+        `logits` maps images `(B, *shape)` to logits `(B, Z)`. The images lie between 0
+        and `width`, a number or `(D,)`; None is for images without bounds.
         """
-        return load(self.PROGRAM)(self, logits, shape)
+        return load(self.PROGRAM)(self, logits, shape, width)
 
     def passes(self, num_classes: int) -> int:
         """Return the forward-backward passes that an image costs at most.
@@ -129,11 +148,22 @@ class AttackSettings:
             >>> MarginSettings(batch_size=8).deciding()
             {'compute_dtype': 'float32', 'top_k': None}
         """
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.metadata["decides"]
-        } | dict(self.FIXED)
+        return (
+            {
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(self)
+                if field.metadata["decides"]
+            }
+            | dict(self.FIXED)
+            | self._deciding_bounds()
+        )
+
+    def _deciding_bounds(self) -> dict[str, Any]:
+        """Return the bounds, ready for JSON, unless they are [0, 1]."""
+        if self.bounds is None:
+            return {"bounds": None}
+        bounds = [np.asarray(end, np.float32).tolist() for end in self.bounds]
+        return {} if bounds == [0.0, 1.0] else {"bounds": bounds}
 
 
 def check_setting(field: dataclasses.Field, value: Any) -> None:
@@ -163,6 +193,7 @@ class CarliniWagnerSettings(AttackSettings):
     """CW-L2 (Carlini and Wagner, 2017), the paper's measure of robustness."""
 
     PROGRAM = "ar_adals_tf.attacks.carlini_wagner:CarliniWagner"
+    UNBOUNDED = False
     FIXED = {"adam_epsilon": ADAM_EPSILON}  # Keras's 1e-7 in version 0.1.0
 
     iterations: int = setting(

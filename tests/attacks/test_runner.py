@@ -94,7 +94,7 @@ class Hungry(DDNSettings):
 
     rows_that_fit = 8
 
-    def program(self, logits, shape):
+    def program(self, logits, shape, width=1.0):
         return HungryProgram(self, logits, shape)
 
 

@@ -102,7 +102,7 @@ def test_cost_counts_passes():
 class Nudged(AttackSettings):
     """An attack of its own: every image of an even class moves by 0.1 in each pixel."""
 
-    def program(self, logits, shape):
+    def program(self, logits, shape, width=1.0):
         return Nudge()
 
     def passes(self, num_classes):

@@ -1,0 +1,114 @@
+"""Where inputs may lie: the box that an attack stays in, and its unit of length.
+
+Attacks work in a space of their own: `u = (x - low) / scale`. There the box starts at 0
+and is about 1 wide, whatever the inputs' range is: settings such as a first step length
+mean the same for pixels of 0 to 255 as for those of 0 to 1. All features are divided by
+one number, so a distance in this space is a distance of inputs divided by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ar_adals_tf.errors import InputError
+
+#: `(low, high)`, two numbers or two arrays of the input's shape; None for no bounds.
+Bounds = Sequence[Any] | None
+
+UNIT: Bounds = (0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A box, with the way into the space that attacks work in.
+
+    Attributes:
+        low: The lowest value, a number or `(D,)` float32.
+        scale: The unit of length: the width of the box, or the root of the mean
+            squared width where features have widths of their own. 1 without bounds.
+        width: The width in that unit, a number or `(D,)` float32; None without bounds.
+
+    Example:
+        >>> box = Box.make((0, 255), shape=(2,))
+        >>> box.inside(np.array([[51.0, 255.0]], np.float32)), box.scale, box.width
+        (array([[0.2, 1. ]], dtype=float32), 255.0, 1.0)
+    """
+
+    low: Any
+    scale: float
+    width: Any
+
+    @classmethod
+    def make(cls, bounds: Bounds, shape: tuple[int, ...]) -> "Box":
+        """Return the box of bounds for inputs of a shape, or raise an `InputError`."""
+        if bounds is None:
+            return cls(0.0, 1.0, None)
+        low, high = checked_bounds(bounds, shape)
+        if low.ndim == 0:
+            scale = float(high - low)
+            return cls(float(low), scale, 1.0)
+        widths = (high - low).astype(np.float64).ravel()
+        scale = float(np.sqrt(np.mean(widths**2)))
+        return cls(
+            low.astype(np.float32).ravel(), scale, (widths / scale).astype(np.float32)
+        )
+
+    @staticmethod
+    def unit(bounds: Bounds) -> bool:
+        """Tell whether bounds are the default, [0, 1]."""
+        return (
+            bounds is not None
+            and not any(map(np.ndim, bounds))
+            and (tuple(map(float, bounds)) == UNIT)
+        )
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the attack's space is that of the inputs, with the box [0, 1]."""
+        return np.ndim(self.low) == 0 and (self.low, self.scale) == (0.0, 1.0)
+
+    def inside(self, inputs: Any) -> Any:
+        """Return flat inputs `(N, D)` in the attack's space."""
+        return inputs if self.is_unit else (inputs - self.low) / np.float32(self.scale)
+
+    def outside(self, points: Any) -> Any:
+        """Return flat points `(N, D)` of the attack's space as inputs."""
+        return points if self.is_unit else points * np.float32(self.scale) + self.low
+
+
+def checked_bounds(
+    bounds: Bounds, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return low and high as float32, both numbers or both of the input's shape.
+
+    Raises:
+        InputError: If they are not two, not finite, of another shape, or if no feature
+            has room between them.
+
+    Example:
+        >>> low, high = checked_bounds((0, [1.0, 2.0]), shape=(2,))
+        >>> low, high
+        (array([0., 0.], dtype=float32), array([1., 2.], dtype=float32))
+    """
+    try:
+        low, high = (np.asarray(end, np.float32) for end in bounds or ())
+        if low.ndim or high.ndim:
+            low, high = (np.broadcast_to(end, shape) for end in (low, high))
+    except (TypeError, ValueError):
+        raise InputError(
+            "bounds must be (low, high), two numbers or two arrays of the input's "
+            f"shape {shape}, or None for inputs without bounds; received {bounds!r}"
+        ) from None
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise InputError(
+            f"bounds must be finite; received {bounds!r}; None is for inputs without "
+            "bounds"
+        )
+    if (low > high).any() or not (low < high).any():
+        raise InputError(
+            f"the low bound must be below the high one; received {bounds!r}; give "
+            "(low, high)"
+        )
+    return low, high

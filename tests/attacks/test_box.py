@@ -1,0 +1,193 @@
+"""Inputs of any range: the box, and attacks in it against closed forms."""
+
+import keras
+import numpy as np
+import pytest
+
+from ar_adals_tf import attacks
+from ar_adals_tf.attacks.box import Box
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.robustness import RobustnessIndex
+
+RANDOM = np.random.default_rng(0)
+D, Z = 12, 4
+KERNEL = RANDOM.normal(size=(D, Z)).astype(np.float32)
+UNIT_IMAGES = RANDOM.uniform(0.2, 0.8, (40, D)).astype(np.float32)
+
+
+def linear(scale=1.0, shift=0.0):
+    """A linear model of inputs x that equals one of the unit inputs (x - shift) / s."""
+    model = keras.Sequential([keras.Input((D,)), keras.layers.Dense(Z)])
+    bias = -(np.full(D, 1.0) * shift / scale) @ KERNEL
+    kernel = KERNEL / (np.ones(D)[:, None] * np.reshape(scale, (-1, 1)))
+    model.set_weights([kernel, bias])
+    return model
+
+
+def hyperplane_distances(model, images):
+    """The exact distance of a linear model without bounds, in NumPy."""
+    kernel, bias = (w.astype(np.float64) for w in model.get_weights())
+    logits = images.astype(np.float64) @ kernel + bias
+    own = logits.argmax(axis=1)
+    gaps = logits[np.arange(len(images)), own][:, None] - logits
+    normals = np.linalg.norm(kernel[:, own].T[:, :, None] - kernel[None], axis=1)
+    return np.where(normals > 0, gaps / np.maximum(normals, 1e-30), np.inf).min(axis=1)
+
+
+def distances_in_a_box(model, images, low, high):
+    """The exact distance of a linear model in a box, in NumPy.
+
+    Towards one rival the nearest point is clip(t * normal) for the least t that reaches
+    the boundary, which bisection finds.
+    """
+    kernel, bias = (w.astype(np.float64) for w in model.get_weights())
+    best = np.full(len(images), np.inf)
+    for i, image in enumerate(images.astype(np.float64)):
+        logits = image @ kernel + bias
+        own = logits.argmax()
+        for rival in set(range(Z)) - {own}:
+            normal, gap = kernel[:, rival] - kernel[:, own], logits[own] - logits[rival]
+
+            def step(t, normal=normal, image=image):
+                return np.clip(t * normal, low - image, high - image)
+
+            least, most = 0.0, 1e6
+            if normal @ step(most) < gap:
+                continue
+            for _ in range(100):
+                middle = (least + most) / 2
+                reached = normal @ step(middle) >= gap
+                least, most = (least, middle) if reached else (middle, most)
+            best[i] = min(best[i], np.linalg.norm(step(most)))
+    return best
+
+
+@pytest.mark.parametrize("name", ["margin", "ddn", "deepfool"])
+def test_without_bounds_the_distance_is_that_of_the_hyperplane(name):
+    inputs = RANDOM.normal(0, 3, (40, D)).astype(np.float32)  # such as a table's rows
+    model = linear()
+    found = attacks.prepare(name, model, bounds=None)(inputs)
+    exact = hyperplane_distances(model, inputs)
+    assert found.found.all()
+    ratio = found.distances / exact
+    assert (ratio > 1 - 1e-4).all() and np.median(ratio) < 1.01
+    if name != "ddn":  # which may end at another class's boundary
+        assert (ratio < 1.02).all()
+
+
+@pytest.mark.parametrize("name", ["margin", "ddn", "deepfool", "cw"])
+@pytest.mark.parametrize("bounds", [(0.0, 255.0), (-1.0, 1.0), (-5.0, 3.0)])
+def test_a_rescaled_twin_has_the_same_levels(name, bounds):
+    low, high = bounds
+    settings = {"iterations": 150, "initial_constant": 1.0} if name == "cw" else {}
+    unit = attacks.prepare(name, linear(), **settings)(UNIT_IMAGES)
+    twin = linear(high - low, low)
+    inputs = low + (high - low) * UNIT_IMAGES
+    found = attacks.prepare(name, twin, bounds=bounds, **settings)(inputs)
+    np.testing.assert_allclose(
+        found.distances, unit.distances * (high - low), rtol=2e-3
+    )
+    if found.adversarial is not None:
+        assert found.adversarial.min() >= low and found.adversarial.max() <= high
+        moved = np.linalg.norm(found.adversarial - inputs, axis=1)
+        there = found.found
+        assert there.mean() > 0.8
+        np.testing.assert_allclose(moved[there], found.distances[there], rtol=1e-3)
+
+
+def test_whole_numbers_are_taken_in_their_own_range():
+    """Images of 0 to 255 with a Rescaling layer inside, as tutorials make them."""
+    pixels = RANDOM.integers(60, 200, (40, D)).astype(np.uint8)
+    model = linear(255.0)
+    found = attacks.prepare("margin", model, bounds=(0, 255))(pixels)
+    same = attacks.prepare("margin", linear())((pixels / 255).astype(np.float32))
+    np.testing.assert_allclose(found.distances, 255 * same.distances, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ddn", "deepfool", "cw"])
+def test_features_with_ranges_of_their_own_stay_in_them(name):
+    low = np.linspace(-3, 0, D).astype(np.float32)
+    high = low + np.linspace(0.5, 20, D).astype(np.float32)
+    inputs = low + (high - low) * UNIT_IMAGES
+    settings = {"early_stopping": False} if name == "cw" else {}
+    found = attacks.prepare(name, linear(), bounds=(low, high), **settings)(inputs)
+    exact = distances_in_a_box(linear(), inputs, low, high)
+    assert (found.found == np.isfinite(exact)).all()
+    assert (found.adversarial >= low - 1e-5).all()
+    assert (found.adversarial <= high + 1e-5).all()
+    assert (found.distances > exact * (1 - 1e-4)).all()
+    assert np.median(found.distances / exact) < (1.2 if name == "deepfool" else 1.05)
+
+
+def test_a_feature_without_room_does_not_move():
+    low, high = np.zeros(D, np.float32), np.ones(D, np.float32)
+    low[3] = high[3] = 0.25
+    inputs = UNIT_IMAGES.copy()
+    inputs[:, 3] = 0.25
+    found = attacks.prepare("ddn", linear(), bounds=(low, high))(inputs)
+    assert (found.adversarial[:, 3] == np.float32(0.25)).all()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ((0, 1, 2), "two numbers or two arrays"),
+        (5, "two numbers or two arrays"),
+        ((1, 0), "low bound must be below"),
+        ((0, 0), "low bound must be below"),
+        ((0, float("inf")), "must be finite"),
+        ((np.zeros(3), np.ones(3)), "arrays of the input's shape"),
+        (("a", "b"), "two numbers or two arrays"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(bounds, message):
+    with pytest.raises(InputError, match=message):
+        Box.make(bounds, (D,))
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(InputError, match=r"must lie in \[0, 1\].*give bounds"):
+        attacks.prepare("margin", linear())(UNIT_IMAGES * 255)
+    with pytest.raises(InputError, match=r"must lie in \[-1, 1\]"):
+        attacks.prepare("margin", linear(), bounds=(-1, 1))(UNIT_IMAGES * 255)
+    with pytest.raises(InputError, match="tanh space and needs bounds"):
+        attacks.prepare("cw", linear(), bounds=None)
+    for ends in ((np.zeros(D), np.ones(D)), (0, 1)):
+        deciding = attacks.attack_settings("ddn", bounds=ends).deciding()
+        assert ("bounds" in deciding) == bool(np.ndim(ends[0]))
+
+
+def test_an_index_of_a_table_is_in_the_unit_of_its_columns():
+    table = RANDOM.normal(0, 3, (60, D)).astype(np.float64) * np.arange(1, D + 1)
+    index = RobustnessIndex.compute(
+        linear(), table, attack="margin", bounds=None, verbose=False
+    )
+    exact = hyperplane_distances(linear(), table.astype(np.float32))
+    np.testing.assert_allclose(index.distances, exact, rtol=1e-4)
+    data = RobustnessIndex.compute(
+        linear(), table, attack="ddn", bounds="data", verbose=False
+    )
+    low, high = data.metadata["settings"]["bounds"]
+    np.testing.assert_allclose(low, table.min(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(high, table.max(axis=0), rtol=1e-6)
+    assert index.metadata["digest"] == data.metadata["digest"]
+
+
+def test_the_index_of_pixels_of_0_to_255_ranks_like_that_of_the_rescaled_twin(tmp_path):
+    pixels = RANDOM.integers(0, 256, (80, D)).astype(np.uint8)
+    own = RobustnessIndex.compute(
+        linear(255.0), pixels, attack="ddn", bounds=(0, 255), verbose=False
+    )
+    twin = RobustnessIndex.compute(linear(), pixels, attack="ddn", verbose=False)
+    assert (own.levels(4) == twin.levels(4)).mean() > 0.95
+    own.save(tmp_path / "own.npz")
+    assert RobustnessIndex.load(tmp_path / "own.npz").metadata == own.metadata
+
+
+def test_an_attack_that_flips_few_images_warns():
+    flat = linear(1e6)  # the same logits for all images of [0, 1]
+    flat.layers[0].bias.assign([5.0, 0, 0, 0])
+    with pytest.warns(UserWarning, match="flipped only 0.0%.*bounds="):
+        RobustnessIndex.compute(flat, UNIT_IMAGES, attack="ddn", verbose=False)
+    with pytest.raises(InputError, match="'data' or None; received 'all'"):
+        RobustnessIndex.compute(flat, UNIT_IMAGES, attack="ddn", bounds="all")

@@ -1,0 +1,84 @@
+"""A table, two classes and one sigmoid output: from the index to calibrated labels."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special
+from sklearn.datasets import load_breast_cancer
+
+from ar_adals_tf import (
+    AdaptiveLabelSmoothing,
+    ARAdaLS,
+    ExpectedCalibrationError,
+    RobustnessIndex,
+    soft_labels,
+)
+from ar_adals_tf.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def table():
+    data = load_breast_cancer()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    x, y = data.data[order].astype(np.float32), data.target[order]
+    return (x[:400], y[:400]), (x[400:], y[400:])
+
+
+def model_of(x):
+    keras.utils.set_random_seed(0)
+    scale = keras.layers.Normalization()
+    scale.adapt(x)
+    head = keras.layers.Dense(1, activation="sigmoid")
+    hidden = keras.layers.Dense(16, "relu")
+    return keras.Sequential([keras.Input((30,)), scale, hidden, head])
+
+
+def test_a_sigmoid_learns_its_soft_labels(table):
+    (x, y), (xv, yv) = table
+    model = model_of(x)
+    ece = ExpectedCalibrationError()
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy", ece])
+    model.fit(x, y, epochs=20, verbose=0)
+    measured = model.evaluate(xv, yv, verbose=0, return_dict=True)
+    p = model.predict(xv, verbose=0)[:, 0]
+    confidence = np.maximum(p, 1 - p)
+    index = np.minimum((confidence * 15).astype(int), 14)
+    gaps = np.bincount(index, ((p > 0.5) == yv) - confidence, 15)
+    assert measured["ece"] == pytest.approx(np.abs(gaps).sum() / len(yv), abs=1e-5)
+
+    indexes = {
+        name: RobustnessIndex.compute(
+            model, *part, attack="margin", bounds=None, split=name, verbose=False
+        )
+        for name, part in (("train", (x, y)), ("validation", (xv, yv)))
+    }
+    smoothing = AdaptiveLabelSmoothing(num_classes=2, num_levels=3, alpha=0.5)
+    smoothing.p = [0.8, 0.9, 1.0]
+    data = tf.data.Dataset.from_tensor_slices((np.arange(400), x, y)).batch(50)
+    train = soft_labels(data, smoothing, indexes["train"], sigmoid=True)
+    labels = np.concatenate([labels for _, labels in train.as_numpy_iterator()])
+    right = smoothing.p[indexes["train"].levels(3)]
+    np.testing.assert_allclose(labels[:, 0], np.where(y == 1, right, 1 - right), 1e-6)
+
+    held_out = tf.data.Dataset.from_tensor_slices((np.arange(169), xv, yv)).batch(64)
+    adapt = ARAdaLS(smoothing, held_out, indexes["validation"])
+    before = smoothing.p
+    history = model.fit(train, epochs=2, verbose=0, callbacks=[adapt]).history
+    row = [history[f"conf/{r}"][0] - history[f"acc/{r}"][0] for r in range(3)]
+    after = [history[f"p/{r}"][1] for r in range(3)]
+    np.testing.assert_allclose(after, np.clip(before - 0.5 * np.array(row), 0.5, 1))
+
+
+def test_logits_of_a_sigmoid_are_measured_like_its_probabilities():
+    z = np.linspace(-3, 3, 50, dtype=np.float32)[:, None]
+    y = (np.arange(50) % 3 == 0).astype(int)
+    by_logits = ExpectedCalibrationError(from_logits=True)(y, z)
+    by_sigmoid = ExpectedCalibrationError()(y[:, None], special.expit(z))
+    assert float(by_logits) == pytest.approx(float(by_sigmoid), abs=1e-6)
+
+
+def test_sigmoid_labels_are_for_two_classes():
+    data = tf.data.Dataset.from_tensor_slices((np.zeros((4, 2)), [0, 1, 2, 0])).batch(2)
+    with pytest.raises(InputError, match="sigmoid=True is for two classes"):
+        soft_labels(data, AdaptiveLabelSmoothing(3, 1), sigmoid=True)
