@@ -39,7 +39,10 @@ _MEANS = {
     "brier": number(Bound(least=0, most=2 + 1e-6)),
 }
 _SELECTIVE = ("aurc", "coverage_at_1_percent_risk")
-_MORE = dict.fromkeys(("adaptive_ece", "classwise_ece", *_SELECTIVE), _share)
+_BY_LOGIT = [f"{name}_normalised_logit" for name in _SELECTIVE]
+_MORE = dict.fromkeys(
+    ("adaptive_ece", "classwise_ece", *_SELECTIVE, *_BY_LOGIT), _share
+)
 _FURTHER = {"mean_confidence": _share, "num_examples": _count, **_MORE}
 _summary = record({**_MEANS, "num_bins": _bins}, _FURTHER)
 

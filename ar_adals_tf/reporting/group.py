@@ -281,8 +281,11 @@ def temperature_words(groups: Sequence[Group]) -> str:
     if all(group.with_temperature() is None for group in groups):
         return ""
     words = "Temperatures are fitted to the validation images"
-    if any(METHODS[method].adaptive for method in methods if method in METHODS):
+    known = [METHODS[method] for method in methods if method in METHODS]
+    if any(method.adaptive for method in known):
         words += ", which have moved the soft labels of AdaLS and AR-AdaLS as well"
+    if any(method.feedback for method in known):
+        words += ", which have moved the loss of AdaFocal as well"
     return f"{words}. "
 
 
