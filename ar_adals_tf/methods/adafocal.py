@@ -52,9 +52,8 @@ def equal_mass_edges(
     """
     order = np.argsort(confidence, kind="stable")
     upto = np.cumsum(weight[order])
-    below = upto - weight[order]
-    cuts = np.searchsorted(below, np.arange(1, num_bins) * upto[-1] / num_bins)
-    return confidence[order][np.minimum(cuts, len(order) - 1)]
+    shares = np.arange(1, num_bins) * upto[-1] / num_bins
+    return confidence[order][np.searchsorted(upto, shares, side="right")]
 
 
 def update_gammas(
