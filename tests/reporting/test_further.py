@@ -33,6 +33,19 @@ def test_more_measures_are_in_the_metrics(runs):
     assert set(more) >= {"adaptive_ece", "classwise_ece"}
 
 
+def test_ranking_by_the_normalised_logit_is_a_column(report, runs, read_csv):
+    """Oracle: logits from the stored probabilities, sorted; equal with temperature."""
+    table = read_csv(report, "more_cifar10")
+    labels, p = stored(runs[5])
+    logits = np.log(p) - np.log(p).mean(axis=1, keepdims=True)
+    confidence = logits.max(axis=1) / (logits**4).sum(axis=1) ** 0.25
+    wrong = (p.argmax(axis=1) != labels)[np.argsort(-confidence)]
+    expected = 100 * np.mean(np.cumsum(wrong) / np.arange(1, N + 1))
+    for row in ("Label smoothing", "Label smoothing + temperature"):
+        got = float(table[row]["AURC by normalised logit (%)"])
+        assert got == pytest.approx(expected, rel=1e-4)
+
+
 def test_ood_scores_are_those_of_the_entropy(runs):
     """Oracle: the AUROC is the share of pairs that the entropy orders rightly."""
     table = ood_scores(load_collections(runs)[0])
