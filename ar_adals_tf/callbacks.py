@@ -85,10 +85,10 @@ class ARAdaLS(keras.callbacks.Callback):
         InputError: At once, if the validation data repeat without end or are not in
             batches, if the index is of other examples, if their inputs are not finite,
             if the backend is not TensorFlow, or if both `backup_dir` and `feedback` are
-            given. When training begins, if the model has
-            several outputs, a sigmoid, or another number of classes than `smoothing`.
-            After an epoch, if the training data was not read anew exactly once, or does
-            not come from `soft_labels`, or if the model's output is not finite.
+            given. When training begins, if the model has several outputs, a sigmoid, or
+            another number of classes than `smoothing`. After an epoch, if the training
+            data was not read anew exactly once, or does not come from `soft_labels`, or
+            if the model's output is not finite.
 
     Example:
         ```python

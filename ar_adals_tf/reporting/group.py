@@ -282,10 +282,10 @@ def temperature_words(groups: Sequence[Group]) -> str:
         return ""
     words = "Temperatures are fitted to the validation images"
     known = [METHODS[method] for method in methods if method in METHODS]
-    if any(method.adaptive for method in known):
-        words += ", which have moved the soft labels of AdaLS and AR-AdaLS as well"
-    if any(method.feedback for method in known):
-        words += ", which have moved the loss of AdaFocal as well"
+    moved = ["soft labels of AdaLS and AR-AdaLS"] * any(m.adaptive for m in known)
+    moved += ["loss of AdaFocal"] * any(m.feedback for m in known)
+    if moved:
+        words += f", which have moved the {' and the '.join(moved)} as well"
     return f"{words}. "
 
 
