@@ -21,6 +21,7 @@ from ar_adals_tf.files import write_json
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
+from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import (
     RobustnessLevels,
@@ -76,14 +77,18 @@ class ARAdaLS(keras.callbacks.Callback):
         weight_key: The entry that has the sample weight, if there is one.
         ensemble: Models whose averaged probabilities are validated instead of those of
             the model in training: AR-AdaLS of Ensemble.
+        feedback: A loss that learns from the same validation pass, such as
+            `ar_adals_tf.methods.adafocal.AdaFocal`. What it learned is in the logs, and
+            not in `backup_dir`. Defaults to `None`.
 
     Raises:
         InputError: At once, if the validation data repeat without end or are not in
             batches, if the index is of other examples, if their inputs are not finite,
-            or if the backend is not TensorFlow. When training begins, if the model has
-            several outputs, a sigmoid, or another number of classes than `smoothing`.
-            After an epoch, if the training data was not read anew exactly once, or does
-            not come from `soft_labels`, or if the model's output is not finite.
+            if the backend is not TensorFlow, or if both `backup_dir` and `feedback` are
+            given. When training begins, if the model has several outputs, a sigmoid, or
+            another number of classes than `smoothing`. After an epoch, if the training
+            data was not read anew exactly once, or does not come from `soft_labels`, or
+            if the model's output is not finite.
 
     Example:
         ```python
@@ -141,8 +146,14 @@ class ARAdaLS(keras.callbacks.Callback):
         label_key: str = "label",
         weight_key: str = "sample_weight",
         ensemble: Sequence[keras.Model] = (),
+        feedback: Feedback | None = None,
     ) -> None:
         super().__init__()
+        if feedback and backup_dir:
+            raise InputError(
+                "backup_dir keeps p and nothing of feedback, so training would go on "
+                "otherwise; received both; leave out one of them"
+            )
         if keras.backend.backend() != "tensorflow":
             raise InputError(
                 "ARAdaLS needs Keras on TensorFlow; the backend is "
@@ -170,6 +181,7 @@ class ARAdaLS(keras.callbacks.Callback):
         self._num_bins = num_bins
         self._from_logits = from_logits
         self._ensemble = list(ensemble)
+        self._feedback = feedback
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
         self._measure: Any = None
@@ -237,6 +249,10 @@ class ARAdaLS(keras.callbacks.Callback):
             }
             for r in range(self.smoothing.num_levels):
                 logs.update({f"{k}/{r}": float(v[r]) for k, v in levels.items()})
+        if self._feedback:
+            learned = self._feedback.learn(*measures.by_image)
+            if logs is not None:
+                logs.update(learned)
         self.smoothing.update(measures.confidence, measures.accuracy, epoch)
         if self._backup:
             self._history[str(epoch)] = self.smoothing.p.tolist()
@@ -267,7 +283,10 @@ class ARAdaLS(keras.callbacks.Callback):
         ece = confidence_calibration_error(confidence, correct, self._num_bins, weight)
         names = ("val_loss", "val_accuracy", "val_ece")
         return ValidationMeasures(
-            dict(zip(names, [*mean, ece], strict=True)), by_level[0], by_level[1]
+            dict(zip(names, [*mean, ece], strict=True)),
+            by_level[0],
+            by_level[1],
+            (confidence, correct, weight),
         )
 
     def _batches(self) -> Iterator[np.ndarray]:
@@ -338,11 +357,13 @@ class ValidationMeasures(NamedTuple):
         confidence: `(R,)` in [0, 1], mean probability of the predicted class by level.
             NaN for a level without images.
         accuracy: `(R,)` in [0, 1], accuracy by level. NaN for a level without images.
+        by_image: Confidence, success (1 or 0) and weight of each image, each `(N,)`.
     """
 
     totals: dict[str, float]
     confidence: np.ndarray
     accuracy: np.ndarray
+    by_image: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

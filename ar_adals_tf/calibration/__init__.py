@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     "reliability_bins summary more_measures by_level bin_edges bin_index",
     scores="SMALLEST_PROBABILITY accuracy mean_confidence negative_log_likelihood "
     "brier_score",
-    selective="area_under_risk_coverage coverage_at_risk",
+    selective="area_under_risk_coverage coverage_at_risk normalised_logit_confidence "
+    "by_normalised_logit",
     stability="prediction_variance prediction_variance_by_image disagreement",
     detection="predictive_entropy ood_scores",
     temperature="MIN_TEMPERATURE MAX_TEMPERATURE fit_temperature apply_temperature "

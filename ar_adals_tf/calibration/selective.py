@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import check_predictions
+from ar_adals_tf.calibration.checks import check_labels, check_predictions
+from ar_adals_tf.calibration.temperature import check_logits
 from ar_adals_tf.errors import InputError
 
 
@@ -63,6 +64,80 @@ def coverage_at_risk(
         )
     p = check_predictions(labels, probabilities)
     return coverage_on_curve(*risk_coverage(p.confidence, p.correct), risk)
+
+
+def normalised_logit_confidence(logits: np.ndarray, p: float = 4.0) -> np.ndarray:
+    """Return the largest logit, centred and divided by the p-norm, `(N,)` float64.
+
+    The logits of an image are centred to a mean of 0 [1]_. Training with label
+    smoothing is known to worsen the ranking by the largest probability, and this
+    confidence mends it [2]_. It ranks the images; it is no probability. Neither a
+    constant that is added to an image's logits nor a positive factor changes it, so a
+    temperature does not. Where all logits of an image are equal it is 0.
+
+    Args:
+        logits: `(N, Z)`.
+        p: The norm, at least 1. Defaults to 4.
+
+    Raises:
+        InputError: On logits that are not finite or not `(N, Z)`, or another p.
+
+    References:
+        .. [1] Cattelan and Silva, How to Fix a Broken Confidence Estimator: Evaluating
+           Post-hoc Methods for Selective Classification with Deep Neural Networks, UAI
+           2024.
+        .. [2] Xia, Laurent, Franchi and Bouganis, Towards Understanding Why Label
+           Smoothing Degrades Selective Classification and How to Fix It, ICLR 2025.
+
+    Example:
+        >>> normalised_logit_confidence([[5.0, 1.0]], p=2).round(4)  # 2 / sqrt(4 + 4)
+        array([0.7071])
+    """
+    if not 1 <= p < np.inf:
+        raise InputError(
+            f"p is the order of a norm and must be finite and at least 1; received "
+            f"{p!r}; pass 4, or 2 for the Euclidean norm"
+        )
+    logits = check_logits(logits)
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    # Powers of numbers up to 1 do not overflow.
+    largest = np.abs(centred).max(axis=1, keepdims=True)
+    unit = np.divide(centred, largest, np.zeros_like(centred), where=largest > 0)
+    norm = np.sum(np.abs(unit) ** p, axis=1) ** (1 / p)
+    return unit.max(axis=1) / np.maximum(norm, 1)  # below 1 only where all are equal
+
+
+def by_normalised_logit(
+    labels: np.ndarray, logits: np.ndarray, p: float = 4.0
+) -> dict[str, float]:
+    """Return AURC and coverage where the normalised logit ranks the images.
+
+    Args:
+        labels: `(N,)`, integers in [0, Z).
+        logits: `(N, Z)`.
+        p: See `normalised_logit_confidence`. Defaults to 4.
+
+    Returns:
+        A dictionary with `aurc_normalised_logit`, as `area_under_risk_coverage`, and
+        `coverage_at_1_percent_risk_normalised_logit`, as `coverage_at_risk`.
+
+    Raises:
+        InputError: On arrays that do not fit, or an unusable p.
+
+    Example:
+        The second image is wrong, and its logit is the less outstanding one.
+
+        >>> by_normalised_logit([0, 1], [[3.0, 0.0, 0.0], [9.0, 8.0, 0.0]]).values()
+        dict_values([0.25, 0.5])
+    """
+    confidence = normalised_logit_confidence(logits, p)
+    logits = np.asarray(logits)
+    correct = logits.argmax(axis=1) == check_labels(labels, *logits.shape)
+    curve = risk_coverage(confidence, correct)
+    return {
+        "aurc_normalised_logit": area_under_curve(*curve),
+        "coverage_at_1_percent_risk_normalised_logit": coverage_on_curve(*curve, 0.01),
+    }
 
 
 def risk_coverage(

@@ -63,10 +63,11 @@ def measure(
         temperature: T of the run. Defaults to `None`: it has none.
 
     Returns:
-        `clean` (see `calibration.summary`), `more` (see `calibration.more_measures`)
-        and with an index `by_level`, which has `accuracy`, `confidence`, `ece` and
-        `counts`, level 0 first, and `num_levels`. With a temperature also
-        `temperature_scaled`, which has `temperature` and all of these again.
+        `clean` (see `calibration.summary`), `more` (see `calibration.more_measures` and
+        `calibration.by_normalised_logit`) and with an index `by_level`, which has
+        `accuracy`, `confidence`, `ece` and `counts`, level 0 first, and `num_levels`.
+        With a temperature also `temperature_scaled`, which has `temperature` and all of
+        these again.
 
     Raises:
         InputError: If the index lacks an image.
@@ -77,7 +78,8 @@ def measure(
         labels, probabilities = found.labels, found.probabilities
         measures: Measures = {
             "clean": calibration.summary(labels, probabilities, num_bins),
-            "more": calibration.more_measures(labels, probabilities, num_bins),
+            "more": calibration.more_measures(labels, probabilities, num_bins)
+            | calibration.by_normalised_logit(labels, found.logits),
         }
         if index is not None:
             count = min(num_levels, len(index))

@@ -307,9 +307,9 @@ class Config:
                 f"the seeds of {self.ensemble_size} members count up from --seed, to "
                 f"at most {SEEDS.most}; received {self.seed}; give a smaller one"
             )
-        if self.validation_examples == 0 and self.kind.adaptive:
+        if self.validation_examples == 0 and self.kind.learns:
             raise InputError(
-                f"--method={self.method} learns its soft labels from validation "
+                f"--method={self.method} learns {self.kind.learns} from validation "
                 "images, so --validation_examples=0 cannot be; leave it out"
             )
         if not self.refresh_epochs:

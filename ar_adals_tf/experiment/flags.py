@@ -53,7 +53,7 @@ def method_flags() -> list[Flag]:
 
     Example:
         >>> [flag.name for flag in method_flags()][:2]
-        ['focal_gamma', 'mbls_margin']
+        ['focal_gamma', 'adafocal_num_bins']
     """
     return _joined(
         (method, Flag(name, str, f"{own.help} The default is {own.default:g}."))

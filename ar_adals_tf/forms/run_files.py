@@ -39,6 +39,7 @@ _MEANS = {
     "brier": number(Bound(least=0, most=2 + 1e-6)),
 }
 _SELECTIVE = ("aurc", "coverage_at_1_percent_risk")
+_BY_LOGIT = dict.fromkeys((f"{name}_normalised_logit" for name in _SELECTIVE), _share)
 _MORE = dict.fromkeys(("adaptive_ece", "classwise_ece", *_SELECTIVE), _share)
 _FURTHER = {"mean_confidence": _share, "num_examples": _count, **_MORE}
 _summary = record({**_MEANS, "num_bins": _bins}, _FURTHER)
@@ -242,7 +243,10 @@ def _beside(value: Any, place: str) -> None:
 METRICS = File(
     both(
         _also_scaled(
-            record({"clean": _summary}, {"more": record(_MORE), "by_level": _by_level}),
+            record(
+                {"clean": _summary},
+                {"more": record(_MORE, _BY_LOGIT), "by_level": _by_level},
+            ),
             temperature=True,
         ),
         _beside,

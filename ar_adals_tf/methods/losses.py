@@ -5,10 +5,11 @@ image, `(N,)`. What is trained is the mean over the batch. Logits in float16 are
 as float32, so that the loss and its gradient are finite however sure the model is.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.outputs import log_odds
@@ -21,13 +22,13 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         >>> cross_entropy([[0.0, 1.0]], [[0.0, 0.0]]).numpy().round(3)  # log 2
         array([0.693], dtype=float32)
     """
-    logits = _full(logits)
+    logits = full(logits)
     return tf.nn.softmax_cross_entropy_with_logits(
         tf.cast(labels, logits.dtype), logits
     )
 
 
-def _full(logits: tf.Tensor) -> tf.Tensor:
+def full(logits: tf.Tensor) -> tf.Tensor:
     """Return logits in float32 if they have fewer bits."""
     logits = tf.convert_to_tensor(logits)
     return tf.cast(logits, tf.float32) if logits.dtype.size < 4 else logits
@@ -49,7 +50,7 @@ def focal(labels: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     """
     if gamma == 0:
         return cross_entropy(labels, logits)
-    odds = log_odds(tf.argmax(labels, axis=-1), _full(logits))
+    odds = log_odds(tf.argmax(labels, axis=-1), full(logits))
     return tf.exp(-gamma * tf.nn.softplus(-odds)) * tf.nn.softplus(odds)
 
 
@@ -58,7 +59,7 @@ def sample_dependent_focal(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Mukhoti et al., 2020, section 5; gamma itself has no gradient.
     """
-    p = tf.reduce_sum(labels * tf.nn.softmax(_full(logits)), axis=-1)
+    p = tf.reduce_sum(labels * tf.nn.softmax(full(logits)), axis=-1)
     return tf.where(p < 0.2, focal(labels, logits, 5.0), focal(labels, logits, 3.0))
 
 
@@ -77,7 +78,7 @@ def margin_smoothing(
         >>> loss.numpy().round(3)  # a mean of 5 and 0 beyond the margin, times 0.1
         array([0.25], dtype=float32)
     """
-    logits = _full(logits)
+    logits = full(logits)
     below = tf.reduce_max(logits, axis=-1, keepdims=True) - logits
     penalty = tf.reduce_mean(tf.nn.relu(below - margin), axis=-1)
     return cross_entropy(labels, logits) + weight * penalty
@@ -104,7 +105,7 @@ def class_calibration(
         >>> class_calibration([[0.0, 1.0]], [[0.0, 0.0]], beta=2.0).numpy().round(3)
         array([1.693], dtype=float32)
     """
-    p = tf.nn.softmax(_full(logits))
+    p = tf.nn.softmax(full(logits))
     off = tf.reduce_mean(p - tf.cast(labels, p.dtype), axis=0)
     return focal(labels, logits, gamma) + beta * tf.reduce_mean(tf.abs(off))
 
@@ -120,7 +121,7 @@ def max_suppression(labels: tf.Tensor, logits: tf.Tensor, weight: float) -> tf.T
         >>> max_suppression([[0.0, 1.0]], [[2.0, 0.0]], weight=0.5).numpy().round(3)
         array([2.627], dtype=float32)
     """
-    logits = _full(logits)
+    logits = full(logits)
     penalty = tf.reduce_max(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
     return cross_entropy(labels, logits) + weight * penalty
 
@@ -149,6 +150,28 @@ def mixup(
     )
     mixed = [weight * x + (1 - weight) * tf.gather(x, order) for x in (images, labels)]
     return mixed[0], mixed[1]
+
+
+class Feedback(Protocol):
+    """A loss that learns from the validation set, as `adafocal.AdaFocal` does."""
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        """Return the loss of each example, `(N,)`."""
+
+    def learn(
+        self, confidence: np.ndarray, correct: np.ndarray, weight: np.ndarray
+    ) -> Mapping[str, float]:
+        """Learn after an epoch, from `(N,)` validation examples.
+
+        Returns:
+            What the epoch was trained with, for the logs.
+        """
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what a restart needs, as JSON can hold it."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state` returned."""
 
 
 class GlobalMean(keras.losses.Loss):

@@ -66,13 +66,16 @@ class Method:
             their averaged validation probabilities.
         loss: A function of labels, logits and the method's settings; see
             `ar_adals_tf.methods.losses`. Defaults to cross-entropy.
+        feedback: A class of losses that learn from the validation set after every
+            epoch, made with the method's settings; see `losses.Feedback`. It takes the
+            place of `loss`. Defaults to none.
         transform: A function of a batch's images, its soft labels, a seed `(2,)` and
             the method's settings. It returns other images and labels. Defaults to none.
         adversarial: A Keras model class that trains adversarially, with the arguments
             inputs, outputs, `seed`, `name` and the method's settings; see
             `ar_adals_tf.methods.adversarial`. Defaults to `keras.Model`.
-        settings: The settings of loss, transform or adversarial model. Each key is the
-            name of a flag; see `own_settings`.
+        settings: The settings of loss, feedback, transform or adversarial model. Each
+            key is the name of a flag; see `own_settings`.
     """
 
     title: str
@@ -82,9 +85,17 @@ class Method:
     smoothed: bool = False
     joint: bool = False
     loss: str | None = None
+    feedback: str | None = None
     transform: str | None = None
     adversarial: str | None = None
     settings: Mapping[str, MethodSetting] = field(default_factory=dict)
+
+    @property
+    def learns(self) -> str:
+        """What training learns from validation images, in words; empty if nothing."""
+        if self.adaptive:
+            return "its soft labels"
+        return "its loss" if self.feedback else ""
 
 
 _LOSSES = "ar_adals_tf.methods.losses"
@@ -141,6 +152,33 @@ METHODS: dict[str, Method] = {
         "FLSD-53",
         "focal loss with a gamma for each image",
         loss=f"{_LOSSES}:sample_dependent_focal",
+    ),
+    "adafocal": Method(
+        "AdaFocal",
+        "focal loss with a gamma for each bin of confidence. Each gamma follows the "
+        "validation set",
+        feedback="ar_adals_tf.methods.adafocal:AdaFocal",
+        settings={
+            "adafocal_num_bins": MethodSetting(
+                15,
+                "Number of bins of equally many validation images.",
+                Bound(least=1, most=1000, whole=True),
+            ),
+            "adafocal_rate": MethodSetting(1.0, "How fast each gamma moves: lambda."),
+            "adafocal_switch": MethodSetting(
+                0.2,
+                "The size below which a gamma changes its sign: S_th.",
+                Bound(above=0, most=1),
+            ),
+            "adafocal_gamma_min": MethodSetting(
+                -2.0,
+                "The smallest gamma. A negative one makes the loss inverse focal loss.",
+                Bound(most=-1),
+            ),
+            "adafocal_gamma_max": MethodSetting(
+                20.0, "The largest gamma.", Bound(least=1)
+            ),
+        },
     ),
     "mbls": Method(
         "MbLS",

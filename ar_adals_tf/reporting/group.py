@@ -281,8 +281,11 @@ def temperature_words(groups: Sequence[Group]) -> str:
     if all(group.with_temperature() is None for group in groups):
         return ""
     words = "Temperatures are fitted to the validation images"
-    if any(METHODS[method].adaptive for method in methods if method in METHODS):
-        words += ", which have moved the soft labels of AdaLS and AR-AdaLS as well"
+    known = [METHODS[method] for method in methods if method in METHODS]
+    moved = ["soft labels of AdaLS and AR-AdaLS"] * any(m.adaptive for m in known)
+    moved += ["loss of AdaFocal"] * any(m.feedback for m in known)
+    if moved:
+        words += f", which have moved the {' and the '.join(moved)} as well"
     return f"{words}. "
 
 

@@ -203,6 +203,7 @@ MEASURES = {
         Measure("brier", "Brier", unit="", scale=1, digits=3),
         Measure("mean_confidence", "Mean confidence", better=""),
         Measure("aurc", "AURC"),
+        Measure("aurc_normalised_logit", "AURC by normalised logit", tempered=False),
         Measure("coverage_at_1_percent_risk", _COVERAGE, digits=1, better="up"),
         Measure("auroc", "AUROC", digits=1, better="up"),
         Measure("aupr", "AUPR", digits=1, better="up"),

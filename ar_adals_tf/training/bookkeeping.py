@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from ar_adals_tf.files import atomic_write
+from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.progress import progress_bar
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import checkpoint
@@ -21,7 +22,9 @@ _ONLY_IN_HISTORY = ("epoch", "learning_rate")
 
 
 class RunKeeper(keras.callbacks.Callback):
-    """Keeps the models, the soft labels and the history on disk after every epoch.
+    """Keeps the models, what was learned, and the history on disk after every epoch.
+
+    What was learned are the soft labels, and the state of a loss with feedback.
 
     Attributes:
         history: A row of logs for each epoch that is done. `learning_rate` is the rate
@@ -33,8 +36,10 @@ class RunKeeper(keras.callbacks.Callback):
         folder: Path,
         models: Sequence[keras.Model],
         smoothing: AdaptiveLabelSmoothing,
+        feedback: Feedback | None = None,
     ) -> None:
         super().__init__()
+        self._feedback = feedback
         self.history: list[dict[str, float]] = []
         self._folder, self._models, self._smoothing = folder, models, smoothing
 
@@ -45,6 +50,8 @@ class RunKeeper(keras.callbacks.Callback):
             return 0
         state = checkpoint.restore(path, self._models)
         self._smoothing.restore(state["smoothing"])
+        if self._feedback:
+            self._feedback.restore(state["feedback"])
         self.history = state["history"]
         # The process may have ended after the checkpoint and before the table.
         write_history(self._folder / "history.csv", self.history)
@@ -66,11 +73,10 @@ class RunKeeper(keras.callbacks.Callback):
                     "lower --learning_rate"
                 )
         self.history.append({"epoch": epoch, "learning_rate": self._rate, **logs})
-        checkpoint.save(
-            self._folder / "checkpoint.npz",
-            self._models,
-            {"smoothing": self._smoothing.state(), "history": self.history},
-        )
+        state = {"smoothing": self._smoothing.state(), "history": self.history}
+        if self._feedback:
+            state["feedback"] = self._feedback.state()
+        checkpoint.save(self._folder / "checkpoint.npz", self._models, state)
         write_history(self._folder / "history.csv", self.history)
 
 

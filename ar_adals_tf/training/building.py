@@ -23,11 +23,26 @@ DTYPE_POLICIES = {
 }
 
 
-def build_model(plan: Plan, seed: int, device: str | None = None) -> keras.Model:
+def make_feedback(plan: Plan) -> losses.Feedback | None:
+    """Make the loss that learns from the validation set, if the method has one."""
+    if plan.method.feedback is None:
+        return None
+    settings = own_settings(plan.method, plan.config.method_settings)
+    with scope():
+        return lazy.load(plan.method.feedback)(**settings)
+
+
+def build_model(
+    plan: Plan,
+    seed: int,
+    device: str | None = None,
+    feedback: losses.Feedback | None = None,
+) -> keras.Model:
     """Build and compile a model of the run.
 
     The seed determines the initial weights and the dropout. The model lives on
-    `device`, or where the strategy puts it.
+    `device`, or where the strategy puts it. `feedback` is what `make_feedback` made;
+    by default the model has one of its own.
     """
     config, split = plan.config, plan.splits["train"]
     mean = None
@@ -58,7 +73,7 @@ def build_model(plan: Plan, seed: int, device: str | None = None) -> keras.Model
         with sums_on_read():
             model.compile(
                 optimizer,
-                losses.GlobalMean(_loss(plan)),
+                losses.GlobalMean(_loss(plan, feedback)),
                 metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             )
         optimizer.build(model.trainable_variables)
@@ -91,8 +106,12 @@ def _optimizer(plan: Plan) -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
 
 
-def _loss(plan: Plan) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def _loss(
+    plan: Plan, feedback: losses.Feedback | None
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the method's loss, a function of labels and logits, `(batch,)`."""
+    if learned := feedback or make_feedback(plan):
+        return learned.call
     if plan.method.loss is None:
         return losses.cross_entropy
     function = lazy.load(plan.method.loss)

@@ -16,13 +16,14 @@ from ar_adals_tf.distribution.strategy import (
     member_devices,
 )
 from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.methods.table import make_smoothing
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import bookkeeping
 from ar_adals_tf.training.bookkeeping import RunKeeper, TrainingProgress
-from ar_adals_tf.training.building import build_model
+from ar_adals_tf.training.building import build_model, make_feedback
 from ar_adals_tf.training.data import training_data, validation_data
 from ar_adals_tf.training.refresh import Refresh
 
@@ -73,8 +74,9 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     }
     check_batches(plan)
     devices = member_devices(len(plan.members))
+    feedback = make_feedback(plan)
     models = [
-        build_model(plan, seed, devices[number] if devices else None)
+        build_model(plan, seed, devices[number] if devices else None, feedback)
         for number, seed in enumerate(plan.seeds)
     ]
     epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -82,7 +84,7 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         training_data(plan, seed, epoch, smoothing, levels.get("train"))
         for seed in plan.seeds
     ]
-    keeper = RunKeeper(plan.folder, models, smoothing)
+    keeper = RunKeeper(plan.folder, models, smoothing, feedback)
     first_epoch = keeper.restore()
     tensorboard = plan.folder / "tensorboard"
     if first_epoch and config.tensorboard and files.writes():
@@ -99,7 +101,7 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     trainer = _by_own_steps if several else _by_fit
     pairs = zip(models, data, strict=True)
     train = [trainer(model, batches, progress) for model, batches in pairs]
-    callbacks = _callbacks(plan, smoothing, models, levels, keeper)
+    callbacks = _callbacks(plan, smoothing, models, levels, keeper, feedback)
     together = keras.callbacks.CallbackList(
         [bookkeeping.EpochVariable(epoch), *callbacks, progress], model=models[0]
     )
@@ -126,8 +128,9 @@ def _callbacks(
     models: Sequence[keras.Model],
     levels: Mapping[str, RobustnessLevels],
     keeper: RunKeeper,
+    feedback: Feedback | None,
 ) -> list[keras.callbacks.Callback]:
-    """Return what cuts new levels, then what moves p by them, then what keeps both."""
+    """Return what cuts new levels, then what learns from them, then what keeps all."""
     callbacks: list[keras.callbacks.Callback] = []
     if plan.config.refresh_epochs and levels:
         callbacks.append(Refresh(plan, levels))
@@ -139,6 +142,7 @@ def _callbacks(
                 levels.get("validation"),
                 num_bins=plan.config.num_bins,
                 ensemble=models if plan.members else (),
+                feedback=feedback,
             )
         )
     callbacks.append(keeper)

@@ -194,6 +194,7 @@ PLACES = [
         ("clean.brier", -1),
         ("more", 3),
         ("more.aurc", None),
+        ("more.aurc_normalised_logit", "word"),
         ("by_level.accuracy", "word"),
         ("by_level.ece", []),
         ("by_level.counts", [1, "two"]),

@@ -82,6 +82,7 @@ def test_what_is_given_stands_before_the_recipe():
         ("vanilla", {"limit_examples": 0}, "limit_examples must be at least 1"),
         ("vanilla", {"validation_examples": -1}, "validation_examples must be at"),
         ("adals", {"validation_examples": 0}, "learns its soft labels from validation"),
+        ("adafocal", {"validation_examples": 0}, "learns its loss from validation"),
         ("ar_adals", {"validation_examples": 0}, "validation_examples=0 cannot be"),
         ("ar_adals", {"attack": "foolbox"}, "no attack 'foolbox'.*cw.*ddn"),
         ("ar_adals", {"attack_settings": {"speed": 1}}, "no setting 'speed'"),

@@ -43,6 +43,11 @@ def test_names_of_flags_stay():
     )
     assert list(by_name(method_flags())) == [
         "focal_gamma",
+        "adafocal_num_bins",
+        "adafocal_rate",
+        "adafocal_switch",
+        "adafocal_gamma_min",
+        "adafocal_gamma_max",
         "mbls_margin",
         "mbls_weight",
         "mdca_beta",

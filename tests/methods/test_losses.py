@@ -159,6 +159,7 @@ def find_pair(mixed, image, images):
     [
         ("focal", focal, {"focal_gamma": 2.0}),
         ("flsd", flsd, {}),
+        ("adafocal", lambda *batch: focal(*batch, gamma=1), {}),  # where it starts
         ("mbls", mbls, {"mbls_margin": 0.01, "mbls_weight": 0.3}),
         ("mdca", mdca, {"mdca_beta": 2.0, "mdca_gamma": 1.0}),
         ("maxsup", maxsup, {"maxsup_weight": 0.5}),

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.further import ood_scores, soft_labels, stability
+from ar_adals_tf.reporting.group import temperature_words
 from tests.helpers import N, make_run, plain_ece, stored
 
 
@@ -31,6 +33,19 @@ def test_more_measures_are_in_the_metrics(runs):
     coverage = (safe[-1] + 1) / N if len(safe) else 0
     assert more["coverage_at_1_percent_risk"] == pytest.approx(coverage)
     assert set(more) >= {"adaptive_ece", "classwise_ece"}
+
+
+def test_ranking_by_the_normalised_logit_is_a_column(report, runs, read_csv):
+    """Oracle: logits from the stored probabilities, sorted; equal with temperature."""
+    table = read_csv(report, "more_cifar10")
+    labels, p = stored(runs[5])
+    logits = np.log(p) - np.log(p).mean(axis=1, keepdims=True)
+    confidence = logits.max(axis=1) / (logits**4).sum(axis=1) ** 0.25
+    wrong = (p.argmax(axis=1) != labels)[np.argsort(-confidence)]
+    expected = 100 * np.mean(np.cumsum(wrong) / np.arange(1, N + 1))
+    for row in ("Label smoothing", "Label smoothing + temperature"):
+        got = float(table[row]["AURC by normalised logit (%)"])
+        assert got == pytest.approx(expected, rel=1e-4)
 
 
 def test_ood_scores_are_those_of_the_entropy(runs):
@@ -77,3 +92,22 @@ def test_soft_labels_are_drawn_at_the_epochs_that_they_trained(tmp_path):
     for r, line in enumerate(lines):
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4])
         np.testing.assert_array_equal(line.get_ydata(), p[:, r])
+
+
+def test_captions_say_what_the_validation_images_had_moved(tmp_path):
+    """Soft labels, and AdaFocal's loss: the temperature was fitted on the same ones."""
+    folders = [make_run(tmp_path / "vanilla", "vanilla", temperature=1.5)]
+    folders += [make_run(tmp_path / "adals", "adals", temperature=1.2)]
+    folders += [make_run(tmp_path / "adafocal", "ls", temperature=1.1)]
+    path = tmp_path / "adafocal" / "config.json"
+    made = Config.make("cifar10", "adafocal", output_dir=str(folders[2]))
+    path.write_text(json.dumps(made.as_dict()))
+    labels, loss = "the soft labels of AdaLS and AR-AdaLS", "the loss of AdaFocal"
+    for chosen, moved in (
+        (folders[:1], ""),
+        (folders[:2], f", which have moved {labels} as well"),
+        (folders[::2], f", which have moved {loss} as well"),
+        (folders, f", which have moved {labels} and {loss} as well"),
+    ):
+        words = temperature_words(load_collections(chosen)[0].groups)
+        assert words == f"Temperatures are fitted to the validation images{moved}. "
