@@ -79,6 +79,20 @@ class LevelTemperatures(NamedTuple):
         return special.softmax(logits / self.temperatures[levels][:, None], axis=1)
 
 
+def centred(logits: np.ndarray) -> np.ndarray:
+    """Return logits whose mean over the classes is 0 for each image, `(N, Z)`.
+
+    A constant added to all logits of an image changes no probability, but vector
+    scaling would scale it. Centred logits make it depend on the probabilities alone.
+
+    Example:
+        >>> centred([[1.0, 4.0, 1.0]])
+        array([[-1.,  2., -1.]])
+    """
+    logits = check_logits(logits)
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
 def logit_margin(logits: np.ndarray) -> np.ndarray:
     """Return the largest logit less the second largest, `(N,)`.
 
