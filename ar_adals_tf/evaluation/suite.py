@@ -27,6 +27,13 @@ from ar_adals_tf.evaluation.ood import (
     evaluate_ood,
 )
 from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
+from ar_adals_tf.evaluation.posthoc import (
+    check_posthoc,
+    describe_posthoc,
+    evaluate_posthoc,
+    held_out_images,
+    stored_shift,
+)
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import (
     describe_run,
@@ -119,6 +126,7 @@ def evaluate(
     attacks: Sequence[str] | None = None,
     epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
     footprint: bool = False,
+    posthoc: Sequence[str] | None = None,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
     """Measure a run again, or any Keras model of images in [0, 1].
@@ -151,6 +159,9 @@ def evaluate(
         attacks: Attacks such as `["fgsm", "pgd"]`, see `evaluate_attacks`.
         epsilons: Their strengths over 255.
         footprint: Whether to measure costs, see `measure_footprint`.
+        posthoc: Calibrations to fit to the run's validation images and to measure,
+            such as `["vector", "margin"]`, also on the corrupted images that were
+            measured; see `evaluate_posthoc`.
         say: Takes each line for people.
 
     Returns:
@@ -164,6 +175,13 @@ def evaluate(
             "evaluate needs either --run_dir=RUN or --model_file=FILE.keras; received "
             + ("both" if run_dir else "neither")
         )
+    if posthoc is not None:
+        posthoc = check_posthoc(posthoc)
+        if not run_dir:
+            raise InputError(
+                "--posthoc is fitted to the validation images of a run, so it does not "
+                "work with --model_file; give --run_dir"
+            )
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
     strengths = _parse_severities(severities)
     if run_dir:
@@ -182,7 +200,7 @@ def evaluate(
         subject.dataset,
         **subject.where,
         limit_examples=subject.limit,
-        splits=("train", "test") if footprint else ("test",),
+        splits=(*["train"] * footprint, *["validation"] * bool(posthoc), "test"),
     )
     test = splits["test"]
     if robustness_index:
@@ -200,7 +218,9 @@ def evaluate(
     if ood:
         check_names(ood, test.dataset)
         check_data(ood, subject.folder / f"ood{suffix}", subject.where["data_dir"])
-    if shift or attacks or footprint:
+    if posthoc:
+        held_out = held_out_images(str(run_dir), splits["validation"])
+    if shift or attacks or footprint or posthoc:
         part = _first(test, subject.quick)
     if shift:
         types = shift_types or types_of(test.dataset)
@@ -250,6 +270,30 @@ def evaluate(
                 clean=clean.first(len(part)),
             )
             keep("shift", found, describe_shift(found))
+        if posthoc:
+            shifted = stored_shift(
+                place("shift"),
+                metrics.get(f"shift{suffix}"),
+                identity,
+                part,
+                **subject.where,
+            )
+            found = evaluate_posthoc(
+                posthoc,
+                subject.models,
+                predict,
+                held_out,
+                test,
+                clean,
+                place("posthoc"),
+                shifted=shifted,
+                index=subject.index,
+                num_levels=subject.num_levels,
+                num_bins=subject.num_bins,
+                identity=identity,
+            )
+            before = metrics.get(f"posthoc{suffix}", {})
+            keep("posthoc", before | found, describe_posthoc(subject.title, found))
         if ood:
             found = evaluate_ood(
                 predict,
