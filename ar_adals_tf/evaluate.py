@@ -7,9 +7,13 @@ Measure a run again, or any Keras model of images in [0, 1]:
         --output_dir=runs/mine
 
 Both write predictions.npz, metrics.json and figures/ into the folder. --shift, --ood,
---attacks, --footprint and --posthoc measure more. Their predictions are kept in shift/, ood/ and
+--attacks and --footprint measure more. Their predictions are kept in shift/, ood/ and
 attacked/, and what is there is not computed again. With --run_dir, --limit_examples=N
 is a quick look at N test images, kept apart in shift-first-N/ and so on.
+
+--posthoc=temperature,vector,margin,by_level fits calibrations to the validation images
+of a run, saves them as Keras models in posthoc/, and measures them on the clean and the
+corrupted test images.
 """
 
 import inspect
