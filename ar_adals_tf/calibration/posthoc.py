@@ -13,6 +13,7 @@ from scipy import optimize, special
 
 from ar_adals_tf.calibration.checks import check_integers, check_labels
 from ar_adals_tf.calibration.temperature import (
+    MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     check_logits,
     quiet_temperature,
@@ -194,7 +195,10 @@ def fit_level_temperatures(
 ) -> LevelTemperatures:
     """Return the best temperature of each robustness level.
 
-    A level without images gets the temperature of all images together.
+    A level gets the temperature of all images together if it has no images, or if its
+    own likelihood has no maximum between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. The
+    most robust images often are all predicted rightly: their best temperature is 0,
+    and one error among new images would cost any number of nats.
 
     Args:
         labels: `(N,)`, integers in [0, Z), of validation images.
@@ -217,7 +221,9 @@ def fit_level_temperatures(
     levels = check_integers("levels", levels, labels.size, num_levels)
     temperatures = np.full(num_levels, quiet_temperature(labels, logits))
     for r in np.unique(levels):
-        temperatures[r] = quiet_temperature(labels[levels == r], logits[levels == r])
+        own = quiet_temperature(labels[levels == r], logits[levels == r])
+        if MIN_TEMPERATURE < own < MAX_TEMPERATURE:
+            temperatures[r] = own
     return LevelTemperatures(temperatures)
 
 

@@ -200,6 +200,10 @@ def test_what_was_found_is_said_and_can_be_found_again(run):
     again = evaluate(run, posthoc=["by_level"], say=str)["posthoc"]
     assert again == kept
     assert distances == {path: path.stat().st_mtime_ns for path in distances}
+    quick = evaluate(run, posthoc=["vector"], limit_examples=20, say=str)
+    assert quick["posthoc"] == kept and (run / "posthoc-first-20/vector.keras").exists()
+    alone = {key: kept["vector"][key] for key in kept["vector"] if key != "shift"}
+    assert quick["posthoc-first-20"] == {"vector": alone}
 
 
 def small_model(seed):
