@@ -101,7 +101,7 @@ def stored_shift(
         return None
 
     def read(name: str, severity: int) -> Split:
-        kind, seed = settings["source"], settings["seed"]
+        kind, seed = settings.get("source", "generated"), settings.get("seed", 0)
         source = find_source(split, kind, types, severities, seed=seed, **where)
         return source.read(name, severity)
 
