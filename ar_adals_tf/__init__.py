@@ -13,7 +13,11 @@ from ar_adals_tf.lazy import lazy_names
 from ar_adals_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ar_adals_tf.calibrated import (
+        with_margin_temperature as with_margin_temperature,
+    )
     from ar_adals_tf.calibrated import with_temperature as with_temperature
+    from ar_adals_tf.calibrated import with_vector_scaling as with_vector_scaling
     from ar_adals_tf.callbacks import ARAdaLS as ARAdaLS
     from ar_adals_tf.metrics import ExpectedCalibrationError as ExpectedCalibrationError
     from ar_adals_tf.pipeline import RobustnessLevels as RobustnessLevels
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    calibrated="with_temperature",
+    calibrated="with_margin_temperature with_temperature with_vector_scaling",
     callbacks="ARAdaLS",
     metrics="ExpectedCalibrationError",
     pipeline="RobustnessLevels soft_labels",

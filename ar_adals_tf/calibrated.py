@@ -1,16 +1,28 @@
-"""A classifier and its temperature in one Keras model, to save and to serve."""
+"""A classifier and its post-hoc calibration in one Keras model, to save and to serve.
+
+Every function here returns a model that is saved and loaded without code of this
+package, and that has float32 probabilities of the classes as its output.
+"""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.calibration.posthoc import (
+    MarginTemperature,
+    VectorScaling,
+    centred,
+    fit_margin_temperature,
+    fit_vector_scaling,
+)
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
-from ar_adals_tf.calibration.temperature import fit_temperature
+from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.outputs import is_softmax
+from ar_adals_tf.outputs import is_softmax, num_classes
 
 _BATCH = 256
 
@@ -64,16 +76,177 @@ def with_temperature(
             f"temperature must be positive and finite; received {temperature!r}; leave "
             "it out to have it fitted to examples"
         )
+    scaled = keras.layers.Rescaling(
+        1 / temperature, dtype="float32", name=_free_name(model, "temperature")
+    )
+    return _ending(model, from_logits, scaled)
+
+
+def with_vector_scaling(
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    *,
+    scaling: VectorScaling | None = None,
+    from_logits: bool | None = None,
+    batch_size: int = _BATCH,
+) -> keras.Model:
+    """Return a model with vector scaling: softmax(scale * logits + bias).
+
+    There is one scale and one bias for each class. The logits of an image are centred
+    first, so that their mean is 0: otherwise a constant that is added to all of them
+    would change the result. Predicted classes may change.
+
+    Args:
+        model: See `with_temperature`.
+        x: See `with_temperature`.
+        y: See `with_temperature`.
+        scaling: What `fit_vector_scaling` found on `centred` logits. Defaults to
+            `None`: it is fitted to the examples.
+        from_logits: See `ar_adals_tf.outputs.is_softmax`.
+        batch_size: See `with_temperature`.
+
+    Returns:
+        A `keras.Model` like that of `with_temperature`.
+
+    Raises:
+        InputError: If the model is no classifier, or the labels or the number of
+            classes do not fit.
+
+    Example:
+        >>> head = keras.layers.Dense(2, kernel_initializer="identity", use_bias=False)
+        >>> model = keras.Sequential([keras.Input((2,)), head])
+        >>> scaling = VectorScaling(np.ones(2), np.array([1.0, -1.0]))
+        >>> calibrated = with_vector_scaling(model, scaling=scaling)
+        >>> calibrated.predict(np.zeros((1, 2)), verbose=0).round(2)
+        array([[0.88, 0.12]], dtype=float32)
+    """
+    if scaling is None:
+        labels, logits = _labelled_logits(model, x, y, from_logits, batch_size)
+        scaling = fit_vector_scaling(labels, centred(logits))
+    name = _free_name(model, "vector_scaling")
+    return _ending(model, from_logits, _vector_layer(num_classes(model), scaling, name))
+
+
+def with_margin_temperature(
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    *,
+    temperature: MarginTemperature | None = None,
+    from_logits: bool | None = None,
+    batch_size: int = _BATCH,
+) -> keras.Model:
+    """Return a model whose temperature depends on each image's logit margin.
+
+    The margin is the largest logit less the second largest; see
+    `ar_adals_tf.calibration.MarginTemperature`. No predicted class changes.
+
+    Args:
+        model: See `with_temperature`.
+        x: See `with_temperature`.
+        y: See `with_temperature`.
+        temperature: What `fit_margin_temperature` found. Defaults to `None`: it is
+            fitted to the examples.
+        from_logits: See `ar_adals_tf.outputs.is_softmax`.
+        batch_size: See `with_temperature`.
+
+    Returns:
+        A `keras.Model` like that of `with_temperature`.
+
+    Raises:
+        InputError: If the model is no classifier, or the labels do not fit.
+
+    Example:
+        >>> head = keras.layers.Dense(2, kernel_initializer="identity", use_bias=False)
+        >>> model = keras.Sequential([keras.Input((2,)), head])
+        >>> flat = MarginTemperature(offset=0.5413, slope=0.0)  # softplus gives T = 1
+        >>> calibrated = with_margin_temperature(model, temperature=flat)
+        >>> calibrated.predict(np.array([[1.0, 0.0]]), verbose=0).round(2)
+        array([[0.73, 0.27]], dtype=float32)
+    """
+    if temperature is None:
+        found = _labelled_logits(model, x, y, from_logits, batch_size)
+        temperature = fit_margin_temperature(*found)
+    name = _free_name(model, "margin_temperature")
+    layer = _margin_layer(num_classes(model), temperature, name)
+    return _ending(model, from_logits, layer)
+
+
+def averaged(models: Sequence[keras.Model]) -> keras.Model:
+    """Return an ensemble as one model, whose logits are those of `average_logits`.
+
+    Args:
+        models: Built Keras classifiers of one input and one shape, at least one. A
+            single model is returned as it is.
+
+    Example:
+        >>> def member(kernel):
+        ...     head = keras.layers.Dense(2, kernel_initializer=kernel)
+        ...     return keras.Sequential([keras.Input((2,)), head])
+        >>> ensemble = averaged([member("zeros"), member("ones")])
+        >>> keras.ops.softmax(ensemble(np.array([[3.0, 1.0]]))).numpy()
+        array([[0.5, 0.5]], dtype=float32)
+    """
+    if len(models) == 1:
+        return models[0]
+    inputs = keras.Input(models[0].input_shape[1:], name="input")
+    logs = []
+    for number, model in enumerate(models):
+        own_inputs, outputs = _graph(model)
+        outputs = _float32_logits(outputs, is_softmax(model))
+        # Nested, because layers of two members may have one name.
+        member = keras.Model(own_inputs, outputs, name=f"member_{number}")
+        logs.append(keras.ops.log_softmax(member(inputs)))
+    total = keras.ops.logsumexp(keras.ops.stack(logs), axis=0)
+    return keras.Model(inputs, total - math.log(len(models)), name="ensemble")
+
+
+def _ending(
+    model: keras.Model, from_logits: bool | None, scale: Callable[[Any], Any]
+) -> keras.Model:
+    """Return the model with its logits scaled by a layer and a softmax after it."""
     inputs, outputs = _graph(model)
     if is_softmax(model, from_logits):
         outputs = _log(outputs)
-    scaled = keras.layers.Rescaling(
-        1 / temperature, dtype="float32", name=_free_name(model, "temperature")
-    )(outputs)
     probabilities = keras.layers.Softmax(
         dtype="float32", name=_free_name(model, "probabilities")
-    )(scaled)
+    )(scale(outputs))
     return keras.Model(inputs, probabilities, name=f"calibrated_{model.name}")
+
+
+# These two are models of their own, nested: names of operations may be taken in the
+# model that they end.
+
+
+def _vector_layer(size: int, scaling: VectorScaling, name: str) -> keras.Model:
+    """Return the layer from logits `(B, Z)` to scaled logits."""
+    parameters = [np.asarray(parameter) for parameter in scaling]
+    if any(parameter.shape != (size,) for parameter in parameters):
+        raise InputError(
+            f"vector scaling needs {size} scales and biases, one for each class; "
+            f"received {_shapes(list(scaling))}; fit it to this model's logits"
+        )
+    logits = keras.Input((size,), dtype="float32")
+    mean = keras.ops.mean(logits, axis=-1, keepdims=True)
+    scale = keras.layers.EinsumDense(
+        "bz,z->bz", size, bias_axes="z", dtype="float32", trainable=False
+    )
+    layer = keras.Model(logits, scale(logits - mean), name=name)
+    scale.set_weights(parameters)
+    return layer
+
+
+def _margin_layer(size: int, fitted: MarginTemperature, name: str) -> keras.Model:
+    """Return the layer from logits `(B, Z)` to logits over their temperature."""
+    logits = keras.Input((size,), dtype="float32")
+    two, _ = keras.ops.top_k(logits, 2)
+    largest, second = (
+        reduce(two, axis=-1, keepdims=True) for reduce in (keras.ops.max, keras.ops.min)
+    )
+    raw = keras.ops.softplus((largest - second) * fitted.slope + fitted.offset)
+    temperature = keras.ops.maximum(raw, MIN_TEMPERATURE)
+    return keras.Model(logits, logits / temperature, name=name)
 
 
 def _labelled_logits(
@@ -99,13 +272,18 @@ def _labelled_logits(
     @tf.function
     def logits(inputs: Any) -> tf.Tensor:
         outputs = model(inputs, training=False)
-        return _log(outputs) if probabilities else tf.cast(outputs, tf.float32)
+        return _float32_logits(outputs, probabilities)
 
     parts = [(batch[1].numpy(), logits(batch[0]).numpy()) for batch in data]
     if not parts:
         raise InputError("there is no example to fit the temperature to; give some")
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     return _classes(classes, rows.shape[1]), rows
+
+
+def _float32_logits(outputs: Any, probabilities: bool) -> Any:
+    """Return a classifier's outputs as float32 logits; see `_log`."""
+    return _log(outputs) if probabilities else keras.ops.cast(outputs, "float32")
 
 
 def _log(probabilities: Any) -> Any:

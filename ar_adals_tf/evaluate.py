@@ -10,6 +10,10 @@ Both write predictions.npz, metrics.json and figures/ into the folder. --shift, 
 --attacks and --footprint measure more. Their predictions are kept in shift/, ood/ and
 attacked/, and what is there is not computed again. With --run_dir, --limit_examples=N
 is a quick look at N test images, kept apart in shift-first-N/ and so on.
+
+--posthoc=temperature,vector,margin,by_level fits calibrations to the validation images
+of a run, saves them as Keras models in posthoc/, and measures them on the clean and the
+corrupted test images.
 """
 
 import inspect
@@ -49,6 +53,12 @@ flags.DEFINE_list("ood", None, "Out-of-distribution datasets, such as cifar100."
 flags.DEFINE_list("attacks", None, "Measure under attack as well: fgsm, pgd.")
 flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")
+flags.DEFINE_list(
+    "posthoc",
+    None,
+    "Calibrations that are fitted to the run's validation images, saved as Keras "
+    "models, and measured: temperature, vector, margin, by_level.",
+)
 flags.adopt_module_key_flags(command_line)
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ run directory:
     smoothing.json     the soft labels at the end
     predictions.npz    labels and probabilities of the clean test images
     temperature.json   the temperature fitted on the validation images
+    calibrated.keras   the model with this temperature; it returns probabilities
     metrics.json       accuracy, ECE, NLL, Brier and mean confidence: of the test
                        images, by level, with the temperature, of the validation images
     figures/           reliability diagram, robustness levels, soft labels

@@ -10,6 +10,8 @@ import tensorflow as tf
 from scipy import special
 
 import ar_adals_tf
+from ar_adals_tf import calibration
+from ar_adals_tf.calibrated import averaged
 from ar_adals_tf.calibration.temperature import fit_temperature
 from ar_adals_tf.errors import InputError
 
@@ -83,9 +85,65 @@ def test_half_precision_ends_in_float32():
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
 
 
-def test_a_saved_model_needs_no_code_of_this_package(tmp_path):
+WITH = ("with_temperature", "with_vector_scaling", "with_margin_temperature")
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("name", WITH[1:])
+def test_vector_and_margin_are_what_numpy_applies(name, kind):
+    make, from_logits = MODELS[kind]
+    calibrated = getattr(ar_adals_tf, name)(make(), X, Y, from_logits=from_logits)
+    logits = LOGITS.astype(np.float64)
+    logits -= logits.mean(axis=1, keepdims=True)
+    fitted = {
+        "with_vector_scaling": calibration.fit_vector_scaling,
+        "with_margin_temperature": calibration.fit_margin_temperature,
+    }[name](Y, logits)
+    found = calibrated.predict(X, verbose=0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, fitted.apply(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WITH[1:])
+def test_the_logits_of_half_precision_are_scaled_in_float32(name):
+    model = body(lambda z: z, dtype="mixed_bfloat16")
+    logits = model.predict(X, verbose=0).astype(np.float64)
+    logits -= logits.mean(axis=1, keepdims=True)
+    planted = {
+        "with_vector_scaling": calibration.VectorScaling(
+            np.array([0.1, 0.3, 0.2]), np.array([1.0, -0.4, -0.6])
+        ),
+        "with_margin_temperature": calibration.MarginTemperature(0.5, 0.2),
+    }[name]
+    given = {"scaling" if "vector" in name else "temperature": planted}
+    found = getattr(ar_adals_tf, name)(model, **given).predict(X, verbose=0)
+    np.testing.assert_allclose(found, planted.apply(logits), atol=1e-5)
+
+
+def test_scaling_of_other_classes_is_refused():
+    scaling = calibration.VectorScaling(np.ones(4), np.zeros(4))
+    with pytest.raises(InputError, match="needs 3 scales and biases"):
+        ar_adals_tf.with_vector_scaling(body(lambda z: z), scaling=scaling)
+
+
+def test_an_ensemble_is_one_model_and_is_saved(tmp_path):
+    """Oracle: the softmax of the logarithm of averaged probabilities over T."""
+    members = [body(lambda z: z), body(keras.layers.Softmax())]
+    members[1].set_weights([WEIGHTS[::-1]])
+    mean = sum(special.softmax(X @ m.get_weights()[0], axis=1) for m in members) / 2
+    ensemble = averaged(members)
+    found = special.softmax(ensemble.predict(X, verbose=0), axis=1)
+    np.testing.assert_allclose(found, mean, atol=1e-6)
+    ar_adals_tf.with_temperature(ensemble, temperature=3.0).save(tmp_path / "e.keras")
+    again = keras.models.load_model(tmp_path / "e.keras").predict(X, verbose=0)
+    expected = special.softmax(np.log(mean) / 3, axis=1)
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_a_saved_model_needs_no_code_of_this_package(name, tmp_path):
     model = body(lambda z: z, activation="softmax")
-    calibrated = ar_adals_tf.with_temperature(model, X, Y)
+    calibrated = getattr(ar_adals_tf, name)(model, X, Y)
     calibrated.save(tmp_path / "calibrated.keras")
     np.save(tmp_path / "x.npy", X)
     script = f"""
@@ -112,6 +170,9 @@ assert "ar_adals_tf" not in sys.modules
 def test_what_cannot_be_used_is_refused(given, message):
     with pytest.raises(InputError, match=message):
         ar_adals_tf.with_temperature(body(lambda z: z), *given)
+    for name in WITH[1:]:
+        with pytest.raises(InputError, match=message):
+            getattr(ar_adals_tf, name)(body(lambda z: z), *given)
 
 
 def test_a_known_temperature_is_taken():

@@ -26,6 +26,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     "smooth_reliability",
     refinement="Decomposition decompose_nll decompose_brier refinement_nll",
     posthoc="VectorScaling MarginTemperature LevelTemperatures fit_vector_scaling "
-    "fit_margin_temperature fit_level_temperatures logit_margin",
+    "fit_margin_temperature fit_level_temperatures logit_margin centred",
     checks="check_probabilities check_labels",
 )

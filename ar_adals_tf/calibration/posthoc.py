@@ -13,6 +13,7 @@ from scipy import optimize, special
 
 from ar_adals_tf.calibration.checks import check_integers, check_labels
 from ar_adals_tf.calibration.temperature import (
+    MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     check_logits,
     quiet_temperature,
@@ -77,6 +78,20 @@ class LevelTemperatures(NamedTuple):
             "levels", levels, len(logits), limit=self.temperatures.size
         )
         return special.softmax(logits / self.temperatures[levels][:, None], axis=1)
+
+
+def centred(logits: np.ndarray) -> np.ndarray:
+    """Return logits whose mean over the classes is 0 for each image, `(N, Z)`.
+
+    A constant added to all logits of an image changes no probability, but vector
+    scaling would scale it. Centred logits make it depend on the probabilities alone.
+
+    Example:
+        >>> centred([[1.0, 4.0, 1.0]])
+        array([[-1.,  2., -1.]])
+    """
+    logits = check_logits(logits)
+    return logits - logits.mean(axis=1, keepdims=True)
 
 
 def logit_margin(logits: np.ndarray) -> np.ndarray:
@@ -180,7 +195,10 @@ def fit_level_temperatures(
 ) -> LevelTemperatures:
     """Return the best temperature of each robustness level.
 
-    A level without images gets the temperature of all images together.
+    A level gets the temperature of all images together if it has no images, or if its
+    own likelihood has no maximum between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. The
+    most robust images often are all predicted rightly: their best temperature is 0,
+    and one error among new images would cost any number of nats.
 
     Args:
         labels: `(N,)`, integers in [0, Z), of validation images.
@@ -203,7 +221,9 @@ def fit_level_temperatures(
     levels = check_integers("levels", levels, labels.size, num_levels)
     temperatures = np.full(num_levels, quiet_temperature(labels, logits))
     for r in np.unique(levels):
-        temperatures[r] = quiet_temperature(labels[levels == r], logits[levels == r])
+        own = quiet_temperature(labels[levels == r], logits[levels == r])
+        if MIN_TEMPERATURE < own < MAX_TEMPERATURE:
+            temperatures[r] = own
     return LevelTemperatures(temperatures)
 
 

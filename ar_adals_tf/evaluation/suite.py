@@ -5,26 +5,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from ar_adals_tf import datasets
-from ar_adals_tf.attacks.inputs import check_input_type
-from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import find_source
-from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
     describe_footprint,
     measure_footprint,
 )
-from ar_adals_tf.evaluation.measures import Measures, measure, saved_temperature
+from ar_adals_tf.evaluation.measures import Measures, measure
 from ar_adals_tf.evaluation.ood import (
     check_data,
     check_names,
     describe_ood,
     evaluate_ood,
+)
+from ar_adals_tf.evaluation.posthoc import (
+    describe_posthoc,
+    evaluate_posthoc,
+    held_out_images,
+    stored_shift,
 )
 from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
 from ar_adals_tf.evaluation.predictor import Predictor
@@ -34,11 +35,19 @@ from ar_adals_tf.evaluation.results import (
     write_metrics,
     write_results,
 )
+from ar_adals_tf.evaluation.rivals import check_posthoc
 from ar_adals_tf.evaluation.shift import (
     check_available,
     describe_shift,
     evaluate_shift,
     types_of,
+)
+from ar_adals_tf.evaluation.subject import (
+    Subject,
+    check_model,
+    first_images,
+    model_subject,
+    run_subject,
 )
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
@@ -52,51 +61,12 @@ from ar_adals_tf.experiment.runs import (
     FoundIndex,
     digest_run,
     find_test_index,
-    load_model,
-    load_models,
-    member_folders,
     own_test_index,
     saved_config,
 )
-from ar_adals_tf.files import sweep, writable_folder
+from ar_adals_tf.files import sweep
 from ar_adals_tf.locks import LOCK, only_writer
-from ar_adals_tf.outputs import num_classes
 from ar_adals_tf.robustness import RobustnessIndex
-
-
-@dataclasses.dataclass(frozen=True)
-class _Subject:
-    """What is evaluated: a run, or the model of a file.
-
-    Attributes:
-        title: What people call it.
-        path: The run directory or the model file.
-        folder: Where the results go.
-        models: One, or the members of an ensemble.
-        model_files: Their `.keras` files.
-        dataset: The dataset of its images.
-        where: Where these come from: `data_dir`, `split_seed`, `validation_examples`.
-        limit: How many images of each split there are at most.
-        quick: How many test images a quick look takes; None for no quick look.
-        num_bins: Bins of every ECE.
-        num_levels: R, of the measures by level.
-        temperature: T, if there is one.
-        index: Robustness index that the test images' levels are cut from, if any.
-    """
-
-    title: str
-    path: Path
-    folder: Path
-    models: list[keras.Model]
-    model_files: list[Path]
-    dataset: str
-    where: dict[str, Any]
-    limit: int | None
-    num_bins: int
-    quick: int | None = None
-    num_levels: int = 10
-    temperature: float | None = None
-    index: RobustnessIndex | None = None
 
 
 def evaluate(
@@ -119,6 +89,7 @@ def evaluate(
     attacks: Sequence[str] | None = None,
     epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
     footprint: bool = False,
+    posthoc: Sequence[str] | None = None,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
     """Measure a run again, or any Keras model of images in [0, 1].
@@ -151,6 +122,9 @@ def evaluate(
         attacks: Attacks such as `["fgsm", "pgd"]`, see `evaluate_attacks`.
         epsilons: Their strengths over 255.
         footprint: Whether to measure costs, see `measure_footprint`.
+        posthoc: Calibrations to fit to the run's validation images and to measure,
+            such as `["vector", "margin"]`, also on the corrupted images that were
+            measured; see `evaluate_posthoc`.
         say: Takes each line for people.
 
     Returns:
@@ -164,13 +138,20 @@ def evaluate(
             "evaluate needs either --run_dir=RUN or --model_file=FILE.keras; received "
             + ("both" if run_dir else "neither")
         )
+    if posthoc is not None:
+        posthoc = check_posthoc(posthoc)
+        if not run_dir:
+            raise InputError(
+                "--posthoc is fitted to the validation images of a run, so it does not "
+                "work with --model_file; give --run_dir"
+            )
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
     strengths = _parse_severities(severities)
     if run_dir:
-        subject = _run_subject(Path(run_dir), data_dir, num_bins, limit_examples)
+        subject = run_subject(Path(run_dir), data_dir, num_bins, limit_examples)
     else:
         where = {"data_dir": data_dir, "split_seed": split_seed}
-        subject = _model_subject(
+        subject = model_subject(
             Path(str(model_file)),
             output_dir,
             dataset,
@@ -182,7 +163,7 @@ def evaluate(
         subject.dataset,
         **subject.where,
         limit_examples=subject.limit,
-        splits=("train", "test") if footprint else ("test",),
+        splits=(*["train"] * footprint, *["validation"] * bool(posthoc), "test"),
     )
     test = splits["test"]
     if robustness_index:
@@ -195,13 +176,15 @@ def evaluate(
     else:
         found_index = FoundIndex(None, None, ())
     subject = dataclasses.replace(subject, index=found_index.index)
-    _check_model(subject, test)
+    check_model(subject, test)
     suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     if ood:
         check_names(ood, test.dataset)
         check_data(ood, subject.folder / f"ood{suffix}", subject.where["data_dir"])
-    if shift or attacks or footprint:
-        part = _first(test, subject.quick)
+    if posthoc:
+        held_out = held_out_images(str(run_dir), splits["validation"])
+    if shift or attacks or footprint or posthoc:
+        part = first_images(test, subject.quick)
     if shift:
         types = shift_types or types_of(test.dataset)
         source = find_source(part, shift_source, types, strengths, **subject.where)
@@ -250,6 +233,30 @@ def evaluate(
                 clean=clean.first(len(part)),
             )
             keep("shift", found, describe_shift(found))
+        if posthoc:
+            shifted = stored_shift(
+                place("shift"),
+                metrics.get(f"shift{suffix}"),
+                identity,
+                part,
+                **subject.where,
+            )
+            found = evaluate_posthoc(
+                posthoc,
+                subject.models,
+                predict,
+                held_out,
+                test,
+                clean,
+                place("posthoc"),
+                shifted=shifted,
+                index=subject.index,
+                num_levels=subject.num_levels,
+                num_bins=subject.num_bins,
+                identity=identity,
+            )
+            before = metrics.get(f"posthoc{suffix}", {})
+            keep("posthoc", before | found, describe_posthoc(subject.title, found))
         if ood:
             found = evaluate_ood(
                 predict,
@@ -303,85 +310,6 @@ def evaluate(
         return metrics
 
 
-def _run_subject(
-    run: Path, data_dir: str | None, num_bins: int | None, quick: int | None
-) -> _Subject:
-    # What is damaged is refused before the models are loaded.
-    config, temperature = saved_config(run), saved_temperature(run)
-    if (run / "metrics.json").exists():
-        read_metrics(run)
-    return _Subject(
-        title=config.title,
-        path=run,
-        folder=run,
-        models=load_models(run),
-        model_files=[one / "model.keras" for one in member_folders(config, run)],
-        dataset=config.dataset,
-        where={
-            "data_dir": data_dir or config.data_dir,
-            "split_seed": config.split_seed,
-            "validation_examples": config.validation_examples,
-        },
-        limit=config.limit_examples,
-        quick=quick,
-        num_bins=num_bins or config.num_bins,
-        num_levels=config.num_levels or 10,
-        temperature=temperature,
-    )
-
-
-def _model_subject(
-    file: Path,
-    output_dir: str | Path | None,
-    dataset: str,
-    where: dict[str, Any],
-    limit: int | None,
-    num_bins: int | None,
-) -> _Subject:
-    if not output_dir:
-        raise InputError("--model_file needs --output_dir, a folder for the results")
-    if (Path(output_dir) / "config.json").exists():
-        raise InputError(
-            f"--output_dir {output_dir} is a run directory (it has a config.json), and "
-            "its results would be overwritten; give another folder, or the run itself "
-            "as --run_dir"
-        )
-    return _Subject(
-        title=file.stem,
-        path=file,
-        folder=writable_folder(output_dir, "--output_dir"),
-        models=[load_model(file)],
-        model_files=[file],
-        dataset=dataset,
-        where=where,
-        limit=limit,
-        num_bins=num_bins or DEFAULT_NUM_BINS,
-    )
-
-
-def _check_model(subject: _Subject, test: Split) -> None:
-    check_input_type(subject.models[0])
-    here, there = num_classes(subject.models[0]), test.info.num_classes
-    if here != there:
-        raise InputError(
-            f"{subject.path} tells {here} classes apart, {test.dataset} has "
-            f"{there}; choose the model's own --dataset"
-        )
-
-
-def _first(split: Split, count: int | None) -> Split:
-    """Return the images that are changed and measured: all, or the first ones."""
-    if count is None:
-        return split
-    if not isinstance(split, ArraySplit):
-        raise InputError(
-            "--limit_examples with --run_dir does not work on streamed images; "
-            "train with --limit_examples instead"
-        )
-    arrays = (split.ids[:count], split.images[:count], split.labels[:count])
-    return ArraySplit(split.dataset, split.name, split.info, *arrays)
-
-
 def _parse_severities(values: Sequence[int | str]) -> list[int]:
     try:
         found = list(dict.fromkeys(int(value) for value in values))
@@ -395,7 +323,7 @@ def _parse_severities(values: Sequence[int | str]) -> list[int]:
     return found
 
 
-def _measure_clean(subject: _Subject, clean: Predictions) -> Measures:
+def _measure_clean(subject: Subject, clean: Predictions) -> Measures:
     """Measure, write, and return all that `metrics.json` has then."""
     folder, how = subject.folder, (subject.index, subject.num_levels)
     metrics = measure(clean, subject.num_bins, *how, subject.temperature)

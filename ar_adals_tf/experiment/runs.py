@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
 from ar_adals_tf.indexing import compute_and_save
@@ -31,6 +32,7 @@ RUN_FILES = (
     "model.keras",
     "smoothing.json",
     "temperature.json",
+    "calibrated.keras",
     "predictions.npz",
     "metrics.json",
     "figures/*",
@@ -38,6 +40,8 @@ RUN_FILES = (
     "ood*/*",
     "attacked*/*",
     "footprint*/*",
+    "posthoc*/*",
+    "posthoc*/margins/*",
 )
 
 
@@ -157,14 +161,14 @@ def compute_index(
     )
 
 
-def paths_of_test_indexes(folder: str | Path) -> list[Path]:
+def paths_of_test_indexes(folder: str | Path, split: str = "test") -> list[Path]:
     """Return the paths of a run's indexes of the test images, CW-L2's first.
 
     An attack with its default settings comes before the same attack with others.
     """
     # Whole paths would not do: "cw,iterations=30/" sorts before "cw/".
     return sorted(
-        (Path(folder) / "robustness").glob("*/test.npz"),
+        (Path(folder) / "robustness").glob(f"*/{split}.npz"),
         key=lambda path: (path.parent.name.split(",")[0] != "cw", path.parent.name),
     )
 
@@ -208,7 +212,9 @@ def choose_index(
     return FoundIndex(None, None, tuple(words))
 
 
-def find_test_index(run: str | Path, config: Config, digest: str) -> FoundIndex:
+def find_test_index(
+    run: str | Path, config: Config, digest: str, split: str = "test"
+) -> FoundIndex:
     """Return the vanilla model's index of the test images, if there is one.
 
     A run that attacks nothing itself takes the index of the runs beside it. An index
@@ -219,6 +225,7 @@ def find_test_index(run: str | Path, config: Config, digest: str) -> FoundIndex:
         run: The run's directory, where it lies now.
         config: Its settings.
         digest: The digest of its test images.
+        split: Another split of the run than the test images, and the digest is of that.
     """
 
     @functools.cache
@@ -227,6 +234,8 @@ def find_test_index(run: str | Path, config: Config, digest: str) -> FoundIndex:
         return load_model(file) if file.is_file() else None
 
     def check(index: RobustnessIndex, path: Path) -> None:
+        if index.metadata.get("attack") in LEVELS_FROM:
+            raise InputError("its levels are those of a control")
         index.verify(digest=digest)
         index.verify(model_of(path.parents[2]))
 
@@ -235,10 +244,10 @@ def find_test_index(run: str | Path, config: Config, digest: str) -> FoundIndex:
         run, config.dataset, config.output_dir, config.vanilla_dir
     ):
         if config.attack:
-            own = index_path(folder, config.attack, config.attack_settings, "test")
+            own = index_path(folder, config.attack, config.attack_settings, split)
             paths += [own] if own.exists() else []
         else:
-            paths += paths_of_test_indexes(folder)
+            paths += paths_of_test_indexes(folder, split)
     return choose_index(paths, check)
 
 

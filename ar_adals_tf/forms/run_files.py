@@ -91,6 +91,10 @@ def _every_set(value: Any, place: str) -> None:
     find(value, place, "overall", "all")
 
 
+_shift_means = {
+    "mean": mapping(record(_MEANS, _FURTHER)),
+    "overall": mapping(record({"types": list_of(text()), **_MEANS}, _FURTHER)),
+}
 _shift = both(
     _also_scaled(
         both(
@@ -101,10 +105,7 @@ _shift = both(
                         number(Bound(least=1, most=5), whole=True), least=1
                     ),
                     "by_type": mapping(mapping(_summary)),
-                    "mean": mapping(record(_MEANS, _FURTHER)),
-                    "overall": mapping(
-                        record({"types": list_of(text()), **_MEANS}, _FURTHER)
-                    ),
+                    **_shift_means,
                 },
                 {"quartiles": mapping(mapping(list_of(number())))},
             ),
@@ -223,6 +224,19 @@ _footprint = record(
     {"quantisation_images": _count, "num_parameters": _count},
 )
 
+# What `evaluate --posthoc` measures.
+
+_posthoc = record(
+    {"clean": _summary},
+    {
+        "more": record(_MORE),
+        "by_level": _by_level,
+        "validation": record({"nll_before": _at_least_0, "nll_after": _at_least_0}),
+        "levels": text(),
+        "shift": record(_shift_means),
+    },
+)
+
 _BESIDE = {
     "validation": _summary,
     "selection": _summary,
@@ -230,6 +244,7 @@ _BESIDE = {
     "attacks": _attacks,
     "ood": mapping(_ood),
     "footprint": _footprint,
+    "posthoc": mapping(_posthoc),
 }
 
 

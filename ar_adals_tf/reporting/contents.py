@@ -8,6 +8,7 @@ from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
+from ar_adals_tf.reporting.posthoc import rivals_after_training
 
 #: Makes what a section shows of one collection.
 Make = Callable[[Collection], Item | Sequence[Item]]
@@ -47,6 +48,7 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
         "Figure 10: what an ensemble changes": figures.figure_10_single_and_ensemble,
         "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
         "More measures, before and after temperature scaling": (further.more_measures),
+        "Calibration after training": rivals_after_training,
         "Telling out-of-distribution images": further.ood_scores,
         "Stability between runs": further.stability,
         "How the soft labels moved": further.soft_labels,

@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import datasets
+from ar_adals_tf.calibrated import averaged, with_temperature
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.distribution.strategy import describe_strategy
+from ar_adals_tf.distribution.strategy import describe_strategy, scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
-from ar_adals_tf.evaluation.predictor import run_predictor
+from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import describe_run, write_results
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
@@ -23,6 +24,7 @@ from ar_adals_tf.experiment.runs import (
     check_same,
     is_finished,
     load_model,
+    load_models,
     saved_config,
 )
 from ar_adals_tf.files import (
@@ -222,7 +224,8 @@ def _measure(
     `fitted` is None for an ensemble whose members are other runs.
     """
     config, splits = plan.config, plan.splits
-    predict = run_predictor(plan.folder)
+    models = load_models(plan.folder)
+    predict = Predictor(models)
     held_out = {
         name: predict(splits[name], config.verbose)
         for name in ("validation", "selection")
@@ -231,6 +234,7 @@ def _measure(
     temperature = None
     if "validation" in held_out:
         temperature = fit_and_save_temperature(plan.folder, held_out["validation"])
+        _save_calibrated(plan.folder, models, temperature)
     predictions = predict(splits["test"], config.verbose)
     metrics = measure(
         predictions, config.num_bins, test_index, config.num_levels or 10, temperature
@@ -252,3 +256,13 @@ def _measure(
         config.refresh_epochs,
     )
     return metrics
+
+
+def _save_calibrated(
+    folder: Path, models: list[keras.Model], temperature: float
+) -> None:
+    """Save the model, or the ensemble as one, with its temperature inside."""
+    with scope():
+        model = with_temperature(averaged(models), temperature=temperature)
+    with atomic_write(folder / "calibrated.keras") as aside:
+        model.save(aside)

@@ -86,6 +86,18 @@ def test_levels_have_their_own_temperatures():
     assert fitted.apply(logits[:3], levels[:3]) == pytest.approx(expected)
 
 
+def test_a_level_without_an_error_has_the_temperature_of_all():
+    """Else an error among new images of that level would cost hundreds of nats."""
+    logits, levels = logits_of(), np.arange(20_000) % 3
+    labels = labelled(logits / 2)
+    labels[levels == 2] = logits[levels == 2].argmax(axis=1)
+    labels[levels == 1] = logits[levels == 1].argmin(axis=1)  # never right
+    fitted = calibration.fit_level_temperatures(labels, logits, levels, num_levels=3)
+    together = calibration.fit_temperature(labels, logits)
+    assert fitted.temperatures[1:].tolist() == [together] * 2
+    assert fitted.temperatures[0] == pytest.approx(2, rel=0.05) != together
+
+
 @pytest.mark.parametrize("fit", ["fit_vector_scaling", "fit_margin_temperature"])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
 def test_logits_of_any_size_are_fitted_alike(fit, scale):

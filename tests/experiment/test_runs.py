@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import run_predictor
+from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
@@ -18,6 +20,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.controls import control_index
 from ar_adals_tf.training.indexes import level_indexes
 from ar_adals_tf.training.run import load_splits, train
+from tests.helpers import plain_ece
 
 SETTINGS = {
     "epochs": 2,
@@ -100,6 +103,12 @@ def test_temperature_changes_no_prediction_and_lowers_validation_nll(which, ense
     assert own["nll"] == pytest.approx(nll["test", temperature], rel=1e-5)
     assert own["accuracy"] == metrics["clean"]["accuracy"]
     assert metrics["clean"]["nll"] == pytest.approx(nll["test", 1.0], rel=1e-5)
+    images = np.concatenate([x for _, x, _ in splits["test"].batches(50)])
+    calibrated = keras.models.load_model(run / "calibrated.keras", compile=False)
+    p = calibrated.predict(images, verbose=0)
+    labels = Predictions.load(run / "predictions.npz").labels
+    assert -np.log(p[np.arange(200), labels]).mean() == pytest.approx(own["nll"], 1e-5)
+    assert plain_ece(labels, p, 15) == pytest.approx(own["ece"], abs=1e-5)
     kept = Predictions.load(run / "predictions.npz").probabilities
     unscaled = predict(splits["test"], verbose=False).probabilities
     np.testing.assert_allclose(kept, unscaled, rtol=1e-4, atol=1e-7)
@@ -135,6 +144,9 @@ def test_without_validation_images_there_is_no_temperature(tmp_path):
     )
     run = train(config)
     assert not (run / "temperature.json").exists()
+    assert not (run / "calibrated.keras").exists()
+    with pytest.raises(InputError, match="has no validation images to fit --posthoc"):
+        evaluate(run, posthoc=["vector"])
     assert saved_temperature(run) is None
     assert set(read(run, "metrics.json")) == {"clean", "more"}
 

@@ -59,3 +59,17 @@ def test_a_later_version_may_write_more():
 def test_what_was_measured_of_the_first_images_is_checked_too():
     with pytest.raises(InputError, match="shift-first-20.types is missing"):
         check("a", METRICS, {"clean": CLEAN, "shift-first-20": {}})
+
+
+@pytest.mark.parametrize(
+    ("measures", "words"),
+    [
+        ({}, "posthoc.vector.clean is missing"),
+        ({"clean": CLEAN | {"ece": 2}}, "posthoc.vector.clean.ece must be a number"),
+        ({"clean": CLEAN, "shift": {"mean": {}}}, "vector.shift.overall is missing"),
+    ],
+)
+def test_calibrations_after_training_are_checked(measures, words):
+    check("a", METRICS, {"clean": CLEAN, "posthoc": {"vector": {"clean": CLEAN}}})
+    with pytest.raises(InputError, match=words):
+        check("a", METRICS, {"clean": CLEAN, "posthoc": {"vector": measures}})

@@ -10,6 +10,7 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -32,7 +33,7 @@ def test_the_directory_holds_what_the_command_promises(finished):
     promised = re.findall(
         r"^    (\S+[./]\S*)  ", ast.get_docstring(ast.parse(source)), re.M
     )
-    assert len(promised) == 9
+    assert len(promised) == 10
     for name in promised:
         assert (finished / name).exists(), name
     present = {path.name + "/" * path.is_dir() for path in finished.iterdir()}
@@ -70,6 +71,18 @@ def test_predictions_are_the_models(finished):
     logits = load_model(finished / "model.keras").predict(images, verbose=0)
     np.testing.assert_allclose(p, softmax(logits), atol=1e-6)
     assert p.dtype == np.float32
+
+
+def test_the_calibrated_model_has_the_temperature_inside(finished):
+    """Keras loads it alone, and its NLL and ECE are those at T."""
+    split = datasets.load("fashion_mnist_small", limit_examples=200)["test"]
+    model = keras.models.load_model(finished / "calibrated.keras", compile=False)
+    p = model.predict(split.images / np.float32(255), verbose=0).astype(np.float64)
+    metrics = json.loads((finished / "metrics.json").read_text())
+    expected = metrics["temperature_scaled"]["clean"]
+    nll = -np.log(p[np.arange(len(p)), split.labels]).mean()
+    assert nll == pytest.approx(expected["nll"], abs=1e-5)
+    assert plain_ece(split.labels, p) == pytest.approx(expected["ece"], abs=1e-5)
 
 
 def test_metrics_follow_from_the_predictions(finished):
