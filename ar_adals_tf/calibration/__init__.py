@@ -24,7 +24,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     debiased="debiased_calibration_error debiased_square_error",
     smooth="SmoothReliability smooth_calibration_error smooth_error_draws "
     "smooth_reliability",
-    refinement="Decomposition decompose_nll decompose_brier refinement_nll",
+    refinement="Decomposition decompose_nll decompose_brier refinement_nll "
+    "TEMPERATURES least_nll",
     posthoc="VectorScaling MarginTemperature LevelTemperatures fit_vector_scaling "
     "fit_margin_temperature fit_level_temperatures logit_margin",
     checks="check_probabilities check_labels",
