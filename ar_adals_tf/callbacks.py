@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.calibration.floor import expected_floor
 from ar_adals_tf.calibration.measures import (
     DEFAULT_NUM_BINS,
     confidence_calibration_error,
 )
+from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.distribution.strategy import unsynchronised
@@ -43,6 +45,11 @@ class ARAdaLS(keras.callbacks.Callback):
 
     - `val_loss` (mean cross-entropy with the hard labels, without penalties),
       `val_accuracy` and `val_ece`. `fit` needs no `validation_data` of its own.
+    - `val_ece_floor`, the mean ECE of a perfectly calibrated model with these
+      confidences (`calibration.expected_floor`). A `val_ece` near it is noise.
+    - `val_refinement`, the cross-entropy after the best temperature
+      (`calibration.refinement_nll`): how good the model will be once it is calibrated.
+      To stop by it, pass `EarlyStopping("val_refinement", mode="min")`.
     - `p/r` and `eps/r` for each level r, which the epoch was trained with, and
       `conf/r` and `acc/r`, which it led to. A level without validation images has NaN
       there and keeps its p.
@@ -272,27 +279,28 @@ class ARAdaLS(keras.callbacks.Callback):
         if not finite.all():
             self._refuse_inputs()
             refuse_not_finite(finite, self._ensemble or [self.model])
-        confidence, correct, loss, level, weight = rows.T.astype(np.float64)
+        *nll, confidence, correct, loss, level, weight = rows.T.astype(np.float64)
         total = np.bincount(level.astype(int), weight, self.smoothing.num_levels)
         with np.errstate(invalid="ignore"):
             by_level = [
                 np.bincount(level.astype(int), weight * values, len(total)) / total
                 for values in (confidence, correct)
             ]
-        mean = [float(np.average(v, weights=weight)) for v in (loss, correct)]
-        ece = confidence_calibration_error(confidence, correct, self._num_bins, weight)
-        names = ("val_loss", "val_accuracy", "val_ece")
-        return ValidationMeasures(
-            dict(zip(names, [*mean, ece], strict=True)),
-            by_level[0],
-            by_level[1],
-            (confidence, correct, weight),
-        )
+        bins = self._num_bins
+        totals = {
+            "val_loss": float(np.average(loss, weights=weight)),
+            "val_accuracy": float(np.average(correct, weights=weight)),
+            "val_ece": confidence_calibration_error(confidence, correct, bins, weight),
+            "val_ece_floor": expected_floor(confidence.clip(0, 1), bins, weight),
+            "val_refinement": least_nll(np.average(nll, axis=1, weights=weight)),
+        }
+        by_image = confidence, correct, weight
+        return ValidationMeasures(totals, by_level[0], by_level[1], by_image)
 
     def _batches(self) -> Iterator[np.ndarray]:
-        """Yield this worker's part of each batch, `(n, 5)` float32.
+        """Yield this worker's part of each batch, `(n, 69)` float32.
 
-        The columns are confidence, success, cross-entropy, level and weight.
+        The columns are those of `_compare`, level and weight.
         """
         share = Replicas(self.model.distribute_strategy).share
         for x, y, level, weight in self._data:
@@ -353,7 +361,8 @@ class ValidationMeasures(NamedTuple):
     """What one pass over the validation set found.
 
     Attributes:
-        totals: `val_loss`, `val_accuracy` and `val_ece`.
+        totals: `val_loss`, `val_accuracy`, `val_ece`, `val_ece_floor` and
+            `val_refinement`.
         confidence: `(R,)` in [0, 1], mean probability of the predicted class by level.
             NaN for a level without images.
         accuracy: `(R,)` in [0, 1], accuracy by level. NaN for a level without images.
@@ -367,14 +376,22 @@ class ValidationMeasures(NamedTuple):
 
 
 def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-    """Return confidence, success and cross-entropy of each example, `(n, 3)`."""
+    """Return what is measured of each example, `(n, 67)`.
+
+    The columns are the cross-entropy at each of `TEMPERATURES`, confidence, success and
+    cross-entropy. The logits that are divided by a temperature are the logarithms of
+    the probabilities, also of those that an ensemble has averaged.
+    """
     of_label = tf.gather(probabilities, label, batch_dims=1)
     correct = tf.equal(tf.argmax(probabilities, axis=1), label)
-    return tf.stack(
-        [
-            tf.reduce_max(probabilities, axis=1),
-            tf.cast(correct, tf.float32),
-            -tf.math.log(tf.maximum(of_label, SMALLEST_PROBABILITY)),
-        ],
-        axis=1,
-    )
+    measures = [
+        tf.reduce_max(probabilities, axis=1),
+        tf.cast(correct, tf.float32),
+        -tf.math.log(tf.maximum(of_label, SMALLEST_PROBABILITY)),
+    ]
+    logits = tf.math.log(tf.maximum(probabilities, SMALLEST_PROBABILITY))
+    margins = logits - tf.gather(logits, label, batch_dims=1)[:, tf.newaxis]
+    inverse = tf.constant(1 / TEMPERATURES, tf.float32)
+    tempered = margins[:, tf.newaxis] * inverse[:, tf.newaxis]
+    nll = tf.reduce_logsumexp(tempered, axis=2)
+    return tf.concat([nll, tf.stack(measures, axis=1)], axis=1)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from scipy import optimize
 
+from ar_adals_tf.calibration import log_probabilities, refinement_nll
 from ar_adals_tf.callbacks import ARAdaLS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
@@ -194,6 +196,28 @@ def ece(probabilities, labels, weights, num_bins=15):
     return error
 
 
+def ece_floor(probabilities, weights, num_bins=15):
+    """The mean of |Normal(0, s_b^2)| in each bin, added up."""
+    confidence = probabilities.max(axis=1)
+    total = 0.0
+    for b in range(num_bins):
+        inside = (confidence >= b / num_bins) & (confidence < (b + 1) / num_bins)
+        c, w = confidence[inside], weights[inside]
+        total += np.sqrt(2 / np.pi * (w * w * c * (1 - c)).sum())
+    return total / weights.sum()
+
+
+def refinement(probabilities, labels, weights):
+    """The least weighted cross-entropy over temperatures, found by SciPy."""
+    logits = np.log(probabilities)
+
+    def nll(log_temperature):
+        q = softmax(logits * np.exp(-log_temperature))
+        return np.average(-np.log(q[np.arange(len(labels)), labels]), weights=weights)
+
+    return optimize.minimize_scalar(nll, (-1, 1), options={"xtol": 1e-9}).fun
+
+
 def next_p(p, confidence, accuracy, alpha):
     new = p.copy()
     for r in range(len(p)):
@@ -303,7 +327,11 @@ def check_run(
             "val_loss": np.average(-np.log(own_class), weights=weights),
             "val_accuracy": np.average(correct, weights=weights),
             "val_ece": ece(probabilities, validation.labels, weights),
+            "val_ece_floor": ece_floor(probabilities, weights),
         }
+        best = refinement(probabilities, validation.labels, weights)
+        assert history["val_refinement"][epoch] == pytest.approx(best, abs=1e-5)
+        assert best < expected["val_loss"]
         for r in range(num_levels):
             expected[f"p/{r}"] = p[r]
             expected[f"eps/{r}"] = (1 - p[r]) * Z / (Z - 1)
@@ -429,23 +457,48 @@ def test_a_level_without_validation_images_keeps_its_p(train, validation):
     assert (smoothing.p != [0.9, 0.8, 0.7, 0.6]).sum() == 3
 
 
-def test_other_callbacks_read_its_logs(train, validation, tmp_path):
+@pytest.mark.parametrize("monitor", ["val_ece", "val_refinement"])
+def test_other_callbacks_read_its_logs(monitor, train, validation, tmp_path):
     smoothing = AdaptiveLabelSmoothing(Z, 4, alpha=0.1)
-    stopping = keras.callbacks.EarlyStopping("val_ece", mode="min", patience=1)
+    stopping = keras.callbacks.EarlyStopping(monitor, mode="min", patience=1)
     best = tmp_path / "best.weights.h5"
     checkpoint = keras.callbacks.ModelCheckpoint(
         best, monitor="val_loss", save_best_only=True, save_weights_only=True
     )
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    # nothing is learnt, so val_ece does not get better
+    # nothing is learnt, so the measure does not get better
     history = quick_run(
         train, validation, smoothing, 9, stopping, checkpoint, log, learning_rate=0.0
     )
-    assert len(history["val_ece"]) == 2
+    assert len(history[monitor]) == 2
     assert best.exists()
     header = (tmp_path / "log.csv").read_text().split("\n")[0].split(",")
     names = {f"{kind}/{r}" for kind in ("p", "eps", "conf", "acc") for r in range(4)}
-    assert names | {"val_loss", "val_accuracy", "val_ece", "loss"} <= set(header)
+    names |= {"val_loss", "val_accuracy", "val_ece", "loss"}
+    assert names | {"val_ece_floor", "val_refinement"} <= set(header)
+
+
+def test_an_ensembles_refinement_is_of_its_averaged_probabilities(validation):
+    models = []
+    for seed in range(2):
+        keras.utils.set_random_seed(seed)
+        models.append(compiled(mlp()))
+        models[-1].set_weights([5 * w for w in models[-1].get_weights()])
+    rows = table(validation)[1]
+    callback = ARAdaLS(
+        AdaptiveLabelSmoothing(Z, 1),
+        batches(table(validation, with_id=False)[0], 100),
+        ensemble=models,
+    )
+    callback.set_model(models[0])
+    callback.on_train_begin()
+    mean = np.mean(
+        [softmax(m.predict(rows, verbose=0).astype(float)) for m in models], axis=0
+    )
+    expected = refinement_nll(validation.labels, log_probabilities(mean))
+    found = callback.evaluate().totals
+    assert found["val_refinement"] == pytest.approx(expected, abs=1e-5)
+    assert found["val_refinement"] < found["val_loss"]
 
 
 @pytest.mark.parametrize("num_bins", [1, 40])

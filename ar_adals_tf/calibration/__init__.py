@@ -17,14 +17,16 @@ __getattr__, __dir__, __all__ = lazy_names(
     temperature="MIN_TEMPERATURE MAX_TEMPERATURE fit_temperature apply_temperature "
     "log_probabilities",
     floor="DEFAULT_DRAWS Floor calibration_floor floor_by_level floor_by_class "
-    "classwise_floor",
+    "classwise_floor expected_floor floor_draws",
     bootstrap="MEASURES ImageScores image_scores stacked_scores",
     inference="Interval bootstrap_intervals intervals_of_runs paired_difference "
     "indistinguishable_from_best",
+    sets="Certainty certainty_of_sets",
     debiased="debiased_calibration_error debiased_square_error",
     smooth="SmoothReliability smooth_calibration_error smooth_error_draws "
     "smooth_reliability",
-    refinement="Decomposition decompose_nll decompose_brier refinement_nll",
+    refinement="Decomposition decompose_nll decompose_brier refinement_nll "
+    "TEMPERATURES least_nll",
     posthoc="VectorScaling MarginTemperature LevelTemperatures fit_vector_scaling "
     "fit_margin_temperature fit_level_temperatures logit_margin centred",
     checks="check_probabilities check_labels",

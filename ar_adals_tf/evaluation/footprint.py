@@ -23,7 +23,7 @@ import tensorflow as tf
 from ar_adals_tf import calibration, hardware
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.measures import Measures, nested
+from ar_adals_tf.evaluation.measures import Measures, nested, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES, describe_measures
 from ar_adals_tf.experiment.runs import load_model
@@ -76,7 +76,7 @@ def measure_footprint(
     Returns:
         `hardware`, `batch_size`, `repeats`, `quantisation_images`, `num_parameters`,
         and `forms`: `tensorflow_float32`, `lite_float32` and `lite_int8`. Each form has
-        the measures of `calibration.summary`, with a temperature the same again under
+        the measures of `measures.summary`, with a temperature the same again under
         `temperature_scaled`, `seconds_per_image` (the median), `file_bytes` and
         `peak_bytes`: how much a fresh process's memory grows at most while it loads
         the model and predicts a batch (None where the system does not tell).
@@ -113,7 +113,7 @@ def measure_footprint(
     def measure_form(form: str) -> Measures:
         def at(t: float | None) -> Measures:
             found = predictions[form].at(t)
-            return calibration.summary(found.labels, found.probabilities, num_bins)
+            return summary(found.labels, found.probabilities, num_bins)
 
         return nested(temperature, at)
 

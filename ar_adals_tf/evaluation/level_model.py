@@ -62,7 +62,7 @@ class LevelTemperatureModel(keras.Model):
         flat = tf.reshape(tf.cast(images, tf.float32), [-1, math.prod(shape)])
         predicted = tf.fill(tf.shape(flat)[:1], -1)
         logits, distances, _ = nearest_boundary(
-            self._logits, shape, flat, predicted, top_k=None, within_box=True
+            self._logits, shape, flat, predicted, top_k=None, width=1.0
         )
         cuts = tf.constant(
             [math.inf if cut is None else cut for cut in self._thresholds], tf.float32

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf import calibration
+from ar_adals_tf.calibration import Certainty, ImageScores
 from ar_adals_tf.calibration.temperature import apply_temperature, fit_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import write_json
@@ -15,6 +16,14 @@ from ar_adals_tf.forms.run_files import TEMPERATURE
 from ar_adals_tf.robustness import RobustnessIndex
 
 Measures = dict[str, Any]
+
+SET_DRAWS = 200
+
+"""Draws of floors and intervals where many sets are measured: of a shift, under attack.
+
+An end of such an interval moves by about a tenth of the half width from one seed to
+another. The clean sets have `calibration.DEFAULT_DRAWS`, which halve this.
+"""
 
 
 def fit_and_save_temperature(folder: str | Path, validation: Predictions) -> float:
@@ -51,6 +60,7 @@ def measure(
     index: RobustnessIndex | None = None,
     num_levels: int = 10,
     temperature: float | None = None,
+    draws: int = calibration.DEFAULT_DRAWS,
 ) -> Measures:
     """Return the measures of predictions, ready for JSON.
 
@@ -61,13 +71,12 @@ def measure(
             `None`: there are none.
         num_levels: R; fewer if there are fewer images. Defaults to 10.
         temperature: T of the run. Defaults to `None`: it has none.
+        draws: Draws of each floor and interval. Defaults to 1,000.
 
     Returns:
-        `clean` (see `calibration.summary`), `more` (see `calibration.more_measures` and
-        `calibration.by_normalised_logit`) and with an index `by_level`, which has
-        `accuracy`, `confidence`, `ece` and `counts`, level 0 first, and `num_levels`.
-        With a temperature also `temperature_scaled`, which has `temperature` and all of
-        these again.
+        `clean` (see `calibration.summary`, and `certainty`), `more` (see `further`)
+        and with an index `by_level` (see `at_levels`). With a temperature also
+        `temperature_scaled`, which has `temperature` and all of these again.
 
     Raises:
         InputError: If the index lacks an image.
@@ -77,23 +86,143 @@ def measure(
         found = predictions.at(t)
         labels, probabilities = found.labels, found.probabilities
         measures: Measures = {
-            "clean": calibration.summary(labels, probabilities, num_bins),
-            "more": calibration.more_measures(labels, probabilities, num_bins)
+            "clean": summary(labels, probabilities, num_bins, draws),
+            "more": further(labels, probabilities, num_bins)
             | calibration.by_normalised_logit(labels, found.logits),
         }
         if index is not None:
             count = min(num_levels, len(index))
             levels = levels_of(found.ids, index, count)
-            by_level = calibration.by_level(
-                labels, probabilities, levels, count, num_bins
+            measures["by_level"] = at_levels(
+                labels, probabilities, levels, count, num_bins, draws
             )
-            measures["by_level"] = {
-                name: [None if np.isnan(v) else float(v) for v in values]
-                for name, values in by_level._asdict().items()
-            } | {"num_levels": count}
         return measures
 
     return nested(temperature, at)
+
+
+def summary(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    num_bins: int,
+    draws: int = calibration.DEFAULT_DRAWS,
+) -> Measures:
+    """Return `calibration.summary` with the `floor` and the `interval` of its measures.
+
+    They are as in `in_json`. The arguments are those of `measure`.
+
+    Example:
+        >>> found = summary(np.arange(400) % 2, np.array([[0.8, 0.2]] * 400), 15)
+        >>> [round(end, 2) for end in found["interval"]["ece"]]
+        [0.25, 0.35]
+    """
+    scores = calibration.image_scores(labels, probabilities)
+    (sure,) = calibration.certainty_of_sets([scores], [[0]], num_bins, draws=draws)
+    return calibration.summary(labels, probabilities, num_bins) | in_json(sure)
+
+
+def in_json(certainty: Certainty) -> Measures:
+    """Return a certainty as `metrics.json` has it.
+
+    Returns:
+        `floor`, which has `mean` and `quantile` (95 %), and `interval`, which has the
+        two ends of the 95 % interval of `accuracy`, `ece`, `nll` and `brier`.
+
+    Example:
+        >>> ece = calibration.Interval(0.02, 0.0, 0.03)
+        >>> in_json(Certainty(calibration.Floor(0.01, 0.02), {"ece": ece}))
+        {'floor': {'mean': 0.01, 'quantile': 0.02}, 'interval': {'ece': [0.0, 0.03]}}
+    """
+    intervals = certainty.intervals.items()
+    return {
+        "floor": certainty.floor._asdict(),
+        "interval": {name: [one.low, one.high] for name, one in intervals},
+    }
+
+
+def further(
+    labels: np.ndarray, probabilities: np.ndarray, num_bins: int
+) -> dict[str, float]:
+    """Return `calibration.more_measures` and what needs no test set of its own.
+
+    Returns:
+        Also `debiased_ece`; `smece`; `nll_calibration` and `nll_refinement`, whose sum
+        is the NLL (see `decompose_nll`); `brier_calibration` and `brier_refinement`,
+        whose sum is the Brier score of the confidence alone (see `decompose_brier`).
+
+    Example:
+        >>> found = further([0, 1], np.array([[0.9, 0.1], [0.9, 0.1]]), 15)
+        >>> round(found["nll_refinement"], 4)
+        0.6931
+    """
+    nll = calibration.decompose_nll(labels, probabilities)
+    brier = calibration.decompose_brier(labels, probabilities)
+    return calibration.more_measures(labels, probabilities, num_bins) | {
+        "debiased_ece": calibration.debiased_calibration_error(
+            labels, probabilities, num_bins
+        ),
+        "smece": calibration.smooth_calibration_error(labels, probabilities),
+        "nll_calibration": nll.calibration,
+        "nll_refinement": nll.refinement,
+        "brier_calibration": brier.calibration,
+        "brier_refinement": brier.refinement,
+    }
+
+
+def at_levels(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    levels: np.ndarray,
+    num_levels: int,
+    num_bins: int,
+    draws: int = calibration.DEFAULT_DRAWS,
+) -> Measures:
+    """Return `calibration.by_level` with floors and intervals, ready for JSON.
+
+    Returns:
+        Lists with an item for each level, level 0 first: `accuracy`, `confidence`,
+        `ece` and `counts`; `floor`, which has `mean` and `quantile` of each level's
+        ECE; `interval`, which has the ends of `accuracy` and `ece`; `gap_interval`, the
+        ends of |confidence - accuracy|. A level without images has null there. Also
+        `num_levels`.
+
+    Example:
+        >>> p = np.array([[0.8, 0.2]] * 400)
+        >>> found = at_levels(np.arange(400) % 2, p, np.arange(400) // 200, 2, 15)
+        >>> found["counts"], [round(end, 2) for end in found["gap_interval"][1]]
+        ([200.0, 200.0], [0.24, 0.37])
+    """
+    found = calibration.by_level(labels, probabilities, levels, num_levels, num_bins)
+    scores = calibration.image_scores(labels, probabilities)
+    floor = calibration.floor_by_level(
+        scores.confidence, levels, num_levels, num_bins, draws=draws
+    )
+    ends = [
+        _ends(ImageScores(*(v[levels == r] for v in scores)), num_bins, draws)
+        for r in range(num_levels)
+    ]
+    return {
+        **{name: _listed(values) for name, values in found._asdict().items()},
+        "floor": {name: _listed(values) for name, values in floor._asdict().items()},
+        "interval": {n: [one.get(n) for one in ends] for n in ("accuracy", "ece")},
+        "gap_interval": [one.get("gap") for one in ends],
+        "num_levels": num_levels,
+    }
+
+
+def _ends(scores: ImageScores, num_bins: int, draws: int) -> dict[str, list[float]]:
+    """Return the ends of a level's intervals; none of a level without images."""
+    if not scores.confidence.size:
+        return {}
+    intervals = calibration.intervals_of_runs([scores], num_bins, draws=draws)
+    # With one bin the ECE is |confidence - accuracy|.
+    gap = calibration.intervals_of_runs([scores], 1, draws=draws)["ece"]
+    return {n: [i.low, i.high] for n, i in (intervals | {"gap": gap}).items()}
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    """Return numbers as a list, with null for NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def nested(

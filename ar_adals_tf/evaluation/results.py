@@ -3,6 +3,7 @@
 Nothing here needs a model.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,24 +129,70 @@ def level_measures(metrics: Mapping[str, Any]) -> calibration.LevelMeasures:
 
 
 def describe_run(title: str, metrics: Mapping[str, Any]) -> str:
-    """Return a line of clean measures, and another one with the temperature."""
+    """Return a line of clean measures, and another one with the temperature.
+
+    A last line explains intervals and floors, if there are any.
+    """
     lines = [f"{title}: {describe_measures(metrics['clean'])}"]
     if scaled := metrics.get("temperature_scaled"):
         title += f" + temperature {scaled['temperature']:.3f}"
         lines.append(f"{title}: {describe_measures(scaled['clean'])}")
+    if "floor" in metrics["clean"]:
+        lines.append(HOW_TO_READ)
     return "\n".join(lines)
 
 
+HOW_TO_READ = (
+    "([low, high]: 95 % interval over the images; noise floor: the ECE of a perfectly "
+    "calibrated model with these confidences, its mean [to its 95 % quantile])"
+)
+
+"""What the brackets and the floor of `describe_measures` mean."""
+
+
 def describe_measures(measures: Mapping[str, Any]) -> str:
-    """Return measures of `calibration.summary` as one line for people.
+    """Return measures, as `measures.summary` gives them, as one line for people.
+
+    Version 0.1.0 measured neither floor nor intervals; the line is shorter then.
 
     Example:
         >>> measures = {"accuracy": 0.853, "ece": 0.0461, "nll": 0.45, "brier": 0.216}
         >>> describe_measures(measures | {"num_bins": 15})
         'accuracy 85.3 %, ECE 4.61 % (15 bins), NLL 0.450, Brier 0.216'
     """
-    return (
-        f"accuracy {measures['accuracy']:.1%}, ECE {measures['ece']:.2%} "
-        f"({measures['num_bins']} bins), NLL {measures['nll']:.3f}, "
-        f"Brier {measures['brier']:.3f}"
-    ).replace("%", " %")
+    bins = f"{measures['num_bins']} bins"
+    if floor := measures.get("floor"):
+        quantile = 100 * floor["quantile"]
+        bins += f"; noise floor {floor['mean']:.2%} [to {quantile:.2f}]"
+        if within_floor(measures):
+            bins += ": not distinguishable from a calibrated model"
+    shown = [
+        f"{title} {measures[name]:{form}}{_ends(measures, name, form)}{further}"
+        for title, name, form, further in (
+            ("accuracy", "accuracy", ".1%", ""),
+            ("ECE", "ece", ".2%", f" ({bins})"),
+            ("NLL", "nll", ".3f", ""),
+            ("Brier", "brier", ".3f", ""),
+        )
+    ]
+    return re.sub(r"(?<=\d)%", " %", ", ".join(shown))
+
+
+def within_floor(measures: Mapping[str, Any]) -> bool:
+    """Return whether a perfectly calibrated model shows such an ECE by chance.
+
+    It is within the floor's 95 % quantile. Without a floor the answer is no.
+
+    Example:
+        >>> within_floor({"ece": 0.012, "floor": {"mean": 0.017, "quantile": 0.024}})
+        True
+    """
+    return "floor" in measures and measures["ece"] <= measures["floor"]["quantile"]
+
+
+def _ends(measures: Mapping[str, Any], name: str, form: str) -> str:
+    """Return the interval in brackets, in the digits of the measure."""
+    if "interval" not in measures:
+        return ""
+    low, high = (f"{end:{form}}".rstrip("%") for end in measures["interval"][name])
+    return f" [{low}, {high}]"

@@ -2,20 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from functools import reduce
 from itertools import product
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ar_adals_tf import calibration
+from ar_adals_tf.calibration import ImageScores
 from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, SEVERITIES, STANDARD
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.measures import Measures, measured, nested
+from ar_adals_tf.evaluation.measures import (
+    SET_DRAWS,
+    Measures,
+    in_json,
+    measured,
+    nested,
+)
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.progress import progress_bar
@@ -89,8 +99,9 @@ def evaluate_shift(
         verbose: Whether to show a progress bar.
 
     Returns:
-        What `aggregate` returns, `source`, `seed`, `num_examples`, `num_bins` and,
-        with a temperature, `temperature_scaled`, which has the first again.
+        What `aggregate` returns, made certain by `with_certainty`; `source`, `seed`,
+        `num_examples`, `num_bins` and, with a temperature, `temperature_scaled`, which
+        has the first again.
 
     Raises:
         InputError: Before the first set is made, if the source lacks a type; see
@@ -105,6 +116,8 @@ def evaluate_shift(
     absent = [name for name in pairs if not store.path(name).exists()]
     following = dict(zip(absent, absent[1:], strict=False))
     coming: dict[str, Future[Split]] = {}
+    scores: dict[float | None, list[ImageScores]] = {None: [], temperature: []}
+    orders: set[bytes] = set()
     title = f"{split.dataset} corrupted ({source.name})"
     with (
         progress_bar(len(absent), title, "set", show=verbose and bool(absent)) as bar,
@@ -123,6 +136,8 @@ def evaluate_shift(
             p = predictions.probabilities
             if t is not None:
                 p = apply_temperature(predictions.logits, t)
+            scores[t].append(_compact(calibration.image_scores(predictions.labels, p)))
+            orders.add(predictions.labels.tobytes())
             return calibration.summary(predictions.labels, p, num_bins)
 
         sets = ((name, store.get(name, make)) for name in pairs)
@@ -132,7 +147,8 @@ def evaluate_shift(
         by_type: dict[str, Any] = {name: {} for name in types}
         for name, (corruption, severity) in pairs.items():
             by_type[corruption][str(severity)] = found[t][name]
-        return aggregate(by_type, split.dataset)
+        means = aggregate(by_type, split.dataset)
+        return with_certainty(means, scores[t], num_bins, len(orders) == 1)
 
     return facts | {"num_bins": num_bins} | nested(temperature, aggregated)
 
@@ -181,6 +197,55 @@ def aggregate(by_type: Mapping[str, Mapping[str, Any]], dataset: str) -> Measure
             if set(names) <= set(types)
         },
     }
+
+
+def with_certainty(
+    found: Measures,
+    scores: Sequence[ImageScores],
+    num_bins: int,
+    same_images: bool = True,
+) -> Measures:
+    """Return measures under shift with their floors and intervals.
+
+    All sets show the same images, so an image is resampled in all of them together.
+    The interval of a mean is then wider than that of as many independent sets.
+
+    Args:
+        found: From `aggregate`.
+        scores: Of each set, one type after another, in it one severity after another.
+        num_bins: Bins of the ECE.
+        same_images: Whether all sets hold the same images in the same order. Otherwise
+            the means get neither floor nor interval.
+
+    Returns:
+        `found`, with `floor` and `interval` (see `measures.in_json`) beside the
+        measures of each set in `by_type`, and in `mean` and `overall`. They are of
+        `SET_DRAWS` draws.
+    """
+    types, severities = found["types"], [str(s) for s in found["severities"]]
+    position = {pair: n for n, pair in enumerate(product(types, severities))}
+    groups: dict[tuple[str, ...], list[int]] = {
+        ("by_type", *pair): [n] for pair, n in position.items()
+    }
+    if same_images:
+        for s in severities:
+            groups["mean", s] = [position[name, s] for name in types]
+        for key, one in found["overall"].items():
+            pairs = product(one["types"], severities)
+            groups["overall", key] = [position[pair] for pair in pairs]
+    certainties = calibration.certainty_of_sets(
+        scores, list(groups.values()), num_bins, draws=SET_DRAWS
+    )
+    result = deepcopy(found)
+    for place, certainty in zip(groups, certainties, strict=True):
+        reduce(getitem, place, result).update(in_json(certainty))
+    return result
+
+
+def _compact(scores: ImageScores) -> ImageScores:
+    """Return scores of 13 bytes an image, so that those of all sets can be held."""
+    kinds = (np.float32, bool, np.float32, np.float32)
+    return ImageScores(*map(np.ndarray.astype, scores, kinds))
 
 
 def describe_shift(found: Mapping[str, Any]) -> str:

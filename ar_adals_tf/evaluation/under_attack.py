@@ -22,7 +22,13 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.measures import Measures, measure, measured, nested
+from ar_adals_tf.evaluation.measures import (
+    SET_DRAWS,
+    Measures,
+    measure,
+    measured,
+    nested,
+)
 from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
@@ -93,11 +99,12 @@ def evaluate_attacks(
     Returns:
         `attacks`, each attack's settings; `num_examples`, `seed` and `num_bins`;
         `epsilons`; `by_attack`: attack, then epsilon as text ("0", "4", "0.5"), then
-        the measures of `calibration.summary` and `more_measures`, `reliability`
-        (`counts`, `accuracy` and `confidence` of each bin) and with an index
-        `by_level`. With a temperature `temperature_scaled`, which has `temperature` and
-        `by_attack` again; with an `own_index` `l2_success`, which has its `attack` and
-        `settings`, `num_examples`, `budgets` and `success`, see `l2_success`.
+        the measures of `clean` and `more` in `measure`, `reliability` (`counts`,
+        `accuracy` and `confidence` of each bin) and with an index `by_level`. Floors
+        and intervals under attack are of `SET_DRAWS` draws. With a temperature
+        `temperature_scaled`, which has `temperature` and `by_attack` again; with an
+        `own_index` `l2_success`, which has its `attack` and `settings`,
+        `num_examples`, `budgets` and `success`, see `l2_success`.
 
     Raises:
         InputError: On an unknown attack or a strength out of range.
@@ -124,7 +131,9 @@ def evaluate_attacks(
             )
 
         def measure_set(predictions: Predictions, t: float | None) -> Measures:
-            return _measure(predictions.at(t), num_bins, index, num_levels)
+            # The clean set is measured as it is elsewhere in metrics.json.
+            draws = calibration.DEFAULT_DRAWS if predictions is clean else SET_DRAWS
+            return _measure(predictions.at(t), num_bins, index, num_levels, draws)
 
         sets = ((name, store.get(name, make)) for name in pairs)
         found = measured(chain([("clean", clean)], sets), temperature, measure_set)
@@ -284,8 +293,9 @@ def _measure(
     num_bins: int,
     index: RobustnessIndex | None,
     num_levels: int,
+    draws: int,
 ) -> Measures:
-    found = measure(predictions, num_bins, index, num_levels)
+    found = measure(predictions, num_bins, index, num_levels, draws=draws)
     bins = calibration.reliability_bins(
         predictions.labels, predictions.probabilities, num_bins
     )._asdict()

@@ -24,37 +24,21 @@ from ar_adals_tf.forms.form import (
     truth,
     where,
 )
+from ar_adals_tf.forms.measures import (
+    FURTHER,
+    LATER,
+    MEANS,
+    MORE,
+    at_least_0,
+    bins,
+    by_level,
+    count,
+    one_length,
+    share,
+    summary,
+)
 
-# A measure may leave its range by a rounding.
-_share = number(Bound(least=0, most=1 + 1e-6))
-_count = number(Bound(least=0), whole=True)
-_at_least_0 = number(Bound(least=0))
 _temperature = number(Bound(least=1e-6, most=1e6))
-_bins = number(Bound(least=1, most=10**6), whole=True)
-
-_MEANS = {
-    "accuracy": _share,
-    "ece": _share,
-    "nll": number(Bound(least=0, most=10**4)),
-    "brier": number(Bound(least=0, most=2 + 1e-6)),
-}
-_SELECTIVE = ("aurc", "coverage_at_1_percent_risk")
-_BY_LOGIT = dict.fromkeys((f"{name}_normalised_logit" for name in _SELECTIVE), _share)
-_MORE = dict.fromkeys(("adaptive_ece", "classwise_ece", *_SELECTIVE), _share)
-_FURTHER = {"mean_confidence": _share, "num_examples": _count, **_MORE}
-_summary = record({**_MEANS, "num_bins": _bins}, _FURTHER)
-
-
-def _one_length(*names: str) -> Form:
-    """Return the rule that the lists of some names are of one length."""
-
-    def rule(value: Any, place: str) -> None:
-        lengths = [len(value[name]) for name in names]
-        if len(set(lengths)) > 1:
-            words = f"must be lists of one length, but have {lengths} items"
-            raise Misfit(inside(place, names[0]), words)
-
-    return rule
 
 
 def _also_scaled(form: Form, *, temperature: bool = False) -> Form:
@@ -67,16 +51,6 @@ def _also_scaled(form: Form, *, temperature: bool = False) -> Form:
     own = {"temperature": _temperature}
     scaled = both(record(own) if temperature else record({}, own), form)
     return both(form, record({}, {"temperature_scaled": scaled}))
-
-
-_LEVELS = ("accuracy", "confidence", "ece", "counts")
-_by_level = both(
-    record(
-        {name: list_of(maybe(_share), least=1) for name in _LEVELS[:3]}
-        | {"counts": list_of(_at_least_0, least=1)}
-    ),
-    _one_length(*_LEVELS),
-)
 
 
 # What `evaluate --shift` measures.
@@ -92,8 +66,8 @@ def _every_set(value: Any, place: str) -> None:
 
 
 _shift_means = {
-    "mean": mapping(record(_MEANS, _FURTHER)),
-    "overall": mapping(record({"types": list_of(text()), **_MEANS}, _FURTHER)),
+    "mean": mapping(record(MEANS, FURTHER)),
+    "overall": mapping(record({"types": list_of(text()), **MEANS}, FURTHER)),
 }
 _shift = both(
     _also_scaled(
@@ -104,7 +78,7 @@ _shift = both(
                     "severities": list_of(
                         number(Bound(least=1, most=5), whole=True), least=1
                     ),
-                    "by_type": mapping(mapping(_summary)),
+                    "by_type": mapping(mapping(summary)),
                     **_shift_means,
                 },
                 {"quartiles": mapping(mapping(list_of(number())))},
@@ -114,7 +88,7 @@ _shift = both(
     ),
     record(
         {},
-        {"source": text(), "seed": _count, "num_examples": _count, "num_bins": _bins},
+        {"source": text(), "seed": count, "num_examples": count, "num_bins": bins},
     ),
 )
 
@@ -123,8 +97,8 @@ _shift = both(
 
 _LISTS = ("counts", "accuracy", "confidence")
 _reliability = both(
-    record({"counts": list_of(_count), **dict.fromkeys(_LISTS[1:], list_of(_share))}),
-    _one_length(*_LISTS),
+    record({"counts": list_of(count), **dict.fromkeys(_LISTS[1:], list_of(share))}),
+    one_length(*_LISTS),
 )
 
 
@@ -137,10 +111,10 @@ def _one_bin_each(value: Any, place: str) -> None:
 
 _attacked = both(
     both(
-        _summary,
+        summary,
         record(
-            {"mean_confidence": _share, "reliability": _reliability},
-            {"by_level": _by_level},
+            {"mean_confidence": share, "reliability": _reliability},
+            {"by_level": by_level},
         ),
     ),
     _one_bin_each,
@@ -155,7 +129,7 @@ def _is_strength(name: str) -> bool:
 
 
 _strength = where(_is_strength, "a strength from 0 to 255")
-_several_steps = {"steps": _count, "step_size": text(), "random_start": truth}
+_several_steps = {"steps": count, "step_size": text(), "random_start": truth}
 
 
 def _attack_settings(value: Any, place: str) -> None:
@@ -173,17 +147,17 @@ _attacks = both(
     _also_scaled(record({"by_attack": mapping(mapping(_attacked, names=_strength))})),
     both(
         record(
-            {"attacks": mapping(_attack_settings), "num_examples": _count},
+            {"attacks": mapping(_attack_settings), "num_examples": count},
             {
-                "seed": _count,
-                "num_bins": _bins,
-                "epsilons": list_of(_at_least_0),
+                "seed": count,
+                "num_bins": bins,
+                "epsilons": list_of(at_least_0),
                 "l2_success": both(
                     record(
-                        {"budgets": list_of(_at_least_0), "success": list_of(_share)},
+                        {"budgets": list_of(at_least_0), "success": list_of(share)},
                         {"attack": text(), "settings": mapping(anything)},
                     ),
-                    _one_length("budgets", "success"),
+                    one_length("budgets", "success"),
                 ),
             },
         ),
@@ -195,21 +169,21 @@ _attacks = both(
 
 _ood = _also_scaled(
     record(
-        {"auroc": _share, "aupr": _share, "fpr_at_95_recall": _share},
+        {"auroc": share, "aupr": share, "fpr_at_95_recall": share},
         {
             "score": text(),
-            "num_examples": _count,
-            "mean_entropy": mapping(_at_least_0),
+            "num_examples": count,
+            "mean_entropy": mapping(at_least_0),
         },
     )
 )
 _costs = both(
-    _also_scaled(_summary),
+    _also_scaled(summary),
     record(
         {
-            "seconds_per_image": _at_least_0,
-            "file_bytes": _count,
-            "peak_bytes": maybe(_count),
+            "seconds_per_image": at_least_0,
+            "file_bytes": count,
+            "peak_bytes": maybe(count),
         }
     ),
 )
@@ -217,29 +191,29 @@ _forms = ("tensorflow_float32", "lite_float32", "lite_int8")
 _footprint = record(
     {
         "hardware": text(),
-        "batch_size": _count,
-        "repeats": _count,
+        "batch_size": count,
+        "repeats": count,
         "forms": record(dict.fromkeys(_forms, _costs)),
     },
-    {"quantisation_images": _count, "num_parameters": _count},
+    {"quantisation_images": count, "num_parameters": count},
 )
 
 # What `evaluate --posthoc` measures.
 
 _posthoc = record(
-    {"clean": _summary},
+    {"clean": summary},
     {
-        "more": record(_MORE),
-        "by_level": _by_level,
-        "validation": record({"nll_before": _at_least_0, "nll_after": _at_least_0}),
+        "more": record(MORE, LATER),
+        "by_level": by_level,
+        "validation": record({"nll_before": at_least_0, "nll_after": at_least_0}),
         "levels": text(),
         "shift": record(_shift_means),
     },
 )
 
 _BESIDE = {
-    "validation": _summary,
-    "selection": _summary,
+    "validation": summary,
+    "selection": summary,
     "shift": _shift,
     "attacks": _attacks,
     "ood": mapping(_ood),
@@ -259,8 +233,8 @@ METRICS = File(
     both(
         _also_scaled(
             record(
-                {"clean": _summary},
-                {"more": record(_MORE, _BY_LOGIT), "by_level": _by_level},
+                {"clean": summary},
+                {"more": record(MORE, LATER), "by_level": by_level},
             ),
             temperature=True,
         ),
@@ -275,9 +249,9 @@ TEMPERATURE = File(
     record(
         {"temperature": _temperature},
         {
-            "validation_examples": _count,
-            "nll_before": _at_least_0,
-            "nll_after": _at_least_0,
+            "validation_examples": count,
+            "nll_before": at_least_0,
+            "nll_after": at_least_0,
         },
     ),
     "remove it, and the run has no temperature, or train the run again",
@@ -288,7 +262,7 @@ TEMPERATURE = File(
 STORE = File(
     record(
         {"model": text()},
-        {"dataset": text(), "source": text(), "seed": _count, "num_examples": _count},
+        {"dataset": text(), "source": text(), "seed": count, "num_examples": count},
     ),
     "remove the folder that it is in, and its predictions are made again",
 )
@@ -301,13 +275,13 @@ INDEX = File(
         {
             "dataset": text(),
             "split": text(),
-            "num_examples": _count,
+            "num_examples": count,
             "digest": text(),
             "model_digest": maybe(text()),  # random levels have no model
             "attack": text(),
             "settings": mapping(anything),
-            "success_rate": _share,
-            "seconds": _at_least_0,
+            "success_rate": share,
+            "seconds": at_least_0,
             "versions": mapping(text()),
         },
     ),
@@ -318,7 +292,7 @@ INDEX = File(
 
 SOFT_LABELS = File(
     mapping(
-        list_of(_share, least=1),
+        list_of(share, least=1),
         names=where(lambda name: name.isascii() and name.isdigit(), "an epoch"),
     ),
     "remove it and train from the start",
@@ -330,7 +304,7 @@ _ratio = where(lambda value: type(value) in (int, float), "a number")
 
 FIDELITY = File(
     # Distances that are all infinite have no correlation: it is NaN.
-    record({"images": _count, "spearman": _ratio, "median_ratio": _ratio}),
+    record({"images": count, "spearman": _ratio, "median_ratio": _ratio}),
     "remove it, and it is measured again",
 )
 
@@ -340,7 +314,7 @@ FIDELITY = File(
 # history.csv: a row for each epoch.
 
 _any_number = where(lambda value: isinstance(value, float), "a number")
-_by_column = {"epoch": number(Bound(least=0)), "learning_rate": _at_least_0}
+_by_column = {"epoch": number(Bound(least=0)), "learning_rate": at_least_0}
 _by_column |= {"loss": number()}
 _BY_LEVEL = ("p", "eps", "conf", "acc")
 
@@ -390,7 +364,7 @@ def _table(rows: list[list[str]], place: str) -> None:
             words = f"must have {len(head)} values, but has {len(line)}"
             raise Misfit(place, words)
         for name, value in zip(head, map(_as_number, line), strict=True):
-            form = _share if name.startswith(("p/", "eps/")) else _any_number
+            form = share if name.startswith(("p/", "eps/")) else _any_number
             _by_column.get(name, form)(value, f"{place}, {name},")
         if float(line[head.index("epoch")]) != position:
             raise Misfit(f"{place}, epoch,", f"must be {position}")

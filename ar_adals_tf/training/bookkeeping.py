@@ -81,9 +81,13 @@ class RunKeeper(keras.callbacks.Callback):
 
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write a history, a row for each epoch, as a table, unless the file has it."""
+    """Write a history, a row for each epoch, as a table, unless the file has it.
+
+    What an epoch did not measure, as under an earlier version, is NaN.
+    """
     table = io.StringIO()
-    writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+    names = list(history[-1])
+    writer = csv.DictWriter(table, names, restval=math.nan, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     if path.is_file() and path.read_bytes() == table.getvalue().encode():
@@ -186,6 +190,7 @@ class TrainingProgress(keras.callbacks.Callback):
         text = f"epoch {epoch + 1}/{self._epochs}"
         if "val_accuracy" in logs:
             text += f", val {logs['val_accuracy']:.1%}, ECE {logs['val_ece']:.2%}"
+            text += f" (floor {logs['val_ece_floor']:.2%})"
         self._bar.set_postfix_str(text)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -41,6 +41,30 @@ def test_floor_of_many_images_is_that_of_normal_noise():
     assert floor.mean < floor.quantile < 2 * floor.mean
 
 
+@pytest.mark.parametrize("power", [1.0, 0.3, 0.05])
+def test_the_floor_in_closed_form_is_near_that_of_draws(power):
+    """Also of a sure model, where few errors are expected."""
+    confidence = np.random.default_rng(2).uniform(0.1, 1, 2000) ** power
+    drawn = calibration.calibration_floor(confidence, draws=2000).mean
+    assert calibration.expected_floor(confidence) == pytest.approx(drawn, rel=0.04)
+
+
+def test_an_image_of_weight_2_is_not_two_images():
+    """By simulation: its luck is one, so the floor is higher."""
+    rng = np.random.default_rng(3)
+    confidence, weights = rng.uniform(0.3, 1, 400), rng.uniform(0, 3, 400)
+    found = calibration.expected_floor(confidence, 5, weights)
+    errors = [
+        measures.confidence_calibration_error(
+            confidence, rng.random(400) < confidence, 5, weights
+        )
+        for _ in range(2000)
+    ]
+    assert found == pytest.approx(np.mean(errors), rel=0.04)
+    assert found > 1.05 * calibration.expected_floor(confidence, 5)
+    assert calibration.expected_floor(np.ones(3)) == 0
+
+
 def test_runs_over_the_same_images_share_their_luck():
     confidence = np.random.default_rng(1).uniform(0.5, 1, 300)
     one = calibration.calibration_floor(confidence)

@@ -99,3 +99,22 @@ def test_refinement_nll_is_the_least_over_temperatures(recwarn):
     perfect = calibration.refinement_nll([0, 1], [[3.0, 0.0], [0.0, 3.0]])
     assert perfect == pytest.approx(0)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.7, 4.0, 30.0])
+def test_the_least_nll_is_found_from_a_grid_of_temperatures(scale):
+    """Oracle: the root of the derivative, which `fit_temperature` finds."""
+    labels, logits = predictions(n=300, scale=1.5)
+    logits = logits * scale
+    margins = logits - logits[np.arange(300), labels][:, np.newaxis]
+    nll = [
+        special.logsumexp(margins / t, axis=1).mean() for t in refinement.TEMPERATURES
+    ]
+    expected = calibration.refinement_nll(labels, logits)
+    assert refinement.least_nll(np.array(nll)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_least_nll_of_a_model_without_errors_is_at_the_end_of_the_grid():
+    nll = np.logspace(-9, 0, 64)
+    assert refinement.least_nll(nll) == pytest.approx(1e-9)
+    assert refinement.least_nll(nll[::-1]) == pytest.approx(1e-9)

@@ -45,6 +45,60 @@ def test_clean_measures(predictions, num_bins):
     assert clean["num_bins"] == num_bins
 
 
+@pytest.mark.parametrize("num_bins", [15, 4])
+def test_beside_the_ece_are_its_floor_and_its_interval(num_bins, predictions):
+    """Oracle: the functions of calibration on the same predictions."""
+    labels, p = predictions.labels, predictions.probabilities
+    metrics = measure(predictions, num_bins, temperature=1.5)
+    scaled = predictions.at(1.5).probabilities
+    for found, q in ((metrics, p), (metrics["temperature_scaled"], scaled)):
+        floor = calibration.calibration_floor(q.max(axis=1), num_bins)
+        assert found["clean"]["floor"] == pytest.approx(floor._asdict())
+        intervals = calibration.bootstrap_intervals(labels, q, num_bins)
+        assert list(found["clean"]["interval"]) == list(intervals)
+        for name, interval in intervals.items():
+            ends = found["clean"]["interval"][name]
+            assert ends == pytest.approx(interval[1:], abs=1e-7)
+            assert ends[0] < found["clean"][name] < ends[1]
+
+
+def test_more_measures(predictions):
+    labels, p = predictions.labels, predictions.probabilities
+    metrics = measure(predictions, 12)
+    more = metrics["more"]
+    before = calibration.more_measures(labels, p, 12)
+    assert {name: more[name] for name in before} == before
+    debiased = calibration.debiased_calibration_error(labels, p, 12)
+    assert more["debiased_ece"] == debiased < metrics["clean"]["ece"]
+    assert more["smece"] == calibration.smooth_calibration_error(labels, p)
+    nll = more["nll_calibration"] + more["nll_refinement"]
+    assert nll == pytest.approx(metrics["clean"]["nll"])
+    right = p.argmax(axis=1) == labels
+    brier = more["brier_calibration"] + more["brier_refinement"]
+    assert brier == pytest.approx(((right - p.max(axis=1)) ** 2).mean(), rel=1e-5)
+    assert more["nll_calibration"] > 0 and more["brier_calibration"] > 0
+
+
+def test_each_level_has_its_floor_and_its_intervals(predictions):
+    distances = np.arange(730, dtype=np.float32)
+    index = RobustnessIndex(predictions.ids, distances, np.ones(730, bool))
+    by_level = measure(predictions, 15, index, 3)["by_level"]
+    for r, images in enumerate(np.array_split(np.arange(730), 3)):
+        labels, p = predictions.labels[images], predictions.probabilities[images]
+        assert by_level["counts"][r] == len(images)
+        intervals = calibration.bootstrap_intervals(labels, p)
+        for name in ("accuracy", "ece"):
+            found = by_level["interval"][name][r]
+            assert found == pytest.approx(intervals[name][1:], abs=1e-7)
+        gap = calibration.bootstrap_intervals(labels, p, num_bins=1)["ece"]
+        assert by_level["gap_interval"][r] == pytest.approx(gap[1:], abs=1e-7)
+    confidence = predictions.probabilities.max(axis=1)
+    levels = np.repeat(np.arange(3), [244, 243, 243])
+    floor = calibration.floor_by_level(confidence, levels, 3)
+    for name, values in floor._asdict().items():
+        assert by_level["floor"][name] == pytest.approx(values.tolist())
+
+
 def test_measures_by_level_join_on_the_id(predictions, rng):
     """The index lies in another order and has images that are not predicted."""
     count = len(predictions.labels)
@@ -76,6 +130,9 @@ def test_a_level_without_images_has_no_measures(predictions):
     metrics = measure(few, 15, index, 2)
     assert metrics["by_level"]["accuracy"][1] is None
     assert metrics["by_level"]["counts"] == [3, 0]
+    assert metrics["by_level"]["floor"]["quantile"][1] is None
+    assert metrics["by_level"]["interval"]["ece"][1] is None
+    assert metrics["by_level"]["gap_interval"][1] is None
     assert np.isnan(level_measures(metrics).ece[1])
     # More levels than images: as many as there are images.
     assert measure(few, 15, index, 10)["by_level"]["num_levels"] == 6

@@ -116,6 +116,36 @@ def test_what_is_no_metrics_is_refused(content, tmp_path):
         read_metrics(tmp_path)
 
 
+CERTAIN = CLEAN | {
+    "floor": {"mean": 0.2, "quantile": 0.2449},
+    "interval": {
+        "accuracy": [0.65, 0.73],
+        "ece": [0.1, 0.3],
+        "nll": [1.1, 1.15],
+        "brier": [0.5, 0.53],
+    },
+}
+
+
+def test_a_run_in_words_with_floor_and_intervals():
+    within = CERTAIN | {"ece": 0.2449}
+    metrics = {
+        "clean": CERTAIN,
+        "temperature_scaled": {"temperature": 0.5341, "clean": within},
+    }
+    first, second, legend = describe_run("Vanilla", metrics).splitlines()
+    assert first == (
+        "Vanilla: accuracy 69.0 % [65.0, 73.0], ECE 25.70 % [10.00, 30.00] (15 bins; "
+        "noise floor 20.00 % [to 24.49]), NLL 1.121 [1.100, 1.150], "
+        "Brier 0.515 [0.500, 0.530]"
+    )
+    assert (
+        "ECE 24.49 % [10.00, 30.00] (15 bins; noise floor 20.00 % [to 24.49]: not "
+        "distinguishable from a calibrated model), NLL"
+    ) in second
+    assert "95 % interval" in legend and "noise floor" in legend
+
+
 def test_a_run_in_words():
     metrics = {
         "clean": CLEAN,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf import datasets
+from ar_adals_tf import calibration, datasets
 from ar_adals_tf.corruptions import _weather
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, STANDARD, corrupt
 from ar_adals_tf.datasets import corrupted
@@ -22,9 +22,17 @@ from ar_adals_tf.datasets.corrupted import (
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import suite
+from ar_adals_tf.evaluation.measures import SET_DRAWS
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.shift import MEASURES, aggregate, evaluate_shift, types_of
+from ar_adals_tf.evaluation.shift import (
+    MEASURES,
+    aggregate,
+    describe_shift,
+    evaluate_shift,
+    types_of,
+    with_certainty,
+)
 
 TYPES, SEVERITIES = ("contrast", "gaussian_noise"), (1, 5)
 
@@ -127,6 +135,58 @@ def test_a_temperature_is_measured_besides(model, split, tmp_path):
     scaled = both["temperature_scaled"]["by_type"]["contrast"]["1"]
     assert scaled["mean_confidence"] == pytest.approx(confidence, rel=1e-5)
     assert scaled["accuracy"] == both["by_type"]["contrast"]["1"]["accuracy"]
+
+
+@pytest.fixture(scope="module")
+def certain(model, split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certain")
+    found, _ = evaluated(model, split, folder, temperature=2.0)
+    return folder, found
+
+
+def scores_of(folder, name, severity, temperature):
+    stored = Predictions.load(folder / f"{name}_{severity}.npz").at(temperature)
+    return calibration.image_scores(stored.labels, stored.probabilities)
+
+
+@pytest.mark.parametrize("temperature", [None, 2.0])
+def test_every_ece_has_its_floor_and_its_interval(temperature, certain):
+    """Oracle: the functions of calibration on the stored predictions."""
+    folder, found = certain
+    found = found if temperature is None else found["temperature_scaled"]
+    places = [
+        ([(t, s)], found["by_type"][t][str(s)]) for t in TYPES for s in SEVERITIES
+    ]
+    places += [([(t, s) for t in TYPES], found["mean"][str(s)]) for s in SEVERITIES]
+    every = [(t, s) for t in TYPES for s in SEVERITIES]
+    places.append((every, found["overall"]["all"]))
+    for sets, measures in places:
+        scores = [scores_of(folder, *one, temperature) for one in sets]
+        stack = calibration.stacked_scores(scores)
+        floor = calibration.calibration_floor(stack.confidence, draws=SET_DRAWS)
+        assert measures["floor"] == pytest.approx(floor._asdict(), abs=1e-5)
+        intervals = calibration.intervals_of_runs([stack], draws=SET_DRAWS)
+        for name, interval in intervals.items():
+            assert measures[name] == pytest.approx(interval.estimate, abs=1e-5)
+            ends = measures["interval"][name]
+            assert ends == pytest.approx(interval[1:], abs=1e-4), name
+    words = describe_shift(found | {"source": "generated", "num_bins": 15})
+    low, high = found["overall"]["all"]["interval"]["accuracy"]
+    assert f" % [{100 * low:.1f}, {100 * high:.1f}]" in words
+
+
+def test_sets_in_other_orders_have_no_interval_of_their_mean(certain):
+    """An image cannot be resampled in all of them together."""
+    folder, found = certain
+    pairs = [(t, s) for t in TYPES for s in SEVERITIES]
+    scores = [scores_of(folder, *pair, None) for pair in pairs]
+    bare = aggregate(found["by_type"], "fashion_mnist_small")
+    apart = with_certainty(bare, scores, 15, same_images=False)
+    assert apart["by_type"]["contrast"]["5"]["floor"]["mean"] > 0
+    assert "floor" not in apart["mean"]["1"]
+    assert "interval" not in apart["overall"]["all"]
+    assert "floor" in with_certainty(bare, scores, 15)["mean"]["1"]
+    assert "floor" not in bare["mean"]["1"]  # what is given stays as it is
 
 
 def test_aggregates_over_types(rng):

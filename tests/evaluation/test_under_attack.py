@@ -12,12 +12,13 @@ from cleverhans.tf2.attacks.projected_gradient_descent import (
     projected_gradient_descent,
 )
 
-from ar_adals_tf import datasets
+from ar_adals_tf import calibration, datasets
 from ar_adals_tf.attacks import bounded
 from ar_adals_tf.attacks.bounded import attack_step, image_seeds
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import under_attack
+from ar_adals_tf.evaluation.measures import SET_DRAWS
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.under_attack import evaluate_attacks
@@ -265,6 +266,25 @@ def test_figures_before_and_after_temperature(model, split, clean, tmp_path):
     )
     assert found["temperature_scaled"]["temperature"] == 1.7
     assert found["epsilons"] == [0, 8]
+
+
+def test_every_ece_under_attack_has_its_floor_and_its_interval(
+    model, split, clean, tmp_path
+):
+    """Oracle: the functions of calibration on the stored predictions."""
+    of = evaluated(model, split, clean, tmp_path, ["fgsm"], temperature=1.7)
+    for found, t in ((of, None), (of["temperature_scaled"], 1.7)):
+        stored = Predictions.load(tmp_path / "fgsm_8.npz").at(t)
+        for epsilon, own, draws in (("8", stored, SET_DRAWS), ("0", clean.at(t), 1000)):
+            measures = found["by_attack"]["fgsm"][epsilon]
+            p = own.probabilities
+            floor = calibration.calibration_floor(p.max(axis=1), draws=draws)
+            assert measures["floor"] == pytest.approx(floor._asdict())
+            intervals = calibration.bootstrap_intervals(own.labels, p, draws=draws)
+            for name, interval in intervals.items():
+                found_ends = measures["interval"][name]
+                assert found_ends == pytest.approx(interval[1:], abs=1e-7)
+            assert measures["smece"] > 0
 
 
 def test_strength_0_is_the_clean_test_set(model, split, clean, tmp_path):

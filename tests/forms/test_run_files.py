@@ -51,6 +51,37 @@ def test_there_is_no_history(tmp_path):
         read_history(tmp_path / "history.csv")
 
 
+LEVELS = {"accuracy": [0.5, None], "confidence": [0.5, None], "ece": [0.1, None]}
+LEVELS |= {"counts": [2, 0]}
+FLOORS = {"mean": [0.1, None], "quantile": [0.2, None]}
+
+
+@pytest.mark.parametrize(
+    ("clean", "levels", "words"),
+    [
+        ({"floor": {"mean": 0.1}}, {}, "clean.floor.quantile is missing"),
+        ({"floor": 0.1}, {}, "clean.floor must be an object"),
+        ({"interval": {"ece": [0.1]}}, {}, "clean.interval.ece must be two numbers"),
+        ({"interval": {"ece": [0.2, 0.1]}}, {}, "ece must be two numbers, the lower"),
+        ({"interval": {"ece": [0, "1"]}}, {}, r"ece\[1\] must be a number"),
+        ({"interval": {}}, {}, "clean.interval.ece is missing"),
+        ({}, {"floor": {"mean": [0.1, 0.2]}}, "by_level.floor.quantile is missing"),
+        ({}, {"floor": FLOORS | {"mean": [0.1]}}, "floor.mean must have 2 items"),
+        ({}, {"interval": {"ece": [[0, 1]]}}, "interval.ece must have 2 items"),
+        ({}, {"gap_interval": [[0, 1], 3]}, r"gap_interval\[1\] must be a list"),
+        ({}, {"gap_interval": [[0, 1]] * 3}, "gap_interval must have 2 items"),
+    ],
+)
+def test_damaged_floors_and_intervals_are_refused(clean, levels, words):
+    ends = {"floor": {"mean": 0.1, "quantile": 0.2}, "interval": {"ece": [0.1, 0.2]}}
+    whole = LEVELS | {"floor": FLOORS, "interval": {"ece": [[0, 1], None]}}
+    whole |= {"gap_interval": [[0, 1], None]}
+    check("a", METRICS, {"clean": CLEAN | ends, "by_level": whole})
+    content = {"clean": CLEAN | ends | clean, "by_level": whole | levels}
+    with pytest.raises(InputError, match=words):
+        check("a", METRICS, content)
+
+
 def test_a_later_version_may_write_more():
     intervals = {"ece": [0.05, 0.15]}
     check("a", METRICS, {"clean": CLEAN | {"intervals": intervals}, "new": 3})

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.datasets import DATASETS
+from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training.bookkeeping import (
     EpochVariable,
@@ -42,6 +43,20 @@ def test_a_table_that_is_there_already_is_not_written_again(tmp_path):
     )
     write_history(path, [{"loss": 0.5}, {"loss": 0.25}])
     assert read(path) == [{"loss": 0.5}, {"loss": 0.25}]
+
+
+def test_epochs_of_an_earlier_version_lack_some_columns(tmp_path):
+    """A run goes on under a version that measures more."""
+    path = tmp_path / "history.csv"
+    old = {"epoch": 0, "learning_rate": 0.1, "loss": 0.5}
+    new = old | {"epoch": 1, "val_ece_floor": 0.25}
+    write_history(path, [old, new])
+    assert path.read_text().splitlines() == [
+        "epoch,learning_rate,loss,val_ece_floor",
+        "0,0.1,0.5,nan",
+        "1,0.1,0.5,0.25",
+    ]
+    assert read_history(path)["val_ece_floor"][1] == 0.25
 
 
 def test_the_learning_rate_is_the_one_that_the_epoch_trained_with(tmp_path):
@@ -80,7 +95,8 @@ def show_epochs(first, show):
         bar.on_epoch_begin(epoch)
         for _ in range(5):
             bar.tick()
-        bar.on_epoch_end(epoch, {"val_accuracy": 0.875, "val_ece": 0.0625})
+        logs = {"val_accuracy": 0.875, "val_ece": 0.0625, "val_ece_floor": 0.03125}
+        bar.on_epoch_end(epoch, logs)
     bar.on_train_end()
 
 
@@ -88,6 +104,7 @@ def test_a_bar_over_the_epochs_that_are_left(capsys):
     show_epochs(first=1, show=True)
     shown = capsys.readouterr().err
     assert "training" in shown and "5/15" in shown
+    assert "val 87.5%, ECE 6.25% (floor 3.12%)" in shown
 
 
 def test_a_silent_bar_shows_nothing(capsys):
