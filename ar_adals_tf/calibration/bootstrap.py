@@ -91,6 +91,16 @@ class Bootstrap(NamedTuple):
     means: np.ndarray
     mean_draws: np.ndarray
 
+    def of_runs(self, runs: Sequence[int]) -> "Bootstrap":
+        """Return the same of some of the runs, by their places."""
+        chosen = list(runs)
+        return Bootstrap(
+            self.gaps[chosen],
+            self.noise[:, chosen],
+            self.means[chosen],
+            self.mean_draws[:, chosen],
+        )
+
     def estimate(self, measure: str) -> np.ndarray:
         """Return the measure of each run, `(M,)`."""
         if measure == "ece":

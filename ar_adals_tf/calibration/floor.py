@@ -65,6 +65,24 @@ def calibration_floor(
         >>> calibration_floor([0.5])
         Floor(mean=0.5, quantile=0.5)
     """
+    return _floor(floor_draws(confidence, num_bins, draws, seed), level)
+
+
+def floor_draws(
+    confidence: np.ndarray,
+    num_bins: int = DEFAULT_NUM_BINS,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the draws that `calibration_floor` summarises, `(draws,)`.
+
+    Arguments and errors are as there. Equal seeds give equal random numbers, so the
+    draws of the mean of two ECEs of the same images are the mean of their draws.
+
+    Example:
+        >>> floor_draws([0.5], draws=2)
+        array([0.5, 0.5])
+    """
     runs = check_confidence(confidence)
     indices = [bin_index(run, num_bins) for run in runs]
     total = np.zeros(draws)
@@ -72,7 +90,7 @@ def calibration_floor(
         for run, index in zip(runs, indices, strict=True):
             gaps = _gaps(uniform, run, index, num_bins)
             total[rows] += np.abs(gaps).sum(axis=1)
-    return _floor(total / runs.size, level)
+    return total / runs.size
 
 
 def floor_by_level(

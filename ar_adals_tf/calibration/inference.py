@@ -133,7 +133,7 @@ def intervals_of_runs(
         (0.45, 0.55)
     """
     (boot,) = bootstrap([runs], num_bins, draws, seed)
-    found = {name: _interval(name, boot, None, level, seed) for name in MEASURES}
+    found = {name: interval_of(name, boot, None, level, seed) for name in MEASURES}
     ece = found["ece"]
     if _within_floor(runs, num_bins, ece, level, draws, seed):
         found["ece"] = ece._replace(low=0.0)
@@ -182,7 +182,7 @@ def paired_difference(
     """
     check_measure(measure)
     boot, other = bootstrap([runs, others], num_bins, draws, seed)
-    return _interval(measure, boot, other, level, seed)
+    return interval_of(measure, boot, other, level, seed)
 
 
 def indistinguishable_from_best(
@@ -222,15 +222,19 @@ def indistinguishable_from_best(
     best = boots[int(np.argmax(values) if measure == "accuracy" else np.argmin(values))]
     found = []
     for boot in boots:
-        interval = _interval(measure, boot, best, level, seed)
+        interval = interval_of(measure, boot, best, level, seed)
         found.append(boot is best or interval.low <= 0 <= interval.high)
     return found
 
 
-def _interval(
+def interval_of(
     measure: str, boot: Bootstrap, other: Bootstrap | None, level: float, seed: int
 ) -> Interval:
-    """Return the interval of a measure, or of its difference to another method's."""
+    """Return the interval of a measure, or of its difference to another method's.
+
+    Both are resampled with this seed, over the same images and in the same order of
+    runs. The interval of a single ECE does not know of the floor yet.
+    """
     estimates, draws = boot.estimate(measure), boot.draws(measure)
     if other is not None:
         estimates = estimates - other.estimate(measure)
