@@ -21,6 +21,7 @@ from ar_adals_tf.calibration.bootstrap import (
 )
 from ar_adals_tf.calibration.floor import Floor, floor_draws
 from ar_adals_tf.calibration.inference import Interval, interval_of
+from ar_adals_tf.figures.uncertain import Uncertain
 
 LEVEL = 0.95
 SEED = 0
@@ -171,11 +172,28 @@ def by_level(
     return found
 
 
+def uncertain(
+    samples: Sequence[Sample | None], measure: str, scale: float
+) -> Uncertain:
+    """Return a measure of several samples for a figure; NaN where there is none.
+
+    The floor is the 95 % quantile, and there is one for the ECE alone.
+    """
+    found = np.full((3, len(samples)), np.nan)
+    floor = np.full(len(samples), np.nan)
+    for i, sample in enumerate(samples):
+        if sample is not None:
+            found[:, i] = sample.intervals[measure]
+            floor[i] = sample.floor.quantile
+    return Uncertain(*(scale * found), scale * floor if measure == "ece" else None)
+
+
 #: What an interval is and how it is made, for captions.
 INTERVAL_WORDS = (
     "In brackets: the 95 % interval over test images, and over seeds where there are "
     f"several ({DRAWS:,} resamples of the images, {SHIFT_DRAWS} under shift and under "
-    f"attack, seed {SEED})."
+    f"attack, seed {SEED}). Chance makes an ECE too large, so it can lie at the upper "
+    "end of its interval."
 )
 
 #: What bold means, for captions.
@@ -195,6 +213,17 @@ FLOOR_WORDS = (
 
 #: What a table with intervals, floors and bold says of them.
 SURE_WORDS = f"{INTERVAL_WORDS} {FLOOR_WORDS} {BOLD_WORDS}"
+
+#: What error bars and the hatched band of a figure are.
+INTERVALS_WORDS = (
+    "Error bars: 95 % intervals over test images, and over seeds where there are "
+    "several."
+)
+BARS_WORDS = (
+    f"{INTERVALS_WORDS} Hatched: up to the noise floor, the ECE that chance gives a "
+    "perfectly calibrated model in 95 of 100 test sets; the band ends at the highest "
+    "of the methods' floors."
+)
 
 #: The same, short, for tables that follow.
 AS_ABOVE_WORDS = 'Brackets, and what bold means: see "At a glance".'

@@ -45,6 +45,7 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
         "Figure 9: reliability of all methods": (
             figures.figure_9_reliability_of_all_methods
         ),
+        "Reliability without bins": figures.smooth_diagrams,
         "Figure 10: what an ensemble changes": figures.figure_10_single_and_ensemble,
         "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
         "More measures, before and after temperature scaling": _more_measures,

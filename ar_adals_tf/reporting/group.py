@@ -13,15 +13,19 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.progress import progress_bar
-from ar_adals_tf.reporting.certainty import SHIFT_DRAWS, Sample, by_level
+from ar_adals_tf.reporting.certainty import SHIFT_DRAWS, Sample, by_level, uncertain
 from ar_adals_tf.reporting.items import Column, in_words
 from ar_adals_tf.reporting.names import CONTROL, is_ensemble
 from ar_adals_tf.reporting.run import Run
 
 #: The number of runs that the paper's variances are over.
 PAPERS_RUNS = 5
+
+#: Titles of what is uncertain by level.
+ECE_TITLE, GAP_TITLE = "ECE (%)", "|conf - acc| (%)"
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,19 @@ class Group:
     ) -> list[Sample | None]:
         """Return the images of each level, resampled; see `certainty.by_level`."""
         return by_level(self.seeds, self.scores, levels, num_levels, num_bins)
+
+    def errors_by_level(
+        self, levels: np.ndarray, num_levels: int
+    ) -> dict[str, Uncertain]:
+        """Return ECE and |confidence - accuracy| by level in percent, by their titles.
+
+        The latter is the ECE with one bin.
+        """
+        bins = {ECE_TITLE: self.num_bins, GAP_TITLE: 1}
+        return {
+            title: uncertain(self.level_samples(levels, num_levels, number), "ece", 100)
+            for title, number in bins.items()
+        }
 
     @cached_property
     def variance_by_image(self) -> np.ndarray:

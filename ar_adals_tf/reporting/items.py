@@ -274,22 +274,22 @@ def shown(cell: Cell, digits: int) -> str:
     if cell.mean is None:
         return cell.text or "–"
     spread = "" if cell.spread is None else f" ± {cell.spread:.{digits}f}"
-    return f"{cell.mean:.{digits}f}{spread} {below(cell, digits)}".strip()
+    return " ".join([f"{cell.mean:.{digits}f}{spread}", *below(cell, digits)])
 
 
-def below(cell: Cell, digits: int) -> str:
-    """Return what stands below a cell's number: its interval, and words.
+def below(cell: Cell, digits: int) -> list[str]:
+    """Return what stands below a cell's number, line by line: its interval, and words.
 
     Example:
         >>> below(Cell(1.02, high=1.7), 2)
-        '(95 %: 1.70)'
+        ['(95 %: 1.70)']
     """
     words = []
     if cell.low is not None and cell.high is not None:
         words.append(f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]")
     elif cell.high is not None:
         words.append(f"(95 %: {cell.high:.{digits}f})")
-    return " ".join([*words, cell.text]).strip()
+    return [*words, cell.text] if cell.text else words
 
 
 #: The title of a column of noise floors.
