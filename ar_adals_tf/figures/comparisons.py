@@ -139,7 +139,7 @@ def draw_boxes_by_severity(
         _boxes(axes, boxes[name], np.arange(1, num_rows + 1) + offset, width, own)
         if numbers := (means or {}).get(name):
             at = np.arange(num_rows + 1) + offset + 0.5 * width
-            axes.plot(at, numbers.values, "_", color="#111111", markersize=4)
+            axes.scatter(at, numbers.values, 14, color="#111111", marker="_")
             draw_intervals(axes, at, numbers, "#111111")
     for position in range(num_rows):
         axes.axvline(position + 0.5, color="#ededed", linewidth=0.8, zorder=0)

@@ -130,7 +130,7 @@ def draw_by_level(
         >>> figure.axes[0].get_ylabel()
         'ECE (%)'
     """
-    style.need(values=values, **({"errors": errors} if errors else {}))
+    style.need(values=values, errors=errors or values)
     figure, axes = style.new_figure(5.4, 4.0)
     styles = style.method_styles(values, labels)
     if errors:

@@ -103,7 +103,8 @@ def draw_reliability_curves(
         number = bins[name].counts[filled] / (runs or {}).get(name, 1)
         ends = share_interval(accuracy, number)
         numbers = Uncertain(100 * accuracy, *(100 * end for end in ends))
-        draw_intervals(axes, 100 * bins[name].confidence[filled], numbers, own.color)
+        confidence = 100 * bins[name].confidence[filled]
+        draw_intervals(axes, confidence, numbers, own.color, alpha=0.5)
     axes.set(xlim=(0, 101), ylim=(0, 101))
     axes.set(xlabel="Confidence (%)", ylabel="Accuracy (%)", title=title)
     style.legend(figure, style.handles(styles))

@@ -41,7 +41,11 @@ class Uncertain(NamedTuple):
 
 
 def draw_intervals(
-    axes: Axes, x: ArrayLike, numbers: Uncertain, color: str = "#222222"
+    axes: Axes,
+    x: ArrayLike,
+    numbers: Uncertain,
+    color: str = "#222222",
+    alpha: float = 1,
 ) -> None:
     """Draw error bars, which reach from the lower to the upper ends."""
     below, above = numbers.values - numbers.low, numbers.high - numbers.values
@@ -51,9 +55,8 @@ def draw_intervals(
         np.maximum([below, above], 0),
         fmt="none",
         ecolor=color,
-        elinewidth=1.1,
-        capsize=2.5,
-        capthick=1.1,
+        alpha=alpha,
+        elinewidth=1.3,
     )
 
 

@@ -185,7 +185,8 @@ def uncertain(
         if sample is not None:
             found[:, i] = sample.intervals[measure]
             floor[i] = sample.floor.quantile
-    return Uncertain(*(scale * found), scale * floor if measure == "ece" else None)
+    values, low, high = scale * found
+    return Uncertain(values, low, high, scale * floor if measure == "ece" else None)
 
 
 #: What an interval is and how it is made, for captions.
