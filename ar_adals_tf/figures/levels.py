@@ -17,6 +17,7 @@ from ar_adals_tf.figures.uncertain import (
     Uncertain,
     draw_floor,
     draw_intervals,
+    draw_sloping_floor,
     floor_patch,
 )
 
@@ -257,8 +258,8 @@ def draw_by_number_of_levels(
         ylabel: The measure and its unit. Defaults to the ECE in percent.
         title: Such as the dataset. Defaults to none.
         errors: By line, which may be some of the lines, the same numbers with their
-            intervals in the order of R, drawn as error bars, and the noise floor, a
-            dotted line. Defaults to none.
+            intervals in the order of R, drawn as error bars, and the noise floor. One
+            hatched band reaches up to the greatest at each R. Defaults to none.
 
     Raises:
         InputError: If there is no line.
@@ -266,26 +267,34 @@ def draw_by_number_of_levels(
     style.need(values=values)
     figure, axes = style.new_figure(5.4, 3.8)
     looks, colors = ("D-", "s--"), style.LINE_COLORS
+    floors: dict[int, float] = {}
+    ends: list[float] = []
     for i, (name, line) in enumerate(values.items()):
         look, color = looks[i % len(looks)], colors[i % len(colors)]
         x = sorted(line)
         if not x:
             continue
         axes.plot(x, [line[r] for r in x], look, color=color, label=name)
-        if own := (errors or {}).get(name):
-            draw_intervals(axes, x, own, color)
-            if own.floor is not None:
-                floor: style.Look = {"linestyle": ":", "linewidth": 1}
-                label = f"{name}: noise floor, 95 %"
-                axes.plot(x, own.floor, color=color, label=label, **floor)
+        own = (errors or {}).get(name)
+        if own is None:
+            continue
+        draw_intervals(axes, x, own, color)
+        ends.append(float(np.nanmax(own.high)))
+        if own.floor is not None:
+            for r, floor in zip(x, own.floor, strict=True):
+                floors[r] = max(floor, floors.get(r, 0.0))
+    if floors:
+        draw_sloping_floor(axes, floors)
     numbers = sorted({r for line in values.values() for r in line})
-    highest = max((y for line in values.values() for y in line.values()), default=0)
+    drawn = [y for line in values.values() for y in line.values()]
+    highest = max([*drawn, *ends, *floors.values()], default=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(r) for r in numbers])
     axes.minorticks_off()
     axes.set_ylim(0, 1.1 * highest or 1)
     axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
-    style.legend(figure, style.drawn(axes))
+    patches = [floor_patch()] if floors else []
+    style.legend(figure, [*style.drawn(axes), *patches])
     return figure
 
 

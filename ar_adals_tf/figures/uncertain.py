@@ -1,6 +1,6 @@
 """How sure a figure's numbers are: error bars, bands, and the noise floor."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +79,13 @@ def draw_floor(axes: Axes, x: ArrayLike, floors: Iterable[np.ndarray | None]) ->
     highest = np.nan_to_num(np.max(known, axis=0))
     axes.stairs(highest, edges, fill=True, zorder=0.5, label=FLOOR_LABEL, **_FLOOR)
     axes.stairs(highest, edges, baseline=None, color=GREY, linewidth=0.7, zorder=0.6)
+
+
+def draw_sloping_floor(axes: Axes, floor_at: Mapping[int, float]) -> None:
+    """Draw the noise floor as a hatched band whose end joins a quantile at each x."""
+    x = sorted(floor_at)
+    highest = [floor_at[at] for at in x]
+    axes.fill_between(x, 0, highest, zorder=0.5, **_FLOOR)
 
 
 def floor_patch() -> Patch:

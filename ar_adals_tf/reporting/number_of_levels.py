@@ -7,7 +7,7 @@ import numpy as np
 from ar_adals_tf import figures
 from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.reporting import commands
-from ar_adals_tf.reporting.certainty import INTERVALS_WORDS, uncertain
+from ar_adals_tf.reporting.certainty import BARS_WORDS, uncertain
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import MEASURES, Missing, Picture, in_words
@@ -45,8 +45,7 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
         "Into how many robustness levels the training images are cut. A line joins "
         "runs that differ in R alone; R = 1 is AdaLS with the alpha of AR-AdaLS. Lower "
         "is better: look at how little is gained beyond a few levels. "
-        f"{INTERVALS_WORDS} Dotted: the noise floor, what chance gives a calibrated "
-        "model in 95 of 100 test sets.",
+        f"{BARS_WORDS}",
         figures.draw_by_number_of_levels(lines, ece.heading(), title, errors)
         if drawn
         else None,
