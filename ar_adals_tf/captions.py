@@ -7,7 +7,8 @@ report holds the words of those that it alone shows.
 RELIABILITY_DIAGRAM = (
     "A calibrated model's bars end on the diagonal. Hatched: the gap between how "
     "sure the model is and how often it is right; below the diagonal it is "
-    "overconfident. Bottom: how many images each bin holds."
+    "overconfident. Error bars: Wilson's 95 % intervals of each bin's accuracy. "
+    "Bottom: how many images each bin holds."
 )
 
 LEVELS = (

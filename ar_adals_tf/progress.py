@@ -11,7 +11,13 @@ from ar_adals_tf import files
 
 
 def progress_bar(
-    total: int, title: str, unit: str = "image", *, initial: int = 0, show: bool = True
+    total: int,
+    title: str,
+    unit: str = "image",
+    *,
+    initial: int = 0,
+    show: bool = True,
+    delay: float = 0,
 ) -> tqdm:
     """Return a progress bar with the time left.
 
@@ -25,6 +31,7 @@ def progress_bar(
         unit: What is counted.
         initial: Units that are done already.
         show: Whether to show the bar.
+        delay: Seconds after which it appears, if the work still goes on.
     """
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -33,6 +40,7 @@ def progress_bar(
         unit=unit,
         initial=initial,
         disable=not (show and files.writes()),
+        delay=delay,
         leave=not terminal,
         mininterval=0.1 if terminal else 30,
         maxinterval=10 if terminal else 60,

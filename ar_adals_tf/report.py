@@ -5,8 +5,9 @@
 writes `report/index.html`, which needs no other file. Beside it lie the figures as PNG
 and PDF, the tables as CSV, and the whole report as report.md. Everything comes from
 what the runs have stored; no model is loaded. Runs that differ only in their seed are
-averaged, with their standard deviation. Where something is missing, the report names
-the command that makes it.
+averaged, with their standard deviation. Numbers have 95 % intervals from the stored
+predictions; bold is what is not worse than the best beyond doubt. Where something is
+missing, the report names the command that makes it.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Figures of models under attack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,6 +9,12 @@ from matplotlib.lines import Line2D
 from ar_adals_tf.calibration.measures import ReliabilityBins
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.reliability import draw_curve
+from ar_adals_tf.figures.uncertain import (
+    Uncertain,
+    draw_floor,
+    draw_intervals,
+    floor_patch,
+)
 
 Line = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 Labels = Mapping[str, str] | None
@@ -21,6 +27,7 @@ def draw_grid_of_lines(
     panels: Mapping[str, Mapping[str, Mapping[str, Line]]],
     xlabel: str,
     labels: Labels = None,
+    errors: Mapping[str, Mapping[str, Mapping[str, Uncertain]]] | None = None,
 ) -> Figure:
     """Draw lines by method in panels: a row for each measure, a column for each case.
 
@@ -29,6 +36,8 @@ def draw_grid_of_lines(
             then by method: x and y.
         xlabel: What x is, and its unit.
         labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
+        errors: By the same names, which may lack some, the same y with its intervals,
+            drawn as error bars, and the noise floor, a hatched band. Defaults to none.
 
     Raises:
         InputError: If there is no panel.
@@ -52,12 +61,21 @@ def draw_grid_of_lines(
         sharey="row",
         squeeze=False,
     )
+    floors = False
     for row, (measure, by_column) in zip(grid, panels.items(), strict=True):
         highest = 0.0
-        for axes, lines in zip(row, by_column.values(), strict=True):
+        for axes, (column, lines) in zip(row, by_column.items(), strict=True):
+            known = (errors or {}).get(measure, {}).get(column, {})
             for name, (x, y) in lines.items():
                 style.draw_line(axes, x, y, styles[name])
                 highest = max(highest, np.nanmax(y))
+                if own := known.get(name):
+                    draw_intervals(axes, x, own, styles[name].color, alpha=0.7)
+                    highest = max(highest, np.nanmax(own.high))
+            where = [lines[name][0] for name in known]
+            if where and all(np.array_equal(x, where[0]) for x in where):
+                draw_floor(axes, where[0], [own.floor for own in known.values()])
+                floors |= any(own.floor is not None for own in known.values())
         row[0].set(ylabel=measure, ylim=(0, 1.08 * highest or 1))
     for axes, title in zip(grid[0], columns, strict=True):
         axes.set_title(title)
@@ -65,7 +83,8 @@ def draw_grid_of_lines(
     for axes in grid[-1]:
         axes.set(xlabel=xlabel, xticks=ticks[:: 1 + len(ticks) // 9])
         axes.xaxis.set_major_formatter("{x:g}")
-    style.legend(figure, style.handles(styles))
+    floor = [floor_patch()] if floors else []
+    style.legend(figure, [*style.handles(styles), *floor])
     return figure
 
 
@@ -115,6 +134,8 @@ def draw_trade_off(
     front: set[str],
     robust: str,
     labels: Labels = None,
+    undecided: Collection[str] = (),
+    ends: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
     """Draw clean accuracy and clean ECE against robust accuracy; the front has rings.
 
@@ -123,6 +144,10 @@ def draw_trade_off(
         front: Methods on the Pareto front.
         robust: The attack that robust accuracy is under, such as "PGD-10, 8/255".
         labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
+        undecided: Methods that cannot be told from the front; their rings are dotted.
+            Defaults to none.
+        ends: By method, which may lack some, the ends of the interval of each of its
+            three numbers, drawn as error bars. Defaults to none.
     """
     style.need(points=points)
     styles = style.method_styles(points, labels)
@@ -138,11 +163,22 @@ def draw_trade_off(
         filling = own.color if own.face == own.color else "none"
         look = own.look | {"markerfacecolor": filling, "linestyle": ""}
         clean, under_attack, ece = (100 * value for value in points[name])
+        if bars := (ends or {}).get(name):
+            low, high = 100 * np.array(bars).T
+            for axes, y, i in ((left, clean, 0), (right, ece, 2)):
+                bar: style.Look = {"color": own.color, "linewidth": 1, "zorder": 1}
+                axes.vlines(under_attack, low[i], high[i], **bar)
+                axes.hlines(y, low[1], high[1], **bar)
         for axes, y in ((left, clean), (right, ece)):
             axes.plot(under_attack, y, markersize=8, **look)
             if name in front:
                 axes.plot(under_attack, y, markersize=15, **ring)
-    clean, robust_accuracy, ece = 100 * np.array(list(points.values())).T
+            elif name in undecided:
+                circle = {"s": 200, "facecolors": "none", "edgecolors": "#222222"}
+                axes.scatter(under_attack, y, linestyle=":", **circle)
+    shown = [np.array(list(points.values()))]
+    shown += [np.array(own).T for own in (ends or {}).values()]
+    clean, robust_accuracy, ece = 100 * np.concatenate(shown).T
     left.set(ylabel="Clean accuracy (%)", ylim=_around(clean))
     right.set(ylabel="Clean ECE (%)", ylim=(0, 1.15 * ece.max() or 1))
     for axes in (left, right):

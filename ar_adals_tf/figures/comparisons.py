@@ -13,6 +13,12 @@ from matplotlib.patches import Patch
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.style import ACCURACY, CONFIDENCE, GREY, OVER, UNDER
+from ar_adals_tf.figures.uncertain import (
+    Uncertain,
+    draw_floor,
+    draw_intervals,
+    floor_patch,
+)
 
 
 @style.styled
@@ -80,6 +86,7 @@ def draw_boxes_by_severity(
     severities: Sequence[int] | None = None,
     title: str = "",
     labels: Mapping[str, str] | None = None,
+    means: Mapping[str, Uncertain] | None = None,
 ) -> Figure:
     """Compare methods on the clean test set and at each severity of corruption.
 
@@ -92,6 +99,9 @@ def draw_boxes_by_severity(
         severities: Names of the rows of `shifted`. Defaults to 1, 2, ...
         title: Such as the dataset. Defaults to none.
         labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
+        means: By method, `(1 + num_severities,)`, the clean measure and the means over
+            types with their intervals, drawn as error bars beside the boxes, and the
+            noise floor, a hatched band. They may lack methods. Defaults to none.
 
     Raises:
         InputError: If the methods differ or the arrays' shapes do not fit.
@@ -127,13 +137,21 @@ def draw_boxes_by_severity(
         ends = offset + np.array([-0.41, 0.41]) * width
         axes.hlines(clean[name], *ends, color=own.color, linewidth=3)
         _boxes(axes, boxes[name], np.arange(1, num_rows + 1) + offset, width, own)
+        if numbers := (means or {}).get(name):
+            at = np.arange(num_rows + 1) + offset + 0.5 * width
+            axes.scatter(at, numbers.values, 14, color="#111111", marker="_")
+            draw_intervals(axes, at, numbers, "#111111")
     for position in range(num_rows):
         axes.axvline(position + 0.5, color="#ededed", linewidth=0.8, zorder=0)
     axes.set_xticks(np.arange(num_rows + 1), ["test", *map(str, names)])
     axes.tick_params(axis="x", length=0)
-    axes.set(xlim=(-0.5, num_rows + 0.5), ylim=_limits(boxes, clean))
+    floors = [one.floor for one in (means or {}).values()]
+    draw_floor(axes, np.arange(num_rows + 1), floors)
+    axes.set(xlim=(-0.5, num_rows + 0.5), ylim=_limits(boxes, clean, means or {}))
     axes.set(xlabel="Severity of the corruption", ylabel=ylabel, title=title)
     patches = [Patch(label=own.label, **_filling(own)) for own in styles.values()]
+    if any(floor is not None for floor in floors):
+        patches.append(floor_patch())
     style.legend(figure, patches)
     return figure
 
@@ -255,10 +273,15 @@ def _filling(own: style.MethodStyle) -> style.Look:
 
 
 def _limits(
-    boxes: Mapping[str, np.ndarray], clean: Mapping[str, float]
+    boxes: Mapping[str, np.ndarray],
+    clean: Mapping[str, float],
+    means: Mapping[str, Uncertain],
 ) -> tuple[float, float]:
     """Return limits around all values that begin at 0 if they are near it."""
-    values = np.concatenate([*map(np.ravel, boxes.values()), list(clean.values())])
+    ends = [end for one in means.values() for end in (one.low, one.high)]
+    values = np.concatenate(
+        [*map(np.ravel, boxes.values()), list(clean.values()), *ends]
+    )
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return (0.0 if 0 <= low < 0.35 * high else low - margin), high + margin

@@ -13,6 +13,13 @@ from ar_adals_tf.calibration.measures import LevelMeasures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.style import ACCURACY, CONFIDENCE, GREY, OVER, UNDER
+from ar_adals_tf.figures.uncertain import (
+    Uncertain,
+    draw_floor,
+    draw_intervals,
+    draw_sloping_floor,
+    floor_patch,
+)
 
 #: How the area between confidence and accuracy is filled, in the panel and the legend.
 _OVER: style.Look = {"color": mpl.colors.to_rgba(OVER.color, 0.22)}
@@ -29,6 +36,7 @@ def draw_levels(
     measures: Mapping[str, LevelMeasures],
     ece: bool = False,
     variance: Mapping[str, np.ndarray] | None = None,
+    errors: Mapping[str, Mapping[str, Uncertain]] | None = None,
 ) -> Figure:
     """Draw confidence and accuracy by robustness level, one column an entry.
 
@@ -38,6 +46,9 @@ def draw_levels(
         ece: Whether a row with the ECE of each level follows. Defaults to False.
         variance: By panel title, `(num_levels,)`, the prediction variance of each
             level over runs, for one more row. Defaults to no such row.
+        errors: By label of a row, such as "ECE (%)", and by panel title, a measure of
+            each level with its intervals and floor. They replace the row that `ece`
+            asks for. Defaults to no such rows.
 
     Raises:
         InputError: If `variance` names other panels than `measures`.
@@ -45,9 +56,12 @@ def draw_levels(
     others = measures if variance is None else variance
     style.need("panels", measures=measures, variance=others)
     more: dict[str, tuple[Mapping[str, Any], str]] = {}
-    if ece:
-        errors = {title: 100 * own.ece for title, own in measures.items()}
-        more["ECE (%)"] = errors, "#d98e5f"
+    for label, by_title in (errors or {}).items():
+        style.need("panels", measures=measures, errors=by_title)
+        more[label] = by_title, "#d98e5f"
+    if ece and not errors:
+        plain = {title: 100 * own.ece for title, own in measures.items()}
+        more["ECE (%)"] = plain, "#d98e5f"
     if variance is not None:
         more["Variance over runs"] = variance, "#9e9ac8"
     heights = [2.3] + [1.4] * len(more)
@@ -72,14 +86,21 @@ def draw_levels(
         axes.plot(level, accuracy, "s--", color=ACCURACY, label="accuracy")
         axes.set(title=textwrap.fill(title, 40), ylim=(None, 102))
         for below, (values, color) in zip(rest, more.values(), strict=True):
-            below.bar(level, np.asarray(values[title]), 0.72, color=color)
+            numbers = values[title]
+            if isinstance(numbers, Uncertain):
+                draw_floor(below, level, [numbers.floor])
+                below.bar(level, numbers.values, 0.6, color=color)
+                draw_intervals(below, level, numbers)
+            else:
+                below.bar(level, np.asarray(numbers), 0.72, color=color)
         [axes, *rest][-1].set(xlabel=_LEVEL, xticks=level[:: 1 + len(level) // 12])
     for axes, label in zip(
         grid[:, 0], ["Confidence, accuracy (%)", *more], strict=True
     ):
         axes.set_ylabel(label)
     sides = [Patch(label=OVER.label, **_OVER), Patch(label=UNDER.label, **_UNDER)]
-    style.legend(figure, [*style.drawn(grid[0, 0]), *sides])
+    floor = [floor_patch()] if errors else []
+    style.legend(figure, [*style.drawn(grid[0, 0]), *sides, *floor])
     return figure
 
 
@@ -89,6 +110,7 @@ def draw_by_level(
     ylabel: str = "ECE (%)",
     title: str = "",
     labels: Mapping[str, str] | None = None,
+    errors: Mapping[str, Uncertain] | None = None,
 ) -> Figure:
     """Draw one measure by robustness level, one line a method.
 
@@ -98,23 +120,34 @@ def draw_by_level(
         ylabel: The measure and its unit. Defaults to the ECE in percent.
         title: Such as the dataset. Defaults to none.
         labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
+        errors: By method, the same numbers with their intervals, drawn as error bars,
+            and their noise floor, a hatched band. Defaults to none.
 
     Raises:
-        InputError: If there is no method.
+        InputError: If there is no method, or if `errors` has others.
 
     Example:
         >>> figure = draw_by_level({"vanilla": np.array([30.0, 8.0, 1.5])})
         >>> figure.axes[0].get_ylabel()
         'ECE (%)'
     """
-    style.need(values=values)
+    style.need(values=values, errors=errors or values)
     figure, axes = style.new_figure(5.4, 4.0)
     styles = style.method_styles(values, labels)
-    for name, own in styles.items():
-        style.draw_line(axes, np.arange(len(values[name])), values[name], own)
+    if errors:
+        floors = [one.floor for one in errors.values()]
+        draw_floor(axes, np.arange(len(next(iter(values.values())))), floors)
+    for i, (name, own) in enumerate(styles.items()):
+        # Error bars at one x would hide each other.
+        beside = 0.09 * (i - (len(styles) - 1) / 2) if errors else 0.0
+        level = np.arange(len(values[name])) + beside
+        style.draw_line(axes, level, values[name], own)
+        if errors:
+            draw_intervals(axes, level, errors[name], own.color)
     axes.set(xticks=np.arange(max(len(v) for v in values.values())), ylim=(0, None))
     axes.set(xlabel=_LEVEL, ylabel=ylabel, title=title)
-    style.legend(figure, style.handles(styles))
+    floor = [floor_patch()] if errors else []
+    style.legend(figure, [*style.handles(styles), *floor])
     return figure
 
 
@@ -212,7 +245,10 @@ def draw_level_agreement(table: np.ndarray, first: str, second: str) -> Figure:
 
 @style.styled
 def draw_by_number_of_levels(
-    values: Mapping[str, Mapping[int, float]], ylabel: str = "ECE (%)", title: str = ""
+    values: Mapping[str, Mapping[int, float]],
+    ylabel: str = "ECE (%)",
+    title: str = "",
+    errors: Mapping[str, Uncertain] | None = None,
 ) -> Figure:
     """Draw a measure against the number of robustness levels, R.
 
@@ -221,6 +257,9 @@ def draw_by_number_of_levels(
             `ylabel`. Every second line is dashed. An empty one is left out.
         ylabel: The measure and its unit. Defaults to the ECE in percent.
         title: Such as the dataset. Defaults to none.
+        errors: By line, which may be some of the lines, the same numbers with their
+            intervals in the order of R, drawn as error bars, and the noise floor. One
+            hatched band reaches up to the greatest at each R. Defaults to none.
 
     Raises:
         InputError: If there is no line.
@@ -228,20 +267,34 @@ def draw_by_number_of_levels(
     style.need(values=values)
     figure, axes = style.new_figure(5.4, 3.8)
     looks, colors = ("D-", "s--"), style.LINE_COLORS
+    floors: dict[int, float] = {}
+    ends: list[float] = []
     for i, (name, line) in enumerate(values.items()):
         look, color = looks[i % len(looks)], colors[i % len(colors)]
         x = sorted(line)
         if not x:
             continue
         axes.plot(x, [line[r] for r in x], look, color=color, label=name)
+        own = (errors or {}).get(name)
+        if own is None:
+            continue
+        draw_intervals(axes, x, own, color)
+        ends.append(float(np.nanmax(own.high)))
+        if own.floor is not None:
+            for r, floor in zip(x, own.floor, strict=True):
+                floors[r] = max(floor, floors.get(r, 0.0))
+    if floors:
+        draw_sloping_floor(axes, floors)
     numbers = sorted({r for line in values.values() for r in line})
-    highest = max((y for line in values.values() for y in line.values()), default=0)
+    drawn = [y for line in values.values() for y in line.values()]
+    highest = max([*drawn, *ends, *floors.values()], default=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(r) for r in numbers])
     axes.minorticks_off()
     axes.set_ylim(0, 1.1 * highest or 1)
     axes.set(xlabel="Number of robustness levels, R", ylabel=ylabel, title=title)
-    style.legend(figure, style.drawn(axes))
+    patches = [floor_patch()] if floors else []
+    style.legend(figure, [*style.drawn(axes), *patches])
     return figure
 
 

@@ -1,5 +1,7 @@
 """Figures of models under attack, made from what runs have stored."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,13 @@ from ar_adals_tf.attacks.table import BOUNDED_TITLES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import attacks as figures
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.certainty import (
+    BARS_WORDS,
+    INTERVAL_WORDS,
+    INTERVALS_WORDS,
+    Evidence,
+    uncertain,
+)
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import each_with_temperature, labels_of
 from ar_adals_tf.reporting.items import (
@@ -29,8 +38,10 @@ def over_strength(collection: Collection) -> Picture:
     """Draw accuracy, ECE and confidence over the strength of each attack."""
     groups = collection.groups_under_attack
     panels: dict[str, Any] = {}
+    errors: dict[str, Any] = {}
     for measure in measures("accuracy", "ece", "mean_confidence"):
         by_attack: dict[str, Any] = {}
+        errors[measure.heading()] = {}
         for attack in collection.attacks:
             lines = {}
             for group in groups:
@@ -42,14 +53,30 @@ def over_strength(collection: Collection) -> Picture:
                 if means:
                     lines[group.key] = (list(means), list(means.values()))
             by_attack[BOUNDED_TITLES[attack]] = lines
+            if measure.name != "mean_confidence":
+                sampled = {
+                    group.key: [
+                        group.attack_sample(attack, e) for e in lines[group.key][0]
+                    ]
+                    for group in groups
+                    if group.key in lines
+                }
+                errors[measure.heading()][BOUNDED_TITLES[attack]] = {
+                    key: uncertain(samples, measure.name, measure.scale)
+                    for key, samples in sampled.items()
+                    if all(samples)
+                }
         panels[measure.heading()] = by_attack
     return Picture(
         f"over_strength_{collection.dataset}",
         f"Accuracy, ECE and confidence over the strength, {collection.title}",
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
         "low. Attacks on one that is not leave it sure of what is wrong. "
-        f"{collection.attack_words}. Before temperature scaling; means over seeds.",
-        figures.draw_grid_of_lines(panels, "Strength over 255", labels_of(groups)),
+        f"{collection.attack_words}. Before temperature scaling; means over seeds. "
+        f"{BARS_WORDS}",
+        figures.draw_grid_of_lines(
+            panels, "Strength over 255", labels_of(groups), errors
+        ),
     )
 
 
@@ -136,6 +163,7 @@ def trade_off(collection: Collection) -> list[Item]:
     robust = f"{BOUNDED_TITLES[attack]}, {strength_words(epsilon)}"
     wanted = (("accuracy", 0.0), ("accuracy", epsilon), ("ece", 0.0), ("ece", epsilon))
     found: dict[str, list[float]] = {}
+    evidence: dict[str, list[Evidence]] = {}
     groups = []
     for group in each_with_temperature(collection.groups_under_attack):
         values = [
@@ -145,34 +173,47 @@ def trade_off(collection: Collection) -> list[Item]:
         if all(values):
             found[group.key] = [float(np.mean(own)) for own in values]
             groups.append(group)
+            samples = [group.attack_sample(attack, strength) for _, strength in wanted]
+            evidence[group.key] = [
+                Evidence(sample, name, 100)
+                for sample, (name, _) in zip(samples, wanted, strict=True)
+                if sample
+            ]
     if not found:
         return []
     points = {key: (p[0], p[1], p[2]) for key, p in found.items()}
-    best = pareto_front(np.array(list(points.values())) * (1, 1, -1))
-    front = {
-        key for key, beaten_by_none in zip(points, best, strict=True) if beaten_by_none
+    known = {k: own[:3] for k, own in evidence.items() if len(own) == len(wanted)}
+    answers = _on_the_front(points, known)
+    front = {key for key, answer in answers.items() if answer == "yes"}
+    undecided = [key for key in points if answers[key] == UNDECIDED]
+    ends = {
+        key: [(one.ends[0] / 100, one.ends[1] / 100) for one in own]
+        for key, own in known.items()
     }
     rows = []
     for group in groups:
         cells = [cell_of([100 * value]) for value in found[group.key]]
-        cells.append(Cell(text="yes" if group.key in front else "no"))
+        if len(evidence[group.key]) == len(cells):
+            pairs = zip(cells, evidence[group.key], strict=True)
+            cells = [replace(c, low=e.ends[0], high=e.ends[1]) for c, e in pairs]
+        cells.append(Cell(text=answers[group.key]))
         rows.append(Row(group.label, cells, kind=group.kind))
     return [
         Picture(
             f"trade_off_{collection.dataset}",
             f"The trade-off, {collection.title}",
             "Right is more robust; on the left panel up is more accurate, on the right "
-            "one down is better calibrated. Ringed: on the Pareto front, where no "
-            "other one is at least as good in clean accuracy, robust accuracy and "
-            "clean ECE and better in one of them. Means over seeds; hollow: scaled by "
-            "a temperature, or an ensemble.",
-            figures.draw_trade_off(points, front, robust, labels_of(groups)),
+            f"one down is better calibrated. Ringed: on the Pareto front. {_FRONT} "
+            "Dotted: cannot be told from the front. Means over seeds; hollow: scaled "
+            f"by a temperature, or an ensemble. {INTERVALS_WORDS}",
+            figures.draw_trade_off(
+                points, front, robust, labels_of(groups), undecided, ends
+            ),
         ),
         Table(
             f"trade_off_{collection.dataset}",
             f"The Pareto front, {collection.title}",
-            "On the front: no other row is at least as good in clean accuracy, robust "
-            "accuracy and clean ECE and better in one. Means over seeds.",
+            f"{_FRONT} Means over seeds. {INTERVAL_WORDS}",
             [
                 Column("Clean accuracy (%)"),
                 Column(f"Accuracy (%) under {robust}"),
@@ -183,6 +224,51 @@ def trade_off(collection: Collection) -> list[Item]:
             rows,
         ),
     ]
+
+
+UNDECIDED = "cannot be told apart"
+
+_FRONT = (
+    "On the front: no other row is, by its means, at least as good in clean accuracy, "
+    "robust accuracy and clean ECE and better in one. A row that another one beats so "
+    "is off the front if the other is better in one of the three beyond doubt (95 %, "
+    "paired); if no other is, the row cannot be told apart from the front. No "
+    "correction is made for the number of pairs."
+)
+
+
+def _on_the_front(
+    points: Mapping[str, tuple[float, float, float]],
+    known: Mapping[str, Sequence[Evidence]],
+) -> dict[str, str]:
+    """Tell which points are on the Pareto front: yes, no, or `UNDECIDED`.
+
+    Args:
+        points: By method, clean accuracy, robust accuracy, and ECE.
+        known: By method, the evidence of the three; without it the means decide.
+    """
+    signs = (1, 1, -1)
+    values = {key: np.array(point) * signs for key, point in points.items()}
+    front = dict(
+        zip(points, pareto_front(np.array(list(values.values()))), strict=True)
+    )
+    answers = {}
+    for key, mine in values.items():
+        beaten_by = [
+            k for k, v in values.items() if (v >= mine).all() and (v > mine).any()
+        ]
+        doubtful = key in known and all(
+            other in known
+            and not any(
+                own.worse_than(theirs, sign)
+                for own, theirs, sign in zip(
+                    known[key], known[other], signs, strict=True
+                )
+            )
+            for other in beaten_by
+        )
+        answers[key] = "yes" if front[key] else UNDECIDED if doubtful else "no"
+    return answers
 
 
 def l2_success(collection: Collection) -> list[Picture]:

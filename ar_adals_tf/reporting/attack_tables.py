@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.evaluation.results import FORM_TITLES
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import (
     Group,
@@ -55,7 +56,11 @@ def under_attack(collection: Collection) -> Table:
             seen.add((group.runs[0].config["model"], group.method))
         beside = _filled(printed, len(shown))
         cells = [
-            measure.cell(group.attack_measures(attack, strength), value)
+            measure.cell(
+                group.attack_measures(attack, strength),
+                value,
+                group.attack_sample(attack, strength),
+            )
             for (measure, attack, strength), value in zip(shown, beside, strict=True)
         ]
         rows.append(Row(group.label, cells, kind=group.kind))
@@ -83,7 +88,12 @@ def by_strength(collection: Collection) -> list[Table]:
         words = "" if measure.tempered else "No temperature changes it. "
         rows = []
         for group in each_with_temperature(single) if measure.tempered else single:
-            cells = [measure.cell(group.attack_measures(*case)) for case in cases]
+            cells = [
+                measure.cell(
+                    group.attack_measures(*case), sample=group.attack_sample(*case)
+                )
+                for case in cases
+            ]
             rows.append(Row(group.label, cells, kind=group.kind))
         digits = _DIGITS.get(measure.name)
         tables.append(
@@ -91,7 +101,7 @@ def by_strength(collection: Collection) -> list[Table]:
                 f"{measure.name}_by_strength_{collection.dataset}",
                 f"{measure.heading()} by attack and strength, {collection.title}",
                 f"{collection.attack_words}. {words}{temperature_words(single)}"
-                f"{seed_words(single)}",
+                f"{seed_words(single)} {AS_ABOVE_WORDS}",
                 [measure.column(title, digits) for title in titles],
                 rows,
             )
@@ -166,7 +176,8 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
             f"strength its columns are: {epsilon} is ours; the other strengths follow "
             "below. "
         )
-    return words + temperature_words(groups) + seed_words(groups)
+    words += f"{temperature_words(groups)}{seed_words(groups)} "
+    return words + AS_ABOVE_WORDS
 
 
 def _printed(group: Group) -> list[float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ar_adals_tf.reporting import attack_figures, attack_tables, further
+from ar_adals_tf.reporting import attack_figures, attack_tables, comparisons, further
 from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
@@ -26,6 +26,7 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
     figure_1 = figures.figure_1_robustness_and_calibration(collections)
     made: dict[str, Item | Make] = {
         "At a glance": tables.overview,
+        "Can they be told apart?": _told_apart,
         "Table 1: networks and accuracy": table_1,
         "Table 2: clean and under shift": tables.table_2_clean_and_under_shift,
         "Table 3: variance under shift": tables.table_3_variance_under_shift,
@@ -45,9 +46,10 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
         "Figure 9: reliability of all methods": (
             figures.figure_9_reliability_of_all_methods
         ),
+        "Reliability without bins": figures.smooth_diagrams,
         "Figure 10: what an ensemble changes": figures.figure_10_single_and_ensemble,
         "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
-        "More measures, before and after temperature scaling": (further.more_measures),
+        "More measures, before and after temperature scaling": _more_measures,
         "Calibration after training": rivals_after_training,
         "Telling out-of-distribution images": further.ood_scores,
         "Stability between runs": further.stability,
@@ -75,6 +77,14 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         *(_section(title, make, measured) for title, make in made.items()),
         _section("What a model costs: time, size and memory", costs, collections),
     ]
+
+
+def _told_apart(collection: Collection) -> list[Item]:
+    return [comparisons.told_apart(collection), comparisons.noise_floors(collection)]
+
+
+def _more_measures(collection: Collection) -> list[Item]:
+    return [further.more_measures(collection), comparisons.two_parts(collection)]
 
 
 def _every_strength(collection: Collection) -> list[Item]:

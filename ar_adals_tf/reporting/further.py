@@ -7,6 +7,7 @@ import numpy as np
 from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import (
     RUNS,
@@ -16,20 +17,31 @@ from ar_adals_tf.reporting.group import (
     temperature_words,
 )
 from ar_adals_tf.reporting.items import (
+    FLOOR,
     Cell,
     Column,
     Picture,
     Row,
     Table,
     cell_of,
+    floor_cell,
     measures,
     slug,
 )
 from ar_adals_tf.reporting.names import dataset_title
 from ar_adals_tf.reporting.paper_figures import figure_5_entropy
 
-_AURC = ("aurc", "aurc_normalised_logit")
-_MORE = ("ece", "adaptive_ece", "classwise_ece", "nll", "brier", *_AURC)
+_MORE = (
+    "ece",
+    "debiased_ece",
+    "smooth_ece",
+    "adaptive_ece",
+    "classwise_ece",
+    "nll",
+    "brier",
+    "aurc",
+    "aurc_normalised_logit",
+)
 
 
 def more_measures(collection: Collection) -> Table:
@@ -41,6 +53,7 @@ def more_measures(collection: Collection) -> Table:
         if group.scaled:
             known = [run.temperature for run in group.runs]
             temperature = cell_of([value for value in known if value is not None])
+        sample = group.clean_sample
         by_logit = [
             calibration.by_normalised_logit(
                 run.predictions.labels, run.predictions.logits
@@ -48,8 +61,10 @@ def more_measures(collection: Collection) -> Table:
             for run in group.runs
         ]
         found = [a | b for a, b in zip(group.clean, by_logit, strict=True)]
-        cells = [temperature, *(measure.cell(found) for measure in shown)]
+        own = [measure.cell(found, sample=sample) for measure in shown]
+        cells = [temperature, own[0], floor_cell(sample), *own[1:]]
         rows.append(Row(group.label, cells, kind=group.kind))
+    rest = [measure.column() for measure in shown[1:]]
     lacking = [run for run in collection.runs if run.temperature is None]
     what = (
         f"{len(lacking)} of {len(collection.runs)} runs have no temperature.json, "
@@ -58,13 +73,15 @@ def more_measures(collection: Collection) -> Table:
     return Table(
         f"more_{collection.dataset}",
         f"Clean test set, {collection.title}",
+        "Debiased ECE: less what noise is expected to add; it can fall below 0. smECE: "
+        "smoothed, without bins. "
         "Adaptive ECE: bins of equally many images. Classwise: mean over classes. "
         "AURC: the mean error among the most confident images; label smoothing is "
         "known to worsen it. Normalised logit: the largest one, centred and divided by "
         "the 4-norm; no temperature changes it. Coverage: images answered at an error "
         "of at most 1 %. "
-        f"{temperature_words(collection.groups)}",
-        [Column("Temperature"), *(measure.column() for measure in shown)],
+        f"{temperature_words(collection.groups)}{AS_ABOVE_WORDS}",
+        [Column("Temperature"), shown[0].column(), FLOOR, *rest],
         rows,
         commands.missing(what, [commands.evaluate_command(run) for run in lacking]),
     )

@@ -10,14 +10,22 @@ import numpy as np
 
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.reporting.certainty import SHIFT_DRAWS, Sample, by_level, uncertain
 from ar_adals_tf.reporting.items import Column, in_words
 from ar_adals_tf.reporting.names import CONTROL, is_ensemble
 from ar_adals_tf.reporting.run import Run
 
 #: The number of runs that the paper's variances are over.
 PAPERS_RUNS = 5
+
+#: Titles of what is uncertain by level.
+ECE_TITLE, GAP_TITLE = "ECE (%)", "|conf - acc| (%)"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,11 @@ class Group:
         return not self.runs[0].off_recipe and CONTROL not in self.method
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the runs."""
+        return tuple(run.config["seed"] for run in self.runs)
+
+    @property
     def labels(self) -> np.ndarray:
         """The true classes of the test set."""
         return self.runs[0].predictions.labels
@@ -68,6 +81,10 @@ class Group:
 
     def with_temperature(self) -> "Group | None":
         """Return this group with temperature scaling; None if a run has none."""
+        return self._scaled
+
+    @cached_property
+    def _scaled(self) -> "Group | None":
         if any(run.temperature is None for run in self.runs):
             return None
         return Group(f"{self.key}_ts", f"{self.label} + temperature", self.runs, True)
@@ -81,11 +98,19 @@ class Group:
 
     @cached_property
     def clean(self) -> list[dict[str, Any]]:
-        """`calibration.summary` and `more_measures` of the clean set, for each run."""
+        """The measures of the clean set, for each run.
+
+        They are `calibration.summary`, `more_measures`, and those that chance moves
+        less: `debiased_ece` and `smooth_ece`.
+        """
         return [
-            calibration.summary(self.labels, p, self.num_bins)
-            | calibration.more_measures(self.labels, p, self.num_bins)
-            for p in self.probabilities
+            calibration.summary(*one)
+            | calibration.more_measures(*one)
+            | {
+                "debiased_ece": calibration.debiased_calibration_error(*one),
+                "smooth_ece": calibration.smooth_calibration_error(*one[:2]),
+            }
+            for one in ((self.labels, p, self.num_bins) for p in self.probabilities)
         ]
 
     def reliability(self) -> ReliabilityBins:
@@ -97,6 +122,35 @@ class Group:
         """Return the measures by robustness level, averaged over runs."""
         sets = [(self.labels, p) for p in self.probabilities]
         return self._mean_by_level(sets, levels, num_levels)
+
+    @cached_property
+    def scores(self) -> list[ImageScores]:
+        """The clean predictions of each run, image by image."""
+        return [calibration.image_scores(self.labels, p) for p in self.probabilities]
+
+    @cached_property
+    def clean_sample(self) -> Sample:
+        """The clean test set, resampled."""
+        return Sample.of(self.seeds, [[one] for one in self.scores], self.num_bins)
+
+    def level_samples(
+        self, levels: np.ndarray, num_levels: int, num_bins: int
+    ) -> list[Sample | None]:
+        """Return the images of each level, resampled; see `certainty.by_level`."""
+        return by_level(self.seeds, self.scores, levels, num_levels, num_bins)
+
+    def errors_by_level(
+        self, levels: np.ndarray, num_levels: int
+    ) -> dict[str, Uncertain]:
+        """Return ECE and |confidence - accuracy| by level in percent, by their titles.
+
+        The latter is the ECE with one bin.
+        """
+        bins = {ECE_TITLE: self.num_bins, GAP_TITLE: 1}
+        return {
+            title: uncertain(self.level_samples(levels, num_levels, number), "ece", 100)
+            for title, number in bins.items()
+        }
 
     @cached_property
     def variance_by_image(self) -> np.ndarray:
@@ -147,6 +201,35 @@ class Group:
         return [mean.get("paper", mean["all"]) for mean in means]
 
     @cached_property
+    def shift_samples(self) -> dict[int, Sample]:
+        """Each severity's corrupted images, resampled.
+
+        There are none unless every run has its predictions.
+        """
+        if not self.has_shifted_predictions:
+            return {}
+        types = self.runs[0].shift_types
+        severities = self.runs[0].metrics["shift"]["severities"]
+        found = {}
+        title = f"{self.label}: intervals under shift"
+        with progress_bar(len(severities), title, "severity", delay=3) as bar:
+            for severity in severities:
+                runs = [
+                    [self._scores(run, run.under_shift(one, severity)) for one in types]
+                    for run in self.runs
+                ]
+                sample = Sample.of(self.seeds, runs, self.num_bins, SHIFT_DRAWS)
+                found[severity] = sample
+                bar.update(1)
+        return found
+
+    @cached_property
+    def shift_sample(self) -> Sample | None:
+        """All corrupted images, resampled."""
+        samples = list(self.shift_samples.values())
+        return Sample.over(samples) if samples else None
+
+    @cached_property
     def shift_stability(self) -> tuple[np.ndarray, np.ndarray]:
         """Variance and disagreement over the runs, each `(severities, types)`.
 
@@ -183,6 +266,39 @@ class Group:
             if there := [one for one in found if one]:
                 return there
         return []
+
+    def attack_sample(self, attack: str, epsilon: float) -> Sample | None:
+        """Return the images under an attack, resampled, if every run has them."""
+        if not self.attack_measures(attack, epsilon):
+            return None
+        key = (attack, epsilon) if epsilon else ("", 0.0)
+        if key not in self._attacked:
+            name = f"{attack}_{epsilon:g}"
+            there = [
+                run
+                for run in self.runs
+                if not epsilon
+                or (
+                    self._attack_cell(run, attack, epsilon)
+                    and name not in run.lost["attacked"]
+                )
+            ]
+            sets = [[self._scores(r, r.under_attack(attack, epsilon))] for r in there]
+            whole = len(there) == len(self.runs)
+            self._attacked[key] = (
+                Sample.of(self.seeds, sets, self.num_bins, SHIFT_DRAWS)
+                if whole
+                else None
+            )
+        return self._attacked[key]
+
+    @cached_property
+    def _attacked(self) -> dict[tuple[str, float], Sample | None]:
+        return {}
+
+    def _scores(self, run: Run, stored: Predictions) -> ImageScores:
+        p = run.probabilities(stored, self.scaled)
+        return calibration.image_scores(stored.labels, p)
 
     def attack_reliability(self, attack: str, epsilon: float) -> ReliabilityBins | None:
         """Return the reliability diagram under an attack of all runs that have it."""

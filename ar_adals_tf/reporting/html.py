@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ar_adals_tf.reporting.items import Cell, Item, Missing, Picture, Table
+from ar_adals_tf.reporting.items import Cell, Item, Missing, Picture, Table, below
 
 #: Dots per inch of a figure on the page.
 DPI = 144
@@ -107,6 +107,8 @@ def _cell(cell: Cell, digits: int, strong: str, source: str) -> str:
         shown = f"<span{strong}>{cell.mean:.{digits}f}</span>"
         if cell.spread is not None:
             shown += f'<span class="spread"> ± {cell.spread:.{digits}f}</span>'
+        for line in below(cell, digits):
+            shown += f'<span class="below">{text(line)}</span>'
     if cell.paper is not None:
         shown += f'<span class="printed">{text(source)} {cell.paper:g}</span>'
     return f'<td data-value="{text(cell.plain)}">{shown}</td>'

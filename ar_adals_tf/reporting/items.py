@@ -3,14 +3,17 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ar_adals_tf.calibration.bootstrap import MEASURES as TESTED
 from ar_adals_tf.calibration.stability import mean_and_spread
 from ar_adals_tf.reporting import escape
+from ar_adals_tf.reporting.certainty import Evidence, Sample
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,10 @@ class Cell:
     spread: float | None = None  # the standard deviation; None for a single seed
     seeds: int = 0  # the runs that `mean` is over
     paper: float | None = None  # the printed number
-    text: str = ""  # words instead of a number
+    text: str = ""  # words instead of a number, or below it
+    low: float | None = None  # the ends of the interval
+    high: float | None = None  # or, without `low`, the 95 % quantile
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
     @property
     def plain(self) -> str:
@@ -70,22 +76,42 @@ class Table:
     source: str = "paper"  # who printed the numbers beside ours
 
     def best(self, column: int) -> set[tuple[str, str]]:
-        """Return `(label, kind)` of the best row of each kind in a column."""
+        """Return `(label, kind)` of the rows no worse than the best of their kind.
+
+        The others are worse beyond doubt, see `Evidence.worse_than`. There are none of
+        a kind with one row, nor where a row has nothing to resample.
+        """
+        return self._best[column]
+
+    @cached_property
+    def _best(self) -> list[set[tuple[str, str]]]:
+        return [self._not_worse(i) for i in range(len(self.columns))]
+
+    def _not_worse(self, column: int) -> set[tuple[str, str]]:
         sign = {"up": 1, "down": -1}.get(self.columns[column].better, 0)
         rows = [row for row in self.rows if row.cells[column].mean is not None]
         found = set()
         for kind in {row.kind for row in rows} if sign else ():
             own = [row for row in rows if row.kind == kind]
-            if len(own) > 1:
-                best = max(own, key=lambda row: sign * (row.cells[column].mean or 0))
-                found.add((best.label, kind))
+            known = [e for row in own if (e := row.cells[column].evidence)]
+            if len(own) < 2 or len(known) < len(own):
+                continue
+            means = [sign * (row.cells[column].mean or 0) for row in own]
+            best = known[int(np.argmax(means))]
+            for row, evidence in zip(own, known, strict=True):
+                if not evidence.worse_than(best, sign):
+                    found.add((row.label, kind))
         return found
 
     def csv(self) -> str:
-        """Return the table as CSV: our number, its spread and seeds, a printed one."""
+        """Return the table as CSV.
+
+        A column becomes six: our number, its spread over seeds, their number, a printed
+        number, and the ends of the interval.
+        """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        parts = ("", ", std", ", seeds", f", {self.source}")
+        parts = ("", ", std", ", seeds", f", {self.source}", ", low", ", high")
         titles = [column.title + part for column in self.columns for part in parts]
         writer.writerow(map(escape.spreadsheet, [self.head, *titles]))
         for row in self.rows:
@@ -94,11 +120,12 @@ class Table:
                 words = escape.spreadsheet(cell.text)
                 mean = words if cell.mean is None else cell.mean
                 line += [mean, cell.spread, cell.seeds or "", cell.paper]
+                line += [cell.low, cell.high]
             writer.writerow(line)
         return out.getvalue()
 
     def markdown(self) -> str:
-        """Return the table as Markdown; the best of each kind is bold."""
+        """Return the table as Markdown; what `best` returns is bold."""
         titles = [self.head, *(column.title for column in self.columns)]
         lines = [[escape.markdown(title) for title in titles]]
         best = [self.best(i) for i in range(len(self.columns))]
@@ -183,10 +210,24 @@ class Measure:
         return [self.scale * one[self.name] for one in found]
 
     def cell(
-        self, found: Iterable[Mapping[str, Any]], printed: float | None = None
+        self,
+        found: Iterable[Mapping[str, Any]],
+        printed: float | None = None,
+        sample: Sample | None = None,
     ) -> Cell:
-        """Return the cell of the measure over runs, beside a printed number."""
-        return cell_of(self.values(found), printed)
+        """Return the cell of the measure over runs, beside a printed number.
+
+        Args:
+            found: The measures of each run.
+            printed: The number beside it. Defaults to none.
+            sample: The same runs, resampled, for the interval. Defaults to none.
+        """
+        cell = cell_of(self.values(found), printed)
+        if cell.mean is None or sample is None or self.name not in TESTED:
+            return cell
+        evidence = Evidence(sample, self.name, self.scale)
+        low, high = evidence.ends
+        return replace(cell, low=low, high=high, evidence=evidence)
 
 
 _COVERAGE = "Coverage at 1 % risk"
@@ -197,6 +238,8 @@ MEASURES = {
     for measure in (
         Measure("accuracy", "Accuracy", digits=1, better="up", tempered=False),
         Measure("ece", "ECE"),
+        Measure("debiased_ece", "Debiased ECE"),
+        Measure("smooth_ece", "smECE"),
         Measure("adaptive_ece", "Adaptive ECE"),
         Measure("classwise_ece", "Classwise ECE", digits=3),
         Measure("nll", "NLL", unit="nats", scale=1, digits=3),
@@ -223,16 +266,43 @@ def measures(*names: str) -> list[Measure]:
 
 
 def shown(cell: Cell, digits: int) -> str:
-    """Return a cell as people read it: mean, and spread over seeds.
+    """Return a cell as people read it: mean, spread over seeds, and interval.
 
     Example:
-        >>> shown(Cell(4.518, 0.1, 3), 2)
-        '4.52 ± 0.10'
+        >>> shown(Cell(4.518, 0.1, 3, low=4.1, high=4.9), 2)
+        '4.52 ± 0.10 [4.10, 4.90]'
     """
     if cell.mean is None:
         return cell.text or "–"
     spread = "" if cell.spread is None else f" ± {cell.spread:.{digits}f}"
-    return f"{cell.mean:.{digits}f}{spread}"
+    return " ".join([f"{cell.mean:.{digits}f}{spread}", *below(cell, digits)])
+
+
+def below(cell: Cell, digits: int) -> list[str]:
+    """Return what stands below a cell's number, line by line: its interval, and words.
+
+    Example:
+        >>> below(Cell(1.02, high=1.7), 2)
+        ['(95 %: 1.70)']
+    """
+    words = []
+    if cell.low is not None and cell.high is not None:
+        words.append(f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]")
+    elif cell.high is not None:
+        words.append(f"(95 %: {cell.high:.{digits}f})")
+    return [*words, cell.text] if cell.text else words
+
+
+#: The title of a column of noise floors.
+FLOOR = Column("Floor of the ECE (%)")
+
+
+def floor_cell(sample: Sample | None) -> Cell:
+    """Return the noise floor of the ECE in percent, with its 95 % quantile."""
+    if sample is None:
+        return Cell()
+    mean, quantile = sample.floor
+    return Cell(100 * mean, seeds=len(sample.seeds), high=100 * quantile)
 
 
 def slug(text: str) -> str:

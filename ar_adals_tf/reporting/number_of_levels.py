@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ar_adals_tf import figures
+from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.certainty import BARS_WORDS, uncertain
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import MEASURES, Missing, Picture, in_words
@@ -20,6 +22,7 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
     ece = MEASURES["ece"]
     sets = _by_number_of_levels(collection)
     lines: dict[str, dict[int, float]] = {}
+    errors: dict[str, Uncertain] = {}
     for groups, words in zip(sets, _names(sets), strict=True):
         name = f", {words}" if words else ""
         shifted = {r: group for r, group in groups.items() if group.has_shift}
@@ -29,6 +32,11 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
         lines[f"under shift{name}"] = {
             r: float(np.mean(ece.values(g.shift_means()))) for r, g in shifted.items()
         }
+        ordered = [groups[r] for r in sorted(groups)]
+        clean = [group.clean_sample for group in ordered]
+        moved = [group.shift_sample for group in ordered if group.has_shift]
+        errors[f"clean test set{name}"] = uncertain(clean, ece.name, ece.scale)
+        errors[f"under shift{name}"] = uncertain(moved, ece.name, ece.scale)
     drawn = any(len(line) > 1 for line in lines.values())
     title = collection.title
     return Picture(
@@ -36,8 +44,9 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
         f"ECE and the number of robustness levels, {title}",
         "Into how many robustness levels the training images are cut. A line joins "
         "runs that differ in R alone; R = 1 is AdaLS with the alpha of AR-AdaLS. Lower "
-        "is better: look at how little is gained beyond a few levels.",
-        figures.draw_by_number_of_levels(lines, ece.heading(), title)
+        "is better: look at how little is gained beyond a few levels. "
+        f"{BARS_WORDS}",
+        figures.draw_by_number_of_levels(lines, ece.heading(), title, errors)
         if drawn
         else None,
         _missing_numbers(collection, sets[0] if sets else {}),

@@ -7,9 +7,18 @@ from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration, captions, figures
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.certainty import BARS_WORDS, INTERVALS_WORDS, uncertain
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import VARIANCE_WORDS, Group, labels_of
+from ar_adals_tf.reporting.group import (
+    ECE_TITLE,
+    GAP_TITLE,
+    VARIANCE_WORDS,
+    Group,
+    each_with_temperature,
+    labels_of,
+)
 from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture
 from ar_adals_tf.reporting.names import ENSEMBLES, SINGLE_METHODS, dataset_title
 
@@ -27,6 +36,14 @@ _BOXES = (
     'whiskers: the least and the greatest. At "test", the clean test set.'
 )
 
+_BY_LEVEL = {
+    "c": "The same images in the same levels for every method; lower is better. Look "
+    "at the left: the images that an adversary flips most easily.",
+    "d": "How far mean confidence and accuracy of a level part, without bins within "
+    "it. That has less noise than the ECE, since gaps of bins with opposite signs "
+    "cancel. Not in the paper.",
+}
+
 _ENTROPY = (
     "Left: in-distribution images, where low entropy is deserved. Right: "
     "out-of-distribution images, of which none belongs to any class: the fewer at the "
@@ -37,6 +54,7 @@ _ENTROPY = (
 def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Picture:
     """Draw accuracy, confidence, ECE and variance by level of the vanilla models."""
     measures, variance = {}, {}
+    errors: dict[str, dict[str, Uncertain]] = {ECE_TITLE: {}, GAP_TITLE: {}}
     missing: list[Missing] = []
     words, over = [], []
     for collection in collections:
@@ -48,6 +66,8 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         title = collection.title
         levels, count = collection.levels
         measures[title] = group.by_level(levels, count)
+        for row, own in group.errors_by_level(levels, count).items():
+            errors[row][title] = own
         words.append(collection.levels_words.strip())
         if len(group.runs) > 1:
             sums = np.bincount(levels, group.variance_by_image, count)
@@ -62,52 +82,61 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         # Where the variance is unknown the panel is empty; `missing` says why.
         unknown = {k: np.full(len(m.ece), np.nan) for k, m in measures.items()}
         known = unknown | variance if variance else None
-        figure = figures.draw_levels(measures, ece=True, variance=known)
+        figure = figures.draw_levels(measures, variance=known, errors=errors)
     return Picture(
         "figure_1",
         "Accuracy, confidence, ECE and variance by robustness level",
-        " ".join([captions.LEVELS, *words, *over]).strip(),
+        " ".join([captions.LEVELS, BARS_WORDS, *words, *over]).strip(),
         figure,
         missing,
     )
 
 
 def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
-    """Draw label smoothing against AR-AdaLS by level, and the ECE of three methods."""
-    ece = MEASURES["ece"]
+    """Draw label smoothing against AR-AdaLS by level, and the errors of three."""
     groups = {key: collection.group(key) for key in ("vanilla", "ls", "ar_adals")}
     missing = [
         *commands.missing_levels(collection),
         *commands.missing_groups(collection, groups),
     ]
-    found = {}
+    found, errors = {}, {}
     if collection.index is not None:
-        found = {k: g.by_level(*collection.levels) for k, g in groups.items() if g}
+        there = {key: group for key, group in groups.items() if group}
+        found = {k: g.by_level(*collection.levels) for k, g in there.items()}
+        errors = {k: g.errors_by_level(*collection.levels) for k, g in there.items()}
     labels = labels_of(group for group in groups.values() if group)
     panels = {labels[key]: own for key, own in found.items() if key != "vanilla"}
-    lines = {key: ece.scale * measures.ece for key, measures in found.items()}
-    both = figures.draw_levels(panels) if panels else None
-    errors = None
-    if lines:
-        errors = figures.draw_by_level(lines, ece.heading(), collection.title, labels)
-    return [
+    below = {
+        title: {labels[key]: errors[key][title] for key in errors if key != "vanilla"}
+        for title in (ECE_TITLE, GAP_TITLE)
+    }
+    both = figures.draw_levels(panels, errors=below) if panels else None
+    pictures = [
         Picture(
             f"figure_2ab_{collection.dataset}",
             f"(a), (b) Label smoothing and AR-AdaLS, {collection.title}",
-            f"{captions.LEVELS} {collection.levels_words}".strip(),
+            f"{captions.LEVELS} {BARS_WORDS} {collection.levels_words}".strip(),
             both,
             missing,
-        ),
-        Picture(
-            f"figure_2c_{collection.dataset}",
-            f"(c) ECE by level, {collection.title}",
-            "The same images in the same levels for every method; lower is better. "
-            "Look at the left: the images that an adversary flips most easily. "
-            f"{collection.levels_words}".strip(),
-            errors,
-            () if lines else missing,
-        ),
+        )
     ]
+    for letter, title in (("c", ECE_TITLE), ("d", GAP_TITLE)):
+        own = {key: by_title[title] for key, by_title in errors.items()}
+        lines = {key: numbers.values for key, numbers in own.items()}
+        drawn = None
+        if lines:
+            words = title, collection.title, labels, own
+            drawn = figures.draw_by_level(lines, *words)
+        pictures.append(
+            Picture(
+                f"figure_2{letter}_{collection.dataset}",
+                f"({letter}) {title.removesuffix(' (%)')} by level, {collection.title}",
+                f"{_BY_LEVEL[letter]} {BARS_WORDS} {collection.levels_words}".strip(),
+                drawn,
+                () if lines else missing,
+            )
+        )
+    return pictures
 
 
 def figure_3_error_under_shift(collection: Collection) -> Picture:
@@ -154,6 +183,24 @@ def figure_8_all_methods_under_shift(collection: Collection) -> list[Picture]:
 def figure_9_reliability_of_all_methods(collection: Collection) -> Picture:
     """Draw the reliability of every method."""
     return _reliability(collection, "figure_9", _every_method(collection))
+
+
+def smooth_diagrams(collection: Collection) -> Picture:
+    """Draw the smooth reliability diagram of every group, with its band."""
+    groups = each_with_temperature(collection.groups)
+    diagrams = {
+        group.key: calibration.smooth_reliability(group.labels, group.probabilities[0])
+        for group in groups
+    }
+    return Picture(
+        f"smooth_reliability_{collection.dataset}",
+        f"Smooth reliability, {collection.title}",
+        "Without bins: smoothed by a kernel as wide as the error that it finds "
+        "(smECE). A calibrated model's band holds the diagonal. Band: 95 % at each "
+        "confidence, from 200 resamples of the images (seed 0). Grey: where the "
+        "confidences lie. The run of the first seed.",
+        figures.draw_smooth_reliability(diagrams, labels_of(groups)),
+    )
 
 
 def figure_10_single_and_ensemble(collection: Collection) -> Picture:
@@ -228,10 +275,17 @@ def _under_shift(
     groups = {key: collection.group(key) for key in wanted}
     there = {key: group for key, group in groups.items() if group and group.has_shift}
     better = "Lower" if measure.better == "down" else "Higher"
+    means = {}
+    for key, group in there.items():
+        if group.shift_samples:
+            samples = [group.clean_sample, *group.shift_samples.values()]
+            means[key] = uncertain(samples, measure.name, measure.scale)
     return Picture(
         f"{name}_{collection.dataset}",
         f"{measure.heading()} under shift, {collection.title}",
-        f"{better} is better. {_BOXES} {collection.shift_words}".strip(),
+        f"{better} is better. {_BOXES} Beside a box: the mean over types. "
+        f"{BARS_WORDS if measure.name == 'ece' else INTERVALS_WORDS} "
+        f"{collection.shift_words}".strip(),
         _boxes(
             collection,
             {k: float(np.mean(measure.values(g.clean))) for k, g in there.items()},
@@ -240,6 +294,7 @@ def _under_shift(
                 for k, g in there.items()
             },
             measure.heading(),
+            means,
         ),
         [
             *commands.missing_shift(collection),
@@ -253,6 +308,7 @@ def _boxes(
     clean: Mapping[str, float],
     shifted: Mapping[str, np.ndarray],
     ylabel: str,
+    means: Mapping[str, Uncertain] | None = None,
 ) -> Figure | None:
     """Draw boxes by severity, if some method was measured under shift."""
     if not clean:
@@ -261,7 +317,7 @@ def _boxes(
     title = collection.title
     labels = labels_of(collection.groups)
     return figures.draw_boxes_by_severity(
-        clean, shifted, ylabel, severities, title, labels
+        clean, shifted, ylabel, severities, title, labels, means
     )
 
 
@@ -271,13 +327,16 @@ def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Pi
     figure = None
     if bins:
         labels = labels_of(collection.groups)
-        figure = figures.draw_reliability_curves(bins, collection.title, labels)
+        runs = {key: len(group.runs) for key, group in groups.items() if group}
+        figure = figures.draw_reliability_curves(bins, collection.title, labels, runs)
     return Picture(
         f"{name}_{collection.dataset}",
         f"Accuracy against confidence, {collection.title}",
         "A calibrated model follows the diagonal; below it lies overconfidence, above "
         "it underconfidence. Larger marks stand for more images. "
-        f"{collection.num_bins} bins, all seeds together.",
+        f"{collection.num_bins} bins, all seeds together. Error bars: Wilson's 95 % "
+        "intervals of each bin's accuracy, for the images of one seed, since all seeds "
+        "share their images. No correction is made for the number of bins.",
         figure,
         commands.missing_groups(collection, groups),
     )

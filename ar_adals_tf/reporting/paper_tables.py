@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS, SURE_WORDS
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import (
     PAPERS_RUNS,
@@ -14,13 +15,14 @@ from ar_adals_tf.reporting.group import (
     temperature_words,
 )
 from ar_adals_tf.reporting.items import (
+    FLOOR,
     MEASURES,
     Cell,
     Column,
     Missing,
     Row,
     Table,
-    cell_of,
+    floor_cell,
     measures,
 )
 from ar_adals_tf.reporting.names import is_ensemble, method_label, paper
@@ -40,10 +42,15 @@ def overview(collection: Collection) -> Table:
     shifted = measures("accuracy", "ece")
     rows = []
     for group in each_with_temperature(collection.groups):
-        cells = [measure.cell(group.clean) for measure in clean]
-        cells += [measure.cell(group.shift_means()) for measure in shifted]
+        whole = group.clean_sample
+        cells = [measure.cell(group.clean, sample=whole) for measure in clean]
+        cells.insert(2, floor_cell(whole))
+        moved = group.shift_sample
+        means = group.shift_means()
+        cells += [measure.cell(means, sample=moved) for measure in shifted]
         rows.append(Row(group.label, cells, kind=group.kind))
     columns = [measure.column() for measure in clean]
+    columns.insert(2, FLOOR)
     columns += [measure.column(measure.heading("under shift")) for measure in shifted]
     number = len(collection.runs[0].predictions.labels)
     return Table(
@@ -51,8 +58,7 @@ def overview(collection: Collection) -> Table:
         collection.title,
         f"{number:,} test images, ECE over {collection.num_bins} bins. "
         f"{collection.shift_words}{temperature_words(collection.groups)}"
-        f"{seed_words(collection.groups)} Bold: the best single model and the best "
-        "ensemble.",
+        f"{seed_words(collection.groups)} {SURE_WORDS}",
         columns,
         rows,
         commands.missing_shift(collection),
@@ -77,13 +83,22 @@ def table_1_networks(collections: Sequence[Collection]) -> Table:
         named = f"{model} (paper: {network})" if network and group.on_recipe else model
         title = collection.title
         title += "" if group.on_recipe else f", {group.label}"
-        rows.append(Row(title, [Cell(text=named), accuracy.cell(group.clean, beside)]))
+        rows.append(
+            Row(
+                title,
+                [
+                    Cell(text=named),
+                    accuracy.cell(group.clean, beside, group.clean_sample),
+                ],
+            )
+        )
         if printed and not group.on_recipe:
             rows.append(Row(collection.title, theirs))
     return Table(
         "table_1",
         "Networks and their accuracy",
-        "The vanilla models. The paper's accuracies are for its own training schedule.",
+        "The vanilla models, with 95 % intervals. The paper's accuracies are for its "
+        "own training schedule.",
         [Column("Network"), Column(accuracy.heading(), 1)],
         rows,
         head="Dataset",
@@ -96,9 +111,13 @@ def table_2_clean_and_under_shift(collection: Collection) -> Table:
     titles = (("Acc (%)", "cAcc (%)"), ("ECE (%)", "cECE (%)"))
 
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
-        both = (group.clean, group.shift_means())
-        values = [measure.values(found) for measure in shown for found in both]
-        return [cell_of(*pair) for pair in zip(values, theirs, strict=True)]
+        clean = group.clean, group.clean_sample
+        shifted = group.shift_means(), group.shift_sample
+        sets = [(measure, *one) for measure in shown for one in (clean, shifted)]
+        return [
+            measure.cell(found, printed, sample)
+            for (measure, found, sample), printed in zip(sets, theirs, strict=True)
+        ]
 
     return _table(
         collection,
@@ -106,7 +125,7 @@ def table_2_clean_and_under_shift(collection: Collection) -> Table:
         "Accuracy and calibration",
         f"Acc and ECE: the clean test set. cAcc and cECE: means under shift. "
         f"{collection.shift_words}{temperature_words(collection.groups)}"
-        f"{seed_words(collection.groups)}",
+        f"{seed_words(collection.groups)} {AS_ABOVE_WORDS}",
         [
             m.column(title)
             for m, own in zip(shown, titles, strict=True)
@@ -137,8 +156,8 @@ def table_3_variance_under_shift(collection: Collection) -> Table:
         "Variance between runs",
         "In units of 0.01: the variance over runs of each class probability, summed "
         "over classes, averaged over images, then over the types of corruption; the "
-        f"columns are severities. {VARIANCE_WORDS} {collection.shift_words}Bold: the "
-        "best of the rows with equally many runs.",
+        f"columns are severities. {VARIANCE_WORDS} {collection.shift_words}Nothing is "
+        "bold, since the variance has no interval.",
         [
             RUNS,
             *(Column(f"Severity {s}", 2, "down") for s in collection.severities),
@@ -155,8 +174,13 @@ def table_4_error_under_shift(collection: Collection) -> Table:
     def cells(group: Group, theirs: Sequence[float | None]) -> list[Cell]:
         if not group.has_shift:
             return [Cell(paper=value) for value in theirs]
-        by_severity = ece.scale * group.shift_measure(ece.name).mean(axis=2)
-        return [cell_of(*pair) for pair in zip(by_severity.T, theirs, strict=True)]
+        samples = group.shift_samples
+        by_severity = group.shift_measure(ece.name).mean(axis=2).T
+        rows = zip(collection.severities, by_severity, theirs, strict=True)
+        return [
+            ece.cell([{ece.name: v} for v in values], printed, samples.get(severity))
+            for severity, values, printed in rows
+        ]
 
     return _table(
         collection,
@@ -164,7 +188,7 @@ def table_4_error_under_shift(collection: Collection) -> Table:
         f"{ece.heading()} by severity",
         "The mean over types of corruption; the columns are severities. "
         f"{collection.shift_words}{temperature_words(collection.groups)}"
-        f"{seed_words(collection.groups)}",
+        f"{seed_words(collection.groups)} {AS_ABOVE_WORDS}",
         [ece.column(f"Severity {s}") for s in collection.severities],
         _by_severity(collection, "table_4"),
         cells,

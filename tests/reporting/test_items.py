@@ -15,7 +15,7 @@ from ar_adals_tf.reporting.items import (
 )
 
 
-def test_a_cell_and_its_best():
+def test_a_cell_and_numbers_that_nothing_tests():
     assert shown(Cell(4.518, 0.104, 3), 2) == "4.52 ± 0.10"
     assert shown(Cell(4.5, None, 1), 1) == "4.5"
     assert shown(Cell(), 1) == "–"
@@ -29,12 +29,23 @@ def test_a_cell_and_its_best():
         ]
     ]
     table = Table("t", "", "", (Column("x", 1, "down"),), tuple(rows))
-    assert table.best(0) == {("b", "single"), ("c", "ensemble")}
+    assert table.best(0) == set()  # nothing says that their differences are real
     lines = table.markdown().splitlines()
-    assert lines[3] == "| b | **2.0** |" and lines[2] == "| a | 3.0 |"
+    assert lines[3] == "| b | 2.0 |" and lines[2] == "| a | 3.0 |"
     (head, first, *_) = csv.reader(io.StringIO(table.csv()))
-    assert head == ["Method", "x", "x, std", "x, seeds", "x, paper"]
-    assert first == ["a", "3.0", "", "", ""]
+    parts = ["x", "x, std", "x, seeds", "x, paper", "x, low", "x, high"]
+    assert head == ["Method", *parts]
+    assert first == ["a", "3.0", "", "", "", "", ""]
+
+
+def test_a_cell_with_an_interval():
+    cell = Cell(4.518, 0.104, 3, low=4.1, high=4.9)
+    assert shown(cell, 1) == "4.5 ± 0.1 [4.1, 4.9]"
+    assert shown(Cell(-0.5, low=-1.0, high=0.2, text="unclear"), 1) == (
+        "-0.5 [-1.0, 0.2] unclear"
+    )
+    table = Table("t", "", "", (Column("x", 1),), (Row("a", (cell,)),))
+    assert table.csv().splitlines()[1] == "a,4.518,0.104,3,,4.1,4.9"
 
 
 def test_a_cell_is_the_mean_and_spread_over_seeds():
