@@ -22,7 +22,7 @@ from ar_adals_tf.calibration.posthoc import (
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.outputs import is_softmax, num_classes
+from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 
 _BATCH = 256
 
@@ -51,9 +51,10 @@ def with_temperature(
         batch_size: How many examples are predicted at once. A dataset has its own.
 
     Returns:
-        A `keras.Model` with the inputs of `model`, and its layers: it shares their
-        weights. It ends in a layer `temperature`, which divides the logits, and a
-        softmax, both in float32. It is saved and loaded without code of this package.
+        A `keras.Model` with the inputs of `model`, the shape of its output, and its
+        layers: it shares their weights. It ends in a layer `temperature`, which divides
+        the logits, and a softmax, both in float32. It is saved and loaded without code
+        of this package.
 
     Raises:
         InputError: If the model is no classifier, the labels do not fit, or T is not
@@ -207,11 +208,12 @@ def _ending(
 ) -> keras.Model:
     """Return the model with its logits scaled by a layer and a softmax after it."""
     inputs, outputs = _graph(model)
-    if is_softmax(model, from_logits):
-        outputs = _log(outputs)
+    logits = _float32_logits(outputs, is_softmax(model, from_logits))
     probabilities = keras.layers.Softmax(
         dtype="float32", name=_free_name(model, "probabilities")
-    )(scale(outputs))
+    )(scale(logits))
+    if is_binary(model):
+        probabilities = probabilities[:, 1:]
     return keras.Model(inputs, probabilities, name=f"calibrated_{model.name}")
 
 
@@ -282,14 +284,18 @@ def _labelled_logits(
 
 
 def _float32_logits(outputs: Any, probabilities: bool) -> Any:
-    """Return a classifier's outputs as float32 logits; see `_log`."""
-    return _log(outputs) if probabilities else keras.ops.cast(outputs, "float32")
+    """Return a classifier's outputs as float32 logits `(B, Z)`, Z >= 2.
 
-
-def _log(probabilities: Any) -> Any:
-    """Return the logarithm, in float32, of tensors or of a graph under construction."""
-    probabilities = keras.ops.cast(probabilities, "float32")
-    return keras.ops.log(keras.ops.maximum(probabilities, SMALLEST_PROBABILITY))
+    Outputs are tensors, or a graph under construction. One output tells of the second
+    of two classes.
+    """
+    outputs = keras.ops.cast(outputs, "float32")
+    if outputs.shape[-1] == 1:
+        first = 1 - outputs if probabilities else keras.ops.zeros_like(outputs)
+        outputs = keras.ops.concatenate([first, outputs], axis=-1)
+    if not probabilities:
+        return outputs
+    return keras.ops.log(keras.ops.maximum(outputs, SMALLEST_PROBABILITY))
 
 
 def _classes(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -13,8 +13,11 @@ from ar_adals_tf import (
     ExpectedCalibrationError,
     RobustnessIndex,
     soft_labels,
+    with_temperature,
 )
 from ar_adals_tf.errors import InputError
+
+GRID = np.geomspace(0.05, 20, 4001)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,21 @@ def test_a_sigmoid_learns_its_soft_labels(table):
     row = [history[f"conf/{r}"][0] - history[f"acc/{r}"][0] for r in range(3)]
     after = [history[f"p/{r}"][1] for r in range(3)]
     np.testing.assert_allclose(after, np.clip(before - 0.5 * np.array(row), 0.5, 1))
+
+
+def test_a_sigmoid_gets_its_temperature(table, tmp_path):
+    (x, y), (xv, yv) = table
+    model = model_of(x)
+    model.compile("adam", "binary_crossentropy")
+    model.fit(x, y, epochs=3, verbose=0)
+    with_temperature(model, xv, yv).save(tmp_path / "calibrated.keras")
+    calibrated = keras.models.load_model(tmp_path / "calibrated.keras")
+    z = special.logit(model.predict(xv, verbose=0).astype(np.float64))
+    nll = [np.logaddexp(0, np.where(yv, -1, 1) * z[:, 0] / t).mean() for t in GRID]
+    expected = special.expit(z / GRID[np.argmin(nll)])
+    found = calibrated.predict(xv, verbose=0)
+    assert found.shape == (169, 1)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_logits_of_a_sigmoid_are_measured_like_its_probabilities():
