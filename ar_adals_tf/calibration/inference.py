@@ -47,6 +47,9 @@ from ar_adals_tf.calibration.floor import (
 )
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_index
 
+#: What a measure can be; a t-distributed error of few runs would reach beyond.
+_RANGES = {"accuracy": (0, 1), "ece": (0, 1), "nll": (0, np.inf), "brier": (0, 2)}
+
 _STEPS = 10.0  # the candidates end where every gap is moved by ten standard errors
 
 
@@ -233,7 +236,8 @@ def interval_of(
     """Return the interval of a measure, or of its difference to another method's.
 
     Both are resampled with this seed, over the same images and in the same order of
-    runs. The interval of a single ECE does not know of the floor yet.
+    runs. The interval of a single ECE does not know of the floor yet. That of a measure
+    ends where its range ends.
     """
     estimates, draws = boot.estimate(measure), boot.draws(measure)
     if other is not None:
@@ -243,7 +247,7 @@ def interval_of(
     estimate, tails = float(estimates.mean()), ((1 - level) / 2, (1 + level) / 2)
     if measure != "ece":
         low, high = np.quantile(draws.mean(axis=1) + seeds, tails)
-        return Interval(estimate, float(low), float(high))
+        return _in_range(measure, other, Interval(estimate, float(low), float(high)))
 
     def candidate(steps: float) -> tuple[float, np.ndarray]:
         true, shown = boot.candidate(steps)
@@ -254,7 +258,18 @@ def interval_of(
 
     low, high = (_inverted(candidate, estimate, tail) for tail in reversed(tails))
     # An ECE that is small by luck would lie above its own interval.
-    return Interval(estimate, min(low, estimate), max(high, estimate))
+    interval = Interval(estimate, min(low, estimate), max(high, estimate))
+    return _in_range(measure, other, interval)
+
+
+def _in_range(measure: str, other: Bootstrap | None, interval: Interval) -> Interval:
+    """Cut the interval of a measure, but not of a difference, to its range."""
+    if other is not None:
+        return interval
+    least, most = _RANGES[measure]
+    return interval._replace(
+        low=float(max(interval.low, least)), high=float(min(interval.high, most))
+    )
 
 
 def _inverted(

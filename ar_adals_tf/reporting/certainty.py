@@ -199,10 +199,10 @@ INTERVAL_WORDS = (
 
 #: What bold means, for captions.
 BOLD_WORDS = (
-    "Bold: not worse than the best single model, or the best ensemble, beyond doubt: "
-    "the 95 % interval of the difference, paired by images and by the seeds that both "
-    "have, does not exclude it. No correction is made for the number of comparisons. "
-    "A column without intervals has no bold."
+    "Bold: cannot be told from the best single model, or from the best ensemble. The "
+    "95 % interval of their difference, paired by images and by the seeds that both "
+    "have, holds 0. No correction is made for the number of comparisons. A column "
+    "without intervals has no bold."
 )
 
 #: What the noise floor is, for captions.

@@ -12,7 +12,6 @@ from ar_adals_tf import calibration
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
-from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.progress import progress_bar
@@ -133,12 +132,6 @@ class Group:
         """The clean test set, resampled."""
         return Sample.of(self.seeds, [[one] for one in self.scores], self.num_bins)
 
-    def level_samples(
-        self, levels: np.ndarray, num_levels: int, num_bins: int
-    ) -> list[Sample | None]:
-        """Return the images of each level, resampled; see `certainty.by_level`."""
-        return by_level(self.seeds, self.scores, levels, num_levels, num_bins)
-
     def errors_by_level(
         self, levels: np.ndarray, num_levels: int
     ) -> dict[str, Uncertain]:
@@ -146,11 +139,11 @@ class Group:
 
         The latter is the ECE with one bin.
         """
-        bins = {ECE_TITLE: self.num_bins, GAP_TITLE: 1}
-        return {
-            title: uncertain(self.level_samples(levels, num_levels, number), "ece", 100)
-            for title, number in bins.items()
-        }
+        found = {}
+        for title, number in ((ECE_TITLE, self.num_bins), (GAP_TITLE, 1)):
+            case = self.seeds, self.scores, levels, num_levels, number
+            found[title] = uncertain(by_level(*case), "ece", 100)
+        return found
 
     @cached_property
     def variance_by_image(self) -> np.ndarray:
@@ -215,13 +208,18 @@ class Group:
         with progress_bar(len(severities), title, "severity", delay=3) as bar:
             for severity in severities:
                 runs = [
-                    [self._scores(run, run.under_shift(one, severity)) for one in types]
+                    [self._shifted(run, one, severity) for one in types]
                     for run in self.runs
                 ]
                 sample = Sample.of(self.seeds, runs, self.num_bins, SHIFT_DRAWS)
                 found[severity] = sample
                 bar.update(1)
         return found
+
+    def _shifted(self, run: Run, name: str, severity: int) -> ImageScores:
+        stored = run.under_shift(name, severity)
+        p = run.probabilities(stored, self.scaled)
+        return calibration.image_scores(stored.labels, p)
 
     @cached_property
     def shift_sample(self) -> Sample | None:
@@ -269,36 +267,22 @@ class Group:
 
     def attack_sample(self, attack: str, epsilon: float) -> Sample | None:
         """Return the images under an attack, resampled, if every run has them."""
-        if not self.attack_measures(attack, epsilon):
+        if len(self.attack_measures(attack, epsilon)) < len(self.runs):
             return None
-        key = (attack, epsilon) if epsilon else ("", 0.0)
+        if not epsilon:
+            return self.clean_sample
+        key = attack, epsilon
         if key not in self._attacked:
-            name = f"{attack}_{epsilon:g}"
-            there = [
-                run
-                for run in self.runs
-                if not epsilon
-                or (
-                    self._attack_cell(run, attack, epsilon)
-                    and name not in run.lost["attacked"]
-                )
-            ]
-            sets = [[self._scores(r, r.under_attack(attack, epsilon))] for r in there]
-            whole = len(there) == len(self.runs)
-            self._attacked[key] = (
-                Sample.of(self.seeds, sets, self.num_bins, SHIFT_DRAWS)
-                if whole
-                else None
-            )
+            runs = [[calibration.image_scores(*s)] for s in self._under_attack(*key)]
+            self._attacked[key] = None
+            if len(runs) == len(self.runs):  # else some are lost
+                sample = Sample.of(self.seeds, runs, self.num_bins, SHIFT_DRAWS)
+                self._attacked[key] = sample
         return self._attacked[key]
 
     @cached_property
     def _attacked(self) -> dict[tuple[str, float], Sample | None]:
         return {}
-
-    def _scores(self, run: Run, stored: Predictions) -> ImageScores:
-        p = run.probabilities(stored, self.scaled)
-        return calibration.image_scores(stored.labels, p)
 
     def attack_reliability(self, attack: str, epsilon: float) -> ReliabilityBins | None:
         """Return the reliability diagram under an attack of all runs that have it."""
@@ -314,13 +298,20 @@ class Group:
         self, attack: str, epsilon: float, levels: np.ndarray, num_levels: int
     ) -> LevelMeasures | None:
         """Return the measures by level, averaged over the runs that have them."""
+        sets = self._under_attack(attack, epsilon)
+        return self._mean_by_level(sets, levels, num_levels) if sets else None
+
+    def _under_attack(
+        self, attack: str, epsilon: float
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return labels and probabilities of the runs that have them."""
         sets = []
         for run in self.runs:
             lost = f"{attack}_{epsilon:g}" in run.lost["attacked"]
             if self._attack_cell(run, attack, epsilon) and not lost:
                 stored = run.under_attack(attack, epsilon)
                 sets.append((stored.labels, run.probabilities(stored, self.scaled)))
-        return self._mean_by_level(sets, levels, num_levels) if sets else None
+        return sets
 
     def _attack_cell(self, run: Run, attack: str, epsilon: float) -> Any:
         by_strength = run.attack_measures(self.scaled).get(attack, {})

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from ar_adals_tf import calibration
 from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
 from ar_adals_tf.reporting import attack_tables
+from ar_adals_tf.reporting.certainty import SHIFT_DRAWS
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import N, plain_ece, stored
 from tests.reporting.attack_runs import LABELS, attack_run, plain
@@ -88,3 +90,24 @@ def test_the_studys_settings_are_in_the_command_of_its_row(tmp_path):
     assert missing.label == "FGSM training (resnet18_cifar)"
     (command,) = missing.missing.commands
     assert "--method=fgsm_at --model=resnet18_cifar --learning_rate=0.0001" in command
+
+
+def test_intervals_under_attack_are_of_the_stored_predictions(
+    attack_collection, attack_runs
+):
+    """Of both seeds together, with the temperature as well."""
+    vanilla = attack_collection.group("vanilla")
+    table = attack_tables.under_attack(attack_collection)
+    rows = {row.label: row.cells for row in table.rows}
+    for group, temperature in ((vanilla, 1.0), (vanilla.with_temperature(), 1.5)):
+        scores = [
+            calibration.image_scores(*plain(folder, "pgd", 8.0, temperature))
+            for folder in attack_runs[:2]
+        ]
+        expected = calibration.intervals_of_runs(scores, draws=SHIFT_DRAWS)["ece"]
+        cell = rows[group.label][5]
+        assert cell.low == pytest.approx(100 * expected.low, abs=0.02)
+        assert cell.high == pytest.approx(100 * expected.high, abs=0.02)
+    clean = rows[vanilla.label][3]
+    interval = vanilla.clean_sample.intervals["ece"]
+    assert (clean.low, clean.high) == (100 * interval.low, 100 * interval.high)

@@ -82,6 +82,17 @@ def test_only_common_seeds_are_compared():
     assert three.difference(others, "nll").estimate == pytest.approx(0, abs=1e-12)
 
 
+def test_no_interval_leaves_the_range_of_its_measure():
+    """Two seeds that differ much say next to nothing of a third."""
+    rng = np.random.default_rng(0)
+    runs = [[scores(rng, 0.9, accuracy)] for accuracy in (0.9, 0.4)]
+    intervals = Sample.of([0, 1], runs, BINS).intervals
+    assert tuple(intervals["accuracy"][1:]) == (0, 1)
+    assert 0 <= intervals["ece"].low < intervals["ece"].high <= 1
+    assert intervals["nll"].low == 0 and intervals["nll"].high > 2
+    assert tuple(intervals["brier"][1:]) == (0, 2)
+
+
 def test_intervals_and_floors_are_those_of_the_calibration_functions(runs):
     """On arrays that are read plainly, clean and under shift."""
     (collection,) = load_collections(runs)
