@@ -4,6 +4,7 @@ Every function here returns a model that is saved and loaded without code of thi
 package, and that has float32 probabilities of the classes as its output.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -199,7 +200,7 @@ def averaged(models: Sequence[keras.Model]) -> keras.Model:
         # Nested, because layers of two members may have one name.
         member = keras.Model(own_inputs, outputs, name=f"member_{number}")
         logs.append(keras.ops.log_softmax(member(inputs)))
-    total = keras.ops.logsumexp(keras.ops.stack(logs), axis=0)
+    total = functools.reduce(keras.ops.logaddexp, logs)  # not logsumexp: Keras 3.8
     return keras.Model(inputs, total - math.log(len(models)), name="ensemble")
 
 
