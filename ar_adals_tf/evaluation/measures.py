@@ -143,7 +143,7 @@ def in_json(certainty: Certainty) -> Measures:
 def further(
     labels: np.ndarray, probabilities: np.ndarray, num_bins: int
 ) -> dict[str, float]:
-    """Return `calibration.more_measures` and what needs no test set of its own.
+    """Return `calibration.more_measures` and what further measures there are.
 
     Returns:
         Also `debiased_ece`; `smece`; `nll_calibration` and `nll_refinement`, whose sum

@@ -495,7 +495,9 @@ def vanilla_run(run, tmp_path):
     status, out, _ = run("train", *arguments)
     assert status == 0
     assert f"training Vanilla on fashion_mnist_small in {folder}" in out
-    assert re.search(r"Vanilla: accuracy \S+ %, ECE \S+ % \(7 bins\), NLL", out)
+    ends = r"\[\S+, \S+\]"
+    line = rf"Vanilla: accuracy \S+ % {ends}, ECE \S+ % {ends} \(7 bins; noise floor "
+    assert re.search(line + rf".*\), NLL \S+ {ends}, Brier \S+ {ends}\n", out)
     before = contents(folder)
     status, out, _ = run("train", *arguments)
     assert (status, out) == (0, f"{folder} is finished already; nothing to do.\n")
