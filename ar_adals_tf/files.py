@@ -76,7 +76,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(aside, path)
         _Crew.meet()
     except OSError as error:  # people know the file by its own name
-        if error.filename in (None, str(aside)):
+        if error.errno and error.filename in (None, str(aside)):
             error.filename = str(path)
         raise
     finally:

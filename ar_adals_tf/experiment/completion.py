@@ -65,6 +65,8 @@ def _attack(
     if levels_from is None:
         return None, {}
     check_choice("levels_from", levels_from, LEVELS_FROM)
+    if attack is None and levels_from != "robustness":  # a control that was saved
+        return None, {}
     settings = dict(settings or {})
     for field in dataclasses.fields(attack_settings(str(attack), **settings)):
         if field.name in settings and "flag" not in field.metadata:

@@ -153,7 +153,7 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
         {'output_dir': 'a', 'epochs': 5}
     """
     try:
-        usual = Config.make(saved["dataset"], saved["method"]).as_dict()
+        usual = usual_settings(saved)
     except InputError:  # a dataset or a method of another version
         usual = {"dataset": saved["dataset"], "method": saved["method"]}
     return {
@@ -161,6 +161,33 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
         for name in DECLARATIONS
         if name in saved and saved[name] != usual.get(name)
     }
+
+
+def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
+    """Return the recipe's settings for the dataset and method of a `config.json`.
+
+    alpha is the recipe's for the number of epochs that the run has.
+
+    Args:
+        saved: The settings of the run.
+        **kind: Settings that make a method of its own, such as `levels_from`.
+
+    Raises:
+        InputError: If dataset or method are of another version.
+
+    Example:
+        >>> short = Config.make("cifar10", "ar_adals", epochs=20).as_dict()
+        >>> usual = usual_settings(short)
+        >>> usual["epochs"], usual["alpha"]
+        (200, '0.05')
+    """
+    usual = Config.make(saved["dataset"], saved["method"], **kind).as_dict()
+    if saved.get("epochs") not in (None, usual["epochs"]):
+        followed = Config.make(
+            saved["dataset"], saved["method"], epochs=saved["epochs"]
+        )
+        usual["alpha"] = followed.alpha
+    return usual
 
 
 def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:

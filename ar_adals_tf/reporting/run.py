@@ -16,8 +16,8 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
-from ar_adals_tf.experiment.config import GROUP_SETTINGS, Config
-from ar_adals_tf.experiment.flags import as_text
+from ar_adals_tf.experiment.config import GROUP_SETTINGS
+from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
 from ar_adals_tf.reporting.known import check_names
 from ar_adals_tf.reporting.names import CONTROL
@@ -121,7 +121,7 @@ class Run:
         if self.config.get("refresh_epochs"):
             kind["refresh_epochs"] = "recipe"
         try:
-            usual = Config.make(self.dataset, self.config["method"], **kind).as_dict()
+            usual = usual_settings(self.config, **kind)
         except InputError:  # a dataset or a method of another version
             return {}
         there = {k: v for k, v in self.settings.items() if k in self.config}

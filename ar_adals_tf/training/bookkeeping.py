@@ -62,8 +62,8 @@ class RunKeeper(keras.callbacks.Callback):
         # At the epoch's end a schedule has gone on to the next epoch's rate.
         self._rate = float(self.model.optimizer.learning_rate)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = {name: float(value) for name, value in (logs or {}).items()}
+    def check(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Raise `FloatingPointError` if a loss of an epoch is no number."""
         for name in ("loss", "val_loss"):
             if not math.isfinite(logs.get(name, 0)):
                 raise FloatingPointError(
@@ -72,6 +72,10 @@ class RunKeeper(keras.callbacks.Callback):
                     f"in {self._folder}: start again in another --output_dir with a "
                     "lower --learning_rate"
                 )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        self.check(epoch, logs)
         self.history.append({"epoch": epoch, "learning_rate": self._rate, **logs})
         state = {"smoothing": self._smoothing.state(), "history": self.history}
         if self._feedback:

@@ -110,6 +110,7 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         together.on_epoch_begin(number)  # on-the-fly: new levels, if it is time
         logs = by_device([partial(one, number) for one in train], devices)
         mean = {k: sum(own[k] for own in logs) / len(logs) for k in logs[0]}
+        keeper.check(number, mean)  # before the model of a broken loss is validated
         together.on_epoch_end(number, mean)  # conf and acc move p (Eq. 3)
     together.on_train_end()
     return Fitted(models, keeper.history, smoothing)

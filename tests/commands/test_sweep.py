@@ -12,6 +12,7 @@ from absl.testing import flagsaver
 
 from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.locks import LOCK
 from ar_adals_tf.methods.table import METHODS
@@ -211,14 +212,21 @@ def test_a_sweep_over_r_ends_with_the_way_to_figure_4(sweep, tmp_path, capsys):
 @pytest.fixture
 def untrained(monkeypatch, tmp_path):
     """Let a sweep find what it would train; return its settings."""
-    monkeypatch.setattr(selection, "load_splits", lambda config: {})
+    rng = np.random.default_rng(0)
+    found = Predictions(
+        np.arange(50), rng.integers(0, 10, 50), rng.normal(size=(50, 10))
+    )
+    monkeypatch.setattr(selection, "run_predictor", lambda run: lambda *_: found)
+    splits = {"train": np.zeros(50), "validation": np.zeros(50)}
+    monkeypatch.setattr(selection, "load_splits", lambda config: splits)
     monkeypatch.setattr(selection, "train", lambda config, _: Path(config.output_dir))
-    measures = {"accuracy": 0.5, "nll": 1.0, "num_bins": 15}
+    measures = {"accuracy": 0.5, "nll": 1.0, "brier": 0.5, "num_bins": 15}
     for value in ("0.1", "0.5"):
         folder = tmp_path / f"alpha={value}"
         folder.mkdir()
-        found = {"validation": measures | {"ece": float(value)}}
-        (folder / "metrics.json").write_text(json.dumps(found))
+        own = measures | {"ece": float(value)}
+        content = {"clean": own, "validation": own}
+        (folder / "metrics.json").write_text(json.dumps(content))
     return Config.make("fashion_mnist_small", "ar_adals", attack="margin")
 
 

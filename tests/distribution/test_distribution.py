@@ -334,7 +334,7 @@ def test_batch_normalisation_of_one_replica_is_named():
         ("everywhere", {}, None, "must be one of none, mirrored"),
         ("none", {"cpu_replicas": 2}, None, "for --strategy=mirrored"),
         ("mirrored", {}, None, "finds no GPU"),
-        ("multi_worker", {}, None, "TF_CONFIG.*received nothing"),
+        ("multi_worker", {}, None, "needs the environment variable TF_CONFIG"),
         ("multi_worker", {}, "{", "TF_CONFIG"),
         ("multi_worker", {}, '{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG"),
         (

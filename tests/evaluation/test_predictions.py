@@ -129,7 +129,10 @@ def test_a_set_that_has_another_name_is_made_again(predictions, tmp_path):
     ("change", "message"),
     [
         (lambda p: p.first(700), "of 700 images, the clean ones of 730"),
-        (lambda p: p._replace(logits=p.logits[:, :9]), "of 9 classes, the clean ones"),
+        (
+            lambda p: p._replace(logits=p.logits[:, :9], labels=p.labels % 9),
+            "of 9 classes, the clean ones",
+        ),
         (lambda p: p._replace(labels=9 - p.labels), "730 of 730 labels are not"),
     ],
 )
@@ -140,11 +143,12 @@ def test_a_set_that_does_not_belong_to_the_clean_ones_is_made_again(
     with pytest.raises(InputError, match=message):
         other.check_beside(predictions)
     other.save_compactly(tmp_path / "fog_1.npz")
-    (tmp_path / "settings.json").write_text("{}")
+    settings = {"model": "a"}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     make = Maker(predictions)
-    PredictionStore(tmp_path, {}).get("fog_1", make)
+    PredictionStore(tmp_path, settings).get("fog_1", make)
     assert make.made == []
-    PredictionStore(tmp_path, {}, predictions).get("fog_1", make)
+    PredictionStore(tmp_path, settings, predictions).get("fog_1", make)
     assert make.made == ["fog_1"]
 
 

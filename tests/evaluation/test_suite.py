@@ -190,9 +190,10 @@ def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
 def test_two_processes_that_measure_a_run_lose_nothing(run, tmp_path):
     """The first one adds to metrics.json after the second one has started."""
     evaluate(run, say=str)
+    ood = {"cifar10": {"auroc": 0.5, "aupr": 0.5, "fpr_at_95_recall": 0.5}}
     add = (
         f"path = Path({str(run / 'metrics.json')!r});"
-        "found = json.loads(path.read_text()) | {'ood': {'cifar10': {'auroc': 0.5}}};"
+        f"found = json.loads(path.read_text()) | {{'ood': {ood}}};"
         "path.write_text(json.dumps(found))"
     )
     lines = []
@@ -205,7 +206,7 @@ def test_two_processes_that_measure_a_run_lose_nothing(run, tmp_path):
             say=told(holder, lines),
         )
     assert lines[0].startswith("waiting for process ")
-    assert metrics["ood"] == {"cifar10": {"auroc": 0.5}} and "shift" in metrics
+    assert metrics["ood"] == ood and "shift" in metrics
     assert read_metrics(run) == metrics
     assert sorted(path.name for path in run.glob(".*")) == []
 

@@ -32,7 +32,10 @@ def test_no_setting_may_be_an_object_of_lists(name, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"seed": -1}, "seed must be a whole number at least 0, but is -1"),
+        (
+            {"seed": -1},
+            "seed must be a whole number between 0 and 4,294,967,295, but is -1",
+        ),
         ({"attack": "own"}, "attack must be one of cw, "),
         ({"num_bins": 15.0}, "num_bins must be a whole number"),
         ({"refresh_epochs": [99]}, "cannot be .--refresh_epochs must lie between"),

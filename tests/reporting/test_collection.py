@@ -165,7 +165,10 @@ def test_stored_sets_that_do_not_belong_to_a_run_are_refused(tmp_path):
     whole = run.under_shift("fog", 1)
     for other, message in (
         (whole.first(100), "of 100 images, the clean ones of 120"),
-        (whole._replace(logits=whole.logits[:, :5]), "of 5 classes"),
+        (
+            whole._replace(logits=whole.logits[:, :5], labels=whole.labels % 5),
+            "of 5 classes",
+        ),
         (whole._replace(labels=whole.labels[::-1]), "labels are not the clean ones'"),
     ):
         other.save_compactly(path)
