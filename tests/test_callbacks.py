@@ -729,7 +729,7 @@ def two_outputs():
         ),
         (
             lambda: compiled(keras.Sequential([keras.Input((28,)), layers.Dense(1)])),
-            r"an output of shape \(None, 1\)",
+            "the model tells 2 classes apart, the smoothing 10",
         ),
     ],
 )

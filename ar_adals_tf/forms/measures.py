@@ -48,7 +48,7 @@ def _ends(value: Any, place: str) -> None:
 
 
 _floor = record(dict.fromkeys(("mean", "quantile"), share))
-_interval = record({"ece": _ends}, dict.fromkeys(("accuracy", "nll", "brier"), _ends))
+_interval = record(dict.fromkeys(MEANS, _ends))
 FURTHER = {
     "mean_confidence": share,
     "num_examples": count,

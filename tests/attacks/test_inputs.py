@@ -12,7 +12,7 @@ from ar_adals_tf.errors import InputError
     [
         (lambda x: (x * 255).astype(np.uint8), "floats in .* received uint8"),
         (lambda x: x * 255, r"\[0, 1\]; received values from"),
-        (lambda x: np.where(x > 0.5, np.nan, x), "received values from nan"),
+        (lambda x: np.where(x > 0.5, np.nan, x), "inputs must be finite; .* have NaN"),
         (lambda x: x[0], "received an array of shape"),
         (lambda x: x[:, :4], "received an array of shape"),
         (lambda x: x[:0], "no image to attack"),

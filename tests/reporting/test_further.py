@@ -83,8 +83,11 @@ def test_soft_labels_are_drawn_at_the_epochs_that_they_trained(tmp_path):
     """As in the run's own figure: p/r of row t at epoch t, and where levels changed."""
     run = make_run(tmp_path / "run", "ar_adals", refresh_epochs=[2], epochs=4)
     p = np.array([[1.0, 1.0], [0.98, 1.0], [0.97, 0.99], [0.95, 0.99]])
-    rows = [f"{epoch},0.1,1.0,{a},{b}" for epoch, (a, b) in enumerate(p)]
-    header = "epoch,learning_rate,loss,p/0,p/1"
+    rows = [
+        f"{epoch},0.1,1.0,{a},0,0.9,0.8,{b},0,0.9,0.8" for epoch, (a, b) in enumerate(p)
+    ]
+    by_level = "p/{0},eps/{0},conf/{0},acc/{0}"
+    header = f"epoch,learning_rate,loss,{by_level.format(0)},{by_level.format(1)}"
     (run / "history.csv").write_text("\n".join([header, *rows]) + "\n")
     (picture,) = soft_labels(load_collections([run])[0])
     refresh, *lines = picture.figure.axes[0].lines
