@@ -54,6 +54,7 @@ def test_there_is_no_history(tmp_path):
 LEVELS = {"accuracy": [0.5, None], "confidence": [0.5, None], "ece": [0.1, None]}
 LEVELS |= {"counts": [2, 0]}
 FLOORS = {"mean": [0.1, None], "quantile": [0.2, None]}
+ENDS = dict.fromkeys(("accuracy", "ece", "nll", "brier"), [0.1, 0.2])
 
 
 @pytest.mark.parametrize(
@@ -61,10 +62,18 @@ FLOORS = {"mean": [0.1, None], "quantile": [0.2, None]}
     [
         ({"floor": {"mean": 0.1}}, {}, "clean.floor.quantile is missing"),
         ({"floor": 0.1}, {}, "clean.floor must be an object"),
-        ({"interval": {"ece": [0.1]}}, {}, "clean.interval.ece must be two numbers"),
-        ({"interval": {"ece": [0.2, 0.1]}}, {}, "ece must be two numbers, the lower"),
-        ({"interval": {"ece": [0, "1"]}}, {}, r"ece\[1\] must be a number"),
-        ({"interval": {}}, {}, "clean.interval.ece is missing"),
+        (
+            {"interval": ENDS | {"ece": [0.1]}},
+            {},
+            "clean.interval.ece must be two numbers",
+        ),
+        (
+            {"interval": ENDS | {"ece": [0.2, 0.1]}},
+            {},
+            "ece must be two numbers, the lower",
+        ),
+        ({"interval": ENDS | {"ece": [0, "1"]}}, {}, r"ece\[1\] must be a number"),
+        ({"interval": {}}, {}, "clean.interval.accuracy is missing"),
         ({}, {"floor": {"mean": [0.1, 0.2]}}, "by_level.floor.quantile is missing"),
         ({}, {"floor": FLOORS | {"mean": [0.1]}}, "floor.mean must have 2 items"),
         ({}, {"interval": {"ece": [[0, 1]]}}, "interval.ece must have 2 items"),
@@ -73,7 +82,7 @@ FLOORS = {"mean": [0.1, None], "quantile": [0.2, None]}
     ],
 )
 def test_damaged_floors_and_intervals_are_refused(clean, levels, words):
-    ends = {"floor": {"mean": 0.1, "quantile": 0.2}, "interval": {"ece": [0.1, 0.2]}}
+    ends = {"floor": {"mean": 0.1, "quantile": 0.2}, "interval": ENDS}
     whole = LEVELS | {"floor": FLOORS, "interval": {"ece": [[0, 1], None]}}
     whole |= {"gap_interval": [[0, 1], None]}
     check("a", METRICS, {"clean": CLEAN | ends, "by_level": whole})
