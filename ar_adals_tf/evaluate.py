@@ -57,7 +57,8 @@ flags.DEFINE_list(
     "posthoc",
     None,
     "Calibrations that are fitted to the run's validation images, saved as Keras "
-    "models, and measured: temperature, vector, margin, by_level.",
+    "models, and measured: temperature, vector, margin, by_level. The last one's model "
+    "needs import ar_adals_tf.evaluation.level_model before it is loaded.",
 )
 flags.adopt_module_key_flags(command_line)
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _WHAT = "robustness index"
 
-#: Share of images that an attack should flip.
-_ENOUGH = 0.9
+#: Share of images that an attack should flip, and of bounds that inputs should fill.
+_ENOUGH, _FILLED = 0.9, 0.2
 
 _REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"
 
@@ -192,6 +192,8 @@ class RobustnessIndex:
                 bounds = settings["bounds"] = _bounds_of(images, bounds)
             unit = Box.unit(bounds)
             source = as_examples(images, labels, ids, dataset, split, unit)
+            if not unit:
+                _warn_of_loose(source.images, bounds)
         known = None
         if getattr(source, "labelled", False):  # splits read from disk bring none
             known = source.labels.astype(np.int64)
@@ -394,6 +396,21 @@ def _bounds_of(images: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     if not images.size:
         raise InputError("there is no image to attack; received an empty array")
     return images.min(axis=0), images.max(axis=0)
+
+
+def _warn_of_loose(images: np.ndarray, bounds: Any) -> None:
+    """Warn of bounds far beyond the data; their width is the attacks' unit."""
+    if bounds is None:
+        return
+    width = float(np.max(bounds[1]) - np.min(bounds[0]))
+    share = float(images.max() - images.min()) / width if width else 1.0
+    if share < _FILLED:
+        warnings.warn(
+            f"the inputs fill only {share:.1%} of the bounds, whose width is the unit "
+            "of an attack's steps, so distances may be far too long; give narrower "
+            "bounds, bounds='data', or None",
+            stacklevel=3,
+        )
 
 
 def _warn_of_misses(found: np.ndarray, attack: str) -> None:

@@ -58,6 +58,7 @@ class Box:
     @staticmethod
     def unit(bounds: Bounds) -> bool:
         """Tell whether bounds are the default, [0, 1]."""
+        check_pair(bounds)
         return (
             bounds is not None
             and not any(map(np.ndim, bounds))
@@ -92,23 +93,42 @@ def checked_bounds(
         >>> low, high
         (array([0., 0.], dtype=float32), array([1., 2.], dtype=float32))
     """
+    low, high = check_pair(bounds)
     try:
-        low, high = (np.asarray(end, np.float32) for end in bounds or ())
         if low.ndim or high.ndim:
             low, high = (np.broadcast_to(end, shape) for end in (low, high))
-    except (TypeError, ValueError):
-        raise InputError(
-            "bounds must be (low, high), two numbers or two arrays of the input's "
-            f"shape {shape}, or None for inputs without bounds; received {bounds!r}"
-        ) from None
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise InputError(
-            f"bounds must be finite; received {bounds!r}; None is for inputs without "
-            "bounds"
-        )
+    except ValueError:
+        raise _no_pair(bounds, f" {shape}") from None
     if (low > high).any() or not (low < high).any():
         raise InputError(
-            f"the low bound must be below the high one; received {bounds!r}; give "
-            "(low, high)"
+            "the low bound must be below the high one; received "
+            f"{str(bounds)[:80]}; give (low, high)"
         )
     return low, high
+
+
+def check_pair(bounds: Bounds) -> tuple[np.ndarray, ...]:
+    """Return low and high as float32, of any shape; nothing where there are no bounds.
+
+    Raises:
+        InputError: If they are not two, or not finite numbers.
+    """
+    if bounds is None:
+        return ()
+    try:
+        low, high = (np.asarray(end, np.float32) for end in bounds)
+    except (TypeError, ValueError):
+        raise _no_pair(bounds) from None
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise InputError(
+            f"bounds must be finite; received {str(bounds)[:80]}; None in place of "
+            "both is for inputs without bounds"
+        )
+    return low, high
+
+
+def _no_pair(bounds: Any, shape: str = "") -> InputError:
+    return InputError(
+        "bounds must be (low, high), two numbers or two arrays of the input's "
+        f"shape{shape}, or None for inputs without bounds; received {str(bounds)[:80]}"
+    )

@@ -43,8 +43,8 @@ def checked_images(
         low, high = float(images.min()), float(images.max())
         within = f"[{np.min(least):g}, {np.max(most):g}]"
         cure = (
-            "give bounds=(low, high), the range of the model's own inputs, or rescale "
-            "them and put any normalisation into the model as a layer"
+            "rescale them and put any normalisation into the model as a layer, or, in "
+            "Python, give bounds=(low, high), the range of the model's own inputs"
         )
         raise InputError(
             f"images must lie in {within}; received values from {low:g} to {high:g}; "

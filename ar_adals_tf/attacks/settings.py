@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 
+from ar_adals_tf.attacks.box import check_pair
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.lazy import load
 
@@ -118,6 +119,7 @@ class AttackSettings:
         for field in dataclasses.fields(self):
             if field.name != "bounds":
                 check_setting(field, getattr(self, field.name))
+        check_pair(self.bounds)
         if self.bounds is None and not self.UNBOUNDED:
             raise InputError(
                 "this attack works in tanh space and needs bounds; received None; give "

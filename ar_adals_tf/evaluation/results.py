@@ -6,15 +6,21 @@ Nothing here needs a model.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ar_adals_tf import calibration, captions
+from ar_adals_tf.digests import digest_model
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import read_json, write_json
 from ar_adals_tf.forms.form import check
 from ar_adals_tf.forms.run_files import METRICS
+
+if TYPE_CHECKING:
+    import keras
+
+    from ar_adals_tf.datasets.splits import Split
 
 FORM_TITLES = {
     "tensorflow_float32": "float32, TensorFlow",
@@ -63,6 +69,15 @@ def write_results(
     for name, (figure, caption) in pictures.items():
         figures.save(figure, folder / "figures" / f"{name}.png", caption=caption)
     write_metrics(folder, metrics)
+
+
+def digests(images: "Split", models: Sequence["keras.Model"]) -> dict[str, str]:
+    """Return what a report compares an index with: `images`, and `model` of one model.
+
+    A report reads neither images nor models.
+    """
+    found = {"images": images.digest()}
+    return found | ({"model": digest_model(models[0])} if len(models) == 1 else {})
 
 
 def write_metrics(folder: str | Path, metrics: Mapping[str, Any]) -> None:

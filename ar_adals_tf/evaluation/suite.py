@@ -8,6 +8,7 @@ from typing import Any
 from ar_adals_tf import datasets
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import find_source
+from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
@@ -31,6 +32,7 @@ from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import (
     describe_run,
+    digests,
     read_metrics,
     write_metrics,
     write_results,
@@ -209,7 +211,7 @@ def evaluate(
         sweep(subject.folder, *RUN_FILES)
         predict = Predictor(subject.models)
         clean = predict(test)
-        metrics = _measure_clean(subject, clean)
+        metrics = _measure_clean(subject, test, clean)
         say("\n".join([describe_run(subject.title, metrics), *found_index.words]))
         identity = digest_run(subject.path)
 
@@ -323,10 +325,11 @@ def _parse_severities(values: Sequence[int | str]) -> list[int]:
     return found
 
 
-def _measure_clean(subject: Subject, clean: Predictions) -> Measures:
+def _measure_clean(subject: Subject, test: Split, clean: Predictions) -> Measures:
     """Measure, write, and return all that `metrics.json` has then."""
     folder, how = subject.folder, (subject.index, subject.num_levels)
     metrics = measure(clean, subject.num_bins, *how, subject.temperature)
+    metrics["digests"] = digests(test, subject.models)
     if subject.path == folder and (folder / "metrics.json").exists():
         metrics = read_metrics(folder) | metrics
     write_results(folder, clean, metrics, subject.title)

@@ -219,6 +219,7 @@ _BESIDE = {
     "ood": mapping(_ood),
     "footprint": _footprint,
     "posthoc": mapping(_posthoc),
+    "digests": record({"images": text()}, {"model": text()}),
 }
 
 

@@ -248,9 +248,19 @@ def _find_index(runs: Sequence[Run]) -> FoundIndex:
         made_in, vanilla = run.config["output_dir"], run.config.get("vanilla_dir")
         folders += vanilla_folders(run.folder, run.dataset, made_in, vanilla)
     test = runs[0].predictions
+
+    def check(index: RobustnessIndex, path: Path) -> None:
+        index.verify_examples(test.ids, test.labels)
+        for run in runs:  # version 0.1.0 kept no digests
+            known = run.metrics.get("digests", {})
+            if "images" in known:
+                index.verify(digest=known["images"])
+            if "model" in known and path.is_relative_to(run.folder):
+                index.verify(model_digest=known["model"])
+
     return choose_index(
         (path for one in dict.fromkeys(folders) for path in paths_of_test_indexes(one)),
-        lambda index, path: index.verify_examples(test.ids, test.labels),
+        check,
     )
 
 

@@ -15,7 +15,7 @@ from ar_adals_tf.distribution.strategy import describe_strategy, scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.results import describe_run, write_results
+from ar_adals_tf.evaluation.results import describe_run, digests, write_results
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
@@ -239,6 +239,7 @@ def _measure(
     metrics = measure(
         predictions, config.num_bins, test_index, config.num_levels or 10, temperature
     )
+    metrics["digests"] = digests(splits["test"], models)
     for name, found in held_out.items():
         metrics[name] = measure(found, config.num_bins)["clean"]
     p_by_epoch = None

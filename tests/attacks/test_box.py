@@ -133,6 +133,8 @@ def test_a_feature_without_room_does_not_move():
     [
         ((0, 1, 2), "two numbers or two arrays"),
         (5, "two numbers or two arrays"),
+        ((None, None), "must be finite"),
+        ((0, None), "must be finite"),
         ((1, 0), "low bound must be below"),
         ((0, 0), "low bound must be below"),
         ((0, float("inf")), "must be finite"),
@@ -182,6 +184,15 @@ def test_the_index_of_pixels_of_0_to_255_ranks_like_that_of_the_rescaled_twin(tm
     assert (own.levels(4) == twin.levels(4)).mean() > 0.95
     own.save(tmp_path / "own.npz")
     assert RobustnessIndex.load(tmp_path / "own.npz").metadata == own.metadata
+
+
+def test_bounds_far_beyond_the_data_are_warned_of():
+    with pytest.warns(UserWarning, match="fill only 0.. % of the bounds|fill only 0"):
+        RobustnessIndex.compute(
+            linear(), UNIT_IMAGES, attack="ddn", bounds=(-100, 100), verbose=False
+        )
+    with pytest.raises(InputError, match="two numbers or two arrays"):
+        RobustnessIndex.compute(linear(), UNIT_IMAGES, attack="ddn", bounds=5)
 
 
 def test_an_attack_that_flips_few_images_warns():

@@ -82,7 +82,7 @@ def test_two_evaluations_of_a_run_lose_nothing(run):
     started = [start("evaluate", run_dir=run, **part) for part in parts]
     assert [ended(process)[0] for process in started] == [0, 0]
     metrics = json.loads((run / "metrics.json").read_text())
-    assert set(metrics) == {"clean", "more", "shift", "attacks"}
+    assert set(metrics) == {"clean", "more", "digests", "shift", "attacks"}
     sets = [f"shift/{t}_{s}" for t in ("fog", "contrast") for s in (1, 3)]
     for name in (*sets, "attacked/fgsm_8", "predictions"):
         assert len(Predictions.load(run / f"{name}.npz").labels) == 40

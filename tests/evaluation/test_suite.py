@@ -182,7 +182,7 @@ def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
     metrics = evaluate(
         model_file=run / "model.keras", output_dir=out, limit_examples=30, say=str
     )
-    assert set(metrics) == {"clean", "more"} and read_metrics(out) == metrics
+    assert set(metrics) == {"clean", "more", "digests"} and read_metrics(out) == metrics
     assert metrics["clean"]["num_bins"] == 15
     assert metrics["clean"]["num_examples"] == 30
 

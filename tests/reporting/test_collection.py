@@ -1,5 +1,7 @@
 """Runs are grouped by method and settings, and share the vanilla model's levels."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -157,6 +159,25 @@ def test_the_index_is_said_and_one_of_other_labels_passed_over(tmp_path):
     assert collection.index is None and len(lines) == 2
     assert f"the index {path} was passed over: " in lines[0]
     assert "of other images" in lines[0] and "nothing is measured by" in lines[1]
+
+
+@pytest.mark.parametrize("name", ["images", "model"])
+def test_an_index_of_another_digest_is_passed_over(tmp_path, name):
+    """A report reads neither images nor model; the run's measures know of both."""
+    vanilla = make_run(tmp_path / "cifar10-vanilla-0")
+    add_index(vanilla)
+    path = vanilla / "robustness" / "cw" / "test.npz"
+    index = RobustnessIndex.load(path)
+    about = {"digest": "a" * 64, "model_digest": "b" * 64}
+    RobustnessIndex(index.ids, index.distances, index.found, about).save(path)
+    metrics = json.loads((vanilla / "metrics.json").read_text())
+    for other in (False, True):
+        known = {"images": "a" * 64, "model": "b" * 64}
+        known |= {name: "c" * 64} if other else {}
+        content = json.dumps(metrics | {"digests": known})
+        (vanilla / "metrics.json").write_text(content)
+        (collection,) = load_collections([vanilla])
+        assert (collection.index is None) == other
 
 
 def test_stored_sets_that_do_not_belong_to_a_run_are_refused(tmp_path):
