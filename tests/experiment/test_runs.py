@@ -148,7 +148,7 @@ def test_without_validation_images_there_is_no_temperature(tmp_path):
     with pytest.raises(InputError, match="has no validation images to fit --posthoc"):
         evaluate(run, posthoc=["vector"])
     assert saved_temperature(run) is None
-    assert set(read(run, "metrics.json")) == {"clean", "more"}
+    assert set(read(run, "metrics.json")) == {"clean", "more", "digests"}
 
 
 def test_random_levels_need_no_vanilla_model(tmp_path):
