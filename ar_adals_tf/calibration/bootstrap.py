@@ -91,6 +91,19 @@ class Bootstrap(NamedTuple):
     means: np.ndarray
     mean_draws: np.ndarray
 
+    @classmethod
+    def of_sets(cls, boots: Sequence["Bootstrap"]) -> "Bootstrap":
+        """Return the same over the sets of several, resampled alike.
+
+        Measures are means over sets, so each must have equally many.
+        """
+        return cls(
+            gaps=np.concatenate([one.gaps for one in boots], axis=1),
+            noise=np.concatenate([one.noise for one in boots], axis=2),
+            means=np.mean([one.means for one in boots], axis=0),
+            mean_draws=np.mean([one.mean_draws for one in boots], axis=0),
+        )
+
     def of_runs(self, runs: Sequence[int]) -> "Bootstrap":
         """Return the same of some of the runs, by their places."""
         chosen = list(runs)

@@ -230,6 +230,23 @@ def indistinguishable_from_best(
     return found
 
 
+def all_intervals(
+    boot: Bootstrap, by_chance: np.ndarray, level: float, seed: int
+) -> dict[str, Interval]:
+    """Return the interval of every measure; that of the ECE knows of the floor.
+
+    Args:
+        boot: The measures, resampled with this seed.
+        by_chance: `(D,)`, ECEs of a perfectly calibrated model; see `floor_draws`.
+        level: Coverage, in (0, 1).
+        seed: Seed of the draws.
+    """
+    found = {name: interval_of(name, boot, None, level, seed) for name in MEASURES}
+    if found["ece"].estimate <= np.quantile(by_chance, (1 + level) / 2):
+        found["ece"] = found["ece"]._replace(low=0.0)
+    return found
+
+
 def interval_of(
     measure: str, boot: Bootstrap, other: Bootstrap | None, level: float, seed: int
 ) -> Interval:

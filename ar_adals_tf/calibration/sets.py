@@ -9,14 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ar_adals_tf.calibration.bootstrap import (
-    MEASURES,
-    Bootstrap,
-    ImageScores,
-    bootstrap,
-)
+from ar_adals_tf.calibration.bootstrap import Bootstrap, ImageScores, bootstrap
 from ar_adals_tf.calibration.floor import DEFAULT_DRAWS, Floor, floor_draws
-from ar_adals_tf.calibration.inference import Interval, interval_of
+from ar_adals_tf.calibration.inference import Interval, all_intervals
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 
 
@@ -72,22 +67,10 @@ def certainty_of_sets(
     by_chance = [floor_draws(one.confidence, num_bins, draws, seed) for one in sets]
     found = []
     for group in groups:
-        boot = _joined([boots[position] for position in group])
-        intervals = {n: interval_of(n, boot, None, level, seed) for n in MEASURES}
+        boot = Bootstrap.of_sets([boots[position] for position in group])
         errors = np.mean([by_chance[position] for position in group], axis=0)
-        quantile, end = np.quantile(errors, (level, (1 + level) / 2))
-        if intervals["ece"].estimate <= end:
-            intervals["ece"] = intervals["ece"]._replace(low=0.0)
+        intervals = all_intervals(boot, errors, level, seed)
+        quantile = np.quantile(errors, level)
         floor = Floor(float(errors.mean()), float(quantile))
         found.append(Certainty(floor, intervals))
     return found
-
-
-def _joined(boots: Sequence[Bootstrap]) -> Bootstrap:
-    """Join sets that were resampled together; their measures are averaged."""
-    return Bootstrap(
-        gaps=np.concatenate([boot.gaps for boot in boots], axis=1),
-        noise=np.concatenate([boot.noise for boot in boots], axis=2),
-        means=np.mean([boot.means for boot in boots], axis=0),
-        mean_draws=np.mean([boot.mean_draws for boot in boots], axis=0),
-    )

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -181,7 +182,11 @@ class StreamedSplit(Split):
         )
 
     def digest(self) -> str:
-        """See `Split`. The bytes of the JPEGs stand for the pixels."""
+        """See `Split`. The bytes of the JPEGs stand for the pixels; read once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return combine(
             value
             for part in self._encoded.batch(256).as_numpy_iterator()
@@ -271,7 +276,11 @@ class MappedSplit(Split):
         )
 
     def digest(self) -> str:
-        """See `Split`. The changed pixels count, rounded to 8 bits."""
+        """See `Split`. The changed pixels count, rounded to 8 bits; read once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return combine(
             value
             for ids, images, labels in self.batches(256).as_numpy_iterator()

@@ -1,5 +1,6 @@
 """Post-hoc rivals of a run: fitted, saved and measured beside it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks import prepare
 from ar_adals_tf.calibrated import averaged
-from ar_adals_tf.datasets.corrupted import find_source
+from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
@@ -19,7 +20,7 @@ from ar_adals_tf.evaluation.measures import Measures, measure
 from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.evaluation.rivals import Given, Rival, fit_rival
-from ar_adals_tf.evaluation.shift import aggregate
+from ar_adals_tf.evaluation.shift import aggregate, compact, with_certainty
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import find_test_index, saved_config
 from ar_adals_tf.files import atomic_write, write_json
@@ -100,10 +101,13 @@ def stored_shift(
     if not all((folder / f"{name}.npz").exists() for name in sets):
         return None
 
-    def read(name: str, severity: int) -> Split:
+    @functools.cache
+    def source() -> ShiftSource:
         kind, seed = settings.get("source", "generated"), settings.get("seed", 0)
-        source = find_source(split, kind, types, severities, seed=seed, **where)
-        return source.read(name, severity)
+        return find_source(split, kind, types, severities, seed=seed, **where)
+
+    def read(name: str, severity: int) -> Split:
+        return source().read(name, severity)
 
     return Shifted(folder, settings, sets, read)
 
@@ -270,20 +274,30 @@ def _under_shift(
 ) -> dict[str, Measures]:
     """Return `mean` and `overall` of each calibration under shift."""
     by_type: dict[str, dict[str, dict[str, Measures]]] = {name: {} for name in rivals}
+    scores: dict[str, list[calibration.ImageScores]] = {name: [] for name in rivals}
+    orders: set[bytes] = set()
     with progress_bar(len(shifted.sets), "post-hoc, corrupted images", "set") as bar:
         for key, (kind, severity) in shifted.sets.items():
             stored = Predictions.load(shifted.folder / f"{key}.npz", key)
             stored.check_beside(clean.first(len(stored.ids)))
+            orders.add(stored.labels.tobytes())
             distances = None
             if "by_level" in rivals:
                 distances = _margins_beside(stored, key, shifted, margins_of)
             for name, rival in rivals.items():
                 found = rival.at(stored, distances)
+                own = found.labels, found.probabilities
+                scores[name].append(compact(calibration.image_scores(*own)))
                 by_type[name].setdefault(kind, {})[str(severity)] = calibration.summary(
-                    found.labels, found.probabilities, num_bins
+                    *own, num_bins
                 )
             bar.update()
-    whole = {name: aggregate(measures, dataset) for name, measures in by_type.items()}
+    whole = {
+        name: with_certainty(
+            aggregate(measures, dataset), scores[name], num_bins, len(orders) == 1
+        )
+        for name, measures in by_type.items()
+    }
     return {n: {key: w[key] for key in ("mean", "overall")} for n, w in whole.items()}
 
 

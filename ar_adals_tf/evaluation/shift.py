@@ -136,7 +136,7 @@ def evaluate_shift(
             p = predictions.probabilities
             if t is not None:
                 p = apply_temperature(predictions.logits, t)
-            scores[t].append(_compact(calibration.image_scores(predictions.labels, p)))
+            scores[t].append(compact(calibration.image_scores(predictions.labels, p)))
             orders.add(predictions.labels.tobytes())
             return calibration.summary(predictions.labels, p, num_bins)
 
@@ -242,7 +242,7 @@ def with_certainty(
     return result
 
 
-def _compact(scores: ImageScores) -> ImageScores:
+def compact(scores: ImageScores) -> ImageScores:
     """Return scores of 13 bytes an image, so that those of all sets can be held."""
     kinds = (np.float32, bool, np.float32, np.float32)
     return ImageScores(*map(np.ndarray.astype, scores, kinds))

@@ -13,14 +13,13 @@ from functools import cached_property
 import numpy as np
 
 from ar_adals_tf.calibration.bootstrap import (
-    MEASURES,
     Bootstrap,
     ImageScores,
     bootstrap,
     stacked_scores,
 )
 from ar_adals_tf.calibration.floor import Floor, floor_draws
-from ar_adals_tf.calibration.inference import Interval, interval_of
+from ar_adals_tf.calibration.inference import Interval, all_intervals, interval_of
 from ar_adals_tf.figures.uncertain import Uncertain
 
 LEVEL = 0.95
@@ -67,13 +66,7 @@ class Sample:
     @classmethod
     def over(cls, samples: Sequence["Sample"]) -> "Sample":
         """Return the sample of the sets of several samples, equally many each."""
-        first, boots = samples[0], [one.boot for one in samples]
-        boot = Bootstrap(
-            gaps=np.concatenate([one.gaps for one in boots], axis=1),
-            noise=np.concatenate([one.noise for one in boots], axis=2),
-            means=np.mean([one.means for one in boots], axis=0),
-            mean_draws=np.mean([one.mean_draws for one in boots], axis=0),
-        )
+        first, boot = samples[0], Bootstrap.of_sets([one.boot for one in samples])
         floor = np.mean([one.floor_draws for one in samples], axis=0)
         return cls(first.seeds, first.num_images, boot, floor)
 
@@ -86,13 +79,7 @@ class Sample:
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """The interval of each measure, as `calibration.intervals_of_runs` has it."""
-        found = {
-            name: interval_of(name, self.boot, None, LEVEL, SEED) for name in MEASURES
-        }
-        ece = found["ece"]
-        if ece.estimate <= np.quantile(self.floor_draws, (1 + LEVEL) / 2):
-            found["ece"] = ece._replace(low=0.0)
-        return found
+        return all_intervals(self.boot, self.floor_draws, LEVEL, SEED)
 
     def difference(self, other: "Sample", measure: str) -> Interval:
         """Return this less another sample's measure, paired by images and seeds.
