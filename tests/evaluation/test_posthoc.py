@@ -184,9 +184,12 @@ def test_corrupted_images_are_measured_too(run):
         overall = found["overall"]["all"]
         assert overall["types"] == QUICK["shift_types"]
         assert overall["ece"] == pytest.approx(np.mean(list(errors.values())), abs=1e-5)
-    scaled = metrics["shift"]["temperature_scaled"]["overall"]["all"]["nll"]
-    found = metrics["posthoc"]["temperature"]["shift"]["overall"]["all"]["nll"]
-    assert found == pytest.approx(scaled, abs=1e-5)
+    scaled = metrics["shift"]["temperature_scaled"]["overall"]["all"]
+    found = metrics["posthoc"]["temperature"]["shift"]["overall"]["all"]
+    assert found["nll"] == pytest.approx(scaled["nll"], abs=1e-5)
+    assert found["floor"] == pytest.approx(scaled["floor"], abs=1e-3)
+    for name, ends in scaled["interval"].items():
+        assert found["interval"][name] == pytest.approx(ends, abs=1e-3)
 
 
 def test_what_was_found_is_said_and_can_be_found_again(run):
