@@ -1,6 +1,6 @@
 """What the commands survive: killed, interrupted, starved, together, damaged.
 
-    python -m benchmarks.breaking                          # about an hour on two cores
+    python -m benchmarks.breaking                          # all of it; it takes long
     python -m benchmarks.breaking --only=kills,full_disk --tries=5
     python -m benchmarks.breaking --list
 
