@@ -89,6 +89,24 @@ def when_free(path: str | Path, tidy: Callable[[], None]) -> None:
             lock.release()
 
 
+def is_held(path: str | Path) -> bool:
+    """Tell whether a process has a lock now. Nothing is written.
+
+    Example:
+        >>> is_held("no such folder/.lock")
+        False
+    """
+    if not Path(path).exists():  # a lock that was taken would make the file
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 def holder(path: str | Path) -> str:
     """Return who has a lock, in words: `process 4242 on node7`."""
     try:

@@ -22,8 +22,8 @@ run directory:
     tensorboard/       the history for TensorBoard
 
 With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run's own
-predictions are the mean of theirs. With --refresh_epochs, robustness/epoch_65/ and the
-like keep the index of each refresh.
+predictions are the mean of theirs. --members takes finished runs as members. With
+--refresh_epochs, robustness/epoch_65/ and the like keep the index of each refresh.
 
 Settings that are left out come from the dataset's recipe. A finished command says so
 and changes nothing. An interrupted command goes on after its last whole epoch. Try it
@@ -43,11 +43,18 @@ def main() -> None:
     """Train as the flags say."""
     from ar_adals_tf.training.run import train
 
-    train(command_line.training_config())
+    (members,) = command_line.values("members")
+    train(command_line.training_config(), members=members or ())
 
 
 command_line.define()
 command_line.define_strategy_flags()
+flags.DEFINE_list(
+    "members",
+    None,
+    "Finished runs, in the order of their seeds, that an ensemble takes as its members "
+    "instead of training them. Its folder keeps copies of their models.",
+)
 
 flags.adopt_module_key_flags(command_line)
 

@@ -1,6 +1,6 @@
 """One run, from its settings to its results, resumable after every epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,17 @@ from ar_adals_tf.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.fitting import Fitted, check_batches, fit
 from ar_adals_tf.training.indexes import level_indexes
+from ar_adals_tf.training.members import check_given, take
 from ar_adals_tf.version import versions
 
 Splits = Mapping[str, Split]
 
 
-def train(config: Config, splits: Splits | None = None) -> Path:
+def train(
+    config: Config,
+    splits: Splits | None = None,
+    members: Sequence[str | Path] = (),
+) -> Path:
     """Do the whole job of one run and return its directory.
 
     The vanilla model and the robustness indexes that the method needs are looked for
@@ -57,16 +62,21 @@ def train(config: Config, splits: Splits | None = None) -> Path:
     Args:
         config: The settings.
         splits: The data. Defaults to what the settings name, which is then loaded.
+        members: Finished runs that an ensemble takes as its members instead of training
+            them, in the order of their seeds. Defaults to none.
 
     Raises:
         InputError: If the directory holds a run with other settings or files of
             something else, if it is the vanilla run's, if an ensemble has lost a
-            member, and on whatever the parts of the job refuse.
+            member or `members` are not its own, and on whatever the parts of the job
+            refuse.
         FloatingPointError: If the loss is no longer a number.
     """
     run = Path(config.output_dir)
     check_folders(config)
     if not is_finished(config, run):
+        if members:
+            check_given(config, members)
         _refuse_strangers(run)
         writable_folder(run, "--output_dir")
 
@@ -77,7 +87,7 @@ def train(config: Config, splits: Splits | None = None) -> Path:
         with only_writer(run / LOCK, before_waiting=refuse_others):
             if not is_finished(config, run):  # by a process that this one waited for
                 sweep(run, *_files(config))
-                _train(config, run, splits)
+                _train(config, run, splits, members)
                 return run
     check_members(config, run)
     checkpoint = run / "checkpoint.npz"
@@ -123,7 +133,9 @@ def _files(config: Config) -> tuple[str, ...]:
     return RUN_FILES + ("member_*/model.keras",) * config.kind.joint
 
 
-def _train(config: Config, run: Path, splits: Splits | None) -> None:
+def _train(
+    config: Config, run: Path, splits: Splits | None, members: Sequence[str | Path]
+) -> None:
     """Do the whole job of a run that is not finished."""
     # Written first, so that an interrupted run and a second process know what it is.
     about = {"versions": versions(), "strategy": describe_strategy()}
@@ -145,8 +157,11 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
         _say_alpha(config)
     fitted = None
     if plan.members and not plan.method.joint:
-        for member in plan.members:
-            train(member, plan.loaded)
+        for number, member in enumerate(plan.members):
+            if members:
+                take(member, members[number])
+            else:
+                train(member, plan.loaded)
     else:
         fitted = fit(plan, indexes)
         _save(plan, fitted)

@@ -1,0 +1,1 @@
+"""Studies: named sets of experiments that one command plans, runs and reports."""

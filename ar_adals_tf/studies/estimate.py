@@ -1,0 +1,184 @@
+"""How long the rest of a study takes: from finished cells, or from a short probe."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ar_adals_tf.attacks.table import cost
+from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.studies.cells import Cell
+from ar_adals_tf.studies.state import changed_sets, progress_of
+
+#: Images of the batch that a probe times, at most.
+_BATCH = 64
+
+#: Seconds that a probe of one kind of work takes, at least.
+_SECONDS = 0.5
+
+
+class Work(NamedTuple):
+    """What a cell costs: so many images, each of so much work.
+
+    Attributes:
+        kind: `train` (a training step), `attack` (a gradient with respect to the
+            image) or `predict`.
+        model: The network, a key of `MODELS`.
+        images: How often an image goes through it.
+    """
+
+    kind: str
+    model: str
+    images: float
+
+
+def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
+    """Return what a cell costs.
+
+    Args:
+        cell: The cell.
+        images: The number of images of each split.
+    """
+    config = cell.settings
+    classes = DATASETS[config.dataset].num_classes
+    models = config.ensemble_size
+    if cell.module == "compute_robustness":
+        passes = cost(str(config.attack), classes, **config.attack_settings)
+        return Work("attack", config.model, images[cell.flags["split"]] * passes)
+    if cell.module == "sweep":
+        number = len(cell.flags["values"].split(","))
+        return Work("predict", config.model, images["validation"] * number)
+    if cell.module == "evaluate":
+        sets = 1 + changed_sets(cell)
+        return Work("predict", config.model, images["test"] * sets * models)
+    if "members" in cell.flags:
+        held_out = images["validation"] + images["test"]
+        return Work("predict", config.model, held_out * models)
+    passes = config.epochs * models * (1 + _attack_passes(config.method_settings))
+    seen = images["train"] * passes
+    if config.refresh_epochs:
+        each = cost(str(config.attack), classes, **config.attack_settings)
+        attacked = images["train"] + images["validation"]
+        seen += attacked * each * len(config.refresh_epochs)
+    return Work("train", config.model, seen)
+
+
+def _attack_passes(settings: Mapping[str, Any]) -> float:
+    """Return the passes that adversarial training adds to each image's own."""
+    steps = [value for name, value in settings.items() if name.endswith("_steps")]
+    strengths = [name for name in settings if name.endswith("epsilon")]
+    return float(steps[0]) if steps else float(bool(strengths))
+
+
+class Estimate(NamedTuple):
+    """The time that is left.
+
+    Attributes:
+        seconds: The time of each cell that is not done, by name.
+        probed: Whether some of it comes from a probe and not from finished cells.
+    """
+
+    seconds: dict[str, float]
+    probed: bool
+
+
+def estimate(
+    left: Iterable[Cell],
+    timed: Iterable[tuple[Cell, float]],
+    images: Mapping[str, int],
+    probe: Callable[[Work, Cell], float] | None = None,
+) -> Estimate:
+    """Estimate the time of cells.
+
+    Args:
+        left: The cells that are not done.
+        timed: Cells that are done, with the seconds that they took on this device.
+        images: The number of images of each split.
+        probe: Returns the seconds of a cell by a measurement of this device. Defaults
+            to a measurement here.
+    """
+    probe = probe or Probe()
+    totals: dict[tuple[str, str, str], np.ndarray] = {}
+    for cell, seconds in timed:
+        work = work_of(cell, images)
+        key = cell.module, work.kind, work.model
+        totals[key] = totals.get(key, np.zeros(2)) + (seconds, max(work.images, 1))
+    found, probed = {}, False
+    for cell in left:
+        work = work_of(cell, images)
+        known = totals.get((cell.module, work.kind, work.model))
+        if known is not None:
+            seconds = known[0] / known[1] * work.images
+        else:
+            seconds, probed = probe(work, cell), True
+        found[cell.name] = seconds * (1 - _share_done(cell, images))
+    return Estimate(found, probed)
+
+
+def _share_done(cell: Cell, images: Mapping[str, int]) -> float:
+    progress = progress_of(cell, images)
+    return progress.done / progress.total if progress and progress.total else 0.0
+
+
+class Probe:
+    """Times a few batches of random images on this device, each kind of work once."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[str, str], float] = {}
+        self._start: float | None = None
+
+    def __call__(self, work: Work, cell: Cell) -> float:
+        """Return the seconds that a cell takes, with the start of its process."""
+        if self._start is None:
+            started = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-c", "import tensorflow, keras"],
+                stderr=subprocess.DEVNULL,
+            )
+            self._start = time.perf_counter() - started
+        key = work.kind, work.model
+        if key not in self._seconds:
+            batch = min(_BATCH, cell.settings.batch_size)
+            info = DATASETS[cell.settings.dataset]
+            self._seconds[key] = seconds_an_image(
+                work.kind, work.model, info.image_shape, info.num_classes, batch
+            )
+        return self._start + self._seconds[key] * work.images
+
+
+def seconds_an_image(
+    kind: str, name: str, shape: tuple[int, ...], classes: int, batch: int
+) -> float:
+    """Time one kind of work on random images; see `Work`."""
+    import keras
+    import tensorflow as tf
+
+    from ar_adals_tf import models
+
+    model = models.build(name, shape, classes)
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.random((batch, *shape), np.float32))
+    labels = tf.one_hot(rng.integers(0, classes, batch), classes)
+
+    @tf.function(autograph=False)
+    def gradient() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(model(images, training=False))
+        return tape.gradient(loss, images)
+
+    step: Callable[[], Any] = {
+        "train": lambda: model.train_on_batch(images, labels),
+        "attack": lambda: gradient().numpy(),
+        "predict": lambda: model.predict_on_batch(images),
+    }[kind]
+    step()  # compiles
+    count, started = 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < _SECONDS:
+        step()
+        count += 1
+    return passed / (count * batch)

@@ -1,0 +1,337 @@
+"""What `reproduce` does: plan a study, run what is missing of it, and report."""
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import read_json, writable_folder, write_json
+from ar_adals_tf.hardware import describe_hardware
+from ar_adals_tf.locks import LOCK, holder, only_writer
+from ar_adals_tf.progress import duration
+from ar_adals_tf.studies.cells import Cell, cells_of, stages
+from ar_adals_tf.studies.display import Display
+from ar_adals_tf.studies.estimate import estimate
+from ar_adals_tf.studies.process import Outcome
+from ar_adals_tf.studies.running import gpus_of_this_machine, run_on_this_machine
+from ar_adals_tf.studies.state import (
+    DONE,
+    FAILED,
+    KINDS,
+    MISSING,
+    STALE,
+    State,
+    read_record,
+    record_path,
+    states_of,
+)
+from ar_adals_tf.studies.study import Study, load_study, study_names
+
+#: The exit status when the time was up before the study was done (EX_TEMPFAIL).
+TIME_IS_UP = 75
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def reproduce(
+    study: str | None = None,
+    *,
+    seeds: Sequence[int | str] | None = None,
+    only: Sequence[str] | None = None,
+    output_dir: str | Path | None = None,
+    plan: bool = False,
+    commands: bool = False,
+    report: bool = False,
+    jobs: int | None = None,
+    budget: str | None = None,
+    engine: str = "local",
+    gpus_per_cell: float | None = None,
+    cpus_per_cell: float = 1.0,
+    say: Callable[[str], Any] = print,
+) -> int:
+    """Plan a study, run what is missing of it, and report on what is there.
+
+    Args:
+        study: The name of a study, or a `.toml` file.
+        seeds: Some of its seeds. Defaults to all.
+        only: Some of its methods. Defaults to all.
+        output_dir: Where everything goes. Defaults to `runs/<study>-study`.
+        plan: Only say what is there, what is missing, and how long it will take.
+        commands: Only print the commands that are missing, stage by stage.
+        report: Only report on what is there.
+        jobs: How many cells run at a time. Defaults to one for each GPU, or one.
+        budget: The time after which nothing new begins, such as `40m`. Defaults to
+            none.
+        engine: `local` or `ray`.
+        gpus_per_cell: With Ray, the GPUs of a cell, or its share of one. Defaults to 1
+            where the cluster has some, else 0.
+        cpus_per_cell: With Ray, the processor cores of a cell.
+        say: Takes each line for people.
+
+    Returns:
+        0, or `TIME_IS_UP`.
+
+    Raises:
+        InputError: On arguments that cannot be, a folder that holds another study, and
+            in the end if cells failed.
+    """
+    if study is None:
+        raise InputError(f"--study is missing; choose from {', '.join(study_names())}")
+    found = load_study(study)
+    folder = Path(output_dir or f"runs/{found.name}-study")
+    cells = cells_of(found, folder, _seeds(seeds), only)
+    deadline = time.time() + parse_budget(budget) if budget else None
+    _check_folder(found, folder)
+    command = _command(study, seeds, only, output_dir)
+    if plan or commands:
+        states = states_of(cells, folder)
+        describe = commands_of if commands else _plan
+        say(describe(found, cells, states, folder, jobs))
+        return 0
+    if report:
+        _report(found, cells, states_of(cells, folder), folder, command)
+        return 0
+    writable_folder(folder, "--output_dir")
+
+    def refuse() -> None:
+        raise InputError(
+            f"{holder(folder / LOCK)} reproduces in {folder} already; look at it with "
+            "--plan, or give another --output_dir"
+        )
+
+    with only_writer(folder / LOCK, before_waiting=refuse):
+        write_json(folder / "study.json", {"study": found.name, "title": found.title})
+        states = states_of(cells, folder)
+        may_run = _may_run(cells, states)
+        done = {name for name, state in states.items() if state.kind == DONE}
+        with Display(found.title, len(cells), len(done), found.images) as display:
+
+            def end(outcome: Outcome, cell: Cell) -> None:
+                display.end(outcome, cell, str(folder))
+
+            about = {"deadline": deadline, "show": display.show, "end": end}
+            given = may_run, done, str(folder), found.images
+            if engine == "ray":
+                from ar_adals_tf.studies.ray_engine import run_on_ray
+
+                shares = {"gpus": gpus_per_cell, "cpus": cpus_per_cell, "jobs": jobs}
+                outcomes = run_on_ray(*given, **shares, **about)
+            else:
+                gpus = gpus_of_this_machine()
+                jobs = jobs or max(1, len(gpus))
+                how = {"jobs": jobs, "gpus": gpus}
+                outcomes = run_on_this_machine(
+                    *given, describe_hardware(), **how, **about
+                )
+        states = states_of(cells, folder)
+        _report(found, cells, states, folder, command)
+    return _end(found, cells, states, outcomes, folder, deadline, say)
+
+
+def parse_budget(text: str) -> float:
+    """Return a time such as `40m` in seconds.
+
+    Raises:
+        InputError: If it is none.
+
+    Example:
+        >>> parse_budget("40m"), parse_budget("1.5h")
+        (2400.0, 5400.0)
+    """
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * _UNITS[unit]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(
+            f"--budget must be a time such as 90s, 40m or 1.5h; received {text!r}"
+        )
+    return seconds
+
+
+def _seeds(given: Sequence[int | str] | None) -> list[int] | None:
+    try:
+        return [int(seed) for seed in given] if given else None
+    except ValueError:
+        raise InputError(
+            "--seeds must be whole numbers such as 0,1; received "
+            f"{','.join(map(str, given or ()))}"
+        ) from None
+
+
+def _command(
+    study: str,
+    seeds: Sequence[int | str] | None,
+    only: Sequence[str] | None,
+    output_dir: str | Path | None,
+) -> str:
+    """Return the command that makes the same report."""
+    flags = {
+        "study": study,
+        "seeds": ",".join(map(str, seeds or ())),
+        "only": ",".join(only or ()),
+        "output_dir": output_dir or "",
+    }
+    given = [f"--{name}={shlex.quote(str(v))}" for name, v in flags.items() if v]
+    return " ".join(["python -m ar_adals_tf.reproduce", *given])
+
+
+def _check_folder(study: Study, folder: Path) -> None:
+    """Refuse a folder that holds another study, or no study but a run."""
+    path = folder / "study.json"
+    if path.exists():
+        about = read_json(path)
+        there = about.get("study") if isinstance(about, dict) else None
+        if there != study.name:
+            raise InputError(
+                f"{folder} holds the study {there}, not {study.name}; give another "
+                "--output_dir"
+            )
+    elif (folder / "config.json").exists():
+        raise InputError(f"{folder} holds a run, no study; give another --output_dir")
+
+
+def _may_run(cells: Sequence[Cell], states: Mapping[str, State]) -> list[Cell]:
+    """Return the cells to run: neither done, nor stale, nor waiting for a stale one."""
+    blocked: set[str] = set()
+    found = []
+    for cell in cells:
+        kind = states[cell.name].kind
+        if kind == STALE or (kind != DONE and blocked.intersection(cell.needs)):
+            blocked.add(cell.name)
+        elif kind != DONE:
+            found.append(cell)
+    return found
+
+
+# What is said.
+
+
+def summary(states: Mapping[str, State]) -> str:
+    """Return how many cells are in which state.
+
+    Example:
+        >>> summary({"a": State("done"), "b": State("missing"), "c": State("done")})
+        '3 cells: 2 done, 1 missing'
+    """
+    counts = Counter(state.kind for state in states.values())
+    parts = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+    return f"{len(states)} cells: {parts}"
+
+
+def _plan(
+    study: Study,
+    cells: Sequence[Cell],
+    states: Mapping[str, State],
+    folder: Path,
+    jobs: int | None,
+) -> str:
+    """Return the plan: a line for each cell, and how long the rest will take."""
+    left = [cell for cell in cells if states[cell.name].kind not in (DONE, STALE)]
+    device, timed, took = describe_hardware(), [], {}
+    for cell in cells:
+        about = read_record(folder, cell)
+        if about and states[cell.name].kind == DONE and about["state"] == "done":
+            took[cell.name] = about["seconds"]
+            if about["device"] == device:
+                timed.append((cell, about["seconds"]))
+    found = estimate(left, timed, study.images)
+    lines = []
+    for cell in cells:
+        kind, why = states[cell.name]
+        words = why
+        if cell.name in took:
+            words = f"took {duration(took[cell.name])}"
+        elif cell.name in found.seconds:
+            about_time = f"about {duration(found.seconds[cell.name])}"
+            words = f"{about_time}; {why}" if why else about_time
+        lines.append(f"{kind:8}{cell.name:48}{words}".rstrip())
+    jobs = jobs or max(1, len(gpus_of_this_machine()))
+    seconds = sum(found.seconds.values()) / jobs
+    at_a_time = "one at a time" if jobs == 1 else f"{jobs} at a time"
+    source = "by a short probe" if found.probed else "by what finished cells took"
+    ending = f"{study.title}, {summary(states)}"
+    if left:
+        ending += f". About {duration(seconds)} left, {at_a_time}, {source} on {device}"
+    return "\n".join([*lines, "", ending])
+
+
+def commands_of(
+    study: Study,
+    cells: Sequence[Cell],
+    states: Mapping[str, State],
+    folder: Path,
+    jobs: int | None = None,
+) -> str:
+    """Return the commands of the cells that are not done, stage by stage."""
+    del folder, jobs
+    left = [cell for cell in cells if states[cell.name].kind not in (DONE, STALE)]
+    lines = [f"# {study.title}: the commands of a stage can run at once"]
+    for number, stage in enumerate(stages(left), 1):
+        lines += [f"# stage {number}", *(cell.command for cell in stage)]
+    return "\n".join(lines)
+
+
+def _report(
+    study: Study,
+    cells: Sequence[Cell],
+    states: Mapping[str, State],
+    folder: Path,
+    command: str,
+) -> None:
+    """Write the report of the runs that are trained; those of a choice are left out."""
+    from ar_adals_tf.reporting.page import write_report
+
+    measured = {cell.run for cell in cells if cell.module == "evaluate"}
+    runs = [
+        cell.output
+        for cell in cells
+        if cell.module == "train"
+        and states[cell.name].kind == DONE
+        and (cell.output in measured or not study.evaluate)
+    ]
+    if not runs:
+        print(f"no run of {study.title} is finished, so there is no report yet")
+        return
+    page = write_report(runs, folder / "report", study.title, command)
+    print(f"{page} is written")
+
+
+def _end(
+    study: Study,
+    cells: Sequence[Cell],
+    states: Mapping[str, State],
+    outcomes: Mapping[str, Outcome],
+    folder: Path,
+    deadline: float | None,
+    say: Callable[[str], Any],
+) -> int:
+    """Say how the command ends, and return its status."""
+    say(f"{study.title}, {summary(states)}")
+    for cell in cells:
+        if states[cell.name].kind == STALE:
+            say(f"{cell.name} is stale: {states[cell.name].why}")
+    failed = [name for name, one in outcomes.items() if one.state == "failed"]
+    if failed:
+        for cell in cells:
+            if cell.name in failed:
+                log = record_path(folder, cell, ".log")
+                say(f"{cell.name} failed: {outcomes[cell.name].error} (see {log})")
+        raise InputError(
+            f"{len(failed)} of {len(cells)} cells failed twice; see their logs, and "
+            "give the same command again: it goes on with them"
+        )
+    if any(state.kind == STALE for state in states.values()):
+        raise InputError(
+            "what is stale was left alone, with all that needs it; remove what is "
+            "named above, or give another --output_dir"
+        )
+    if any(state.kind in (MISSING, FAILED) for state in states.values()):
+        if deadline is not None and time.time() >= deadline:
+            say("the time is up; the same command goes on where it was")
+        return TIME_IS_UP
+    return 0

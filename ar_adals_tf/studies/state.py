@@ -1,0 +1,286 @@
+"""What is there of a cell, in which state it is, and how far it has come."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.corruptions.apply import SEVERITIES
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.predictions import stored_settings
+from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.experiment.runs import digest_run, saved_config
+from ar_adals_tf.files import read_json
+from ar_adals_tf.forms.form import File, maybe, number, read, record, text
+from ar_adals_tf.locks import LOCK, is_held
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.studies.cells import Cell
+
+#: In the order in which a summary counts them.
+DONE, RUNNING, FAILED, MISSING, STALE = (
+    "done",
+    "running",
+    "failed",
+    "missing",
+    "stale",
+)
+KINDS = (DONE, RUNNING, FAILED, MISSING, STALE)
+
+#: The images that `RobustnessIndex.compute` attacks between two intermediate results.
+SHARD_SIZE = 4096
+
+_AGAIN = "remove it to make it again"
+
+#: What `cells/<name>.json` in the folder of a study has.
+RECORD = File(
+    record(
+        {
+            "command": text(),
+            "state": text(("running", "done", "failed", "stopped")),
+            "seconds": number(),
+            "starts": number(whole=True),
+            "error": maybe(text()),
+            "device": text(),
+        }
+    ),
+    "remove it: it only tells how a command ended",
+)
+
+
+class State(NamedTuple):
+    """What is there of a cell: one of `KINDS`, and more in words."""
+
+    kind: str
+    why: str = ""
+
+
+class Progress(NamedTuple):
+    """How far a cell is that can be stopped and go on."""
+
+    done: int
+    total: int
+    unit: str
+
+
+def record_path(folder: str | Path, cell: Cell, suffix: str = ".json") -> Path:
+    """Return where the record of a cell lies in a study's folder, or its log.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> str(record_path("s", SimpleNamespace(name="train adals-alpha=1"), ".log"))
+        's/cells/train-adals-alpha=1.log'
+    """
+    name = re.sub(r"[^\w.,=+-]+", "-", cell.name)
+    return Path(folder) / "cells" / f"{name}{suffix}"
+
+
+def read_record(folder: str | Path, cell: Cell) -> dict[str, Any] | None:
+    """Return how a cell's command ended last; None if it never began."""
+    path = record_path(folder, cell)
+    return read(path, RECORD) if path.exists() else None
+
+
+def states_of(cells: Iterable[Cell], folder: str | Path) -> dict[str, State]:
+    """Return the state of each cell by its name."""
+    busy = is_held(Path(folder) / LOCK)
+    return {cell.name: state_of(cell, folder, busy) for cell in cells}
+
+
+def state_of(cell: Cell, folder: str | Path, busy: bool = False) -> State:
+    """Return the state of a cell.
+
+    Args:
+        cell: The cell.
+        folder: The study's folder, which has the records.
+        busy: Whether a process runs this study now.
+    """
+    try:
+        found = _STATES[cell.module](cell)
+    except InputError as error:
+        found = State(STALE, f"{error}")
+    except FileNotFoundError:  # a folder was removed meanwhile
+        found = State(MISSING)
+    if found.kind != MISSING:
+        return found
+    about = read_record(folder, cell)
+    if _is_locked(cell) or (busy and about and about["state"] == "running"):
+        return State(RUNNING, found.why)
+    if about and about["state"] == "failed":
+        return State(
+            FAILED, f"{about['error']} (see {record_path(folder, cell, '.log')})"
+        )
+    return found
+
+
+def _is_locked(cell: Cell) -> bool:
+    """Tell whether a command works on what a cell writes."""
+    if cell.module == "compute_robustness":
+        return is_held(cell.output.with_name(f".{cell.output.name}.lock"))
+    if cell.module == "evaluate" and not (cell.run / "metrics.json").exists():
+        return False  # the run is in training
+    return is_held(cell.run / LOCK)
+
+
+def _trained(cell: Cell) -> State:
+    config, run = cell.config(), cell.output
+    if config is None:
+        return State(MISSING, "waits for a choice")
+    if not (run / "config.json").exists():
+        return State(MISSING)
+    saved = saved_config(run)
+    differences = config.differences(saved.as_dict())
+    if config.kind.by_robustness and (
+        saved.vanilla().output_dir != config.vanilla().output_dir
+    ):
+        here, there = config.vanilla().output_dir, saved.vanilla().output_dir
+        differences.append(f"vanilla_dir is {here} here, {there} there")
+    begun = ("checkpoint.npz", "metrics.json", "member_0")
+    if differences and any((run / name).exists() for name in begun):
+        return State(STALE, f"{'; '.join(differences)}; {run}: {_AGAIN}")
+    if (run / "metrics.json").exists():
+        return State(DONE)
+    at = _epochs(cell)
+    return State(MISSING, f"{at.done} of {at.total} epochs are done" if at else "")
+
+
+def _indexed(cell: Cell) -> State:
+    path, config = cell.output, cell.settings
+    if not path.exists():
+        return State(MISSING)
+    about = RobustnessIndex.load(path).metadata
+    settings = attack_settings(str(config.attack), **config.attack_settings)
+    wanted = {"attack": config.attack, "settings": settings.deciding()}
+    model = Path(cell.flags["model_file"]).parent
+    if (model / "metrics.json").exists():
+        wanted["model_digest"] = read_metrics(model).get("digests", {}).get("model")
+    differences = [
+        f"{name} is {wanted[name]} here, {about.get(name)} there"
+        for name in wanted
+        if wanted[name] is not None and about.get(name) != wanted[name]
+    ]
+    if differences:
+        return State(STALE, f"{'; '.join(differences)}; {path}: {_AGAIN}")
+    return State(DONE)
+
+
+def _chosen(cell: Cell) -> State:
+    files = [cell.output / name for name in ("sweep.json", "chosen.cfg", "sweep.png")]
+    if not all(path.exists() for path in files):
+        return State(MISSING)
+    found = read_json(files[0])
+    wanted = {"param": cell.flags["param"], "values": cell.flags["values"].split(",")}
+    try:
+        there = {"param": found["param"], "values": list(found["measures"])}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{files[0]} is damaged; {_AGAIN}") from error
+    if wanted != there:
+        return State(STALE, f"the choice is among {there}; {cell.output}: {_AGAIN}")
+    return State(DONE)
+
+
+def _evaluated(cell: Cell) -> State:
+    if not (cell.run / "metrics.json").exists():
+        return State(MISSING)
+    lacking = _lacking(cell.flags, read_metrics(cell.run), cell.run)
+    if lacking:
+        return State(MISSING, f"not measured: {', '.join(lacking)}")
+    return State(DONE)
+
+
+_STATES = {
+    "train": _trained,
+    "compute_robustness": _indexed,
+    "sweep": _chosen,
+    "evaluate": _evaluated,
+}
+
+
+def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> list[str]:
+    """Return what flags of `evaluate` ask for and a run has not, in words."""
+    lacking, identity = [], digest_run(run)
+
+    def stored(kind: str) -> bool:  # by the model that is there now
+        settings = stored_settings(run / kind)
+        return settings is not None and settings.get("model") == identity
+
+    if "robustness_index" in flags and "by_level" not in metrics:
+        lacking.append("levels")
+    if flags.get("shift") == "true":
+        found = metrics.get("shift", {})
+        there = set(_severities(flags)) <= set(found.get("severities", ()))
+        types = set(_listed(flags, "shift_types"))
+        if not (there and types <= set(found.get("types", ())) and stored("shift")):
+            lacking.append("shift")
+    for name in _listed(flags, "ood"):
+        if name not in metrics.get("ood", {}) or not stored("ood"):
+            lacking.append(name)
+    by_attack = metrics.get("attacks", {}).get("by_attack", {})
+    for attack in _listed(flags, "attacks"):
+        strengths = {float(one) for one in _listed(flags, "epsilons")}
+        there = {float(one) for one in by_attack.get(attack, {})}
+        if not strengths <= there or not there or not stored("attacked"):
+            lacking.append(attack)
+    return lacking
+
+
+def _listed(flags: Mapping[str, str], name: str) -> list[str]:
+    return [one for one in flags.get(name, "").split(",") if one]
+
+
+def _severities(flags: Mapping[str, str]) -> Sequence[int]:
+    return [int(one) for one in _listed(flags, "severities")] or SEVERITIES
+
+
+def progress_of(cell: Cell, images: Mapping[str, int]) -> Progress | None:
+    """Return how far a cell is, by its files; None for one that is done at once.
+
+    Args:
+        cell: The cell.
+        images: The number of images of each split.
+    """
+    if cell.module == "train":
+        return _epochs(cell)
+    if cell.module == "compute_robustness":
+        shards = len(list(cell.output.with_suffix(".shards").glob("shard-*.npz")))
+        total = math.ceil(images[cell.flags["split"]] / SHARD_SIZE)
+        return Progress(min(shards, total), total, "shard")
+    if cell.module == "evaluate":
+        folders = [cell.run / kind for kind in ("shift", "ood", "attacked")]
+        there = sum(len(list(folder.glob("*.npz"))) for folder in folders)
+        total = changed_sets(cell)
+        return Progress(min(there, total), total, "set")
+    return None
+
+
+def _epochs(cell: Cell) -> Progress | None:
+    if "members" in cell.flags:
+        return None
+    members = 1 if cell.settings.kind.joint else cell.settings.ensemble_size
+    folders = [cell.output]
+    if members > 1:
+        folders = [cell.output / f"member_{number}" for number in range(members)]
+    total = cell.settings.epochs * members
+    return Progress(sum(map(_rows, folders)), total, "epoch")
+
+
+def _rows(run: Path) -> int:
+    """Return the number of epochs in a run's history."""
+    try:
+        lines = (run / "history.csv").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+    return max(0, lines - 1)
+
+
+def changed_sets(cell: Cell) -> int:
+    """Return how many versions of the test images an evaluation predicts."""
+    from ar_adals_tf.evaluation.shift import types_of
+
+    flags, count = cell.flags, len(_listed(cell.flags, "ood"))
+    if flags.get("shift") == "true":
+        types = _listed(flags, "shift_types") or types_of(cell.settings.dataset)
+        count += len(types) * len(_severities(flags))
+    strengths = [one for one in _listed(flags, "epsilons") if float(one)]
+    return count + len(_listed(flags, "attacks")) * len(strengths)
