@@ -57,8 +57,8 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]
         return Work("predict", config.model, held_out * models)
-    passes = config.epochs * models * (1 + _attack_passes(config.method_settings))
-    seen = images["train"] * passes
+    seen = float(images["train"] * config.epochs * models)
+    seen *= 1 + _attack_passes(config.method_settings)
     if config.refresh_epochs:
         each = cost(str(config.attack), classes, **config.attack_settings)
         attacked = images["train"] + images["validation"]
@@ -150,7 +150,7 @@ class Probe:
 
 
 def seconds_an_image(
-    kind: str, name: str, shape: tuple[int, ...], classes: int, batch: int
+    kind: str, name: str, shape: tuple[int, int, int], classes: int, batch: int
 ) -> float:
     """Time one kind of work on random images; see `Work`."""
     import keras

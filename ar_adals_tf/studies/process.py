@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import writable_folder, write_json
@@ -45,6 +45,25 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
+class Job(NamedTuple):
+    """What all cells of a study have in common while they run.
+
+    Attributes:
+        folder: The study's folder.
+        images: The number of images of each split.
+        deadline: The time in seconds since the epoch after which nothing begins, and
+            what runs is stopped at its next epoch, shard or set. None is never.
+    """
+
+    folder: str
+    images: Mapping[str, int]
+    deadline: float | None = None
+
+    def is_over(self) -> bool:
+        """Tell whether the time is up."""
+        return self.deadline is not None and time.time() >= self.deadline
+
+
 class Outcome(NamedTuple):
     """How a cell ended: `done`, `failed` with an error, or `stopped` before its end."""
 
@@ -55,11 +74,8 @@ class Outcome(NamedTuple):
 
 def run_cell(
     cell: Cell,
-    folder: str | Path,
-    images: Mapping[str, int],
+    job: Job,
     device: str,
-    *,
-    deadline: float | None = None,
     environment: Mapping[str, str] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -69,21 +85,16 @@ def run_cell(
 
     Args:
         cell: The cell. What it needs must be done.
-        folder: The study's folder.
-        images: The number of images of each split.
+        job: What it has in common with the others.
         device: What the time is measured on, in words.
-        deadline: The time in seconds since the epoch after which nothing begins, and
-            what runs is stopped at its next epoch, shard or set. Defaults to never.
         environment: Variables that the process has besides those of this one.
         interrupted: Tells whether to stop at once.
     """
     outcome = Outcome(cell.name, "stopped")
     for _ in range(TRIES):
-        if interrupted() or _over(deadline):
-            return (
-                outcome if outcome.state == "failed" else Outcome(cell.name, "stopped")
-            )
-        outcome = _try(cell, folder, images, device, deadline, environment, interrupted)
+        if interrupted() or job.is_over():
+            break
+        outcome = _try(cell, job, device, environment or {}, interrupted)
         if outcome.state != "failed":
             break
     return outcome
@@ -91,16 +102,16 @@ def run_cell(
 
 def _try(
     cell: Cell,
-    folder: str | Path,
-    images: Mapping[str, int],
+    job: Job,
     device: str,
-    deadline: float | None,
-    environment: Mapping[str, str] | None,
+    environment: Mapping[str, str],
     interrupted: Callable[[], bool],
 ) -> Outcome:
     """Run a cell's command once."""
-    before = _record_of(folder, cell) or {}
-    about = {
+    path = record_path(job.folder, cell)
+    log = record_path(job.folder, cell, ".log")
+    before = _record_of(job.folder, cell) or {}
+    about: dict[str, Any] = {
         "command": cell.command,
         "state": "running",
         "seconds": before.get("seconds", 0.0),
@@ -108,7 +119,6 @@ def _try(
         "error": None,
         "device": device,
     }
-    path, log = record_path(folder, cell), record_path(folder, cell, ".log")
     writable_folder(path.parent, "the folder of the cells")
     write_json(path, about)
     started = time.monotonic()
@@ -121,53 +131,48 @@ def _try(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | dict(environment or {}),
+            env=os.environ | dict(environment),
             start_new_session=True,  # a Ctrl-C of the terminal reaches this one alone
         )
         try:
-            stopped = _watch(process, cell, images, deadline, interrupted)
+            stopped = _watch(process, cell, job, interrupted)
         finally:
             _end(process)
-    state = state_of(cell, folder)
+    about["seconds"] += round(time.monotonic() - started, 1)
+    state = state_of(cell, job.folder)
     if process.returncode == 0 and state.kind == DONE:
         about["state"] = "done"
     elif stopped:
         about["state"] = "stopped"
-    elif process.returncode == 0:
-        words = f"the command ended well, but the cell is {state.kind}: {state.why}"
-        about |= {"state": "failed", "error": words}
     else:
-        about |= {"state": "failed", "error": _error(log, begins, process.returncode)}
-    about["seconds"] += round(time.monotonic() - started, 1)
+        error = _error(log, begins, process.returncode)
+        if process.returncode == 0:
+            error = f"the command ended well, but it is {state.kind}: {state.why}"
+        about |= {"state": "failed", "error": error}
     write_json(path, about)
     return Outcome(cell.name, about["state"], about["error"])
 
 
-def _record_of(folder: str | Path, cell: Cell) -> dict | None:
+def _record_of(folder: str, cell: Cell) -> dict[str, Any] | None:
     try:
         return read_record(folder, cell)
     except InputError:  # it is only about the past
         return None
 
 
-def _over(deadline: float | None) -> bool:
-    return deadline is not None and time.time() >= deadline
-
-
 def _watch(
-    process: subprocess.Popen,
+    process: subprocess.Popen[bytes],
     cell: Cell,
-    images: Mapping[str, int],
-    deadline: float | None,
+    job: Job,
     interrupted: Callable[[], bool],
 ) -> bool:
-    """Wait for the end of a process; return whether it was stopped before."""
+    """Wait for the end of a process; return whether it is to be stopped before."""
     at_deadline = None
     while process.poll() is None:
         if interrupted():
             return True
-        if _over(deadline):
-            now = progress_of(cell, images)
+        if job.is_over():
+            now = progress_of(cell, job.images)
             at_deadline = at_deadline or now
             if now != at_deadline:
                 return True
@@ -175,7 +180,7 @@ def _watch(
     return False
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Interrupt a process that runs, and kill it if that does not help."""
     if process.poll() is not None:
         return

@@ -2,7 +2,6 @@
 
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,17 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_json, writable_folder, write_json
 from ar_adals_tf.hardware import describe_hardware
 from ar_adals_tf.locks import LOCK, holder, only_writer
-from ar_adals_tf.progress import duration
-from ar_adals_tf.studies.cells import Cell, cells_of, stages
+from ar_adals_tf.studies.cells import Cell, cells_of
 from ar_adals_tf.studies.display import Display
-from ar_adals_tf.studies.estimate import estimate
-from ar_adals_tf.studies.process import Outcome
+from ar_adals_tf.studies.listing import commands_of, plan_of, summary
+from ar_adals_tf.studies.process import Job, Outcome
 from ar_adals_tf.studies.running import gpus_of_this_machine, run_on_this_machine
 from ar_adals_tf.studies.state import (
     DONE,
     FAILED,
-    KINDS,
     MISSING,
     STALE,
     State,
-    read_record,
     record_path,
     states_of,
 )
@@ -83,13 +79,20 @@ def reproduce(
     found = load_study(study)
     folder = Path(output_dir or f"runs/{found.name}-study")
     cells = cells_of(found, folder, _seeds(seeds), only)
+    if engine == "ray" and jobs:
+        raise InputError(
+            "--jobs is for --engine=local; with Ray, --cpus_per_cell and "
+            "--gpus_per_cell say how many cells a machine has room for"
+        )
     deadline = time.time() + parse_budget(budget) if budget else None
     _check_folder(found, folder)
     command = _command(study, seeds, only, output_dir)
     if plan or commands:
         states = states_of(cells, folder)
-        describe = commands_of if commands else _plan
-        say(describe(found, cells, states, folder, jobs))
+        if commands:
+            say(commands_of(found, cells, states))
+        else:
+            say(plan_of(found, cells, states, folder, jobs))
         return 0
     if report:
         _report(found, cells, states_of(cells, folder), folder, command)
@@ -112,19 +115,30 @@ def reproduce(
             def end(outcome: Outcome, cell: Cell) -> None:
                 display.end(outcome, cell, str(folder))
 
-            about = {"deadline": deadline, "show": display.show, "end": end}
-            given = may_run, done, str(folder), found.images
+            job = Job(str(folder), found.images, deadline)
             if engine == "ray":
                 from ar_adals_tf.studies.ray_engine import run_on_ray
 
-                shares = {"gpus": gpus_per_cell, "cpus": cpus_per_cell, "jobs": jobs}
-                outcomes = run_on_ray(*given, **shares, **about)
+                outcomes = run_on_ray(
+                    may_run,
+                    done,
+                    job,
+                    gpus=gpus_per_cell,
+                    cpus=cpus_per_cell,
+                    show=display.show,
+                    end=end,
+                )
             else:
                 gpus = gpus_of_this_machine()
-                jobs = jobs or max(1, len(gpus))
-                how = {"jobs": jobs, "gpus": gpus}
                 outcomes = run_on_this_machine(
-                    *given, describe_hardware(), **how, **about
+                    may_run,
+                    done,
+                    job,
+                    device=describe_hardware(),
+                    jobs=jobs or max(1, len(gpus)),
+                    gpus=gpus,
+                    show=display.show,
+                    end=end,
                 )
         states = states_of(cells, folder)
         _report(found, cells, states, folder, command)
@@ -206,74 +220,6 @@ def _may_run(cells: Sequence[Cell], states: Mapping[str, State]) -> list[Cell]:
         elif kind != DONE:
             found.append(cell)
     return found
-
-
-# What is said.
-
-
-def summary(states: Mapping[str, State]) -> str:
-    """Return how many cells are in which state.
-
-    Example:
-        >>> summary({"a": State("done"), "b": State("missing"), "c": State("done")})
-        '3 cells: 2 done, 1 missing'
-    """
-    counts = Counter(state.kind for state in states.values())
-    parts = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    return f"{len(states)} cells: {parts}"
-
-
-def _plan(
-    study: Study,
-    cells: Sequence[Cell],
-    states: Mapping[str, State],
-    folder: Path,
-    jobs: int | None,
-) -> str:
-    """Return the plan: a line for each cell, and how long the rest will take."""
-    left = [cell for cell in cells if states[cell.name].kind not in (DONE, STALE)]
-    device, timed, took = describe_hardware(), [], {}
-    for cell in cells:
-        about = read_record(folder, cell)
-        if about and states[cell.name].kind == DONE and about["state"] == "done":
-            took[cell.name] = about["seconds"]
-            if about["device"] == device:
-                timed.append((cell, about["seconds"]))
-    found = estimate(left, timed, study.images)
-    lines = []
-    for cell in cells:
-        kind, why = states[cell.name]
-        words = why
-        if cell.name in took:
-            words = f"took {duration(took[cell.name])}"
-        elif cell.name in found.seconds:
-            about_time = f"about {duration(found.seconds[cell.name])}"
-            words = f"{about_time}; {why}" if why else about_time
-        lines.append(f"{kind:8}{cell.name:48}{words}".rstrip())
-    jobs = jobs or max(1, len(gpus_of_this_machine()))
-    seconds = sum(found.seconds.values()) / jobs
-    at_a_time = "one at a time" if jobs == 1 else f"{jobs} at a time"
-    source = "by a short probe" if found.probed else "by what finished cells took"
-    ending = f"{study.title}, {summary(states)}"
-    if left:
-        ending += f". About {duration(seconds)} left, {at_a_time}, {source} on {device}"
-    return "\n".join([*lines, "", ending])
-
-
-def commands_of(
-    study: Study,
-    cells: Sequence[Cell],
-    states: Mapping[str, State],
-    folder: Path,
-    jobs: int | None = None,
-) -> str:
-    """Return the commands of the cells that are not done, stage by stage."""
-    del folder, jobs
-    left = [cell for cell in cells if states[cell.name].kind not in (DONE, STALE)]
-    lines = [f"# {study.title}: the commands of a stage can run at once"]
-    for number, stage in enumerate(stages(left), 1):
-        lines += [f"# stage {number}", *(cell.command for cell in stage)]
-    return "\n".join(lines)
 
 
 def _report(

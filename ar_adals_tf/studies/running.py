@@ -3,13 +3,12 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
 
 from ar_adals_tf.studies.cells import Cell
-from ar_adals_tf.studies.process import Outcome, run_cell
+from ar_adals_tf.studies.process import Job, Outcome, run_cell
 
 #: What an engine tells while it works: the cells that run, and how one ended.
 Show = Callable[[Sequence[Cell]], None]
@@ -29,13 +28,11 @@ def gpus_of_this_machine() -> list[str]:
 def run_on_this_machine(
     cells: Sequence[Cell],
     done: set[str],
-    folder: str,
-    images: Mapping[str, int],
-    device: str,
+    job: Job,
     *,
+    device: str,
     jobs: int,
     gpus: Sequence[str] = (),
-    deadline: float | None = None,
     show: Show = lambda running: None,
     end: End = lambda outcome, cell: None,
 ) -> dict[str, Outcome]:
@@ -44,19 +41,18 @@ def run_on_this_machine(
     Args:
         cells: The cells that are not done and may run, in their order.
         done: The names of those that are done.
-        folder: The study's folder.
-        images: See `run_cell`.
-        device: See `run_cell`.
+        job: What all of them have in common.
+        device: What their time is measured on, in words.
         jobs: How many run at a time.
         gpus: The GPUs that they share, one for each of them in turn.
-        deadline: See `run_cell`.
         show: Called about once a second with the cells that run.
         end: Called with each outcome.
 
     Returns:
         The outcomes of the cells that began, by name.
     """
-    waiting, outcomes, done = list(cells), {}, set(done)
+    waiting, done = list(cells), set(done)
+    outcomes: dict[str, Outcome] = {}
     running: dict[Future[Outcome], tuple[Cell, int]] = {}
     free, stop = list(range(jobs)), threading.Event()
     with ThreadPoolExecutor(jobs) as pool, _interruptible(stop):
@@ -65,13 +61,7 @@ def run_on_this_machine(
             for cell in ready[: len(free)]:
                 slot = free.pop(0)
                 one = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
-                work = partial(
-                    run_cell,
-                    deadline=deadline,
-                    environment=one,
-                    interrupted=stop.is_set,
-                )
-                future = pool.submit(work, cell, folder, images, device)
+                future = pool.submit(run_cell, cell, job, device, one, stop.is_set)
                 running[future] = cell, slot
                 waiting.remove(cell)
             if not running:

@@ -208,10 +208,10 @@ def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> li
     if "robustness_index" in flags and "by_level" not in metrics:
         lacking.append("levels")
     if flags.get("shift") == "true":
-        found = metrics.get("shift", {})
-        there = set(_severities(flags)) <= set(found.get("severities", ()))
+        shift = metrics.get("shift", {})
+        there = set(_severities(flags)) <= set(shift.get("severities", ()))
         types = set(_listed(flags, "shift_types"))
-        if not (there and types <= set(found.get("types", ())) and stored("shift")):
+        if not (there and types <= set(shift.get("types", ())) and stored("shift")):
             lacking.append("shift")
     for name in _listed(flags, "ood"):
         if name not in metrics.get("ood", {}) or not stored("ood"):
@@ -219,8 +219,8 @@ def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> li
     by_attack = metrics.get("attacks", {}).get("by_attack", {})
     for attack in _listed(flags, "attacks"):
         strengths = {float(one) for one in _listed(flags, "epsilons")}
-        there = {float(one) for one in by_attack.get(attack, {})}
-        if not strengths <= there or not there or not stored("attacked"):
+        found = {float(one) for one in by_attack.get(attack, {})}
+        if not found or not strengths <= found or not stored("attacked"):
             lacking.append(attack)
     return lacking
 
