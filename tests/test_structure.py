@@ -24,8 +24,9 @@ ROWS = (
     "experiment",
     "callbacks evaluation command_line",
     "training reporting",
-    "tour",
-    "train evaluate compute_robustness sweep report compare_indexes quickstart",
+    "tour studies",
+    "train evaluate compute_robustness sweep report compare_indexes quickstart "
+    "reproduce",
     "__init__",
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row.split()}

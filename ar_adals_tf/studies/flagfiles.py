@@ -69,7 +69,7 @@ def config_of_texts(texts: Mapping[str, str]) -> Config:
         'cifar10-ls-2'
     """
     flags = {flag.name: flag for flag in group_flags()}
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {n: flags[n].default for n in ("dataset", "method")}
     for name, text in texts.items():
         if name not in flags:
             raise InputError(f"{name} is no setting of python -m ar_adals_tf.train")

@@ -1,0 +1,172 @@
+"""Cells: what a study becomes, in which order, and what is done only once."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.studies.cells import cells_of, stages
+from ar_adals_tf.studies.study import load_study, study_names
+
+
+def cells(name, **some):
+    return {cell.name: cell for cell in cells_of(load_study(name), "s", **some)}
+
+
+SMOKE = """
+train vanilla-0
+index vanilla-0 margin test
+evaluate vanilla-0
+train adals-alpha=0.5
+train adals-alpha=1.0
+choose adals
+train adals-0
+evaluate adals-0
+index vanilla-0 margin train
+index vanilla-0 margin validation
+train ar_adals-0
+evaluate ar_adals-0
+train vanilla-1
+evaluate vanilla-1
+train ar_adals-1
+evaluate ar_adals-1
+train ensemble_of_vanilla-0
+evaluate ensemble_of_vanilla-0
+"""
+
+
+def test_all_of_the_first_seed_comes_first_and_ensembles_last():
+    assert list(cells("smoke")) == SMOKE.strip().splitlines()
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_each_cell_comes_after_what_it_needs_and_writes_what_no_other_writes(name):
+    found = cells_of(load_study(name), "s")
+    before, outputs = {}, set()
+    for cell in found:
+        assert set(cell.needs) <= set(before)
+        assert cell.stage == 1 + max((before[n] for n in cell.needs), default=0)
+        before[cell.name] = cell.stage
+        if cell.module != "evaluate":
+            assert cell.output not in outputs
+            outputs.add(cell.output)
+    assert sum(map(len, stages(found))) == len(found)
+
+
+def test_the_paper_has_one_vanilla_model_and_one_index_for_all_seeds():
+    found = cells("cifar10")
+    indexes = [name for name in found if name.startswith("index")]
+    assert indexes == [
+        "index vanilla-0 cw test",
+        "index vanilla-0 cw train",
+        "index vanilla-0 cw validation",
+        "index vanilla-0 margin train",
+        "index vanilla-0 margin validation",
+        "index vanilla-0 margin test",
+    ]
+    assert "index vanilla-0 cw train" in found["train ar_adals-3"].needs
+    assert found["train ar_adals-3"].flags["vanilla_dir"] == "s/cifar10-vanilla-0"
+
+
+def test_each_seed_can_have_a_vanilla_model_of_its_own():
+    found = cells("fashion_mnist")
+    run = found["train ar_adals-3"]
+    assert run.flags["vanilla_dir"] == "s/fashion_mnist-vanilla-3"
+    assert "index vanilla-3 ddn train" in run.needs
+    # The test images are cut once, the same for every run.
+    reference = "s/fashion_mnist-vanilla-0/robustness/ddn/test.npz"
+    for cell in found.values():
+        if cell.module == "evaluate":
+            assert cell.flags["robustness_index"] == reference
+            assert "index vanilla-0 ddn test" in cell.needs
+
+
+def test_a_run_that_two_parts_of_a_study_have_is_made_once():
+    found = cells("cifar10")
+    assert "train ar_adals_levels-4-0" in found
+    assert "train ar_adals_levels-10-0" not in found  # it is ar_adals at seed 0
+    # AdaLS's alpha is another one than AR-AdaLS's, so R = 1 is no AdaLS.
+    assert found["train ar_adals_levels-1-0"].settings.alpha == "0.005"
+
+
+def test_members_are_the_runs_that_are_there():
+    found = cells("cifar10")
+    ensemble = found["train ensemble_of_ls-0"]
+    runs = [f"s/cifar10-ls-{seed}" for seed in range(5)]
+    assert ensemble.flags["members"] == ",".join(runs)
+    assert ensemble.needs == tuple(f"train ls-{seed}" for seed in range(5))
+    assert ensemble.settings.ensemble_size == 5
+    assert "ensemble_of_ls-0" not in " ".join(cells("cifar10", seeds=[0, 1]))
+
+
+def test_a_choice_is_among_runs_and_holds_for_all_that_are_like_it():
+    found = cells("fashion_mnist")
+    choice = found["choose ar_adals"]
+    runs = [f"train ar_adals-alpha={value}" for value in (0.1, 0.2, 0.4, 0.8)]
+    assert set(runs) < set(choice.needs)
+    assert choice.module == "sweep"
+    assert choice.flags["values"] == "0.1,0.2,0.4,0.8"
+    for name, value in zip(runs, (0.1, 0.2, 0.4, 0.8), strict=True):
+        # where `sweep` looks for them
+        assert found[name].output == choice.output / f"alpha={value}"
+    control = found["train ar_adals_by_loss-2"]
+    assert "choose ar_adals" in control.needs
+    assert control.flags == {
+        "flagfile": "s/choose-ar_adals/chosen.cfg",
+        "levels_from": "loss",
+        "seed": "2",
+        "vanilla_dir": "s/fashion_mnist-vanilla-2",
+        "output_dir": "s/fashion_mnist-ar_adals_by_loss-2",
+    }
+
+
+def test_the_settings_of_a_run_are_known_once_the_choice_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = cells("fashion_mnist")["train ar_adals_by_loss-2"]
+    assert run.config() is None
+    Path("s/choose-ar_adals").mkdir(parents=True)
+    Path("s/choose-ar_adals/chosen.cfg").write_text(
+        "# alpha chosen by the lowest ECE\n--dataset=fashion_mnist\n"
+        "--method=ar_adals\n--attack=ddn\n--seed=0\n--alpha=0.4\n"
+    )
+    found = run.config()
+    assert (found.alpha, found.seed, found.levels_from) == ("0.4", 2, "loss")
+
+
+def test_some_methods_bring_what_they_need_and_no_more():
+    found = cells("cifar10", only=["ar_adals"], seeds=[1])
+    assert list(found) == [
+        "train vanilla-0",
+        "index vanilla-0 cw train",
+        "index vanilla-0 cw validation",
+        "index vanilla-0 cw test",
+        "train ar_adals-1",
+        "evaluate ar_adals-1",
+    ]
+
+
+def test_the_companion_study_needs_no_levels():
+    found = cells("adversarial_training")
+    assert [cell.module for cell in found.values()] == ["train", "evaluate"] * 4
+    assert found["train trades-0"].settings.model == "study_cnn"
+    assert found["train trades-0"].settings.validation_examples == 0
+
+
+def test_a_command_line_is_what_the_system_gets():
+    for cell in cells_of(load_study("fashion_mnist"), "a folder"):
+        words = shlex.split(cell.command)
+        assert words[:2] == ["python", "-m"]
+        assert words[2:] == cell.arguments[2:]
+
+
+@pytest.mark.parametrize(
+    ("some", "says"),
+    [
+        ({"only": ["adals", "x"]}, "smoke has no method 'x'; choose from vanilla, ad"),
+        ({"seeds": [0, 7]}, "smoke has no seed 7; choose from 0, 1"),
+    ],
+)
+def test_what_a_study_has_not_is_refused(some, says):
+    with pytest.raises(InputError, match=says):
+        cells("smoke", **some)

@@ -1,0 +1,164 @@
+"""Studies: the files that come with the package, and what is refused in a file."""
+
+from pathlib import Path
+
+import pytest
+
+from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.studies.flagfiles import (
+    config_of_texts,
+    flags_folder,
+    read_flagfile,
+)
+from ar_adals_tf.studies.study import load_study, study_names
+
+SMALLEST = """
+title = "A study"
+dataset = "fashion_mnist_small"
+seeds = [0, 1]
+images = { train = 9, validation = 9, test = 9 }
+
+[methods.vanilla]
+flagfile = "fashion_mnist_small/vanilla.cfg"
+"""
+
+
+def own(folder, more="", text=SMALLEST):
+    """Load a study of one's own."""
+    path = folder / "mine.toml"
+    path.write_text(text + more)
+    return load_study(str(path))
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_a_study_that_comes_with_the_package_is_whole(name):
+    study = load_study(name)
+    assert study.methods
+    for method in study.methods.values():
+        assert method.config().dataset == study.dataset in DATASETS
+
+
+def test_there_is_a_study_for_each_dataset_the_companion_and_a_quick_one():
+    assert {*DATASETS, "adversarial_training", "smoke"} <= set(study_names())
+
+
+def test_settings_come_from_the_flagfiles():
+    study = load_study("cifar10")
+    assert study.methods["adals"].config().alpha == "0.05"
+    assert study.methods["ar_adals"].config().attack == "cw"
+    assert study.methods["ls"].config().label_smoothing == 0.02
+    assert study.methods["ar_adals_equal_alpha"].config().alpha == "0.05"
+    on_the_fly = study.methods["ar_adals_on_the_fly"].config()
+    assert (on_the_fly.refresh_epochs, on_the_fly.attack) == ([65, 130], "margin")
+
+
+def test_every_flagfile_can_be_read_without_a_command_line():
+    paths = sorted(flags_folder().glob("*/*.cfg"))
+    assert len(paths) > 40
+    for path in paths:
+        config = config_of_texts(read_flagfile(path))
+        assert config.dataset in DATASETS
+
+
+def test_the_study_of_fashion_mnist_is_the_one_for_the_record():
+    study = load_study("fashion_mnist")
+    assert study.seeds == (0, 1, 2, 3, 4)
+    assert study.own_vanilla
+    methods = study.methods
+    assert methods["ar_adals"].config().attack == "ddn"
+    assert methods["ar_adals"].choose.param == "alpha"
+    assert methods["ls"].choose.param == "label_smoothing"
+    assert methods["ar_adals_levels"].each.values == ("1", "2", "4", "8", "10", "16")
+    controls = {m.config().levels_from for m in methods.values()}
+    assert controls >= {"random", "confidence", "loss", "robustness"}
+    for name in methods:
+        if "ar_adals" in name:  # one choice serves all that differ in their levels
+            assert methods[name].choice_of == "ar_adals"
+    assert study.evaluate == {"shift": "true", "ood": "cifar10"}
+
+
+def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
+    study = own(
+        tmp_path,
+        '[methods.ar_adals]\nmethod = "ar_adals"\nattack = "margin"\nepochs = 3\n'
+        '[methods.random]\nlike = "ar_adals"\nlevels_from = "random"\nseeds = [1]\n',
+    )
+    assert study.methods["random"].config().epochs == 3
+    assert study.methods["random"].config().levels_from == "random"
+    assert study.methods["random"].own == {"levels_from": "random"}
+    assert study.methods["random"].seeds == (1,)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("x = 1\n", "methods.vanilla: x is no setting"),
+        ("epochs = 0\n", "methods.vanilla: --epochs must be"),
+        ('epochs = "many"\n', "--epochs must be of the type int; received 'many'"),
+        ("seed = 1\n", "methods.vanilla.seed is the study's own"),
+        ("seeds = [2]\n", "methods.vanilla.seeds has 2, which seeds has not"),
+        ("seeds = []\n", r"seeds must have 1 or more items"),
+        ("choose = 3\n", "choose must be one setting with two or more values"),
+        ("choose = { epochs = [1, 2] }\n", "choose takes one of alpha, label_smooth"),
+        ("each = { epochs = [1, 1] }\n", "epochs has a value twice"),
+        ('dataset = "cifar10"\n', "is of cifar10, the study of fashion_mnist_small"),
+        ('[methods.b]\nlike = "c"\n', "methods.b.like must be a method before it"),
+        ('[methods.b]\nmembers = "b"\n', "methods.b.members must be a method before"),
+        ('[methods.b]\nflagfile = "no.cfg"\n', "the flagfile flags/no.cfg cannot be"),
+        ("[evaluate]\nshifts = true\n", "evaluate has 'shifts'; it may have shift"),
+        ('[evaluate]\nood = ["mars"]\n', r"evaluate.ood\[0\] must be one of"),
+        ("[evaluate]\nseverities = [9]\n", r"evaluate.severities\[0\] must be"),
+        ("[else]\n", "its content has 'else'; it may have title"),
+        ("title = ", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_in_one_sentence(more, says, tmp_path):
+    with pytest.raises(InputError, match=says) as caught:
+        own(tmp_path, more)
+    assert "mine.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["title", "dataset", "seeds", "images"])
+def test_what_is_missing_in_a_file_is_named(name, tmp_path):
+    lines = [line for line in SMALLEST.splitlines() if not line.startswith(name)]
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        own(tmp_path, text="\n".join(lines))
+
+
+def test_levels_of_a_vanilla_model_need_one(tmp_path):
+    text = SMALLEST.replace("[methods.vanilla]", "[methods.plain]")
+    more = '[methods.ar_adals]\nmethod = "ar_adals"\n'
+    with pytest.raises(InputError, match="so methods.vanilla must be there"):
+        own(tmp_path, more, text)
+    more += 'levels_from = "random"\n'
+    assert own(tmp_path, more, text).methods["ar_adals"]
+
+
+def test_an_unknown_study_is_refused_with_the_names_of_all(tmp_path):
+    with pytest.raises(InputError, match="no study 'mars'; choose from .*cifar10, ci"):
+        load_study("mars")
+    with pytest.raises(InputError, match="absent.toml cannot be read"):
+        load_study(str(tmp_path / "absent.toml"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="binary.toml cannot be read"):
+        load_study(str(tmp_path / "binary.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("epochs=3", "a line must be a flag"), ("--epochs=x", "of the type int")],
+)
+def test_a_broken_flagfile_is_refused(text, says, tmp_path):
+    path = tmp_path / "own.cfg"
+    path.write_text(f"# a comment\n--dataset=cifar10\n--method=ls\n{text}\n")
+    with pytest.raises(InputError, match=says):
+        config_of_texts(read_flagfile(path))
+
+
+def test_flags_are_found_in_a_checkout_without_links(monkeypatch):
+    beside = Path(__file__).parents[2] / "flags"
+    assert flags_folder().resolve() == beside.resolve()
+    monkeypatch.setattr(Path, "is_dir", lambda self: False)
+    assert flags_folder() == beside
