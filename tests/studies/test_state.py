@@ -1,0 +1,223 @@
+"""States: what is done, missing, stale, failed or running, from what lies on disk."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.runs import digest_run
+from ar_adals_tf.locks import LOCK
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.studies.cells import cells_of
+from ar_adals_tf.studies.state import (
+    Progress,
+    State,
+    progress_of,
+    record_path,
+    state_of,
+    states_of,
+)
+from ar_adals_tf.studies.study import load_study
+from tests.helpers import held, make_run
+
+STUDY = """
+title = "A study"
+dataset = "cifar10"
+seeds = [0, 1]
+images = { train = 5000, validation = 300, test = 300 }
+
+[settings]
+epochs = 20
+
+[evaluate]
+shift = true
+shift_types = ["contrast", "fog", "pixelate"]
+severities = [1, 3, 5]
+ood = ["svhn_cropped"]
+
+[methods.vanilla]
+method = "vanilla"
+
+[methods.ls]
+method = "ls"
+choose = { label_smoothing = [0.1, 0.2] }
+
+[methods.ar_adals]
+method = "ar_adals"
+
+[methods.ensemble]
+members = "vanilla"
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return a study's cells by name; its folder is `s` in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(STUDY)
+    return {c.name: c for c in cells_of(load_study("mine.toml"), "s")}
+
+
+def evaluated(cell, **more):
+    """Write the run of a cell, with what tells its model in the stores."""
+    run = make_run(
+        cell.run.absolute(), cell.settings.method, epochs=20, ood="svhn_cropped", **more
+    )
+    for store in ("shift", "ood"):
+        settings = json.dumps({"model": digest_run(run)})
+        (run / store / "settings.json").write_text(settings)
+    metrics = json.loads((run / "metrics.json").read_text())
+    levels = {"counts": [1.0], "accuracy": [1.0], "confidence": [1.0], "ece": [0.0]}
+    (run / "metrics.json").write_text(json.dumps(metrics | {"by_level": levels}))
+    return run
+
+
+def record(cell, **about):
+    """Write how a cell's command ended."""
+    path = record_path("s", cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"command": "c", "state": "done", "seconds": 1.0, "starts": 1}
+    path.write_text(json.dumps(whole | {"error": None, "device": "d"} | about))
+
+
+def test_nothing_is_there_at_first(study):
+    states = states_of(study.values(), "s")
+    waits = State("missing", "waits for a choice")
+    for name, state in states.items():
+        expected = waits if name in ("train ls-0", "train ls-1") else State("missing")
+        assert state == expected
+
+
+def test_a_finished_run_is_done_and_one_of_other_settings_is_stale(study):
+    cell = study["train vanilla-0"]
+    run = make_run(cell.output.absolute(), epochs=20)
+    assert state_of(cell, "s") == State("done")
+    changed = dataclasses.replace(cell, flags={**cell.flags, "epochs": "30"})
+    state = state_of(changed, "s")
+    assert state.kind == "stale"
+    assert state.why.startswith("epochs is 30 here, 20 there; s/cifar10-vanilla-0")
+    (run / "metrics.json").unlink()
+    assert state_of(cell, "s").kind == "missing"  # it goes on
+    (run / "config.json").write_text("{")
+    assert state_of(cell, "s").kind == "stale"
+    assert "config.json is not valid JSON" in state_of(cell, "s").why
+
+
+def test_levels_of_another_vanilla_run_make_a_run_stale(study):
+    cell = study["train ar_adals-1"]
+    make_run(
+        cell.output.absolute(), "ar_adals", 1, epochs=20, vanilla_dir="elsewhere/v"
+    )
+    state = state_of(cell, "s")
+    assert state.kind == "stale"
+    assert "vanilla_dir is s/cifar10-vanilla-0 here, elsewhere/v there" in state.why
+
+
+def test_a_run_in_training_says_how_far_it_is(study):
+    cell = study["train vanilla-0"]
+    run = make_run(cell.output.absolute(), epochs=20)
+    (run / "metrics.json").unlink()
+    rows = "".join(f"{n},0.5\n" for n in range(7))
+    (run / "history.csv").write_text("epoch,loss\n" + rows)
+    assert progress_of(cell, {}) == Progress(7, 20, "epoch")
+    assert state_of(cell, "s") == State("missing", "7 of 20 epochs are done")
+    with held(run / LOCK):
+        assert state_of(cell, "s").kind == "running"
+        # its evaluation waits, though it has the same lock
+        assert state_of(study["evaluate vanilla-0"], "s").kind == "missing"
+    assert state_of(cell, "s").kind == "missing"
+
+
+def test_an_evaluation_is_done_when_all_is_measured_by_this_model(study):
+    cell = study["evaluate vanilla-0"]
+    run = evaluated(cell)
+    assert state_of(cell, "s") == State("done")
+    assert progress_of(cell, {}) == Progress(10, 10, "set")  # 3 x 3 and one dataset
+    more = dataclasses.replace(
+        cell, flags={**cell.flags, "severities": "1,2", "attacks": "fgsm"}
+    )
+    assert state_of(more, "s").why == "not measured: shift, fgsm"
+    (run / "model.keras").write_bytes(b"another one")
+    assert state_of(cell, "s").why == "not measured: shift, svhn_cropped"
+
+
+def test_an_index_is_done_if_attack_settings_and_model_are_the_same(study):
+    cell = study["index vanilla-0 cw train"]
+    run = make_run(study["train vanilla-0"].output.absolute(), epochs=20)
+    metrics = json.loads((run / "metrics.json").read_text())
+    digests = {"images": "x", "model": "new"}
+    (run / "metrics.json").write_text(json.dumps(metrics | {"digests": digests}))
+
+    def save(**about):
+        whole = {"attack": "cw", "settings": attack_settings("cw").deciding()}
+        whole["model_digest"] = "new"
+        ids = np.array([b"a", b"b"])
+        index = RobustnessIndex(
+            ids, np.array([1.0, 2.0]), np.ones(2, bool), metadata=whole | about
+        )
+        cell.output.parent.mkdir(parents=True, exist_ok=True)
+        index.save(cell.output)
+
+    save()
+    assert state_of(cell, "s") == State("done")
+    save(attack="margin")
+    assert state_of(cell, "s").why.startswith("attack is cw here, margin there; s/")
+    save(model_digest="old")
+    assert "model_digest is new here, old there" in state_of(cell, "s").why
+    cell.output.write_bytes(b"PK")
+    assert state_of(cell, "s").kind == "stale"
+
+
+def test_shards_of_an_index_are_counted(study):
+    cell = study["index vanilla-0 cw train"]
+    shards = cell.output.with_suffix(".shards")
+    shards.mkdir(parents=True)
+    (shards / "shard-00000.npz").touch()
+    images = {"train": 5000}
+    assert progress_of(cell, images) == Progress(1, 2, "shard")  # of 4,096
+    lock = cell.output.with_name(".train.npz.lock")
+    with held(lock):
+        assert state_of(cell, "s").kind == "running"
+
+
+def test_a_choice_is_stale_if_it_was_among_other_values(study):
+    cell = study["choose ls"]
+    cell.output.mkdir(parents=True)
+    for name in ("chosen.cfg", "sweep.png"):
+        (cell.output / name).write_text("--dataset=cifar10\n--method=ls\n")
+    found = {"param": "label_smoothing", "measures": {"0.1": {}, "0.2": {}}}
+    (cell.output / "sweep.json").write_text(json.dumps(found))
+    assert state_of(cell, "s") == State("done")
+    assert state_of(study["train ls-0"], "s") == State("missing")  # it waits no more
+    found["measures"]["0.3"] = {}
+    (cell.output / "sweep.json").write_text(json.dumps(found))
+    assert state_of(cell, "s").kind == "stale"
+    (cell.output / "sweep.json").write_text("[]")
+    assert "sweep.json is damaged" in state_of(cell, "s").why
+
+
+def test_a_failure_is_told_until_the_cell_is_done(study):
+    cell = study["train vanilla-0"]
+    record(cell, state="failed", error="no room")
+    state = state_of(cell, "s")
+    assert state == State("failed", "no room (see s/cells/train-vanilla-0.log)")
+    make_run(cell.output.absolute(), epochs=20)
+    assert state_of(cell, "s") == State("done")
+
+
+def test_a_cell_that_starts_counts_as_running_while_its_study_does(study):
+    cell = study["train vanilla-0"]
+    record(cell, state="running")
+    assert states_of([cell], "s")[cell.name].kind == "missing"  # it was killed
+    with held(record_path("s", cell).parents[1] / LOCK):
+        assert states_of([cell], "s")[cell.name].kind == "running"
+
+
+def test_a_damaged_record_is_said(study):
+    cell = study["train vanilla-0"]
+    record(cell, state="mad")
+    with pytest.raises(InputError, match="state must be one of"):
+        state_of(cell, "s")
