@@ -62,9 +62,13 @@ def _contents(folder: Path) -> Iterator[tuple[str, Any]]:
     scalars: dict[str, dict[tuple[str, int], set[float]]] = {}
     for path in sorted(folder.rglob("[!.]*")):
         name = str(path.relative_to(folder))
-        if not path.is_file() or any(
-            part.startswith(".") or part.endswith(".shards")
-            for part in Path(name).parts
+        if (
+            not path.is_file()
+            or path.suffix == ".log"
+            or any(
+                part.startswith(".") or part.endswith(".shards")
+                for part in Path(name).parts
+            )
         ):
             continue
         if "tfevents" in path.name:
@@ -103,7 +107,7 @@ def _lasting(value: Any) -> Any:
 
 
 def _by_chance(key: str, value: Any) -> bool:
-    return key == "seconds" or (
+    return key in ("seconds", "starts") or (
         key == "model" and bool(_OF_A_FILE.fullmatch(str(value)))
     )
 

@@ -80,6 +80,35 @@ def _save_model() -> None:
     keras.Sequential([keras.Input((12, 12, 1)), *layers]).save("model.keras")
 
 
+def give_study(folder: Path) -> None:
+    """Write a study of two methods on 60 images."""
+    (folder / "tiny.toml").write_text(
+        """
+title = "Tiny"
+dataset = "fashion_mnist_small"
+seeds = [0]
+images = { train = 60, validation = 60, test = 60 }
+
+[settings]
+limit_examples = 60
+epochs = 2
+
+[evaluate]
+shift = true
+shift_types = ["contrast"]
+severities = [1, 3]
+
+[methods.vanilla]
+flagfile = "fashion_mnist_small/vanilla.cfg"
+
+[methods.ar_adals]
+flagfile = "fashion_mnist_small/ar_adals.cfg"
+attack = "margin"
+num_levels = 3
+"""
+    )
+
+
 def _evaluation(*more: str) -> Command:
     return Command("evaluate", ("--run_dir=run", *more))
 
@@ -128,6 +157,9 @@ JOBS = {
                 ("--limit_examples=60", "--epochs=1", "--output_dir=tour"),
             ),
         )
+    ),
+    "reproduce": Job(
+        (Command("reproduce", ("--study=tiny.toml", "--output_dir=study")),), give_study
     ),
     "vanilla": Job((training("vanilla"),)),
 }

@@ -23,6 +23,7 @@ KILLED = {
     "sweep": 6,
     "report": 4,
     "quickstart": 6,
+    "reproduce": 6,
 }
 
 

@@ -1,0 +1,76 @@
+"""Estimates: what cells cost, from closed forms and from what others took."""
+
+import pytest
+
+from ar_adals_tf.studies.cells import cells_of
+from ar_adals_tf.studies.estimate import Work, estimate, seconds_an_image, work_of
+from ar_adals_tf.studies.study import load_study
+
+CIFAR10 = {"train": 45_000, "validation": 5_000, "test": 10_000}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return {c.name: c for c in cells_of(load_study("cifar10"), "absent")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "images"),
+    [
+        ("train vanilla-0", "train", 45_000 * 200),
+        ("train ar_adals_of_ensemble-0", "train", 45_000 * 200 * 5),
+        # 3 x 500 steps of CW-L2; the margin takes a pass for each of nine rivals
+        ("index vanilla-0 cw train", "attack", 45_000 * 1500),
+        ("index vanilla-0 margin test", "attack", 10_000 * 9),
+        ("train ar_adals_on_the_fly-0", "train", 45_000 * 200 + 2 * 50_000 * 9),
+        # the clean images, 19 types at 5 severities, two other datasets
+        ("evaluate vanilla-0", "predict", 10_000 * (1 + 95 + 2)),
+        ("evaluate ensemble_of_ls-0", "predict", 10_000 * 98 * 5),
+        ("train ensemble_of_ls-0", "predict", 15_000 * 5),
+    ],
+)
+def test_what_a_cell_costs(cells, name, kind, images):
+    assert work_of(cells[name], CIFAR10) == Work(kind, "resnet29_v2", images)
+
+
+def test_adversarial_training_costs_the_steps_of_its_attack():
+    found = {c.name: c for c in cells_of(load_study("adversarial_training"), "a")}
+    images = {"train": 50_000, "validation": 0, "test": 10_000}
+    passes = {
+        name: work_of(found[f"train {name}-0"], images).images / 50_000 / 15
+        for name in ("vanilla", "fgsm_at", "pgd_at", "trades")
+    }
+    assert passes == {"vanilla": 1, "fgsm_at": 2, "pgd_at": 8, "trades": 11}
+    # clean, and two attacks at four strengths
+    assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * 9
+
+
+def test_the_rest_is_estimated_from_cells_that_are_done(cells):
+    names = ("train vanilla-1", "train ar_adals_of_ensemble-0")
+    left = [cells[name] for name in names]
+    timed = [(cells["train vanilla-0"], 100.0), (cells["train ls-0"], 140.0)]
+    found = estimate(left, timed, CIFAR10, probe=None)
+    assert not found.probed
+    assert found.seconds == {names[0]: pytest.approx(120), names[1]: pytest.approx(600)}
+
+
+def test_what_no_cell_tells_is_probed(cells):
+    asked = []
+
+    def probe(work, cell):
+        asked.append((work.kind, cell.name))
+        return 7.0
+
+    left = [cells["train vanilla-1"], cells["evaluate vanilla-0"]]
+    found = estimate(left, [(cells["train vanilla-0"], 100.0)], CIFAR10, probe)
+    assert found.probed
+    assert asked == [("predict", "evaluate vanilla-0")]
+    assert found.seconds["evaluate vanilla-0"] == 7.0
+
+
+def test_a_probe_measures_each_kind_of_work():
+    seconds = {
+        kind: seconds_an_image(kind, "small_cnn", (28, 28, 1), 10, batch=8)
+        for kind in ("train", "attack", "predict")
+    }
+    assert all(0 < value < 10 for value in seconds.values())
