@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.locks import LOCK, holder, only_writer, when_free
+from ar_adals_tf.locks import LOCK, holder, is_held, only_writer, when_free
 
 HOLD = """
 import sys, time
@@ -128,3 +128,17 @@ def test_what_can_wait_is_done_only_where_nobody_works(tmp_path):
     when_free(Path("/proc") / LOCK, lambda: done.append(3))
     when_free(tmp_path / "absent" / "deeper" / LOCK, lambda: done.append(4))
     assert 3 not in done
+
+
+def test_whether_a_lock_is_held_can_be_asked_without_a_trace(tmp_path):
+    lock = tmp_path / LOCK
+    assert not is_held(lock)
+    assert not lock.exists()
+    process = start(HOLD, tmp_path)
+    assert process.stdout.readline() == "has it\n"
+    assert is_held(lock)
+    assert holder(lock).startswith(f"process {process.pid} on ")
+    process.kill()  # its file stays, its lock does not
+    process.communicate()
+    assert lock.exists()
+    assert not is_held(lock)

@@ -79,6 +79,11 @@ def reproduce(
     found = load_study(study)
     folder = Path(output_dir or f"runs/{found.name}-study")
     cells = cells_of(found, folder, _seeds(seeds), only)
+    if left_out := [name for name in only or found.methods if not _has(cells, name)]:
+        words = f"--seeds leaves out {', '.join(left_out)}"
+        if not cells:
+            raise InputError(f"{words}, so nothing is to be done; leave --seeds out")
+        say(f"# {words}: not all of the seeds that it needs are there")
     if engine == "ray" and jobs:
         raise InputError(
             "--jobs is for --engine=local; with Ray, --cpus_per_cell and "
@@ -165,6 +170,10 @@ def parse_budget(text: str) -> float:
             f"--budget must be a time such as 90s, 40m or 1.5h; received {text!r}"
         )
     return seconds
+
+
+def _has(cells: Sequence[Cell], method: str) -> bool:
+    return any(cell.method == method for cell in cells)
 
 
 def _seeds(given: Sequence[int | str] | None) -> list[int] | None:

@@ -6,7 +6,7 @@ from tests.bad_inputs.runner import Case, check
 from tests.bad_inputs.test_flags import LONG, empty_folder, refused_by_absl, text
 
 CASES = [
-    Case("reproduce", [], "--study is missing; choose from adversarial_training, cif"),
+    Case("reproduce", [], "--study is missing; choose from adversarial_training"),
     Case("reproduce", ["--study="], "--study must not be empty"),
     Case("reproduce", ["--study=mars"], "no study 'mars'; choose from"),
     Case("reproduce", ["--study=../smoke"], "no study '../smoke'; choose from"),

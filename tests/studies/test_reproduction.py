@@ -125,6 +125,14 @@ def test_a_second_command_on_one_study_is_refused():
         said(output_dir="s")
 
 
+def test_an_ensemble_whose_members_are_not_all_asked_for_is_left_out():
+    text = said(commands=True, seeds=["0"])[1]
+    assert text.startswith("# --seeds leaves out ensemble_of_vanilla: not all of")
+    assert "--members" not in text
+    with pytest.raises(InputError, match="ensemble_of_vanilla, so nothing is to be do"):
+        said(only=["ensemble_of_vanilla"], seeds=["0"])
+
+
 @pytest.mark.parametrize("unit, factor", [("s", 1), ("m", 60), ("h", 3600)])
 def test_budgets_have_units(unit, factor):
     assert parse_budget(f"1.5{unit}") == 1.5 * factor

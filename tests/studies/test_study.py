@@ -1,9 +1,11 @@
 """Studies: the files that come with the package, and what is refused in a file."""
 
+import configparser
 from pathlib import Path
 
 import pytest
 
+import ar_adals_tf
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.studies.flagfiles import (
@@ -12,6 +14,8 @@ from ar_adals_tf.studies.flagfiles import (
     read_flagfile,
 )
 from ar_adals_tf.studies.study import load_study, study_names
+
+PACKAGE = Path(ar_adals_tf.__file__).parent
 
 SMALLEST = """
 title = "A study"
@@ -155,6 +159,16 @@ def test_a_broken_flagfile_is_refused(text, says, tmp_path):
     path.write_text(f"# a comment\n--dataset=cifar10\n--method=ls\n{text}\n")
     with pytest.raises(InputError, match=says):
         config_of_texts(read_flagfile(path))
+
+
+def test_a_wheel_has_every_file_of_flags():
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parents[2] / "setup.cfg")
+    patterns = settings["options.package_data"]["ar_adals_tf"].split()
+    packed = {path for one in patterns for path in PACKAGE.glob(one)}
+    files = {path for path in (PACKAGE / "flags").glob("*/*") if path.is_file()}
+    assert len(files) > 50
+    assert files <= packed
 
 
 def test_flags_are_found_in_a_checkout_without_links(monkeypatch):

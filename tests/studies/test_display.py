@@ -1,0 +1,66 @@
+"""The display over all cells, as a log has it and as a terminal has it."""
+
+import contextlib
+import os
+import pty
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from ar_adals_tf.studies.cells import cells_of
+from ar_adals_tf.studies.display import Display, in_words
+from ar_adals_tf.studies.process import Outcome
+from ar_adals_tf.studies.state import Progress
+from ar_adals_tf.studies.study import load_study
+
+IMAGES = {"train": 300, "validation": 300, "test": 300}
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    """Return two cells, of which the first has trained one epoch of two."""
+    monkeypatch.chdir(tmp_path)
+    two = cells_of(load_study("smoke"), "s", only=["vanilla"])[::3]
+    two[0].output.mkdir(parents=True)
+    Path(two[0].output, "history.csv").write_text("epoch\n0\n")
+    return two
+
+
+def show(cells):
+    with Display("A study", total=5, done=1, images=IMAGES) as display:
+        display.show(cells)
+        display.end(Outcome(cells[0].name, "done"), cells[0], "s")
+        display.end(Outcome(cells[1].name, "failed", "no room"), cells[1], "s")
+
+
+def test_a_log_has_what_is_done_what_runs_and_what_failed(cells, capsys):
+    show(cells)
+    said = capsys.readouterr().err
+    assert "2/5" in said
+    assert "train vanilla-0: epoch 1 of 2" in said
+    log = "s/cells/" + cells[1].name.replace(" ", "-") + ".log"
+    assert f"{cells[1].name} failed: no room (see {log})" in said
+
+
+def test_a_terminal_has_a_line_for_each_cell_that_runs(cells, monkeypatch):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 120))
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        show(cells)
+    said = b""
+    with contextlib.suppress(OSError):  # the end, as Linux tells it
+        while part := os.read(ours, 4096):
+            said += part
+    os.close(ours)
+    said = said.decode()
+    assert "  train vanilla-0: epoch 1 of 2" in said
+    assert f"  {cells[1].name}" in said
+
+
+def test_the_time_left_follows_from_the_pace():
+    assert in_words(Progress(3, 20, "epoch"), 10.0, 0) == "epoch 3 of 20"
+    words = in_words(Progress(10, 20, "set"), 30.0, 5)
+    assert words == "set 10 of 20, 60 seconds left"
