@@ -145,9 +145,15 @@ def reproduce(
                     show=display.show,
                     end=end,
                 )
-        states = states_of(cells, folder)
-        _report(found, cells, states, folder, command)
-    return _end(found, cells, states, outcomes, folder, deadline, say)
+        states, problem = states_of(cells, folder), None
+        try:
+            _report(found, cells, states, folder, command)
+        except InputError as error:  # how the cells ended is said first
+            problem = error
+    status = _end(found, cells, states, outcomes, folder, deadline, say)
+    if problem:
+        raise problem
+    return status
 
 
 def parse_budget(text: str) -> float:

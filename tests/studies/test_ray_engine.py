@@ -29,6 +29,7 @@ flagfile = "fashion_mnist_small/vanilla.cfg"
 flagfile = "fashion_mnist_small/ar_adals.cfg"
 attack = "margin"
 num_levels = 4
+seeds = [0]
 
 [methods.ensemble_of_vanilla]
 members = "vanilla"
@@ -68,7 +69,7 @@ def run(folder, *command):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
 
 
@@ -87,9 +88,6 @@ def test_a_study_survives_the_loss_of_a_node_with_the_bits_of_one_machine(tmp_pa
     places = [tmp_path / name / "s" for name in ("ray", "local")]
     records = [json.loads(p.read_text()) for p in places[0].glob("cells/*.json")]
     assert max(record["starts"] for record in records) >= 2  # somebody was at work
-    for place in places:
-        for path in (place / "cells").iterdir():  # logs, times and starts
-            path.unlink()
     assert not differences(*places)
 
 

@@ -161,6 +161,21 @@ def test_a_broken_flagfile_is_refused(text, says, tmp_path):
         config_of_texts(read_flagfile(path))
 
 
+def test_the_study_in_the_document_can_be_read(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    lines = text.partition("## A study of your own")[2].splitlines()
+    code = "\n".join(line[4:] for line in lines if line.startswith("    "))
+    study = own(tmp_path, text=code)
+    assert list(study.methods) == [
+        "vanilla",
+        "ar_adals",
+        "random",
+        "levels",
+        "ensemble",
+    ]
+    assert study.methods["levels"].choice_of == "ar_adals"
+
+
 def test_a_wheel_has_every_file_of_flags():
     settings = configparser.ConfigParser()
     settings.read(Path(__file__).parents[2] / "setup.cfg")
