@@ -14,16 +14,13 @@ import keras
 import tensorflow as tf
 
 from ar_adals_tf.attacks.inputs import checked_images
-from ar_adals_tf.attacks.table import prepare
+from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
 from ar_adals_tf.automatic import check_every
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Shard, Source
 from ar_adals_tf.indexing import compute_and_save, is_of, sweep_index
 from ar_adals_tf.pipeline import RobustnessLevels, with_ids
 from ar_adals_tf.robustness import RobustnessIndex
-
-#: How a model ranks its own examples: by `margin`, and its three largest logits.
-OWN_ATTACK, OWN_SETTINGS = "margin", {"top_k": 2}
 
 #: The most images that are in memory at once, and the most bytes of them.
 _MOST_IMAGES, _MOST_BYTES = 4096, 2**28

@@ -80,7 +80,8 @@ class Run:
         """The method's key in reports.
 
         It is the setting `method`, or tells apart what that setting does not:
-        `ar_adals_by_random` and other controls, `ar_adals_on_the_fly`,
+        `ar_adals_by_own` (own levels), `ar_adals_by_random` and other controls,
+        `ar_adals_on_the_fly`,
         `ensemble_of_<method>`, `<method>+<adversarial method>`.
         """
         method = self.config["method"]
@@ -127,6 +128,7 @@ class Run:
         there = {k: v for k, v in self.settings.items() if k in self.config}
         attack = ATTACKS.get(str(self.config.get("attack")))
         defaults = dataclasses.asdict(attack()) if attack else {}
+        defaults |= usual["attack_settings"]
         recipe = in_words_by_setting(usual | {"attack_settings": defaults})
         return {
             name: words
