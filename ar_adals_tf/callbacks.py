@@ -299,6 +299,8 @@ class ARAdaLS(keras.callbacks.Callback):
         if self._own_levels:
             self._own_levels.on_epoch_end(epoch, logs)
         measures = self.evaluate()
+        if self.levels is not None and self.levels.index is None:
+            measures = measures.as_one_level()
         if logs is not None:
             logs.update(measures.totals)
             levels = {
@@ -339,9 +341,6 @@ class ARAdaLS(keras.callbacks.Callback):
                 np.bincount(level.astype(int), weight * values, len(total)) / total
                 for values in (confidence, correct)
             ]
-        if self.levels is not None and self.levels.index is None:
-            # Nothing is ranked yet, and level 0 has all: what it measures is for all.
-            by_level = [np.repeat(own[:1], len(total)) for own in by_level]
         bins = self._num_bins
         totals = {
             "val_loss": float(np.average(loss, weights=weight)),
@@ -439,6 +438,14 @@ class ValidationMeasures(NamedTuple):
     confidence: np.ndarray
     accuracy: np.ndarray
     by_image: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def as_one_level(self) -> "ValidationMeasures":
+        """Return the measures of undivided levels: level 0 has all, for all levels."""
+        number = len(self.confidence)
+        confidence, accuracy = self.confidence[0], self.accuracy[0]
+        return self._replace(
+            confidence=np.full(number, confidence), accuracy=np.full(number, accuracy)
+        )
 
 
 def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

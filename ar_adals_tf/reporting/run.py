@@ -16,6 +16,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
@@ -119,7 +120,7 @@ class Run:
         kind = {n: self.config.get(n) for n in ("levels_from", "adversarial_training")}
         if (self.config.get("ensemble_size") or 1) > 1:
             kind["ensemble_size"] = _PAPERS_ENSEMBLE
-        if self.config.get("refresh_epochs"):
+        if self.config.get("refresh_epochs") and kind["levels_from"] != OWN:
             kind["refresh_epochs"] = "recipe"
         try:
             usual = usual_settings(self.config, **kind)
