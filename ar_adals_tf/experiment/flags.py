@@ -170,6 +170,8 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         usual = usual_settings(saved)
+        if saved.get("levels_from") == OWN:  # other defaults follow from it
+            usual = usual_settings(saved, levels_from=OWN) | {"levels_from": None}
     except InputError:  # a dataset or a method of another version
         usual = {"dataset": saved["dataset"], "method": saved["method"]}
     return {
