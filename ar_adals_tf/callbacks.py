@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.attacks.box import UNIT
+from ar_adals_tf.automatic import rankings
 from ar_adals_tf.calibration.floor import expected_floor
 from ar_adals_tf.calibration.measures import (
     DEFAULT_NUM_BINS,
@@ -25,6 +27,7 @@ from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.outputs import num_classes, probabilities_fn
+from ar_adals_tf.own_levels import streamed_own_levels
 from ar_adals_tf.pipeline import (
     RobustnessLevels,
     as_levels,
@@ -71,14 +74,29 @@ class ARAdaLS(keras.callbacks.Callback):
             in batches: `(id, x, y)`, `(id, x, y, sample_weight)` or dictionaries (see
             `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. All
             measures are weighted.
-        validation_index: Robustness index of the validation examples. Defaults to
-            `None`, which R = 1 allows.
+        validation_index: Robustness index of the validation examples, or their
+            `RobustnessLevels`. Defaults to `None`, which R = 1 allows.
+        refresh_every: When the model in training ranks the training and validation
+            examples itself, by `margin`, and so cuts new levels: a number of epochs, or
+            `"auto"` (`automatic.auto_refresh`). With levels made by
+            `RobustnessLevels.undivided` this takes the place of a vanilla model: one
+            level serves all until the first ranking, and each level begins with the p
+            that it has by then. With indexes it is on-the-fly AR-AdaLS. The logs get
+            `new_levels`, 1 in an epoch that began with new levels. Defaults to `None`:
+            the levels stay.
+        refresh_data: A finite dataset of the training examples to rank, each once,
+            without augmentation, in the form of `validation_data`. `x` is one tensor.
+        refresh_levels: The training examples' `RobustnessLevels`, which `soft_labels`
+            has too.
+        bounds: Where the inputs may lie, for the ranking: `(low, high)`, or None; see
+            `ar_adals_tf.attacks`. Defaults to `(0, 1)`.
         num_bins: Number of bins of `val_ece`. Defaults to 15.
         from_logits: Whether the model returns logits rather than probabilities.
             Defaults to `None`: the model's last layer or its loss tells.
-        backup_dir: A folder that keeps p after every epoch. When `fit` starts again,
-            with `BackupAndRestore` or with `initial_epoch`, p goes on from there.
-            Defaults to `None`, which keeps nothing.
+        backup_dir: A folder that keeps p after every epoch, and the index of every
+            ranking. When `fit` starts again, with `BackupAndRestore` or with
+            `initial_epoch`, p and levels go on from there. Defaults to `None`, which
+            keeps nothing.
         id_key: The entry of a dictionary that has the id.
         label_key: The entry that has the label.
         weight_key: The entry that has the sample weight, if there is one.
@@ -154,6 +172,10 @@ class ARAdaLS(keras.callbacks.Callback):
         weight_key: str = "sample_weight",
         ensemble: Sequence[keras.Model] = (),
         feedback: Feedback | None = None,
+        refresh_every: int | Literal["auto"] | None = None,
+        refresh_data: tf.data.Dataset | None = None,
+        refresh_levels: RobustnessLevels | None = None,
+        bounds: Any = UNIT,
     ) -> None:
         super().__init__()
         if feedback and backup_dir:
@@ -185,6 +207,23 @@ class ARAdaLS(keras.callbacks.Callback):
                 "the validation dataset must yield batches; received single examples; "
                 "add .batch(256)"
             )
+        if refresh_every is not None and ensemble:
+            raise InputError(
+                "refresh_every ranks by the one model in training; received an "
+                "ensemble as well; leave out one of them"
+            )
+        self._refresh_every: Any = refresh_every
+        self._own_levels = streamed_own_levels(
+            refresh_every,
+            (refresh_data, refresh_levels),
+            (validation_data, self.levels),
+            smoothing.num_classes,
+            Path(backup_dir, "levels") if backup_dir else None,
+            {"bounds": bounds, "from_logits": from_logits},
+            id_key=id_key,
+            label_key=label_key,
+            weight_key=weight_key,
+        )
         self._num_bins = num_bins
         self._from_logits = from_logits
         self._ensemble = list(ensemble)
@@ -232,20 +271,36 @@ class ARAdaLS(keras.callbacks.Callback):
             predict_and_compare,
             jit_compile=True if self.model.jit_compile is True else None,
         )
+        if self.smoothing.alpha_is_auto:
+            self.smoothing.set_epochs(self._num_epochs("alpha='auto' follows"))
+        if self._own_levels:
+            epochs = self._num_epochs("refresh_every depends on")
+            self._own_levels.epochs = rankings(self._refresh_every, epochs)
+            self._own_levels.set_model(self.model)
+            self._own_levels.on_train_begin()
         self._history = {}
         self._passes = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Restore p if training goes on, and count the passes before this epoch."""
+        """Restore p if training goes on, and count the passes before this epoch.
+
+        New levels are cut here, if it is time.
+        """
         del logs
         self._restore(epoch)
+        if self._own_levels:
+            self._own_levels.on_epoch_begin(epoch)
         if self._passes is None:
             self._passes = self.smoothing.passes
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate, publish the measures and update every level's soft label."""
         self._check_fresh_labels(epoch)
+        if self._own_levels:
+            self._own_levels.on_epoch_end(epoch, logs)
         measures = self.evaluate()
+        if self.levels is not None and self.levels.index is None:
+            measures = measures.as_one_level()
         if logs is not None:
             logs.update(measures.totals)
             levels = {
@@ -320,6 +375,16 @@ class ARAdaLS(keras.callbacks.Callback):
                 f"{', '.join(map(str, bad[:3]))}; mend them or leave them out"
             )
 
+    def _num_epochs(self, what: str) -> int:
+        """Return the number of epochs of the training, which `fit` tells."""
+        epochs = (self.params or {}).get("epochs")
+        if epochs is None:
+            raise InputError(
+                f"{what} the number of epochs, which is not known outside of fit; "
+                "call set_params({'epochs': 20}) of this callback first"
+            )
+        return int(epochs)
+
     def _check_fresh_labels(self, epoch: int) -> None:
         """Check that fit started once on the data since the last epoch's end."""
         passes = self.smoothing.passes
@@ -373,6 +438,14 @@ class ValidationMeasures(NamedTuple):
     confidence: np.ndarray
     accuracy: np.ndarray
     by_image: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def as_one_level(self) -> "ValidationMeasures":
+        """Return the measures of undivided levels: level 0 has all, for all levels."""
+        number = len(self.confidence)
+        confidence, accuracy = self.confidence[0], self.accuracy[0]
+        return self._replace(
+            confidence=np.full(number, confidence), accuracy=np.full(number, accuracy)
+        )
 
 
 def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

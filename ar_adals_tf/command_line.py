@@ -105,7 +105,11 @@ def given_attack_settings() -> dict[str, Any]:
 
 def training_config() -> Config:
     """Return the settings that the flags of `train` describe."""
-    return config_from(_values_of(group_flags()))
+    values = _values_of(group_flags())
+    # These defaults give way to those of --vanilla=none.
+    for name in ("attack", "levels_from"):
+        values[name] = FLAGS[name].value if FLAGS[name].present else None
+    return config_from(values)
 
 
 def _values_of(described: Iterable[Flag]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def as_examples(
         )
     labelled = labels is not None
     labels = _as_classes(labels) if labelled else np.zeros(count, np.int64)
-    ids = np.arange(count) if ids is None else _as_ids(ids)
+    ids = np.arange(count) if ids is None else as_ids(ids)
     if len(labels) != count or len(ids) != count:
         raise InputError(
             f"images, labels and ids must be equally many; received {count}, "
@@ -165,8 +165,8 @@ def _as_classes(labels: Any) -> np.ndarray:
     return labels
 
 
-def _as_ids(ids: Any) -> np.ndarray:
-    """Return ids as bytes or int64, `(N,)`."""
+def as_ids(ids: Any) -> np.ndarray:
+    """Return ids as bytes or int64, `(N,)`, or raise an `InputError`."""
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.dtype.kind not in "SUiu":
         raise InputError(

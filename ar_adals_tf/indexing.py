@@ -156,6 +156,18 @@ def _difference(there: Any, wanted: Mapping[str, Any]) -> str | None:
     return None
 
 
+def is_of(
+    index: RobustnessIndex,
+    model: "keras.Model",
+    images: Source,
+    attack: str,
+    settings: Mapping[str, Any],
+) -> bool:
+    """Tell whether an index is what `RobustnessIndex.compute` would return."""
+    wanted = json.loads(json.dumps(describe(model, images, attack, settings)))
+    return _difference(index.metadata, wanted) is None
+
+
 def found_or_made(
     path: Path,
     find: Callable[[], RobustnessIndex],

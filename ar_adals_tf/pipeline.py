@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
+from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import check_labels
+from ar_adals_tf.examples import as_ids, check_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -23,6 +24,12 @@ class RobustnessLevels:
         index: The robustness index.
         num_levels: R, at most the number of images.
 
+    Attributes:
+        index: The index that the levels are cut from. None until the first one, if the
+            levels were made by `undivided`.
+        labels: `(N,)` integers, the true classes, or None if they are not known.
+        num_levels: R.
+
     Example:
         >>> ids = np.array([b"a", b"b", b"c"])
         >>> index = RobustnessIndex(ids, np.array([0.3, 0.1, 0.2]), np.ones(3, bool))
@@ -32,7 +39,7 @@ class RobustnessLevels:
     """
 
     def __init__(self, index: RobustnessIndex, num_levels: int) -> None:
-        self.index = index
+        self.index: RobustnessIndex | None = index
         self.num_levels = num_levels
         # The table's order, which `update` does not change.
         self._ids, self.labels = index.ids, index.labels
@@ -45,6 +52,51 @@ class RobustnessLevels:
                 tf.lookup.KeyValueTensorInitializer(keys, positions), -1
             )
             self._levels = tf.Variable(index.levels(num_levels), trainable=False)
+
+    @classmethod
+    def undivided(
+        cls, ids: Any, num_levels: int, labels: Any = None
+    ) -> "RobustnessLevels":
+        """Return levels of examples that nothing has ranked yet: all lie in level 0.
+
+        `update` ranks them. Until then `ARAdaLS` treats all R levels as one: it moves
+        their soft labels together, by all validation examples, as AdaLS does.
+
+        Args:
+            ids: `(N,)` bytes, text or integers, unique.
+            num_levels: R, at most N.
+            labels: `(N,)` integers, the true classes. Defaults to None: the levels do
+                not know them, and so cannot tell that ids belong to other examples.
+
+        Raises:
+            InputError: If ids repeat or are of another type, if labels do not fit, or
+                if there are more levels than examples.
+
+        Example:
+            >>> levels = RobustnessLevels.undivided(["a", "b"], num_levels=2)
+            >>> levels.lookup(tf.constant(["a", "b", "nobody"])).numpy()
+            array([ 0,  0, -1])
+            >>> distances = np.array([0.2, 0.1])
+            >>> ids, found = np.array([b"a", b"b"]), np.ones(2, bool)
+            >>> levels.update(RobustnessIndex(ids, distances, found))
+            >>> levels.lookup(tf.constant(["a", "b"])).numpy()
+            array([1, 0])
+        """
+        ids = as_ids(ids)
+        labels = None if labels is None else np.asarray(labels)
+        unknown = np.zeros(len(ids), np.float32), np.ones(len(ids), bool)
+        levels = cls(RobustnessIndex(ids, *unknown, labels=labels), num_levels)
+        levels._levels.assign(np.zeros(len(ids), np.int64))
+        levels.index = None
+        return levels
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def digest(self) -> str:
+        """Return a digest of ids and labels."""
+        known = {} if self.labels is None else {"labels": self.labels.astype(np.int64)}
+        return digest_arrays({"ids": self._ids, **known})
 
     def lookup(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the level of each id, int64, or -1 for an id that the index lacks.
@@ -225,6 +277,39 @@ def with_levels(
     return examples
 
 
+def with_ids(
+    dataset: tf.data.Dataset,
+    num_classes: int,
+    levels: RobustnessLevels,
+    *,
+    id_key: str = "tfds_id",
+    label_key: str = "label",
+    weight_key: str = "sample_weight",
+) -> tf.data.Dataset:
+    """Turn examples into `(id, x)`, to be ranked.
+
+    The arguments are those of `soft_labels`. The data are read once, now, to check that
+    they are the very examples of the levels, each once.
+
+    Raises:
+        InputError: If elements have another form, or the levels are of other examples.
+    """
+    elements = _Elements(dataset.element_spec, True, id_key, label_key, weight_key)
+    count, different = _check_examples(elements.facts(dataset, num_classes), levels)
+    if not count == different == len(levels):
+        raise InputError(
+            f"the data to be ranked must have each of the {len(levels)} examples of "
+            f"the levels once; received {count} examples, {different} different ones; "
+            "leave out .repeat() and drop_remainder=True"
+        )
+
+    @as_written
+    def read(*element: Any) -> tuple[Any, Any]:
+        return elements.parts(element)[:2]
+
+    return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
 def as_levels(
     index: RobustnessIndex | RobustnessLevels | None, num_levels: int
 ) -> RobustnessLevels | None:
@@ -398,6 +483,8 @@ def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
 
 def _check_split(levels: RobustnessLevels, wanted: str, others: Sequence[str]) -> None:
     """Refuse an index whose metadata name a split that this cannot be."""
+    if levels.index is None:
+        return
     split = levels.index.metadata.get("split")
     if split in others:
         raise InputError(
@@ -407,11 +494,16 @@ def _check_split(levels: RobustnessLevels, wanted: str, others: Sequence[str]) -
         )
 
 
-def _check_examples(facts: tf.data.Dataset, levels: RobustnessLevels) -> None:
-    """Read all ids and labels and check that the index is of these examples."""
+def _check_examples(
+    facts: tf.data.Dataset, levels: RobustnessLevels
+) -> tuple[int, int]:
+    """Read all ids and labels and check that the index is of these examples.
+
+    Returns the number of examples that were read, and of different ones.
+    """
     read = [tuple(map(np.atleast_1d, batch)) for batch in facts.as_numpy_iterator()]
     if not read:
-        return
+        return 0, 0
     ids, labels, finite = map(np.concatenate, zip(*read, strict=True))
     at = levels.positions(tf.constant(ids)).numpy()
     if len(missing := ids[at < 0]):
@@ -422,7 +514,7 @@ def _check_examples(facts: tf.data.Dataset, levels: RobustnessLevels) -> None:
         )
     if levels.labels is not None:
         check_labels(ids, labels, levels.labels[at])
-    distinct, total = len(np.unique(at)), len(levels.index)
+    distinct, total = len(np.unique(at)), len(levels)
     if total - distinct >= len(read[0][0]):  # batch may have dropped a last part
         raise InputError(
             f"the robustness index is of {total} images, the dataset has only "
@@ -436,3 +528,4 @@ def _check_examples(facts: tf.data.Dataset, levels: RobustnessLevels) -> None:
             f"{', '.join(repr(i) for i in broken[:3].tolist())}; mend them or leave "
             "them out"
         )
+    return len(ids), distinct

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.errors import InputError
 
 #: Smallest distance of the correct class's soft label from 1/Z. The interval (1/Z, 1]
@@ -163,6 +164,13 @@ class AlphaSchedule:
         )
 
 
+def _unknown_alpha(epoch: int) -> float:
+    raise InputError(
+        "alpha='auto' follows the number of epochs, which is not known yet; call "
+        "set_epochs(20) of the smoothing, or give a number"
+    )
+
+
 class AdaptiveLabelSmoothing:
     """The state of Algorithm 1: the soft label of the correct class in each level.
 
@@ -176,8 +184,9 @@ class AdaptiveLabelSmoothing:
         num_classes: Number of classes Z, at least 2.
         num_levels: Number of levels R, at least 1. R = 1 is AdaLS.
         alpha: Learning rate of the smoothing: a number, a schedule as text such as
-            `"0.001,60:0.05"`, or a function of the epoch (counted from 0). Defaults to
-            0.005, the paper's for AR-AdaLS.
+            `"0.001,60:0.05"`, or a function of the epoch (counted from 0). `"auto"`
+            follows the number of epochs (`automatic.auto_alpha`), which `ARAdaLS` tells
+            when the training begins. Defaults to 0.005, the paper's for AR-AdaLS.
 
     Raises:
         InputError: If there are fewer than 2 classes or no level, or if alpha is not
@@ -213,7 +222,12 @@ class AdaptiveLabelSmoothing:
             )
         self.num_classes = num_classes
         self.num_levels = num_levels
-        self.alpha = alpha if callable(alpha) else AlphaSchedule.parse(alpha)
+        self.alpha_is_auto = isinstance(alpha, str) and alpha == "auto"
+        self.alpha: Callable[[int], float] = (
+            _unknown_alpha
+            if self.alpha_is_auto
+            else (alpha if callable(alpha) else AlphaSchedule.parse(alpha))
+        )
         self._p = np.ones(num_levels)
         # The input pipeline runs on the CPU and needs one copy there, also under a
         # distribution strategy.
@@ -250,6 +264,18 @@ class AdaptiveLabelSmoothing:
         """The degree of smoothing of each level, `(R,)` float64 in [0, 1) (Eq. 4)."""
         # At p = 1 the quotient is -0.0, which would be printed with its sign.
         return np.abs(epsilon_from_p(self._p, self.num_classes))
+
+    def set_epochs(self, epochs: int) -> None:
+        """Tell the number of epochs of the training, which `alpha="auto"` follows.
+
+        Example:
+            >>> smoothing = AdaptiveLabelSmoothing(num_classes=2, alpha="auto")
+            >>> smoothing.set_epochs(20)
+            >>> smoothing.alpha(0)
+            0.25
+        """
+        if self.alpha_is_auto:
+            self.alpha = AlphaSchedule.parse(auto_alpha(epochs))
 
     def soften(self, one_hot: Any, levels: Any) -> Any:
         """Return the soft labels of a batch by robustness level (Eq. 1).

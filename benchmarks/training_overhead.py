@@ -5,6 +5,12 @@
 Both train the recipe's network on the same batches; the plain one has one-hot labels
 and `validation_data`, AR-AdaLS has soft labels and the callback. Epochs of the two are
 timed in turn, so that the machine's drift is shared, and compared pair by pair.
+
+    python -m benchmarks.training_overhead --own_levels
+
+does the same with levels by the model in training (`refresh_every`), which ranks before
+every epoch here. The ranking is timed apart. The last line is the ratio of a whole
+training of `--epochs` epochs, with rankings as `automatic.auto_refresh` has them.
 """
 
 import statistics
@@ -25,14 +31,17 @@ from ar_adals_tf import (
     hardware,
     models,
 )
+from ar_adals_tf.automatic import auto_refresh
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DATASETS
-from ar_adals_tf.pipeline import soft_labels
+from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_integer("limit_examples", None, "At most so many images of each split.")
+flags.DEFINE_bool("own_levels", False, "Levels by the model in training.")
+flags.DEFINE_integer("epochs", None, "Of the whole training; default: the recipe's.")
 flags.DEFINE_integer("repeats", 9, "Pairs of epochs, after one to warm up.")
 
 
@@ -74,10 +83,27 @@ def main(_: list[str]) -> None:
 
     smoothing = AdaptiveLabelSmoothing(classes)
     ours_model = compiled_model(splits, ["accuracy"])
-    ours_train = soft_labels(
-        batches, smoothing, random_index(splits["train"]), check_ids=False
+    levels = {
+        name: RobustnessLevels(random_index(splits[name]), smoothing.num_levels)
+        for name in ("train", "validation")
+    }
+    ours_train = soft_labels(batches, smoothing, levels["train"], check_ids=False)
+    own = {}
+    if FLAGS.own_levels:
+        own = {
+            "refresh_every": 1,
+            "refresh_data": splits["train"].batches(size),
+            "refresh_levels": levels["train"],
+        }
+    callback = ARAdaLS(smoothing, validation, levels["validation"], **own)
+    # The callback ranks when an epoch begins, from the second one on.
+    before, ranking = [], []
+    start, stop = (
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs, to=to: to.append(time.perf_counter())
+        )
+        for to in (before, ranking)
     )
-    callback = ARAdaLS(smoothing, validation, random_index(splits["validation"]))
 
     times: dict[str, list[float]] = {"plain fit": [], "AR-AdaLS": []}
     clock = {"plain fit": EpochClock(), "AR-AdaLS": EpochClock()}
@@ -97,11 +123,12 @@ def main(_: list[str]) -> None:
                 verbose=0,
             )
 
-    # The clock stands last before Turn, so that it counts the callback's validation.
+    # The clock stands last before Turn, so that it counts the callback's validation,
+    # and after the ranking, which is timed apart.
     ours_model.fit(
         ours_train,
         epochs=total,
-        callbacks=[callback, clock["AR-AdaLS"], Turn()],
+        callbacks=[start, callback, stop, clock["AR-AdaLS"], Turn()],
         shuffle=False,
         verbose=0,
     )
@@ -118,6 +145,19 @@ def main(_: list[str]) -> None:
         f"{FLAGS.dataset}, {len(splits['train']):,} training and "
         f"{len(splits['validation']):,} validation images"
     )
+    if FLAGS.own_levels:
+        epochs = FLAGS.epochs or DATASETS[FLAGS.dataset].recipe.epochs
+        plain_seconds = statistics.median(times["plain fit"])
+        took = [after - begun for begun, after in zip(before, ranking, strict=True)]
+        seconds = statistics.median(took[2:])
+        number = len(auto_refresh(epochs))
+        share = number * seconds / (epochs * plain_seconds)
+        print(
+            f"a ranking of all images takes {seconds:.3f} s, "
+            f"{seconds / plain_seconds:.2f} of a plain epoch; {number} of them in "
+            f"{epochs} epochs: ratio of the whole training "
+            f"{statistics.median(ratios) + share:.3f}"
+        )
 
 
 class EpochClock(keras.callbacks.Callback):

@@ -432,3 +432,45 @@ def test_an_index_of_more_images_is_refused(example, smoothing):
         soft_labels(data, smoothing, example.index.subset(example.ids[:30]))
     twice = slices(example.ids, example.x, example.labels).repeat(2).batch(7)
     soft_labels(twice, smoothing, example.index)
+
+
+# Levels of examples that nothing has ranked yet
+
+
+def test_undivided_examples_lie_in_level_0_until_they_are_ranked(example, smoothing):
+    levels = RobustnessLevels.undivided(example.ids, R, example.labels)
+    assert levels.index is None and len(levels) == N
+    data = tf.data.Dataset.from_tensor_slices((example.ids, example.x, example.labels))
+    soft = soft_labels(data.batch(7), smoothing, levels)
+
+    def found():
+        return np.concatenate([y for _, y in soft.as_numpy_iterator()])
+
+    first = example.expected(example.index, np.full(R, P[0]))
+    np.testing.assert_allclose(found(), first, atol=1e-6)
+    levels.update(example.index)
+    assert levels.index is example.index
+    np.testing.assert_allclose(found(), example.expected(example.index), atol=1e-6)
+
+
+def test_undivided_examples_are_recognised_by_their_labels(example, smoothing):
+    levels = RobustnessLevels.undivided(example.ids, R, (example.labels + 1) % Z)
+    data = tf.data.Dataset.from_tensor_slices((example.ids, example.x, example.labels))
+    with pytest.raises(InputError, match=f"{N} of {N} examples have another label"):
+        soft_labels(data.batch(7), smoothing, levels)
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "num_levels", "message"),
+    [
+        ([1, 2, 2], None, 2, "ids must be unique"),
+        ([1.5, 2.5], None, 2, "ids must be text or whole numbers"),
+        ([1, 2], [0], 2, "labels must be 2 integers"),
+        ([1, 2], None, 3, "num_levels must be between 1 and the 2"),
+    ],
+)
+def test_undivided_levels_of_what_cannot_be_are_refused(
+    ids, labels, num_levels, message
+):
+    with pytest.raises(InputError, match=message):
+        RobustnessLevels.undivided(np.array(ids), num_levels, labels)

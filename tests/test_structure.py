@@ -14,14 +14,14 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "bounds captions errors interruption lazy version",
-    "endings files forms locks quiet streams digests progress hardware autograph "
-    "examples calibration corruptions smoothing outputs finite shards",
+    "automatic endings files forms locks quiet streams digests progress hardware "
+    "autograph examples calibration corruptions smoothing outputs finite shards",
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
     "robustness",
     "indexing pipeline",
-    "experiment",
+    "experiment own_levels",
     "callbacks evaluation command_line",
     "training reporting",
     "tour studies",

@@ -36,6 +36,9 @@ ATTACKS: dict[str, type[AttackSettings]] = {
 
 """The minimum-norm attacks: how far is the nearest image of another class."""
 
+#: How a model in training ranks its own examples: by its three largest logits.
+OWN_ATTACK, OWN_SETTINGS = "margin", {"top_k": 2}
+
 
 class BoundedAttack(NamedTuple):
     """An attack that moves each pixel by at most a given strength.

@@ -4,16 +4,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, attack_settings
+from ar_adals_tf.automatic import auto_refresh
 from ar_adals_tf.datasets.table import Recipe
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.declaration import check_choice
 from ar_adals_tf.methods.table import METHODS, adversarial_methods
 
+#: The levels of one training: the model in training ranks its own examples.
+OWN = "own"
+
 #: What the levels can be cut from, and what it adds to the run's title. All but the
-#: first are controls.
+#: first two are controls.
 LEVELS_FROM = {
     "robustness": "",
+    OWN: ", own levels",
     "confidence": " by confidence",
     "loss": " by loss",
     "random": " with random levels",
@@ -25,6 +30,7 @@ def complete(
     refresh_every: int | None,
     recipe: Recipe,
     alpha_is_given: bool,
+    attack_is_given: bool = True,
 ) -> None:
     """Complete settings in place.
 
@@ -34,6 +40,7 @@ def complete(
         recipe: The dataset's recipe.
         alpha_is_given: Whether alpha is what the user gave. If not, it is the recipe's
             and follows the number of epochs.
+        attack_is_given: Whether the attack is what the user gave.
 
     Raises:
         InputError: On values that cannot work.
@@ -46,9 +53,14 @@ def complete(
         if not alpha_is_given:
             alpha = alpha.stretched(recipe.epochs, to=max(1, values["epochs"]))
         values["alpha"] = str(alpha)
+    own = values["levels_from"] == OWN
+    if own and not attack_is_given:
+        values["attack"] = OWN_ATTACK
     values["attack"], values["attack_settings"] = _attack(
         values["levels_from"], values["attack"], values["attack_settings"]
     )
+    if own and values["attack"] == OWN_ATTACK:
+        values["attack_settings"] = OWN_SETTINGS | values["attack_settings"]
     adversarial = values["adversarial_training"] = _adversarial(method, adversarial)
     values["method_settings"] = _method_settings(
         method, adversarial, values["method_settings"]
@@ -56,6 +68,8 @@ def complete(
     values["refresh_epochs"] = _refresh_epochs(
         values["refresh_epochs"], refresh_every, recipe, values["epochs"]
     )
+    if own and not values["refresh_epochs"]:
+        values["refresh_epochs"] = auto_refresh(max(1, values["epochs"]))
 
 
 def _attack(
@@ -71,7 +85,8 @@ def _attack(
     for field in dataclasses.fields(attack_settings(str(attack), **settings)):
         if field.name in settings and "flag" not in field.metadata:
             raise InputError(f"{field.name} is not for a run to set; leave it out")
-    return (attack, settings) if levels_from == "robustness" else (None, {})
+    attacks = levels_from in ("robustness", OWN)
+    return (attack, settings) if attacks else (None, {})
 
 
 def _adversarial(method: str, given: str | None) -> str | None:

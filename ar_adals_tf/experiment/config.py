@@ -153,11 +153,13 @@ class Config:
         "On-the-fly AR-AdaLS: epochs such as 65,130, counted from 0. Before each of "
         "them the training and validation images are attacked again, with the model in "
         "training. recipe: the dataset's epochs. Until the first of them the vanilla "
-        "model's levels hold.",
-        default=Default("none", ()),
+        "model's levels hold, or with --vanilla=none one level.",
+        default=Default("none; with --vanilla=none 4, 14, 24 and so on", ()),
     )
     levels_from: str | None = own_setting(
-        "What the levels are cut from. All but robustness are controls: the vanilla "
+        "What the levels are cut from. robustness: the vanilla model's distances. own: "
+        "the distances of the model in training, by --attack=margin unless another is "
+        "given; --vanilla=none says the same. The others are controls: the vanilla "
         "model's confidence or loss, or chance.",
         default="robustness",
         choices=completion.LEVELS_FROM,
@@ -231,7 +233,8 @@ class Config:
             method: A key of `METHODS`.
             **given: Any other field. None is the same as leaving it out, also inside
                 `method_settings`. `refresh_epochs` may also be text, `"65,130"` or
-                `"recipe"`. `refresh_every=N` stands for the epochs N, 2 N, ...
+                `"recipe"`. `refresh_every=N` stands for the epochs N, 2 N, ...,
+                `vanilla="none"` for `levels_from="own"`.
 
         Raises:
             InputError: On unknown names and on values that cannot work.
@@ -244,6 +247,8 @@ class Config:
         check_choice("method", method, METHODS)
         recipe, kind = DATASETS[dataset].recipe, METHODS[method]
         every = given.pop("refresh_every", None)
+        if given.pop("vanilla", None) == "none":
+            given["levels_from"] = _own_levels(kind, given.get("levels_from"))
         defaults = {
             name: declared.default_for(recipe, kind)
             for name, declared in DECLARATIONS.items()
@@ -254,7 +259,11 @@ class Config:
             if declared.needs and not getattr(kind, declared.needs):
                 values[name] = None
         completion.complete(
-            values, every, recipe, alpha_is_given=given.get("alpha") is not None
+            values,
+            every,
+            recipe,
+            alpha_is_given=given.get("alpha") is not None,
+            attack_is_given=given.get("attack") is not None,
         )
         config = cls(**values)
         for name, declared in DECLARATIONS.items():
@@ -271,14 +280,21 @@ class Config:
         return METHODS[self.method]
 
     @property
+    def own_levels(self) -> bool:
+        """Whether there is no vanilla model: the model in training makes the levels."""
+        return self.levels_from == completion.OWN
+
+    @property
     def name(self) -> str:
         """What the run is called on disk, such as `cifar10-ar_adals-0`."""
         parts = [self.dataset, self.method]
-        if self.levels_from not in (None, "robustness"):
+        if self.own_levels:
+            parts.append("own_levels")
+        elif self.levels_from not in (None, "robustness"):
             parts.append(f"by_{self.levels_from}")
         if self.adversarial_training not in (None, self.method):
             parts.append(str(self.adversarial_training))
-        if self.refresh_epochs:
+        if self.refresh_epochs and not self.own_levels:
             parts.append("on_the_fly")
         if self.ensemble_size > 1 and not self.kind.joint:
             parts.append(f"ensemble{self.ensemble_size}")
@@ -288,7 +304,7 @@ class Config:
     def title(self) -> str:
         """What people call the run."""
         title = self.kind.title + completion.LEVELS_FROM.get(str(self.levels_from), "")
-        if self.refresh_epochs:
+        if self.refresh_epochs and not self.own_levels:
             title += " on-the-fly"
         if self.adversarial_training not in (None, self.method):
             title += f" + {METHODS[str(self.adversarial_training)].title}"
@@ -312,6 +328,16 @@ class Config:
                 f"--method={self.method} learns {self.kind.learns} from validation "
                 "images, so --validation_examples=0 cannot be; leave it out"
             )
+        if self.own_levels and self.vanilla_dir:
+            raise InputError(
+                "with --vanilla=none there is no vanilla model; received --vanilla_dir="
+                f"{self.vanilla_dir} as well; leave out one of them"
+            )
+        if self.own_levels and self.kind.joint:
+            raise InputError(
+                "with --vanilla=none a model ranks by its own distances; the members "
+                f"of --method={self.method} have common levels: leave it out"
+            )
         if not self.refresh_epochs:
             return
         if not self.kind.by_robustness or self.kind.joint:
@@ -319,7 +345,7 @@ class Config:
                 f"--refresh_epochs attacks the one model that is trained by its own "
                 f"robustness levels; --method={self.method} has none such: leave it out"
             )
-        if self.levels_from != "robustness":
+        if self.levels_from not in ("robustness", completion.OWN):
             raise InputError(
                 "--refresh_epochs means --levels_from=robustness; received "
                 f"{self.levels_from!r}; leave one of them out"
@@ -341,7 +367,7 @@ class Config:
                 ensemble_size=1,
                 seed=self.seed + number,
                 output_dir=str(Path(self.output_dir) / f"member_{number}"),
-                vanilla_dir=self.vanilla().output_dir,
+                vanilla_dir=None if self.own_levels else self.vanilla().output_dir,
             )
             for number in range(self.ensemble_size)
         ]
@@ -370,6 +396,21 @@ class Config:
             for name, value in self.as_dict().items()
             if DECLARATIONS[name].changes != "nothing" and saved.get(name) != value
         ]
+
+
+def _own_levels(method: Method, levels_from: str | None) -> str:
+    """Return what the levels are cut from without a vanilla model."""
+    if not method.by_robustness:
+        raise InputError(
+            "--vanilla=none is for methods with robustness levels, such as ar_adals; "
+            "leave it out"
+        )
+    if levels_from not in (None, completion.OWN):
+        raise InputError(
+            "--vanilla=none means --levels_from=own; received "
+            f"{levels_from!r}; leave one of them out"
+        )
+    return completion.OWN
 
 
 #: The declaration of every setting, in the order of `Config`'s fields.

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ar_adals_tf.attacks.settings import MOST_STEPS
-from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.attacks.table import ATTACKS, OWN_ATTACK
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.methods.table import METHODS
@@ -76,7 +77,7 @@ def attack_flags() -> list[Flag]:
     )
 
 
-#: The one flag of `train` that is no setting of its own: another way to say one.
+#: A flag of `train` that is no setting of its own: another way to say one.
 REFRESH_EVERY = Flag(
     "refresh_every",
     int,
@@ -87,13 +88,26 @@ REFRESH_EVERY = Flag(
 )
 
 
+#: Another one.
+VANILLA = Flag(
+    "vanilla",
+    str,
+    "none: AR-AdaLS with one training. There is no vanilla model: the model in "
+    "training ranks its own images, before --refresh_epochs.",
+    choices=("none",),
+)
+
+
 def group_flags(*groups: str) -> list[Flag]:
     """Return all flags of groups, also those of the methods and of the attacks.
 
     Args:
         *groups: Groups of `Declaration`. Defaults to all of them.
     """
-    more = {"training": [REFRESH_EVERY, *method_flags()], "attack": attack_flags()}
+    more = {
+        "training": [REFRESH_EVERY, VANILLA, *method_flags()],
+        "attack": attack_flags(),
+    }
     return [
         flag
         for group in groups or ("data", "training", "attack", "measure")
@@ -137,7 +151,9 @@ def config_from(given: Mapping[str, Any]) -> Config:
     own = {flag.name for flag in method_flags()}
     attack = {flag.name for flag in attack_flags()}
     values = {k: v for k, v in given.items() if k not in own | attack}
-    values.setdefault("attack", DECLARATIONS["attack"].default)
+    alone = values.get("levels_from") == OWN or values.get("vanilla") == "none"
+    usual = OWN_ATTACK if alone else DECLARATIONS["attack"].default
+    values["attack"] = values.get("attack") or usual
     values["method_settings"] = {k: v for k, v in given.items() if k in own}
     values["attack_settings"] = attack_settings_from(
         values["attack"], {k: v for k, v in given.items() if k in attack}
@@ -154,6 +170,8 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         usual = usual_settings(saved)
+        if saved.get("levels_from") == OWN:  # other defaults follow from it
+            usual = usual_settings(saved, levels_from=OWN) | {"levels_from": None}
     except InputError:  # a dataset or a method of another version
         usual = {"dataset": saved["dataset"], "method": saved["method"]}
     return {
@@ -166,7 +184,8 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
 def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
     """Return the recipe's settings for the dataset and method of a `config.json`.
 
-    alpha is the recipe's for the number of epochs that the run has.
+    alpha and the epochs of new levels are the recipe's for the number of epochs that
+    the run has.
 
     Args:
         saved: The settings of the run.
@@ -184,9 +203,9 @@ def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
     usual = Config.make(saved["dataset"], saved["method"], **kind).as_dict()
     if saved.get("epochs") not in (None, usual["epochs"]):
         followed = Config.make(
-            saved["dataset"], saved["method"], epochs=saved["epochs"]
+            saved["dataset"], saved["method"], epochs=saved["epochs"], **kind
         )
-        usual["alpha"] = followed.alpha
+        usual |= {"alpha": followed.alpha, "refresh_epochs": followed.refresh_epochs}
     return usual
 
 

@@ -19,7 +19,6 @@ from ar_adals_tf.robustness import RobustnessIndex
 if TYPE_CHECKING:
     import keras
 
-    from ar_adals_tf.attacks.runner import Runner
     from ar_adals_tf.examples import Source
 
 
@@ -139,23 +138,17 @@ def index_path(
 
 
 def compute_index(
-    config: Config,
-    path: Path,
-    model: "keras.Model",
-    split: "Source",
-    runner: "Runner | None" = None,
+    config: Config, path: Path, model: "keras.Model", split: "Source"
 ) -> RobustnessIndex:
     """Compute the index of a split by the run's attack and save it.
 
-    A computation that was killed goes on; see `ar_adals_tf.indexing`. For `runner` see
-    `RobustnessIndex.compute`.
+    A computation that was killed goes on; see `ar_adals_tf.indexing`.
     """
     return compute_and_save(
         path,
         model,
         split,
         attack=str(config.attack),
-        runner=runner,
         verbose=config.verbose,
         **config.attack_settings,
     )
@@ -240,9 +233,12 @@ def find_test_index(
         index.verify(model_of(path.parents[2]))
 
     paths: list[Path] = []
-    for folder in vanilla_folders(
-        run, config.dataset, config.output_dir, config.vanilla_dir
-    ):
+    folders = [Path(run)]  # the run's own model made its levels
+    if not config.own_levels:
+        folders = vanilla_folders(
+            run, config.dataset, config.output_dir, config.vanilla_dir
+        )
+    for folder in folders:
         if config.attack:
             own = index_path(folder, config.attack, config.attack_settings, split)
             paths += [own] if own.exists() else []

@@ -16,6 +16,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
@@ -80,7 +81,8 @@ class Run:
         """The method's key in reports.
 
         It is the setting `method`, or tells apart what that setting does not:
-        `ar_adals_by_random` and other controls, `ar_adals_on_the_fly`,
+        `ar_adals_by_own` (own levels), `ar_adals_by_random` and other controls,
+        `ar_adals_on_the_fly`,
         `ensemble_of_<method>`, `<method>+<adversarial method>`.
         """
         method = self.config["method"]
@@ -118,7 +120,7 @@ class Run:
         kind = {n: self.config.get(n) for n in ("levels_from", "adversarial_training")}
         if (self.config.get("ensemble_size") or 1) > 1:
             kind["ensemble_size"] = _PAPERS_ENSEMBLE
-        if self.config.get("refresh_epochs"):
+        if self.config.get("refresh_epochs") and kind["levels_from"] != OWN:
             kind["refresh_epochs"] = "recipe"
         try:
             usual = usual_settings(self.config, **kind)
@@ -127,6 +129,7 @@ class Run:
         there = {k: v for k, v in self.settings.items() if k in self.config}
         attack = ATTACKS.get(str(self.config.get("attack")))
         defaults = dataclasses.asdict(attack()) if attack else {}
+        defaults |= usual["attack_settings"]
         recipe = in_words_by_setting(usual | {"attack_settings": defaults})
         return {
             name: words

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ar_adals_tf import files
 from ar_adals_tf.callbacks import ARAdaLS
+from ar_adals_tf.datasets.splits import example_ids
 from ar_adals_tf.distribution.strategy import (
     by_device,
     check_batch_size,
@@ -18,6 +19,7 @@ from ar_adals_tf.distribution.strategy import (
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.methods.table import make_smoothing
+from ar_adals_tf.own_levels import OwnLevels
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
@@ -25,7 +27,6 @@ from ar_adals_tf.training import bookkeeping
 from ar_adals_tf.training.bookkeeping import RunKeeper, TrainingProgress
 from ar_adals_tf.training.building import build_model, make_feedback
 from ar_adals_tf.training.data import training_data, validation_data
-from ar_adals_tf.training.refresh import Refresh
 
 Logs = dict[str, float]
 
@@ -53,7 +54,8 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
 
     Args:
         plan: The run, with the splits `train` and `validation`.
-        indexes: The robustness index of either split; empty for one level.
+        indexes: The robustness index of either split; empty for one level, and where
+            the model in training makes the levels.
 
     Raises:
         InputError: If the checkpoint is of another model, or a batch is too small for
@@ -69,9 +71,7 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
         config.label_smoothing,
     )
     split_names = ("train", "validation") if smoothing.num_levels > 1 else ()
-    levels = {
-        n: RobustnessLevels(indexes[n], smoothing.num_levels) for n in split_names
-    }
+    levels = {n: _levels(plan, n, indexes.get(n)) for n in split_names}
     check_batches(plan)
     devices = member_devices(len(plan.members))
     feedback = make_feedback(plan)
@@ -116,6 +116,15 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     return Fitted(models, keeper.history, smoothing)
 
 
+def _levels(plan: Plan, name: str, index: RobustnessIndex | None) -> RobustnessLevels:
+    """Return a split's levels; undivided where the model in training makes them."""
+    num_levels = int(plan.config.num_levels or 1)
+    if index is None:
+        ids = example_ids(plan.splits[name])
+        return RobustnessLevels.undivided(ids, num_levels)
+    return RobustnessLevels(index, num_levels)
+
+
 def check_batches(plan: Plan) -> None:
     """Refuse batches of which a replica would get nothing."""
     if not member_devices(len(plan.members)):
@@ -134,7 +143,18 @@ def _callbacks(
     """Return what cuts new levels, then what learns from them, then what keeps all."""
     callbacks: list[keras.callbacks.Callback] = []
     if plan.config.refresh_epochs and levels:
-        callbacks.append(Refresh(plan, levels))
+        callbacks.append(
+            OwnLevels(
+                {name: plan.splits[name] for name in levels},
+                levels,
+                plan.config.refresh_epochs,
+                attack=str(plan.config.attack),
+                settings=plan.config.attack_settings,
+                folder=plan.folder / "robustness",
+                shards=True,
+                verbose=plan.config.verbose,
+            )
+        )
     if len(plan.splits["validation"]):
         callbacks.append(
             ARAdaLS(

@@ -1,5 +1,7 @@
 """The robustness indexes that a run cuts its levels from: found, or made."""
 
+from pathlib import Path
+
 import keras
 
 from ar_adals_tf.datasets.splits import ArraySplit, Split, example_ids
@@ -15,6 +17,8 @@ def level_indexes(
 ) -> dict[str, RobustnessIndex]:
     """Find or make what the levels of every split are cut from.
 
+    There is nothing yet where the model in training makes its levels.
+
     Levels of the test set are used only for measuring. They always come from
     robustness, so that all runs are measured on the same levels; a run that attacks
     nothing takes them from an index that is there already, or leaves them out.
@@ -23,8 +27,11 @@ def level_indexes(
         InputError: If an index that is there is damaged, or of another model, attack
             or set of images.
     """
+    if plan.config.own_levels:
+        return {}
     if plan.config.levels_from == "robustness":
-        indexes = {name: _robustness(plan, name, vanilla) for name in plan.loaded}
+        folder = plan.vanilla_folder
+        indexes = {n: _robustness(plan, folder, n, vanilla) for n in plan.loaded}
     else:
         indexes = {
             name: _control(plan, name, vanilla) for name in ("train", "validation")
@@ -41,22 +48,29 @@ def level_indexes(
     return indexes
 
 
-def _robustness(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:
-    """Find or compute the vanilla model's robustness index of a split."""
+def own_test_levels(plan: Plan, model: keras.Model) -> RobustnessIndex:
+    """Find or compute the test images' index under the run's own model."""
+    return _robustness(plan, plan.folder, "test", model)
+
+
+def _robustness(
+    plan: Plan, folder: Path, name: str, model: keras.Model
+) -> RobustnessIndex:
+    """Find or compute a split's robustness index under the model of a folder."""
     config, split = plan.config, plan.loaded[name]
     attack, settings = str(config.attack), config.attack_settings
-    path = index_path(plan.vanilla_folder, attack, settings, name)
+    path = index_path(folder, attack, settings, name)
     say = print if config.verbose else lambda _: None
 
     def find() -> RobustnessIndex:
         index = RobustnessIndex.load(path)
-        _verify(index, split, vanilla, split=name, attack=attack)
+        _verify(index, split, model, split=name, attack=attack)
         say(f"found {path}: {index}")
         return index
 
     def make() -> RobustnessIndex:
         say(f"computing {path}")
-        index = compute_index(config, path, vanilla, split)
+        index = compute_index(config, path, model, split)
         say(f"{index}")
         return index
 

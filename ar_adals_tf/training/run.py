@@ -39,7 +39,7 @@ from ar_adals_tf.files import (
 from ar_adals_tf.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.fitting import Fitted, check_batches, fit
-from ar_adals_tf.training.indexes import level_indexes
+from ar_adals_tf.training.indexes import level_indexes, own_test_levels
 from ar_adals_tf.training.members import check_given, take
 from ar_adals_tf.version import versions
 
@@ -165,6 +165,8 @@ def _train(
     else:
         fitted = fit(plan, indexes)
         _save(plan, fitted)
+    if fitted and plan.config.own_levels:
+        indexes["test"] = own_test_levels(plan, fitted.models[0])
     metrics = _measure(plan, indexes.get("test"), fitted)
     remove(run / "checkpoint.npz")
     if config.verbose:
@@ -197,8 +199,8 @@ def load_splits(
 
 
 def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
-    """Return the vanilla model; None for random levels, which need no model."""
-    if plan.config.levels_from == "random":
+    """Return the vanilla model; None for levels that need none."""
+    if plan.config.levels_from == "random" or plan.config.own_levels:
         return None
     folder = plan.vanilla_folder
     if plan.config.vanilla_dir and (folder / "metrics.json").exists():

@@ -160,6 +160,10 @@ OF_TRAIN = [
         *("--epochs=9", "--refresh_every=2", "--method=ls"),
         says="--method=ls has none such",
     ),
+    train("--vanilla=some", says="value should be one of", status=1),
+    train("--vanilla=none", "--method=ls", says="--vanilla=none is for methods with"),
+    train("--vanilla=none", "--levels_from=loss", says="means --levels_from=own"),
+    train("--vanilla=none", "--vanilla_dir=v", says="there is no vanilla model"),
     train(
         *("--epochs=9", "--refresh_every=2", "--levels_from=loss"),
         says="--refresh_epochs means --levels_from=robustness",

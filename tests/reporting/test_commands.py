@@ -125,7 +125,7 @@ def test_any_settings_are_read_back_from_their_command(train_flags):
     """Every setting, method, attack, attack's setting and dataset has its turn."""
     rng = random.Random(15)
     seen: set = set()
-    for _ in range(600):
+    for _ in range(800):
         config = any_config(rng)
         command = made_by(run_of(config))
         assert read_back(command) == config, command

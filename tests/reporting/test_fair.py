@@ -32,6 +32,7 @@ def rows_of(table):
         ("random", "AR-AdaLS with random levels"),
         ("confidence", "AR-AdaLS by confidence"),
         ("loss", "AR-AdaLS by loss"),
+        ("own", "AR-AdaLS, own levels"),
     ],
 )
 def test_a_control_is_a_method_of_its_own(tmp_path, levels_from, label):
@@ -50,6 +51,20 @@ def test_a_control_is_a_method_of_its_own(tmp_path, levels_from, label):
     make_run(tmp_path / "many", "ar_adals", levels_from=levels_from, ensemble_size=5)
     (collection,) = load_collections(sorted(tmp_path.iterdir()))
     assert f"Ensemble of {label}" in [group.label for group in collection.groups]
+
+
+def test_own_levels_have_a_recipe_of_their_own(tmp_path):
+    """What follows from --vanilla=none and from the epochs is no other setting."""
+    run = make_run(tmp_path / "own", "ar_adals", levels_from="own", epochs=20)
+    found = Run.load(run)
+    assert found.method == "ar_adals_by_own"
+    assert found.config["attack_settings"] == {"top_k": 2}
+    assert found.config["refresh_epochs"] == [4, 14]
+    assert found.off_recipe == {"epochs": "20"}
+    other = make_run(
+        tmp_path / "other", "ar_adals", levels_from="own", refresh_epochs="3,9"
+    )
+    assert Run.load(other).off_recipe == {"refresh epochs": "3,9"}
 
 
 OFF = {

@@ -142,6 +142,7 @@ runpy.run_module("ar_adals_tf.train", run_name="__main__")
         (0, {}),
         (1, {}),
         (0, {"refresh_every": 1}),
+        (0, {"vanilla": "none"}),
         (1, {"method": "ar_adals_of_ensemble", "ensemble_size": 2, "epochs": 2}),
         (0, {"method": "mixup", "ensemble_size": 2, "epochs": 2}),
         (1, {"method": "pgd_at", "pgd_steps": 2, "epochs": 2}),
