@@ -45,7 +45,9 @@ class Declaration:
             `nothing`: neither.
         shared: Whether the run's vanilla model has it too.
         needs: The attribute of the method without which it means nothing.
-        group: The flags that it is defined with; see `ar_adals_tf.command_line`.
+        group: The flags that it is defined with; see `ar_adals_tf.command_line`. What
+            is `recorded` is found out and has no flag.
+        added: Whether runs of version 0.1.0 lack it. They have its default.
     """
 
     help: str
@@ -55,7 +57,8 @@ class Declaration:
     changes: Literal["result", "seed", "nothing"] = "result"
     shared: bool = True
     needs: str = ""
-    group: Literal["data", "training", "attack", "measure"] = "training"
+    group: Literal["data", "training", "attack", "measure", "recorded"] = "training"
+    added: bool = False
 
     def default_for(self, recipe: Recipe, method: Method) -> Any:
         """Return the default with this recipe and this method."""

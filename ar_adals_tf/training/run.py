@@ -38,6 +38,7 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.training.building import check_given
 from ar_adals_tf.training.fitting import Fitted, check_batches, fit
 from ar_adals_tf.training.indexes import level_indexes
 from ar_adals_tf.version import versions
@@ -101,7 +102,7 @@ def check_folders(config: Config) -> None:
         InputError: If its directory, or that of a member, is the vanilla run's.
     """
     plan = Plan.make(config)
-    if plan.method.by_robustness:
+    if config.needs_vanilla:
         for folder in (plan.folder, *plan.model_folders):
             refuse_overwriting(folder, [plan.vanilla_folder], "--output_dir")
 
@@ -132,17 +133,21 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
         tf.config.experimental.enable_op_determinism()
     indexes: dict[str, RobustnessIndex] = {}
     try:
+        check_given(config)
         plan = Plan.make(config, splits or load_splits(config))
         check_batches(plan)
+        vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
         if plan.method.by_robustness:
-            indexes = level_indexes(plan, _find_or_train_vanilla(plan))
+            indexes = level_indexes(plan, vanilla)
     except (InputError, OSError):  # a run that is refused leaves nothing behind
         if not (run / "checkpoint.npz").exists():  # it was begun in another process
             remove(run / "config.json")
         raise
     if config.verbose:
-        print(f"training {config.title} on {config.dataset} in {run}")
-        _say_alpha(config)
+        doing = "measuring" if config.as_given else "training"
+        print(f"{doing} {config.title} on {config.dataset} in {run}")
+        if not config.finetune:
+            _say_alpha(config)
     fitted = None
     if plan.members and not plan.method.joint:
         for member in plan.members:
@@ -183,10 +188,10 @@ def load_splits(
 
 def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
     """Return the vanilla model; None for random levels, which need no model."""
-    if plan.config.levels_from == "random":
+    folder, finetune = plan.vanilla_folder, plan.config.finetune
+    if plan.config.levels_from == "random" and not finetune:
         return None
-    folder = plan.vanilla_folder
-    if plan.config.vanilla_dir and (folder / "metrics.json").exists():
+    if plan.config.vanilla_dir and not finetune and (folder / "metrics.json").exists():
         _check_same_data(plan.vanilla, folder)
     else:
         train(plan.vanilla, plan.loaded)
