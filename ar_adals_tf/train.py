@@ -48,6 +48,7 @@ def main() -> None:
 
 command_line.define()
 command_line.define_strategy_flags()
+command_line.define_import_flag()
 
 flags.adopt_module_key_flags(command_line)
 

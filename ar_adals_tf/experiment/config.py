@@ -105,7 +105,7 @@ class Config:
         added=True,
     )
     model_digest: str | None = setting(
-        "The SHA-256 of the file that the weights start from.",
+        "The first 16 digits of the SHA-256 of the file that the weights start from.",
         added=True,
         group="recorded",
     )

@@ -87,7 +87,7 @@ def _check_name(model: str) -> None:
 def _digest(path: str, what: str, other: str) -> str:
     if not Path(path).is_file():
         raise InputError(f"there is no {what} {path}; give {other}")
-    return digest_file(path)
+    return digest_file(path)[:16]
 
 
 def check(config: "Config") -> None:
