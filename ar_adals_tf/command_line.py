@@ -106,6 +106,11 @@ def given(*names: str) -> dict[str, Any]:
     return {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
 
 
+def names(*groups: str) -> list[str]:
+    """Return the names of the flags of groups of settings."""
+    return [flag.name for flag in group_flags(*groups)]
+
+
 def given_settings(*apart: str) -> list[str]:
     """Return the settings that were given, apart from some, as a flagfile's lines."""
     own = FLAGS.flags_by_module_dict()[__name__]

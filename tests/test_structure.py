@@ -24,8 +24,8 @@ ROWS = (
     "experiment",
     "callbacks evaluation command_line",
     "training reporting",
-    "tour",
-    "train evaluate compute_robustness sweep report compare_indexes quickstart",
+    "exporting tour",
+    "train evaluate compute_robustness sweep report export compare_indexes quickstart",
     "__init__",
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row.split()}

@@ -86,7 +86,5 @@ def _form(field: dataclasses.Field[Any]) -> Form:
 def _check_together(config: Config) -> None:
     """Refuse settings that cannot go together, as `Config.make` does."""
     values = config.as_dict()
-    completion.complete(
-        values, None, config.recipe, alpha_is_given=True
-    )
+    completion.complete(values, None, config.recipe, alpha_is_given=True)
     config._check_together()

@@ -95,9 +95,7 @@ def prepared(
     return network
 
 
-def _check_input(
-    model: keras.Model, input_shape: tuple[int, ...], called: str
-) -> None:
+def _check_input(model: keras.Model, input_shape: tuple[int, ...], called: str) -> None:
     """Refuse inputs that images in [0, 1] cannot be."""
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) > 1:

@@ -83,7 +83,7 @@ def check_given(config: Config) -> None:
             is known.
     """
     if start.is_file(config.model) and (info := DATASETS.get(config.dataset)):
-        _given(config, info, config.seed)
+        load_given(config, info, config.seed)
 
 
 def _network(plan: Plan, seed: int) -> keras.Model:
@@ -93,7 +93,7 @@ def _network(plan: Plan, seed: int) -> keras.Model:
     """
     config, split = plan.config, plan.splits["train"]
     if start.is_file(config.model):
-        return _given(config, split.info, seed)
+        return load_given(config, split.info, seed)
     options: dict[str, Any] = {"seed": seed, "dropout": config.dropout}
     ours = config.model in models.MODELS
     if ours and plan.recipe.subtract_pixel_mean and isinstance(split, ArraySplit):
@@ -107,7 +107,7 @@ def _network(plan: Plan, seed: int) -> keras.Model:
     return model
 
 
-def _given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
+def load_given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
     """Load a model of one's own, and make it a network of the dataset's images."""
     with models.drawn_from(seed):
         model = load_model(config.model)
