@@ -98,9 +98,10 @@ class Config:
         added=True,
     )
     finetune: bool = setting(
-        "Calibrate the trained model of a .keras file by a few epochs from its weights, "
-        "by any --method. Its own robustness gives the levels, and the vanilla run is "
-        "the model as it is. The recipe is then 10 epochs of Adam at 1e-4, alpha 0.2.",
+        "Calibrate the trained model of a .keras file by a few epochs from its "
+        "weights, by any --method. Its own robustness gives the levels. The vanilla "
+        "run is the model as it is. The recipe is then 10 epochs of Adam at 1e-4, "
+        "batches of 128, alpha 0.2.",
         default=False,
         added=True,
     )
@@ -363,7 +364,7 @@ class Config:
 
     def _check_together(self) -> None:
         """Refuse settings that cannot go together."""
-        start.check(self)
+        start.check(vars(self))
         if self.kind.joint and self.ensemble_size < 2:
             raise InputError(
                 f"--ensemble_size must be at least 2; received {self.ensemble_size}"

@@ -192,7 +192,7 @@ def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
             saved["dataset"], saved["method"], epochs=saved["epochs"], **own
         )
         usual["alpha"] = followed.alpha
-    usual |= {n: None for n in own} | {"model": made.recipe.model}
+    usual |= dict.fromkeys(own) | {"model": made.recipe.model}
     return usual
 
 

@@ -1,13 +1,11 @@
 """What a run's model starts from: a network of a name, or a model of one's own."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
-
-if TYPE_CHECKING:
-    from ar_adals_tf.experiment.config import Config
 
 #: Settings that mean nothing to a model as it is given.
 OF_TRAINING = (
@@ -18,6 +16,9 @@ OF_TRAINING = (
     "augmentation",
     "dropout",
 )
+
+#: Settings of a network of a name, and what each is where it is left out.
+_OF_NAMES = {"weights_file": None, "dropout": 0, "mixed_precision": "none"}
 
 
 def is_file(model: str) -> bool:
@@ -90,40 +91,41 @@ def _digest(path: str, what: str, other: str) -> str:
     return digest_file(path)[:16]
 
 
-def check(config: "Config") -> None:
+def check(settings: Mapping[str, Any]) -> None:
     """Refuse settings that a model cannot have.
+
+    Args:
+        settings: The value of every field of `Config`.
 
     Raises:
         InputError: If there are some. The sentence names the first one.
     """
-    input_range(config.input_range)
-    if config.epochs == 0 and not (config.finetune and config.method == "vanilla"):
+    model, finetune = settings["model"], settings["finetune"]
+    input_range(settings["input_range"])
+    as_given = finetune and settings["method"] == "vanilla" and not settings["epochs"]
+    if not settings["epochs"] and not as_given:
         raise InputError("--epochs must be at least 1; received 0")
-    if not is_file(config.model):
-        if config.finetune:
+    if not is_file(model):
+        if finetune:
             raise InputError(
                 "--finetune calibrates the trained model of a .keras file; received "
-                f"--model={config.model}; give --model=my.keras"
+                f"--model={model}; give --model=my.keras"
             )
-        if config.input_range is not None:
+        if settings["input_range"] is not None:
             raise InputError(
-                f"--input_range is for a .keras file; {config.model} takes [0, 1]; "
-                "leave it out"
+                f"--input_range is for a .keras file; {model} takes [0, 1]; leave it "
+                "out"
             )
         return
-    for name, value, none in (
-        ("weights_file", config.weights_file, None),
-        ("dropout", config.dropout, 0),
-        ("mixed_precision", config.mixed_precision, "none"),
-    ):
-        if value != none:
+    for name, none in _OF_NAMES.items():
+        if settings[name] != none:
             raise InputError(
-                f"--{name} is for a network of a name; the model of {config.model} has "
-                "its own: leave it out"
+                f"--{name} is for a network of a name; the model of {model} has its "
+                "own: leave it out"
             )
-    if config.as_given and config.ensemble_size > 1:
+    if as_given and settings["ensemble_size"] > 1:
         raise InputError(
-            f"an ensemble of {config.model} as it is would have equal members; leave "
+            f"an ensemble of {model} as it is would have equal members; leave "
             "--ensemble_size out"
         )
 
