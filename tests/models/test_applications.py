@@ -1,4 +1,4 @@
-"""Networks of keras.applications: what they see, their seeds and weights. 30 seconds."""
+"""Networks of keras.applications: what they see, seeds and weights. 30 seconds."""
 
 import random
 

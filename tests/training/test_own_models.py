@@ -188,8 +188,7 @@ def test_the_seed_determines_the_dropout_of_a_file(own, tmp_path):
     )
     images = np.ones((2, 28, 28, 1), np.float32)
     first, again, other = (
-        np.asarray(build_model(plan, seed)(images, training=True))
-        for seed in (3, 3, 4)
+        np.asarray(build_model(plan, seed)(images, training=True)) for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
