@@ -171,12 +171,15 @@ def run(main: Callable[[], None]) -> None:
             sys.stdout.flush()
 
 
-def import_modules(names: Iterable[str]) -> None:
+def import_modules(names: Sequence[str]) -> None:
     """Import modules of one's own, from the working folder or the PYTHONPATH.
 
     Raises:
         InputError: If there is no such module, or if it raises an error.
     """
+    here = os.getcwd()
+    if names and here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
     for name in names:
         parts = name.split(".")
         if parts[-1] == "py" or not all(part.isidentifier() for part in parts):

@@ -21,7 +21,7 @@ as it is.
 Any trained .keras file is calibrated on the validation images of a dataset, and then
 exported:
 
-    python -m ar_adals_tf.export --model_file=my.keras --input_range=0,255 \
+    python -m ar_adals_tf.export --model_file=my.keras --model_range=0,255 \
         --dataset=cifar10 --output_dir=exported --format=tflite
 """
 
@@ -51,7 +51,7 @@ flags.DEFINE_string(
     "output_dir", None, "Where the models go; the default is export/ in the run."
 )
 flags.DEFINE_string(
-    "input_range",
+    "model_range",
     None,
     "The range of inputs that the model of --model_file expects, such as 0,255; the "
     "default is 0,1.",

@@ -88,14 +88,14 @@ class Config:
         "A file of weights to start from, for a network of a name. Those of "
         "keras.applications take weights without the top (..._notop.h5). Nothing is "
         "downloaded.",
-        added=True,
+        new=True,
     )
-    input_range: str | None = setting(
+    model_range: str | None = setting(
         "The range of inputs that the model of a .keras file expects, such as 0,255. A "
         "layer in front of it takes images in [0, 1] there. Distances and strengths of "
         "attacks stay those of images in [0, 1].",
         default=Default("0,1", None),
-        added=True,
+        new=True,
     )
     finetune: bool = setting(
         "Calibrate the trained model of a .keras file by a few epochs from its "
@@ -103,12 +103,12 @@ class Config:
         "run is the model as it is. The recipe is then 10 epochs of Adam at 1e-4, "
         "batches of 128, alpha 0.2.",
         default=False,
-        added=True,
+        new=True,
     )
     model_digest: str | None = setting(
         "The first 16 digits of the SHA-256 of the file that the weights start from.",
-        added=True,
-        group="recorded",
+        new=True,
+        group="none",
     )
     epochs: int = setting(
         "Number of epochs. The recipe's schedule is stretched to it. Only the vanilla "

@@ -46,8 +46,8 @@ class Declaration:
         shared: Whether the run's vanilla model has it too.
         needs: The attribute of the method without which it means nothing.
         group: The flags that it is defined with; see `ar_adals_tf.command_line`. What
-            is `recorded` is found out and has no flag.
-        added: Whether runs of version 0.1.0 lack it. They have its default.
+            is `none` is found out and has no flag.
+        new: Whether runs of version 0.1.0 lack it. They have its default.
     """
 
     help: str
@@ -57,13 +57,18 @@ class Declaration:
     changes: Literal["result", "seed", "nothing"] = "result"
     shared: bool = True
     needs: str = ""
-    group: Literal["data", "training", "attack", "measure", "recorded"] = "training"
-    added: bool = False
+    group: Literal["data", "training", "attack", "measure", "none"] = "training"
+    new: bool = False
+
+    @property
+    def plain(self) -> Any:
+        """The default without its words."""
+        default = self.default
+        return default.value if isinstance(default, Default) else default
 
     def default_for(self, recipe: Recipe, method: Method) -> Any:
         """Return the default with this recipe and this method."""
-        given = self.default
-        default = given.value if isinstance(given, Default) else given
+        default = self.plain
         return default(recipe, method) if callable(default) else default
 
     def allowed(self) -> list[str] | None:

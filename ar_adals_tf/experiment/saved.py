@@ -43,8 +43,7 @@ def saved_settings(run: str | Path) -> dict[str, Any]:
     path = Path(run) / "config.json"
     saved = read_json(path)
     if isinstance(saved, dict):
-        later = {n: d.default for n, d in DECLARATIONS.items() if d.added}
-        saved = later | saved
+        saved = {n: d.plain for n, d in DECLARATIONS.items() if d.new} | saved
     for name in DECLARATIONS:
         if not isinstance(saved, dict) or name not in saved:
             raise InputError(f"{path} lacks the setting {name}; {_REMEDY}")

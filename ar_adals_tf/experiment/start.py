@@ -31,14 +31,14 @@ def is_file(model: str) -> bool:
     return model.endswith(".keras")
 
 
-def input_range(text: str | None) -> tuple[float, float]:
+def model_range(text: str | None) -> tuple[float, float]:
     """Return the range of inputs that a text such as `0,255` names.
 
     Raises:
         InputError: If it names none.
 
     Example:
-        >>> input_range("-1,1"), input_range(None)
+        >>> model_range("-1,1"), model_range(None)
         ((-1.0, 1.0), (0.0, 1.0))
     """
     try:
@@ -47,7 +47,7 @@ def input_range(text: str | None) -> tuple[float, float]:
         low, high = 0.0, 0.0
     if not -float("inf") < low < high < float("inf"):
         raise InputError(
-            "--input_range must be two numbers such as 0,255, the smaller one first; "
+            "--model_range must be two numbers such as 0,255, the smaller one first; "
             f"received {text!r}"
         )
     return low, high
@@ -101,7 +101,7 @@ def check(settings: Mapping[str, Any]) -> None:
         InputError: If there are some. The sentence names the first one.
     """
     model, finetune = settings["model"], settings["finetune"]
-    input_range(settings["input_range"])
+    model_range(settings["model_range"])
     as_given = finetune and settings["method"] == "vanilla" and not settings["epochs"]
     if not settings["epochs"] and not as_given:
         raise InputError("--epochs must be at least 1; received 0")
@@ -111,9 +111,9 @@ def check(settings: Mapping[str, Any]) -> None:
                 "--finetune calibrates the trained model of a .keras file; received "
                 f"--model={model}; give --model=my.keras"
             )
-        if settings["input_range"] is not None:
+        if settings["model_range"] is not None:
             raise InputError(
-                f"--input_range is for a .keras file; {model} takes [0, 1]; leave it "
+                f"--model_range is for a .keras file; {model} takes [0, 1]; leave it "
                 "out"
             )
         return

@@ -102,7 +102,7 @@ def export(
     output_dir: str | Path | None = None,
     tolerance: float = 1e-5,
     data_dir: str | None = None,
-    input_range: str | None = None,
+    model_range: str | None = None,
     say: Callable[[str], Any] = print,
     **data: Any,
 ) -> Path:
@@ -121,7 +121,7 @@ def export(
         output_dir: Where it goes. Defaults to `export/` in the run.
         tolerance: By how much a probability may differ.
         data_dir: Where TFDS keeps its data. Defaults to the run's setting.
-        input_range: For `model_file`: see `ar_adals_tf.experiment.config.Config`.
+        model_range: For `model_file`: see `ar_adals_tf.experiment.config.Config`.
         say: Takes each line for people.
         **data: For `model_file`: the settings of the data, such as `dataset`.
 
@@ -143,9 +143,9 @@ def export(
     if not 0 < tolerance < 1:
         raise InputError(f"--tolerance must be above 0, below 1; received {tolerance}")
     if run_dir:
-        if data or input_range:
+        if data or model_range:
             raise InputError(
-                f"--{next(iter(data), 'input_range')} is for --model_file; a run has "
+                f"--{next(iter(data), 'model_range')} is for --model_file; a run has "
                 "its own: leave it out"
             )
         folder = Path(output_dir or Path(run_dir) / "export")
@@ -156,7 +156,7 @@ def export(
             raise InputError("--model_file needs --output_dir, a folder for the export")
         folder = Path(output_dir)
         refuse_overwriting(folder / FORMATS["keras"].file, [model_file], "--output_dir")
-        data |= {"data_dir": data_dir, "input_range": input_range}
+        data |= {"data_dir": data_dir, "model_range": model_range}
         found = _of_file(str(model_file), data)
     writable_folder(folder, "--output_dir")
     with only_writer(folder / LOCK, say):
@@ -189,7 +189,7 @@ def _of_run(run: Path, data_dir: str | None) -> Calibrated:
         config.title,
         model,
         temperature,
-        start.input_range(config.input_range),
+        start.model_range(config.model_range),
         load_splits(config, ("test",))["test"],
         config.num_bins,
     )
@@ -215,7 +215,7 @@ def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:
         config.title,
         with_temperature(model, temperature=temperature),
         temperature,
-        start.input_range(config.input_range),
+        start.model_range(config.model_range),
         splits["test"],
         config.num_bins,
     )

@@ -26,7 +26,7 @@ def prepared(
     model: keras.Model,
     input_shape: tuple[int, ...],
     classes: int,
-    input_range: tuple[float, float] = UNIT,
+    model_range: tuple[float, float] = UNIT,
     *,
     called: str = "the model",
 ) -> keras.Model:
@@ -41,7 +41,7 @@ def prepared(
         model: A built Keras classifier with one input and one output.
         input_shape: The shape of an example.
         classes: The number of classes of the data.
-        input_range: The least and the greatest value that the model itself expects.
+        model_range: The least and the greatest value that the model itself expects.
             A layer in front takes [0, 1] there.
         called: What people call the model, for the error sentences.
 
@@ -57,7 +57,7 @@ def prepared(
         >>> own = keras.Sequential([
         ...     keras.Input((2,)), layers.Dense(3, "softmax", kernel_initializer="ones")
         ... ])
-        >>> network = prepared(own, (2,), 3, input_range=(0, 255))
+        >>> network = prepared(own, (2,), 3, model_range=(0, 255))
         >>> network(ops.convert_to_tensor([[0.0, 1.0]])).numpy()
         array([[255., 255., 255.]], dtype=float32)
     """
@@ -70,7 +70,7 @@ def prepared(
         )
     softmax = _returns_probabilities(model, called)
     binary = is_binary(model)
-    low, high = input_range
+    low, high = model_range
     inputs = keras.Input(input_shape, name="image")
     x = inputs
     if (low, high) != UNIT:

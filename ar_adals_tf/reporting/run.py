@@ -26,7 +26,7 @@ _PAPERS_ENSEMBLE = 5
 
 #: What a recipe does not say: how the ECE is measured, which images validate, which of
 #: two kernels computes the same, and what the inputs of a file's model are.
-_LEFT_OPEN = ("num bins", "split seed", "deterministic", "input range")
+_LEFT_OPEN = ("num bins", "split seed", "deterministic", "model range")
 
 _SHORT = {"num_levels": "R", "label_smoothing": "eps"}
 

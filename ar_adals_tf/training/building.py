@@ -115,7 +115,7 @@ def load_given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
         model,
         info.image_shape,
         info.num_classes,
-        start.input_range(config.input_range),
+        start.model_range(config.model_range),
         called=config.model,
     )
 

@@ -132,6 +132,7 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     indexes: dict[str, RobustnessIndex] = {}
+    fitted = None
     try:
         check_given(config)
         plan = Plan.make(config, splits or load_splits(config))
@@ -139,21 +140,22 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
         vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
         if plan.method.by_robustness:
             indexes = level_indexes(plan, vanilla)
+        if config.verbose:
+            doing = "measuring" if config.as_given else "training"
+            print(f"{doing} {config.title} on {config.dataset} in {run}")
+            if not config.finetune:
+                _say_alpha(config)
+        if plan.members and not plan.method.joint:
+            for member in plan.members:
+                train(member, plan.loaded)
+        else:
+            fitted = fit(plan, indexes)
     except (InputError, OSError):  # a run that is refused leaves nothing behind
-        if not (run / "checkpoint.npz").exists():  # it was begun in another process
+        begun = ("checkpoint.npz", "member_0/config.json")  # maybe before
+        if not any((run / name).exists() for name in begun):
             remove(run / "config.json")
         raise
-    if config.verbose:
-        doing = "measuring" if config.as_given else "training"
-        print(f"{doing} {config.title} on {config.dataset} in {run}")
-        if not config.finetune:
-            _say_alpha(config)
-    fitted = None
-    if plan.members and not plan.method.joint:
-        for member in plan.members:
-            train(member, plan.loaded)
-    else:
-        fitted = fit(plan, indexes)
+    if fitted is not None:
         _save(plan, fitted)
     metrics = _measure(plan, indexes.get("test"), fitted)
     remove(run / "checkpoint.npz")

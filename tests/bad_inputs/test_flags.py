@@ -86,7 +86,7 @@ TEXTS = (
     "data_dir",
     "model",
     "weights_file",
-    "input_range",
+    "model_range",
     "alpha",
     "refresh_epochs",
     "epsilon",

@@ -128,10 +128,10 @@ CASES = [
     train("--model=good.keras", "--weights_file=a.h5", says="--weights_file is for a"),
     train("--weights_file=a.h5", says="there is no file of weights a.h5"),
     train("--weights_file=my_layers.py", says="--weights_file must end in .weights.h5"),
-    train("--input_range=0,255", says="--input_range is for a .keras file"),
+    train("--model_range=0,255", says="--model_range is for a .keras file"),
     *[
         train(
-            "--model=good.keras", f"--input_range={text}", says="--input_range must be"
+            "--model=good.keras", f"--model_range={text}", says="--model_range must be"
         )
         for text in ("0", "255,0", "1,1", "0,inf", "nan,1", "0,1,2", "a,b")
     ],

@@ -191,7 +191,7 @@ def test_a_model_that_predicts_otherwise_is_refused(run, tmp_path, monkeypatch):
 def test_a_files_model_is_calibrated_and_keeps_its_own_range(own, tmp_path):
     data = {"dataset": "fashion_mnist_small", "limit_examples": 100}
     export(
-        model_file=own, format=["keras"], input_range="0,255", output_dir=tmp_path,
+        model_file=own, format=["keras"], model_range="0,255", output_dir=tmp_path,
         say=say, **data,
     )  # fmt: skip
     splits = datasets.load("fashion_mnist_small", limit_examples=100)
@@ -215,7 +215,7 @@ def test_an_export_of_another_model_is_refused(exported, own, tmp_path):
     with pytest.raises(InputError, match="holds an export of another model"):
         export(
             model_file=own,
-            input_range="0,255",
+            model_range="0,255",
             output_dir=tmp_path / "out",
             limit_examples=100,
             say=say,

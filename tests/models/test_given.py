@@ -78,13 +78,13 @@ def loaded(model, folder):
     return keras.models.load_model(folder / "own.keras", compile=False)
 
 
-@pytest.mark.parametrize("input_range", [(0, 1), (-1, 3)])
+@pytest.mark.parametrize("model_range", [(0, 1), (-1, 3)])
 @pytest.mark.parametrize("head", HEADS)
-def test_probabilities_stay_and_the_softmax_is_off(head, input_range, tmp_path):
+def test_probabilities_stay_and_the_softmax_is_off(head, model_range, tmp_path):
     own = loaded(HEADS[head](), tmp_path)
-    low, high = input_range
+    low, high = model_range
     expected = own.predict(low + (high - low) * images(), verbose=0)
-    network = prepared(own, SHAPE, 4, input_range)
+    network = prepared(own, SHAPE, 4, model_range)
     logits = network.predict(images(), verbose=0)
     assert logits.min() < 0 or logits.max() > 1  # no probabilities
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-6)

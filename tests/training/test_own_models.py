@@ -67,7 +67,7 @@ def tuned(own, folder, method="ar_adals", **given):
         "fashion_mnist_small",
         method,
         model=str(own),
-        input_range="0,255",
+        model_range="0,255",
         finetune=True,
         output_dir=str(folder),
         **DATA,
@@ -167,7 +167,7 @@ def test_a_file_that_has_changed_is_refused(own, tmp_path, stop_after):
 
 def test_without_finetune_the_recipe_trains_from_the_files_weights(own, tmp_path):
     config = make_config(
-        tmp_path / "run", "vanilla", model=str(own), dropout=0, input_range="0,255"
+        tmp_path / "run", "vanilla", model=str(own), dropout=0, model_range="0,255"
     )
     assert (config.learning_rate, config.finetune) == (1e-3, False)
     assert config.vanilla().model_digest == config.model_digest
@@ -181,7 +181,7 @@ def test_without_finetune_the_recipe_trains_from_the_files_weights(own, tmp_path
 
 def test_the_seed_determines_the_dropout_of_a_file(own, tmp_path):
     config = make_config(
-        tmp_path / "run", "vanilla", model=str(own), dropout=0, input_range="0,255"
+        tmp_path / "run", "vanilla", model=str(own), dropout=0, model_range="0,255"
     )
     plan = plan_in(
         tmp_path / "run", config, datasets.load("fashion_mnist_small", **DATA)
