@@ -9,7 +9,8 @@ import importlib.util
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -83,25 +84,35 @@ def written(name: str, model: "keras.Model", path: Path) -> None:
     Raises:
         InputError: If the model has a part that the format cannot have.
     """
-    try:
-        with warnings.catch_warnings(), quiet_libraries():
-            warnings.simplefilter("ignore")
-            FORMATS[name].write(model, path)
-    except OSError:
-        raise
-    except Exception as error:  # converters raise whatever their passes raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(
-            f"the model cannot be exported as {FORMATS[name].title} ({reason}); leave "
-            f"{name} out of --format"
-        ) from error
+    with _said(name, "exported as"):
+        FORMATS[name].write(model, path)
 
 
 def read(name: str, path: Path) -> Predict:
-    """Return what predicts by a file of a format."""
-    with warnings.catch_warnings(), quiet_libraries():
-        warnings.simplefilter("ignore")  # LiteRT will move to another package
+    """Return what predicts by a file of a format.
+
+    Raises:
+        InputError: If the format's runtime cannot use it.
+    """
+    with _said(name, "read again as"):
         return FORMATS[name].read(path)
+
+
+@contextmanager
+def _said(name: str, doing: str) -> Iterator[None]:
+    """Turn what converters and runtimes raise into one sentence."""
+    try:
+        with warnings.catch_warnings(), quiet_libraries():
+            warnings.simplefilter("ignore")  # LiteRT will move to another package
+            yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # they raise whatever their parts raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"the model cannot be {doing} {FORMATS[name].title} ({reason}); leave "
+            f"{name} out of --format"
+        ) from error
 
 
 def _named(model: "keras.Model") -> "keras.Model":

@@ -24,10 +24,12 @@ from tests.helpers import plan_in, softmax
 from tests.training.helpers import (
     SMALL,
     assert_same,
+    finish,
     make_config,
     snapshot,
     weights,
 )
+from tests.training.test_killed import kill_when
 
 DATA = {"limit_examples": 200}
 QUIET = {"tensorboard": False, "verbose": False}
@@ -223,3 +225,22 @@ def test_an_ensemble_in_lockstep_is_fine_tuned(own, tmp_path):
     one, other = (load_model(run / f"member_{n}" / "model.keras") for n in (0, 1))
     pairs = list(zip(one.get_weights(), other.get_weights(), strict=True))
     assert not all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_to_the_same_bits(own, tmp_path):
+    """Real processes, killed while the given model is measured, attacked and tuned."""
+    given = {"model": own, "model_range": "0,255", "finetune": "true", "dropout": 0}
+    finish(tmp_path / "whole" / "run", **given)
+    before = "fashion_mnist_small-mine-as_given"
+    for pattern in (
+        f"{before}/config.json",
+        f"{before}/predictions.npz",
+        f"{before}/robustness/margin/train.npz",
+        "run/checkpoint.npz",
+        "run/model.keras",
+    ):
+        kill_when(pattern, tmp_path / "killed" / "run", **given)
+    finish(tmp_path / "killed" / "run", **given)
+    for name in ("run", before):
+        assert_same(tmp_path / "killed" / name, tmp_path / "whole" / name)
