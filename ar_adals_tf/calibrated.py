@@ -4,7 +4,6 @@ Every function here returns a model that is saved and loaded without code of thi
 package, and that has float32 probabilities of the classes as its output.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -200,8 +199,12 @@ def averaged(models: Sequence[keras.Model]) -> keras.Model:
         # Nested, because layers of two members may have one name.
         member = keras.Model(own_inputs, outputs, name=f"member_{number}")
         logs.append(keras.ops.log_softmax(member(inputs)))
-    total = functools.reduce(keras.ops.logaddexp, logs)  # not logsumexp: Keras 3.8
-    return keras.Model(inputs, total - math.log(len(models)), name="ensemble")
+    # Not logsumexp, for Keras 3.8, nor logaddexp, which ONNX does not have.
+    stacked = keras.ops.stack(logs)
+    highest = keras.ops.max(stacked, axis=0)
+    total = keras.ops.sum(keras.ops.exp(stacked - highest), axis=0)
+    mean = highest + keras.ops.log(total) - math.log(len(models))
+    return keras.Model(inputs, mean, name="ensemble")
 
 
 def _ending(

@@ -5,8 +5,10 @@ The flags of settings follow from the settings' declarations; see
 work, so that `--help` answers at once.
 """
 
+import importlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -82,6 +84,18 @@ def define_strategy_flags() -> None:
     )
 
 
+def define_import_flag() -> None:
+    """Define the flag that names modules of one's own; see `import_modules`."""
+    flags.DEFINE_list(
+        "import",
+        None,
+        "Python modules to import before a model is loaded, such as my_layers. They "
+        "are your own code, which registers the layers that a .keras file needs "
+        "(@keras.saving.register_keras_serializable()). No other code is run: a Lambda "
+        "layer is refused.",
+    )
+
+
 def values(*names: str) -> Any:
     """Return the values of flags, in the order of their names."""
     return tuple(FLAGS[name].value for name in names)
@@ -90,6 +104,11 @@ def values(*names: str) -> Any:
 def given(*names: str) -> dict[str, Any]:
     """Return the values of the flags that were given; other names are ignored."""
     return {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
+
+
+def names(*groups: str) -> list[str]:
+    """Return the names of the flags of groups of settings."""
+    return [flag.name for flag in group_flags(*groups)]
 
 
 def given_settings(*apart: str) -> list[str]:
@@ -139,6 +158,7 @@ def run(main: Callable[[], None]) -> None:
                 "written --name=value, see --help"
             )
         _start_tensorflow()
+        import_modules(given("import").get("import") or [])
         interruption.raise_in_work()
         with _strategy():
             main()
@@ -153,6 +173,37 @@ def run(main: Callable[[], None]) -> None:
         finally:
             interruption.say_no_more()
             sys.stdout.flush()
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules of one's own, from the working folder or the PYTHONPATH.
+
+    Raises:
+        InputError: If there is no such module, or if it raises an error.
+    """
+    here = os.getcwd()
+    if names and here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    for name in names:
+        parts = name.split(".")
+        if parts[-1] == "py" or not all(part.isidentifier() for part in parts):
+            raise InputError(
+                "--import takes the names of modules, such as my_layers; received "
+                f"{name!r}; leave folders and .py out"
+            )
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever the user's own code raises
+            if isinstance(error, ModuleNotFoundError) and error.name == name:
+                raise InputError(
+                    f"--import={name}: there is no such module; start the command in "
+                    "its folder, or add the folder to PYTHONPATH"
+                ) from error
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise InputError(
+                f"--import={name} raised {type(error).__name__}: {error} "
+                f"({last.filename}, line {last.lineno}); mend the module"
+            ) from error
 
 
 def _leave(error: BaseException) -> None:

@@ -48,6 +48,7 @@ def main() -> None:
 
 command_line.define("data", "attack")
 command_line.define_strategy_flags()
+command_line.define_import_flag()
 flags.DEFINE_string("model_file", None, "The .keras file of the model to attack.")
 flags.DEFINE_enum(
     "split", "train", ["train", "validation", "test"], "Which images of the dataset."

@@ -6,6 +6,7 @@ keeps its file name. An index therefore stores both digests, and its users compa
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,3 +80,9 @@ def digest_model(model: "keras.Model") -> str:
         content.update(f"{value.shape}{value.dtype}".encode())
         content.update(value.tobytes())
     return content.hexdigest()
+
+
+def digest_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

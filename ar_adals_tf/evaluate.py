@@ -32,6 +32,7 @@ def main() -> None:
 
 command_line.define("data", "measure")
 command_line.define_strategy_flags()
+command_line.define_import_flag()
 flags.DEFINE_string("run_dir", None, "A finished run directory.")
 flags.DEFINE_string("model_file", None, "The .keras file of any classifier.")
 flags.DEFINE_string("output_dir", None, "Where the results of --model_file go.")

@@ -87,10 +87,10 @@ def is_binary(model: keras.Model) -> bool:
 
 def _head_tells(model: keras.Model, width: int) -> bool | None:
     """Return whether the last operation makes probabilities; None if it is unknown."""
-    operation = _last_operation(model)
+    operation = last_operation(model)
     if operation is None:
         return None
-    if isinstance(operation, keras.layers.Softmax) or _is_softmax_function(operation):
+    if isinstance(operation, keras.layers.Softmax) or is_softmax_function(operation):
         _refuse_narrow(model, width, "softmax")
         return True
     activation = getattr(operation, "activation", None)
@@ -119,7 +119,7 @@ def _refuse_narrow(model: keras.Model, width: int, name: str) -> None:
         )
 
 
-def _is_softmax_function(operation: Any) -> bool:
+def is_softmax_function(operation: Any) -> bool:
     """Tell whether an operation is `keras.ops.softmax`, which has no public class."""
     kind = type(operation)
     return kind.__name__ == "Softmax" and kind.__module__.startswith("keras.")
@@ -404,13 +404,13 @@ def _output_shape(model: keras.Model) -> Any:
     return keras.tree.map_structure(lambda output: tuple(output.shape), outputs)
 
 
-def _last_operation(model: keras.Model) -> Any:
+def last_operation(model: keras.Model) -> Any:
     """Return the operation that makes the output, looking into nested models."""
     try:
         operation = model.outputs[0]._keras_history.operation
     except (AttributeError, IndexError, TypeError):
         return None
-    return _last_operation(operation) if _is_nested(operation) else operation
+    return last_operation(operation) if _is_nested(operation) else operation
 
 
 def _is_nested(operation: Any) -> bool:
@@ -433,7 +433,7 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     if isinstance(operation, keras.layers.Dense):
         return lambda x: _dense(operation, body(x, training=False))
     plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
-    if plain or _is_softmax_function(operation):
+    if plain or is_softmax_function(operation):
         return lambda x: body(x, training=False)
     return None
 

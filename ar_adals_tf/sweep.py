@@ -45,6 +45,7 @@ def main() -> None:
 
 
 command_line.define()
+command_line.define_import_flag()
 flags.DEFINE_enum(
     "param",
     None,

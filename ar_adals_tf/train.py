@@ -31,6 +31,12 @@ in a minute, without any download:
 
     python -m ar_adals_tf.train --limit_examples=500 --epochs=2 --attack=margin
 
+--model takes a network's name, one of keras.applications such as MobileNetV2, or a
+.keras file of your own. A classifier that is trained already is calibrated by a few
+more epochs; its before and after are two runs:
+
+    python -m ar_adals_tf.train --model=my.keras --finetune --dataset=cifar10
+
 Settings can stand in a file: --flagfile=flags/cifar10/ar_adals.cfg
 """
 
@@ -55,6 +61,7 @@ flags.DEFINE_list(
     "Finished runs, in the order of their seeds, that an ensemble takes as its members "
     "instead of training them. Its folder keeps copies of their models.",
 )
+command_line.define_import_flag()
 
 flags.adopt_module_key_flags(command_line)
 

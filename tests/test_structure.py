@@ -24,8 +24,8 @@ ROWS = (
     "experiment own_levels",
     "callbacks evaluation command_line",
     "training reporting",
-    "tour studies",
-    "train evaluate compute_robustness sweep report compare_indexes quickstart "
+    "exporting tour studies",
+    "train evaluate compute_robustness sweep report export compare_indexes quickstart "
     "reproduce",
     "__init__",
 )

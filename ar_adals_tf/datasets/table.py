@@ -19,7 +19,7 @@ class Recipe:
     """The training settings of one dataset.
 
     Attributes:
-        model: A key of `ar_adals_tf.models.MODELS`.
+        model: A key of `ar_adals_tf.models.MODELS`, or another network's name.
         batch_size: Size of the global batch.
         optimizer: `adam`, or `sgd` with Nesterov momentum 0.9.
         per_batch: The batch size that the base learning rate is meant for. The rate is
@@ -57,6 +57,27 @@ class Recipe:
             ()
         """
         return replace(self, per_batch=None, warmup_epochs=0, milestones=())
+
+    def finetuning(self) -> "Recipe":
+        """Return the recipe for calibrating a model that is trained already.
+
+        Adam with a small, constant rate moves the weights little in a few epochs. An
+        alpha of 0.2 lets the soft labels arrive in this time.
+
+        Example:
+            >>> recipe = DATASETS["cifar100"].recipe.finetuning()
+            >>> recipe.optimizer, recipe.learning_rate, recipe.epochs
+            ('adam', 0.0001, 10)
+        """
+        return replace(
+            self.constant(),
+            batch_size=128,
+            epochs=10,
+            optimizer="adam",
+            learning_rate=1e-4,
+            alpha={"adals": "0.2", "ar_adals": "0.2"},
+            refresh_epochs=(3, 6),
+        )
 
 
 #: Twenty epochs update the soft labels twenty times. With the paper's alpha they would

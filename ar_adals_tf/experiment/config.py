@@ -8,9 +8,9 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.bounds import Bound
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment import completion
+from ar_adals_tf.experiment import completion, start
 from ar_adals_tf.experiment.declaration import (
     Declaration,
     Default,
@@ -78,14 +78,43 @@ class Config:
         group="data",
     )
     model: str = setting(
-        "The network, a key of ar_adals_tf.models.MODELS.",
+        "The network: the name of one of ours, such as resnet29_v2; the name of one of "
+        "keras.applications, such as MobileNetV2, with a new top and without weights; "
+        "or a .keras file, whose weights are the start of the training, whether it was "
+        "trained before or not.",
         default=from_recipe("model"),
-        choices="ar_adals_tf.models:MODELS",
+    )
+    weights_file: str | None = setting(
+        "A file of weights to start from, for a network of a name. Those of "
+        "keras.applications take weights without the top (..._notop.h5). Nothing is "
+        "downloaded.",
+        new=True,
+    )
+    model_range: str | None = setting(
+        "The range of inputs that the model of a .keras file expects, such as 0,255. A "
+        "layer in front of it takes images in [0, 1] there. Distances and strengths of "
+        "attacks stay those of images in [0, 1].",
+        default=Default("0,1", None),
+        new=True,
+    )
+    finetune: bool = setting(
+        "Calibrate the trained model of a .keras file by a few epochs from its "
+        "weights, by any --method. Its own robustness gives the levels. The vanilla "
+        "run is the model as it is. The recipe is then 10 epochs of Adam at 1e-4, "
+        "batches of 128, alpha 0.2.",
+        default=False,
+        new=True,
+    )
+    model_digest: str | None = setting(
+        "The first 16 digits of the SHA-256 of the file that the weights start from.",
+        new=True,
+        group="none",
     )
     epochs: int = setting(
-        "Number of epochs. The recipe's schedule is stretched to it.",
+        "Number of epochs. The recipe's schedule is stretched to it. Only the vanilla "
+        "run of --finetune has 0, which is its default.",
         default=from_recipe("epochs"),
-        bound=Bound(least=1, most=MANY),
+        bound=Bound(least=0, most=MANY),
     )
     batch_size: int = setting(
         "Global batch size.",
@@ -246,6 +275,8 @@ class Config:
         check_choice("dataset", dataset, DATASETS)
         check_choice("method", method, METHODS)
         recipe, kind = DATASETS[dataset].recipe, METHODS[method]
+        if given.get("finetune"):
+            recipe = recipe.finetuning()
         every = given.pop("refresh_every", None)
         if given.pop("vanilla", None) == "none":
             given["levels_from"] = _own_levels(kind, given.get("levels_from"))
@@ -253,6 +284,8 @@ class Config:
             name: declared.default_for(recipe, kind)
             for name, declared in DECLARATIONS.items()
         }
+        if given.get("finetune") and method == "vanilla":
+            defaults["epochs"] = 0  # the model as it is
         values = defaults | {k: v for k, v in given.items() if v is not None}
         values |= {"dataset": dataset, "method": method}
         for name, declared in DECLARATIONS.items():
@@ -265,14 +298,20 @@ class Config:
             alpha_is_given=given.get("alpha") is not None,
             attack_is_given=given.get("attack") is not None,
         )
+        start.complete(values, changed=values["model"] != recipe.model)
         config = cls(**values)
         for name, declared in DECLARATIONS.items():
             # The defaults fit, and the table of models is slow to load.
             if (value := values[name]) != defaults[name]:
                 declared.check(name, value)
         config._check_together()
-        folder = config.output_dir or f"runs/{config.name}"
-        return dataclasses.replace(config, output_dir=folder)
+        config = dataclasses.replace(
+            config, output_dir=config.output_dir or f"runs/{config.name}"
+        )
+        if config.finetune and config.needs_vanilla and not config.vanilla_dir:
+            beside = Path(config.output_dir).parent / config.vanilla().name
+            config = dataclasses.replace(config, vanilla_dir=str(beside))
+        return config
 
     @property
     def kind(self) -> Method:
@@ -285,9 +324,33 @@ class Config:
         return self.levels_from == completion.OWN
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe that the settings which are not given come from."""
+        recipe = DATASETS[self.dataset].recipe
+        return recipe.finetuning() if self.finetune else recipe
+
+    @property
+    def as_given(self) -> bool:
+        """Whether the run is the model of a file as it is: nothing is trained."""
+        return self.finetune and not self.epochs
+
+    @property
+    def needs_vanilla(self) -> bool:
+        """Whether the run is made from another one, the vanilla run.
+
+        Its model is attacked, or is what is fine-tuned and compared with.
+        """
+        attacked = self.kind.by_robustness and not self.own_levels
+        return attacked or (self.finetune and not self.as_given)
+
+    @property
     def name(self) -> str:
         """What the run is called on disk, such as `cifar10-ar_adals-0`."""
         parts = [self.dataset, self.method]
+        if self.finetune:
+            parts.insert(1, Path(self.model).stem)
+        if self.as_given:
+            return "-".join([*parts[:2], "as_given"])
         if self.own_levels:
             parts.append("own_levels")
         elif self.levels_from not in (None, "robustness"):
@@ -303,6 +366,8 @@ class Config:
     @property
     def title(self) -> str:
         """What people call the run."""
+        if self.as_given:
+            return f"{Path(self.model).name}, as given"
         title = self.kind.title + completion.LEVELS_FROM.get(str(self.levels_from), "")
         if self.refresh_epochs and not self.own_levels:
             title += " on-the-fly"
@@ -310,10 +375,13 @@ class Config:
             title += f" + {METHODS[str(self.adversarial_training)].title}"
         if self.ensemble_size > 1 and not self.kind.joint:
             title = f"Ensemble of {title}"
+        if self.finetune:
+            title += f", fine-tuned from {Path(self.model).name}"
         return title
 
     def _check_together(self) -> None:
         """Refuse settings that cannot go together."""
+        start.check(vars(self))
         if self.kind.joint and self.ensemble_size < 2:
             raise InputError(
                 f"--ensemble_size must be at least 2; received {self.ensemble_size}"
@@ -375,6 +443,10 @@ class Config:
     def vanilla(self) -> "Config":
         """Return the settings of the vanilla model that this run attacks."""
         shared = {n: getattr(self, n) for n, d in DECLARATIONS.items() if d.shared}
+        if self.finetune:  # nothing is trained, however this run is
+            shared = {n: v for n, v in shared.items() if n not in start.OF_TRAINING}
+            folder = self.vanilla_dir or ""
+            return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
         beside = Path(self.output_dir).parent / f"{self.dataset}-vanilla-0"
         folder = self.vanilla_dir or str(beside)
         return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
@@ -392,7 +464,7 @@ class Config:
             ['epochs is 200 here, 5 there']
         """
         return [
-            f"{name} is {value} here, {saved.get(name)} there"
+            f"{start.words(name)} is {value} here, {saved.get(name)} there"
             for name, value in self.as_dict().items()
             if DECLARATIONS[name].changes != "nothing" and saved.get(name) != value
         ]

@@ -45,7 +45,9 @@ class Declaration:
             `nothing`: neither.
         shared: Whether the run's vanilla model has it too.
         needs: The attribute of the method without which it means nothing.
-        group: The flags that it is defined with; see `ar_adals_tf.command_line`.
+        group: The flags that it is defined with; see `ar_adals_tf.command_line`. What
+            is `none` is found out and has no flag.
+        new: Whether runs of version 0.1.0 lack it. They have its default.
     """
 
     help: str
@@ -55,12 +57,18 @@ class Declaration:
     changes: Literal["result", "seed", "nothing"] = "result"
     shared: bool = True
     needs: str = ""
-    group: Literal["data", "training", "attack", "measure"] = "training"
+    group: Literal["data", "training", "attack", "measure", "none"] = "training"
+    new: bool = False
+
+    @property
+    def plain(self) -> Any:
+        """The default without its words."""
+        default = self.default
+        return default.value if isinstance(default, Default) else default
 
     def default_for(self, recipe: Recipe, method: Method) -> Any:
         """Return the default with this recipe and this method."""
-        given = self.default
-        default = given.value if isinstance(given, Default) else given
+        default = self.plain
         return default(recipe, method) if callable(default) else default
 
     def allowed(self) -> list[str] | None:

@@ -176,8 +176,8 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
         usual = {"dataset": saved["dataset"], "method": saved["method"]}
     return {
         name: saved[name]
-        for name in DECLARATIONS
-        if name in saved and saved[name] != usual.get(name)
+        for name, declared in DECLARATIONS.items()
+        if name in saved and saved[name] != usual.get(name) and declared.group != "none"
     }
 
 
@@ -200,12 +200,16 @@ def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
         >>> usual["epochs"], usual["alpha"]
         (200, '0.05')
     """
-    usual = Config.make(saved["dataset"], saved["method"], **kind).as_dict()
+    names = ("model", "model_digest", "finetune")
+    own = {n: saved[n] for n in names} if saved.get("finetune") else {}
+    made = Config.make(saved["dataset"], saved["method"], **kind, **own)
+    usual = made.as_dict()
     if saved.get("epochs") not in (None, usual["epochs"]):
         followed = Config.make(
-            saved["dataset"], saved["method"], epochs=saved["epochs"], **kind
+            saved["dataset"], saved["method"], epochs=saved["epochs"], **kind, **own
         )
         usual |= {"alpha": followed.alpha, "refresh_epochs": followed.refresh_epochs}
+    usual |= dict.fromkeys(own) | {"model": made.recipe.model}
     return usual
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
+from ar_adals_tf.files import parse_json
 from ar_adals_tf.indexing import compute_and_save
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -302,6 +304,9 @@ def own_test_index(
 def load_model(path: str | Path) -> "keras.Model":
     """Load a `.keras` file. No code in the file is run.
 
+    Classes of one's own must be registered before, by `keras.saving`, which is what
+    the modules of `--import` do.
+
     Raises:
         InputError: If the file is absent, is damaged, or needs code of its own.
     """
@@ -311,15 +316,54 @@ def load_model(path: str | Path) -> "keras.Model":
 
     if not Path(path).is_file():
         raise InputError(f"there is no model file {path}; give a .keras file")
+    _check_code(path)
     try:
         with scope():
-            return keras.models.load_model(path, compile=False)
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras lets through whatever its parts raise
         raise InputError(
             f"the model file {path} cannot be loaded ({type(error).__name__}: "
             f"{str(error).splitlines()[0][:120]}); give a whole .keras file without "
             "custom code"
         ) from error
+
+
+def _check_code(path: str | Path) -> None:
+    """Refuse a model file that names code which is neither Keras's nor registered.
+
+    Some versions of Keras import the modules that a file names.
+    """
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inner = [parse_json(archive.read("config.json").decode())]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return  # not whole: Keras says why
+    while inner:
+        one = inner.pop()
+        inner += one.values() if isinstance(one, dict) else ()
+        inner += one if isinstance(one, list) else ()
+        if not isinstance(one, dict) or "class_name" not in one:
+            continue
+        name, module = str(one["class_name"]), str(one.get("module") or "keras")
+        if name == "__lambda__":
+            raise InputError(
+                f"the model file {path} has a Lambda layer, whose code is never run; "
+                "build this part of registered layers (--import=my_module) or of "
+                "keras.ops, and save the model again without custom code"
+            )
+        registered = str(one.get("registered_name"))
+        if name == "function":
+            name = registered = str(one.get("config"))
+        own = module.split(".")[0] not in ("keras", "builtins")
+        if own and keras.saving.get_registered_object(registered) is None:
+            raise InputError(
+                f"the model file {path} needs {name} of the module {module}, which is "
+                "not registered; decorate it with "
+                "@keras.saving.register_keras_serializable() and give its module as "
+                "--import=my_module"
+            )
 
 
 def digest_run(path: str | Path) -> str:

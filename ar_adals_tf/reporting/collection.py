@@ -222,6 +222,9 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         for i, same in enumerate(variants):
             different = _differences(same[0], [other[0] for other in variants])
             full = f"{label} ({different})" if different else label
+            if same[0].as_given:
+                model = in_words_by_setting(same[0].settings)["model"]
+                full = f"{model.removesuffix(' fine-tuned')}, as given"
             groups.append(Group(method if i == 0 else full, full, tuple(same)))
     return tuple(groups)
 

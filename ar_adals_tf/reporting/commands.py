@@ -66,6 +66,8 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         # The learning rate is left out: the companion study has one for each method.
         if declared.shared and declared.changes == "result" and name != "learning_rate":
             flags[name] = as_text(value)
+    if like.config.get("finetune") and key == "vanilla":
+        flags.pop("epochs", None)  # the model as it is
     if like.config.get("vanilla_dir") and "ar_adals" in key:
         flags["vanilla_dir"] = like.config["vanilla_dir"]
     flags |= more

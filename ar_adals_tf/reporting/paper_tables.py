@@ -26,6 +26,7 @@ from ar_adals_tf.reporting.items import (
     measures,
 )
 from ar_adals_tf.reporting.names import is_ensemble, method_label, paper
+from ar_adals_tf.reporting.run import in_words_by_setting
 
 _BESIDE = (
     "Beside: the paper's Table {}, where the settings are the recipe's; what differs "
@@ -79,7 +80,7 @@ def table_1_networks(collections: Sequence[Collection]) -> Table:
             rows.append(Row(collection.title, theirs, Missing(what, lacking)))
             continue
         beside = printed if group.on_recipe else None
-        model = group.runs[0].config["model"]
+        model = in_words_by_setting(group.runs[0].settings)["model"]
         named = f"{model} (paper: {network})" if network and group.on_recipe else model
         title = collection.title
         title += "" if group.on_recipe else f", {group.label}"

@@ -25,9 +25,9 @@ from ar_adals_tf.reporting.names import CONTROL
 
 _PAPERS_ENSEMBLE = 5
 
-#: What a recipe does not say: how the ECE is measured, which images validate, and which
-#: of two kernels computes the same.
-_LEFT_OPEN = ("num bins", "split seed", "deterministic")
+#: What a recipe does not say: how the ECE is measured, which images validate, which of
+#: two kernels computes the same, and what the inputs of a file's model are.
+_LEFT_OPEN = ("num bins", "split seed", "deterministic", "model range")
 
 _SHORT = {"num_levels": "R", "label_smoothing": "eps"}
 
@@ -98,6 +98,11 @@ class Run:
         if adversarial not in (None, self.config["method"]):
             method = f"{method}+{adversarial}"
         return method
+
+    @property
+    def as_given(self) -> bool:
+        """Whether the run is a trained model of a file as it is."""
+        return bool(self.config.get("finetune")) and not self.config["epochs"]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -222,7 +227,15 @@ def in_words_by_setting(settings: Mapping[str, Any]) -> dict[str, str]:
         {'R': '4', 'attack steps': '50'}
     """
     words = {}
+    if digest := settings.get("model_digest"):
+        # Two files of one name are two models.
+        of = "weights_file" if settings.get("weights_file") else "model"
+        named = f"{Path(str(settings.get(of))).name} {digest[:8]}"
+        named += " fine-tuned" * bool(settings.get("finetune"))
+        settings = {k: v for k, v in settings.items() if k != "finetune"} | {of: named}
     for name, value in settings.items():
+        if name == "model_digest":
+            continue
         inner = value if isinstance(value, dict) else {}
         prefix = "attack_" if name == "attack_settings" else ""
         for key, own in inner.items():

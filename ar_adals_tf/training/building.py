@@ -3,14 +3,19 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ar_adals_tf import lazy, models
 from ar_adals_tf.datasets.splits import ArraySplit
+from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.distribution.strategy import scope, sums_on_read
+from ar_adals_tf.experiment import start
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.methods import losses
 from ar_adals_tf.methods.table import own_settings
 from ar_adals_tf.training.schedules import RecipeSchedule
@@ -44,22 +49,12 @@ def build_model(
     `device`, or where the strategy puts it. `feedback` is what `make_feedback` made;
     by default the model has one of its own.
     """
-    config, split = plan.config, plan.splits["train"]
-    mean = None
-    if plan.recipe.subtract_pixel_mean and isinstance(split, ArraySplit):
-        mean = split.images.mean(axis=0) / 255
+    config = plan.config
     with (
         _dtype_policy(DTYPE_POLICIES[config.mixed_precision]),
         tf.device(device) if device else scope(),
     ):
-        model = models.build(
-            config.model,
-            split.info.image_shape,
-            split.info.num_classes,
-            seed=seed,
-            pixel_mean=mean,
-            dropout=config.dropout,
-        )
+        model = _network(plan, seed)
         if plan.adversarial and plan.adversarial.adversarial:
             model = lazy.load(plan.adversarial.adversarial)(
                 model.input,
@@ -78,6 +73,51 @@ def build_model(
             )
         optimizer.build(model.trainable_variables)
     return model
+
+
+def check_given(config: Config) -> None:
+    """Refuse a model of one's own that cannot be trained, before any data are read.
+
+    Raises:
+        InputError: If it cannot be loaded, or does not fit the dataset, as far as this
+            is known.
+    """
+    if start.is_file(config.model) and (info := DATASETS.get(config.dataset)):
+        load_given(config, info, config.seed)
+
+
+def _network(plan: Plan, seed: int) -> keras.Model:
+    """Return the network that the settings name, with the weights that it starts from.
+
+    A file's model starts from its own weights; the seed determines its dropout.
+    """
+    config, split = plan.config, plan.splits["train"]
+    if start.is_file(config.model):
+        return load_given(config, split.info, seed)
+    options: dict[str, Any] = {"seed": seed, "dropout": config.dropout}
+    ours = config.model in models.MODELS
+    if ours and plan.recipe.subtract_pixel_mean and isinstance(split, ArraySplit):
+        options["pixel_mean"] = split.images.mean(axis=0) / 255
+    if not ours and config.weights_file:
+        options["weights_file"] = config.weights_file
+    shape, classes = split.info.image_shape, split.info.num_classes
+    model = models.build(config.model, shape, classes, **options)
+    if ours and config.weights_file:
+        models.load_weights(model, config.weights_file)
+    return model
+
+
+def load_given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
+    """Load a model of one's own, and make it a network of the dataset's images."""
+    with models.drawn_from(seed):
+        model = load_model(config.model)
+    return models.prepared(
+        model,
+        info.image_shape,
+        info.num_classes,
+        start.model_range(config.model_range),
+        called=config.model,
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from ar_adals_tf.files import atomic_write, sweep, write_json
 from ar_adals_tf.locks import LOCK, only_writer
 
 
-def check_given(config: Config, runs: Sequence[str | Path]) -> None:
+def check_members_given(config: Config, runs: Sequence[str | Path]) -> None:
     """Refuse runs that are not the members which an ensemble would train.
 
     Args:

@@ -38,9 +38,10 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.training.building import check_given
 from ar_adals_tf.training.fitting import Fitted, check_batches, fit
 from ar_adals_tf.training.indexes import level_indexes, own_test_levels
-from ar_adals_tf.training.members import check_given, take
+from ar_adals_tf.training.members import check_members_given, take
 from ar_adals_tf.version import versions
 
 Splits = Mapping[str, Split]
@@ -76,7 +77,7 @@ def train(
     check_folders(config)
     if not is_finished(config, run):
         if members:
-            check_given(config, members)
+            check_members_given(config, members)
         _refuse_strangers(run)
         writable_folder(run, "--output_dir")
 
@@ -111,7 +112,7 @@ def check_folders(config: Config) -> None:
         InputError: If its directory, or that of a member, is the vanilla run's.
     """
     plan = Plan.make(config)
-    if plan.method.by_robustness:
+    if config.needs_vanilla:
         for folder in (plan.folder, *plan.model_folders):
             refuse_overwriting(folder, [plan.vanilla_folder], "--output_dir")
 
@@ -143,27 +144,33 @@ def _train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     indexes: dict[str, RobustnessIndex] = {}
+    fitted = None
     try:
+        check_given(config)
         plan = Plan.make(config, splits or load_splits(config))
         check_batches(plan)
+        vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
         if plan.method.by_robustness:
-            indexes = level_indexes(plan, _find_or_train_vanilla(plan))
+            indexes = level_indexes(plan, vanilla)
+        if config.verbose:
+            doing = "measuring" if config.as_given else "training"
+            print(f"{doing} {config.title} on {config.dataset} in {run}")
+            if not config.finetune:
+                _say_alpha(config)
+        if plan.members and not plan.method.joint:
+            for number, member in enumerate(plan.members):
+                if members:
+                    take(member, members[number])
+                else:
+                    train(member, plan.loaded)
+        else:
+            fitted = fit(plan, indexes)
     except (InputError, OSError):  # a run that is refused leaves nothing behind
-        if not (run / "checkpoint.npz").exists():  # it was begun in another process
+        begun = ("checkpoint.npz", "member_0/config.json")  # maybe before
+        if not any((run / name).exists() for name in begun):
             remove(run / "config.json")
         raise
-    if config.verbose:
-        print(f"training {config.title} on {config.dataset} in {run}")
-        _say_alpha(config)
-    fitted = None
-    if plan.members and not plan.method.joint:
-        for number, member in enumerate(plan.members):
-            if members:
-                take(member, members[number])
-            else:
-                train(member, plan.loaded)
-    else:
-        fitted = fit(plan, indexes)
+    if fitted is not None:
         _save(plan, fitted)
     if fitted and plan.config.own_levels:
         indexes["test"] = own_test_levels(plan, fitted.models[0])
@@ -200,10 +207,11 @@ def load_splits(
 
 def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
     """Return the vanilla model; None for levels that need none."""
-    if plan.config.levels_from == "random" or plan.config.own_levels:
+    folder, finetune = plan.vanilla_folder, plan.config.finetune
+    alone = plan.config.levels_from == "random" or plan.config.own_levels
+    if alone and not finetune:
         return None
-    folder = plan.vanilla_folder
-    if plan.config.vanilla_dir and (folder / "metrics.json").exists():
+    if plan.config.vanilla_dir and not finetune and (folder / "metrics.json").exists():
         _check_same_data(plan.vanilla, folder)
     else:
         train(plan.vanilla, plan.loaded)

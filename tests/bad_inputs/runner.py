@@ -45,6 +45,7 @@ IMPORTED = (
     "keras",
     "matplotlib.pyplot",
     "ar_adals_tf.evaluation.suite",
+    "ar_adals_tf.exporting.job",
     "ar_adals_tf.reporting.page",
     "ar_adals_tf.tour",
     "ar_adals_tf.training.run",

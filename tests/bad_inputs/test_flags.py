@@ -85,6 +85,8 @@ TEXTS = (
     "vanilla_dir",
     "data_dir",
     "model",
+    "weights_file",
+    "model_range",
     "alpha",
     "refresh_epochs",
     "epsilon",

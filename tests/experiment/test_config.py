@@ -1,5 +1,6 @@
 """Settings: the recipes' defaults, what overrides them, what is refused. 2 seconds."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.flags import flags_from
+from ar_adals_tf.experiment.runs import saved_config
 
 # The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
 DEFAULTS = {
@@ -293,3 +296,68 @@ def test_the_recipes_alpha_follows_the_epochs_and_a_given_one_stays():
     for method, alpha in (("adals", "0.5"), ("ar_adals", "0.05")):
         assert Config.make("cifar10", method, epochs=20).alpha == alpha
         assert Config.make("cifar10", method, epochs=20, alpha=0.005).alpha == "0.005"
+
+
+# Where a model starts from.
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """Return a file that is only looked at from outside."""
+    path = tmp_path / "mine.keras"
+    path.write_bytes(b"a model")
+    return path
+
+
+def test_fine_tuning_has_a_recipe_of_its_own(model_file):
+    config = Config.make("cifar100", "ar_adals", model=str(model_file), finetune=True)
+    assert (config.epochs, config.batch_size) == (10, 128)
+    assert (config.learning_rate, config.recipe.optimizer) == (1e-4, "adam")
+    assert config.recipe.milestones == () and config.recipe.warmup_epochs == 0
+    assert config.alpha == "0.2"
+    assert config.output_dir == "runs/cifar100-mine-ar_adals-0"
+    assert config.title == "AR-AdaLS, fine-tuned from mine.keras"
+    shorter = Config.make(
+        "cifar100", "ar_adals", model=str(model_file), finetune=True, epochs=5
+    )
+    assert shorter.alpha == "0.4"  # alpha times the epochs stays
+
+
+def test_all_fine_tunings_share_the_model_as_it_is(model_file):
+    given = {"model": str(model_file), "finetune": True, "num_bins": 8}
+    one = Config.make("cifar10", "ar_adals", **given)
+    other = Config.make("cifar10", "ls", epochs=3, batch_size=7, **given)
+    assert one.vanilla() == other.vanilla()
+    vanilla = one.vanilla()
+    assert (vanilla.epochs, vanilla.num_bins, vanilla.as_given) == (0, 8, True)
+    assert vanilla.output_dir == "runs/cifar10-mine-as_given"
+    assert vanilla.title == "mine.keras, as given"
+    assert vanilla == Config.make("cifar10", "vanilla", **given)
+
+
+def test_the_content_of_a_file_is_a_setting(model_file):
+    first = Config.make("cifar10", "vanilla", model=str(model_file))
+    expected = hashlib.sha256(b"a model").hexdigest()[:16]
+    assert first.model_digest == expected
+    model_file.write_bytes(b"another")
+    second = Config.make("cifar10", "vanilla", model=str(model_file))
+    (difference,) = second.differences(first.as_dict())
+    assert difference.startswith("the digest of the model's file is ")
+    assert first.members()[0].model_digest == expected
+
+
+def test_settings_of_a_file_need_no_file_once_they_are_saved(model_file):
+    """A report is made where the model may be gone."""
+    config = Config.make("cifar10", "ls", model=str(model_file), finetune=True)
+    model_file.unlink()
+    flags = flags_from(config.as_dict())
+    assert flags["finetune"] == "true" and "model_digest" not in flags
+    assert "epochs" not in flags
+
+
+def test_runs_of_the_first_version_are_read_without_the_new_settings(tmp_path):
+    saved = Config.make("cifar10", "vanilla").as_dict()
+    for name in ("weights_file", "model_range", "finetune", "model_digest"):
+        del saved[name]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert saved_config(tmp_path) == Config.make("cifar10", "vanilla")

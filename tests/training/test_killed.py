@@ -29,11 +29,11 @@ from tests.training.helpers import (
 )
 
 
-def kill_when(path, folder, delay=0.0):
+def kill_when(path, folder, delay=0.0, **given):
     """Start the command, kill it as soon as a file appears (and a while later)."""
     pattern = str(path)
     process = subprocess.Popen(
-        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(folder, **given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 300

@@ -21,6 +21,7 @@ import numpy as np
 from keras import layers
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.models.applications import application_names, build_application
 
 Tensor: TypeAlias = keras.KerasTensor
 
@@ -352,10 +353,11 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 def build(
     name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any
 ) -> keras.Model:
-    """Return a freshly initialised network of the paper or of its companion study.
+    """Return a freshly initialised network by its name.
 
     Args:
-        name: A key of `MODELS`.
+        name: A key of `MODELS`, or a network of keras.applications, which
+            `build_application` makes.
         input_shape: Height, width and channels of an image.
         num_classes: Number of classes Z, two or more.
         **options: What `Network` takes by name: `l2` stands instead of the recipe's
@@ -380,8 +382,11 @@ def build(
         >>> model(images).shape
         TensorShape([8, 10])
     """
+    if name in application_names():
+        return build_application(name, input_shape, num_classes, **options)
     if name not in MODELS:
         raise InputError(
-            f"there is no model {name!r}; the choices are {', '.join(sorted(MODELS))}"
+            f"there is no model {name!r}; the choices are {', '.join(sorted(MODELS))}, "
+            "and those of keras.applications"
         )
     return MODELS[name](input_shape, num_classes, **options)
