@@ -102,8 +102,8 @@ def cells_of(
     Example:
         >>> from ar_adals_tf.studies.study import load_study
         >>> cells = cells_of(load_study("smoke"), "runs/smoke", only=["vanilla"])
-        >>> [cell.name for cell in cells][:2]
-        ['train vanilla-0', 'evaluate vanilla-0']
+        >>> [cell.name for cell in cells][:3]
+        ['train vanilla-0', 'index vanilla-0 margin test', 'evaluate vanilla-0']
     """
     methods = [study.method(name) for name in dict.fromkeys(only or study.methods)]
     if lost := [seed for seed in seeds or () if seed not in study.seeds]:

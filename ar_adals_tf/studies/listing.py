@@ -37,7 +37,7 @@ def plan_of(
     device, timed, took = describe_hardware(), [], {}
     for cell in cells:
         about = read_record(folder, cell)
-        if about and states[cell.name].kind == DONE and about["state"] == "done":
+        if about and about["seconds"] and states[cell.name].kind == DONE:
             took[cell.name] = about["seconds"]
             if about["device"] == device:
                 timed.append((cell, about["seconds"]))

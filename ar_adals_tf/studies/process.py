@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import writable_folder, write_json
+from ar_adals_tf.files import sweep, writable_folder, write_json
 from ar_adals_tf.studies.cells import Cell
 from ar_adals_tf.studies.state import (
     DONE,
+    State,
     progress_of,
     read_record,
     record_path,
@@ -151,6 +152,20 @@ def _try(
         about |= {"state": "failed", "error": error}
     write_json(path, about)
     return Outcome(cell.name, about["state"], about["error"])
+
+
+def settle(cells: Iterable[Cell], states: Mapping[str, State], folder: str) -> None:
+    """Make the records agree with what is there, after a study that was killed.
+
+    A cell may have ended after the process that watched it. Its time is not known then,
+    which is written as 0. Call it where no other process runs the study.
+    """
+    sweep(folder, "study.json", "cells/*.json")
+    for cell in cells:
+        about = _record_of(folder, cell)
+        if about and about["state"] != "done" and states[cell.name].kind == DONE:
+            ended = {"state": "done", "error": None, "seconds": 0.0}
+            write_json(record_path(folder, cell), about | ended)
 
 
 def _record_of(folder: str, cell: Cell) -> dict[str, Any] | None:

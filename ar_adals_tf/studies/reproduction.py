@@ -13,7 +13,7 @@ from ar_adals_tf.locks import LOCK, holder, only_writer
 from ar_adals_tf.studies.cells import Cell, cells_of
 from ar_adals_tf.studies.display import Display
 from ar_adals_tf.studies.listing import commands_of, plan_of, summary
-from ar_adals_tf.studies.process import Job, Outcome
+from ar_adals_tf.studies.process import Job, Outcome, settle
 from ar_adals_tf.studies.running import gpus_of_this_machine, run_on_this_machine
 from ar_adals_tf.studies.state import (
     DONE,
@@ -113,6 +113,7 @@ def reproduce(
     with only_writer(folder / LOCK, before_waiting=refuse):
         write_json(folder / "study.json", {"study": found.name, "title": found.title})
         states = states_of(cells, folder)
+        settle(cells, states, str(folder))
         may_run = _may_run(cells, states)
         done = {name for name, state in states.items() if state.kind == DONE}
         with Display(found.title, len(cells), len(done), found.images) as display:

@@ -15,9 +15,9 @@ import pytest
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.studies import process
 from ar_adals_tf.studies.cells import Cell
-from ar_adals_tf.studies.process import Job, Outcome, run_cell
+from ar_adals_tf.studies.process import Job, Outcome, run_cell, settle
 from ar_adals_tf.studies.running import run_on_this_machine
-from ar_adals_tf.studies.state import record_path
+from ar_adals_tf.studies.state import State, record_path
 
 #: A command that trains as long as it is left alone, an epoch in a tenth of a second.
 TRAINING = """
@@ -213,3 +213,18 @@ def test_the_others_go_on_when_one_fails(monkeypatch):
     )
     assert [*outcomes] == ended == ["train a", "train c"]
     assert outcomes["train a"].state == "failed"
+
+
+def test_records_agree_with_what_is_there_after_a_study_was_killed():
+    ended, failed, killed = (script("", f"train {name}") for name in "abc")
+    for cell in (ended, failed, killed):
+        run_cell(cell, JOB, "here")
+        about = record(cell) | {"state": "running", "seconds": 7.0}
+        record_path("s", cell).write_text(json.dumps(about))
+    aside = Path("s/cells/.3b1c2fd3-train-a.json")
+    aside.touch()
+    kinds = {"train a": "done", "train b": "failed", "train c": "missing"}
+    settle([ended, failed, killed], {n: State(k) for n, k in kinds.items()}, "s")
+    assert (record(ended)["state"], record(ended)["seconds"]) == ("done", 0.0)
+    assert record(failed)["state"] == record(killed)["state"] == "running"
+    assert not aside.exists()
