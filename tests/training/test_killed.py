@@ -29,11 +29,11 @@ from tests.training.helpers import (
 )
 
 
-def kill_when(path, folder, delay=0.0):
+def kill_when(path, folder, delay=0.0, **given):
     """Start the command, kill it as soon as a file appears (and a while later)."""
     pattern = str(path)
     process = subprocess.Popen(
-        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(folder, **given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 300
@@ -61,6 +61,19 @@ def test_killed_between_epochs(finished, tmp_path):
         assert f"found {tmp_path / VANILLA}/robustness/margin/{split}.npz" in printed
     assert snapshot(tmp_path / VANILLA) == before
     assert_same(tmp_path / "run", finished)
+
+
+@pytest.mark.slow
+def test_killed_while_the_model_in_training_ranks(tmp_path):
+    """The training images are ranked already, the validation images are not."""
+    given = {"vanilla": "none", "epochs": 4}
+    finish(tmp_path / "whole" / "run", **given)
+    folder = tmp_path / "killed" / "run"
+    kill_when("run/robustness/epoch_2/train.npz", folder, **given)
+    assert not (folder / "model.keras").exists()
+    assert "going on after epoch 2 of 4" in finish(folder, **given)
+    assert_same(folder, tmp_path / "whole" / "run")
+    assert not (folder.parent / VANILLA).exists()
 
 
 @pytest.mark.slow
