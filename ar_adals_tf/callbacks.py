@@ -156,6 +156,31 @@ class ARAdaLS(keras.callbacks.Callback):
             [ARAdaLS(smoothing, data["validation"], index["validation"])],
         )
         ```
+
+        With one training there is neither `vanilla` nor an index:
+
+        ```python
+        from ar_adals_tf import RobustnessLevels
+
+        levels = {
+            "train": RobustnessLevels.undivided(ids[:200], 10, y[:200]),
+            "validation": RobustnessLevels.undivided(ids[200:], 10, y[200:]),
+        }
+        smoothing = AdaptiveLabelSmoothing(num_classes=3, num_levels=10, alpha="auto")
+        callback = ARAdaLS(
+            smoothing,
+            data["validation"],
+            levels["validation"],
+            refresh_every="auto",
+            refresh_data=data["train"],
+            refresh_levels=levels["train"],
+        )
+        model = trained(
+            soft_labels(data["train"].shuffle(10), smoothing, levels["train"]),
+            keras.losses.CategoricalCrossentropy,
+            [callback],
+        )
+        ```
     """
 
     def __init__(

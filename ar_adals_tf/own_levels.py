@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.inputs import checked_images
@@ -88,7 +89,10 @@ class OwnLevels(keras.callbacks.Callback):
                 break
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Cut new levels if it is time, or those of an interrupted training."""
+        """Cut new levels if it is time, or those of an interrupted training.
+
+        Where nothing was kept of an interrupted training, the model ranks now.
+        """
         del logs
         due = [e for e in self.epochs if e <= epoch]
         if not due or (due[-1] < epoch and due[-1] == self._last):
@@ -157,7 +161,7 @@ class StreamedExamples:
     def shards(self, size: int) -> Iterator[Shard]:
         """See `ar_adals_tf.examples.Source`. The dataset's batches do not matter."""
         for ids, x in self._data.rebatch(size).prefetch(1).as_numpy_iterator():
-            yield ids if ids.dtype.kind == "i" else ids.astype("S"), x
+            yield ids.astype(np.int64 if ids.dtype.kind in "iu" else "S"), x
 
 
 def streamed_own_levels(

@@ -6,8 +6,9 @@ This command does the whole job of the paper, one method at a time:
 
 It trains the vanilla model. It attacks the model's training, validation and test images
 to learn how easily each is flipped. It trains AR-AdaLS with soft labels by robustness
-level and evaluates it. What is there already is found and used. All results are in a
-run directory:
+level and evaluates it. What is there already is found and used. With --vanilla=none
+there is one training: the model in training ranks its own images by then, and again
+later. All results are in a run directory:
 
     config.json        every setting, versions and seeds
     model.keras        the model; it returns logits
@@ -23,7 +24,8 @@ run directory:
 
 With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run's own
 predictions are the mean of theirs. --members takes finished runs as members. With
---refresh_epochs, robustness/epoch_65/ and the like keep the index of each refresh.
+--refresh_epochs or --vanilla=none, robustness/epoch_65/ and the like keep the index of each refresh; new_levels in
+history.csv is 1 in an epoch that began with one.
 
 Settings that are left out come from the dataset's recipe. A finished command says so
 and changes nothing. An interrupted command goes on after its last whole epoch. Try it

@@ -1,5 +1,8 @@
 """The model in training ranks its own examples: against NumPy, AdaLS and itself."""
 
+import inspect
+import textwrap
+
 import keras
 import numpy as np
 import pytest
@@ -163,6 +166,18 @@ def cut(distances, ids):
     """Sort by distance and id, cut into R equal parts; by position."""
     rank = np.argsort(np.lexsort((ids, distances)))
     return rank * R // len(ids)
+
+
+def test_the_example_of_the_docstring_runs():
+    """Both parts of it, one after the other, as a reader would paste them."""
+    _, first, second = inspect.getdoc(ARAdaLS).split("```python\n")
+    names = {}
+    for part in (first, second):
+        exec(textwrap.dedent(part.partition("```")[0]), names)
+    history = names["model"].history.history
+    assert history["new_levels"] == [0, 1, 0]
+    assert names["smoothing"].alpha(0) == auto_alpha(3)
+    assert len(set(names["levels"]["train"].lookup(tf.range(200)).numpy())) == 10
 
 
 # What the levels are

@@ -72,6 +72,25 @@ def complete(
         values["refresh_epochs"] = auto_refresh(max(1, values["epochs"]))
 
 
+def without_vanilla(method: str, levels_from: str | None) -> str:
+    """Return what the levels are cut from without a vanilla model.
+
+    Raises:
+        InputError: If the method has no levels, or if they are cut from another thing.
+    """
+    if not METHODS[method].by_robustness:
+        raise InputError(
+            "--vanilla=none is for methods with robustness levels, such as ar_adals; "
+            "leave it out"
+        )
+    if levels_from not in (None, OWN):
+        raise InputError(
+            "--vanilla=none means --levels_from=own; received "
+            f"{levels_from!r}; leave one of them out"
+        )
+    return OWN
+
+
 def _attack(
     levels_from: str | None, attack: str | None, settings: Mapping[str, Any] | None
 ) -> tuple[str | None, dict[str, Any]]:

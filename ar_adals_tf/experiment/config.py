@@ -279,7 +279,9 @@ class Config:
             recipe = recipe.finetuning()
         every = given.pop("refresh_every", None)
         if given.pop("vanilla", None) == "none":
-            given["levels_from"] = _own_levels(kind, given.get("levels_from"))
+            given["levels_from"] = completion.without_vanilla(
+                method, given.get("levels_from")
+            )
         defaults = {
             name: declared.default_for(recipe, kind)
             for name, declared in DECLARATIONS.items()
@@ -468,21 +470,6 @@ class Config:
             for name, value in self.as_dict().items()
             if DECLARATIONS[name].changes != "nothing" and saved.get(name) != value
         ]
-
-
-def _own_levels(method: Method, levels_from: str | None) -> str:
-    """Return what the levels are cut from without a vanilla model."""
-    if not method.by_robustness:
-        raise InputError(
-            "--vanilla=none is for methods with robustness levels, such as ar_adals; "
-            "leave it out"
-        )
-    if levels_from not in (None, completion.OWN):
-        raise InputError(
-            "--vanilla=none means --levels_from=own; received "
-            f"{levels_from!r}; leave one of them out"
-        )
-    return completion.OWN
 
 
 #: The declaration of every setting, in the order of `Config`'s fields.

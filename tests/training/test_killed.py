@@ -64,6 +64,19 @@ def test_killed_between_epochs(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_killed_while_the_model_in_training_ranks(tmp_path):
+    """The training images are ranked already, the validation images are not."""
+    given = {"vanilla": "none", "epochs": 4}
+    finish(tmp_path / "whole" / "run", **given)
+    folder = tmp_path / "killed" / "run"
+    kill_when("run/robustness/epoch_2/train.npz", folder, **given)
+    assert not (folder / "model.keras").exists()
+    assert "going on after epoch 2 of 4" in finish(folder, **given)
+    assert_same(folder, tmp_path / "whole" / "run")
+    assert not (folder.parent / VANILLA).exists()
+
+
+@pytest.mark.slow
 def test_killed_at_every_stage(finished, tmp_path):
     """A chain of kills in one folder, from the first second to the last file."""
     draw = random.Random(0)
