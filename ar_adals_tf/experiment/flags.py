@@ -159,7 +159,9 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: saved[name]
         for name, declared in DECLARATIONS.items()
-        if name in saved and saved[name] != usual.get(name) and declared.group != "recorded"
+        if name in saved
+        and saved[name] != usual.get(name)
+        and declared.group != "recorded"
     }
 
 

@@ -242,9 +242,9 @@ def find_test_index(
         index.verify(model_of(path.parents[2]))
 
     paths: list[Path] = []
-    for folder in vanilla_folders(
-        run, config.dataset, config.output_dir, config.vanilla_dir
-    ):
+    # The given model of a fine-tuning is its own vanilla run, whatever it is called.
+    vanilla_dir = config.output_dir if config.as_given else config.vanilla_dir
+    for folder in vanilla_folders(run, config.dataset, config.output_dir, vanilla_dir):
         if config.attack:
             own = index_path(folder, config.attack, config.attack_settings, split)
             paths += [own] if own.exists() else []
