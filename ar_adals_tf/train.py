@@ -24,8 +24,8 @@ later. All results are in a run directory:
 
 With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run's own
 predictions are the mean of theirs. --members takes finished runs as members. With
---refresh_epochs or --vanilla=none, robustness/epoch_65/ and the like keep the index of each refresh; new_levels in
-history.csv is 1 in an epoch that began with one.
+--refresh_epochs or --vanilla=none, robustness/epoch_65/ and the like keep the index of
+each refresh; new_levels in history.csv is 1 in an epoch that began with one.
 
 Settings that are left out come from the dataset's recipe. A finished command says so
 and changes nothing. An interrupted command goes on after its last whole epoch. Try it

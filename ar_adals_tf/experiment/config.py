@@ -108,7 +108,7 @@ class Config:
     model_digest: str | None = setting(
         "The first 16 digits of the SHA-256 of the file that the weights start from.",
         new=True,
-        group="none",
+        group="recorded",
     )
     epochs: int = setting(
         "Number of epochs. The recipe's schedule is stretched to it. Only the vanilla "

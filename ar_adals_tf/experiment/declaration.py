@@ -46,7 +46,7 @@ class Declaration:
         shared: Whether the run's vanilla model has it too.
         needs: The attribute of the method without which it means nothing.
         group: The flags that it is defined with; see `ar_adals_tf.command_line`. What
-            is `none` is found out and has no flag.
+            is `recorded` is found out and has no flag.
         new: Whether runs of version 0.1.0 lack it. They have its default.
     """
 
@@ -57,7 +57,7 @@ class Declaration:
     changes: Literal["result", "seed", "nothing"] = "result"
     shared: bool = True
     needs: str = ""
-    group: Literal["data", "training", "attack", "measure", "none"] = "training"
+    group: Literal["data", "training", "attack", "measure", "recorded"] = "training"
     new: bool = False
 
     @property

@@ -177,7 +177,9 @@ def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: saved[name]
         for name, declared in DECLARATIONS.items()
-        if name in saved and saved[name] != usual.get(name) and declared.group != "none"
+        if name in saved
+        and saved[name] != usual.get(name)
+        and declared.group != "recorded"
     }
 
 

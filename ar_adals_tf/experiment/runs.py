@@ -235,11 +235,11 @@ def find_test_index(
         index.verify(model_of(path.parents[2]))
 
     paths: list[Path] = []
+    # The given model of a fine-tuning is its own vanilla run, whatever it is called.
+    vanilla_dir = config.output_dir if config.as_given else config.vanilla_dir
     folders = [Path(run)]  # the run's own model made its levels
     if not config.own_levels:
-        folders = vanilla_folders(
-            run, config.dataset, config.output_dir, config.vanilla_dir
-        )
+        folders = vanilla_folders(run, config.dataset, config.output_dir, vanilla_dir)
     for folder in folders:
         if config.attack:
             own = index_path(folder, config.attack, config.attack_settings, split)

@@ -4,6 +4,7 @@ The models are real `.keras` files, the images are those of the package.
 """
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from ar_adals_tf.calibration import expected_calibration_error
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.runs import load_model
+from ar_adals_tf.experiment.runs import find_test_index, load_model, saved_config
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.building import build_model
@@ -110,6 +111,15 @@ def test_the_index_is_of_the_given_model(reference):
     run = given_beside(reference)
     index = RobustnessIndex.load(run / "robustness" / "margin" / "train.npz")
     index.verify(load_model(run / "model.keras"))
+
+
+def test_the_given_model_finds_the_index_of_its_own_test_images(reference, tmp_path):
+    test = datasets.load("fashion_mnist_small", **DATA)["test"]
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(given_beside(reference), moved)
+    for run in (given_beside(reference), moved):
+        found = find_test_index(run, saved_config(run), test.digest())
+        assert found.path == run / "robustness" / "margin" / "test.npz"
 
 
 def test_training_starts_from_its_weights(own, reference):
