@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf import files
+from ar_adals_tf.distances import describe
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Source
 from ar_adals_tf.files import writable_folder
 from ar_adals_tf.locks import only_writer, when_free
 from ar_adals_tf.progress import duration
-from ar_adals_tf.robustness import RobustnessIndex, describe
+from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
     import keras
