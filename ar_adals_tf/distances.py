@@ -182,6 +182,34 @@ def resolved(source: Source, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "bounds": DataBounds(*extent)}
 
 
+def space_from(bounds: str | None, at: str | None) -> dict[str, Any]:
+    """Return the settings that the flags `--bounds` and `--at` mean.
+
+    Raises:
+        InputError: If the bounds are neither two numbers nor a known word.
+
+    Example:
+        >>> space_from("0,255", None), space_from("none", "embedding")
+        ({'bounds': (0.0, 255.0)}, {'at': 'embedding', 'bounds': None})
+        >>> space_from("0,1", None)  # the default
+        {}
+    """
+    space: dict[str, Any] = {} if at is None else {"at": at}
+    if bounds is None:
+        return space
+    if bounds in ("none", "data"):
+        return {**space, "bounds": None if bounds == "none" else bounds}
+    try:
+        low, high = map(float, bounds.split(","))
+    except ValueError:
+        raise InputError(
+            "--bounds must be two numbers such as 0,255, or data, or none; received "
+            f"{bounds!r}"
+        ) from None
+    unit = (low, high) == (0, 1) and at is None
+    return {} if unit else {**space, "bounds": (low, high)}
+
+
 def _extent(
     source: Source, settings: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray] | None:

@@ -111,8 +111,8 @@ def as_array(values: Any) -> np.ndarray:
         ) from error
     if not array.ndim:
         raise InputError(
-            f"inputs must be an array with one row for each example; received "
-            f"{str(values)[:60]!r} of type {type(values).__name__}; give a NumPy "
+            "there is no image to attack: inputs must have one row for each example; "
+            f"received {str(values)[:60]!r} of type {type(values).__name__}; give an "
             "array, a tf.data.Dataset or a keras.utils.PyDataset"
         )
     if array.dtype.kind in "US":

@@ -30,8 +30,8 @@ def checked_images(
         )
     if images.shape == shape:
         raise InputError(
-            f"the model takes images of shape {shape}; received a single one; give it "
-            "a first axis: images[None]"
+            f"the model takes images of shape {shape}; received an array of shape "
+            f"{images.shape}, a single one; give it a first axis: images[None]"
         )
     if images.shape[1:] != shape or images.ndim == 0:
         raise InputError(

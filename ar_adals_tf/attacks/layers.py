@@ -33,9 +33,11 @@ def find_layer(model: keras.Model, name: str) -> keras.Layer:
     named = [layer for layer in layers_of(model) if layer.name == name]
     if len(named) != 1:
         has = "no layer" if not named else f"{len(named)} layers called"
-        raise InputError(f"model {model.name!r} has {has} {name!r}; {_others(model)}")
+        raise InputError(
+            f"model {model.name!r} has {has} {name!r}; {candidates(model)}"
+        )
     if why := why_not(model, named[0]):
-        raise InputError(f"layer {name!r} {why}; {_others(model)}")
+        raise InputError(f"layer {name!r} {why}; {candidates(model)}")
     return named[0]
 
 
@@ -50,10 +52,11 @@ def moved_alone(model: keras.Model, layer: keras.Layer, outputs: list[Any]) -> N
         why = f"gives {outputs[0].dtype.name}; an attack moves floats"
     else:
         return
-    raise InputError(f"layer {layer.name!r} {why}; {_others(model)}")
+    raise InputError(f"layer {layer.name!r} {why}; {candidates(model)}")
 
 
-def _others(model: keras.Model) -> str:
+def candidates(model: keras.Model) -> str:
+    """Name the layers of a model whose output can be moved alone, in words."""
     names = [layer.name for layer in layers_of(model)]
     able = [
         layer.name

@@ -162,6 +162,8 @@ class DeepFool(Program):
 
     The way is overshot a little to end beyond the boundary. After `steps` steps the
     overshoot doubles with every step: otherwise a row may creep up to it forever.
+    Algorithm 2 goes on until the prediction flips, so every flip is a success of the
+    attack, however many steps it took.
     """
 
     settings: DeepFoolSettings
@@ -195,7 +197,7 @@ class DeepFool(Program):
             candidate,
             tf.norm(candidate - rows.image, axis=1),
             flips,
-            step <= self.settings.steps,
+            within=True,
         )
         stuck = tf.math.is_inf(distance) | (
             step >= self.settings.steps + self.settings.extra_steps

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.device import image_shape
-from ar_adals_tf.attacks.layers import find_layer, layers_of, moved_alone
+from ar_adals_tf.attacks.layers import candidates, find_layer, layers_of, moved_alone
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.outputs import input_specs, logits_fn
 from ar_adals_tf.structure import as_array, leaves
@@ -81,6 +81,12 @@ def make_space(
             f"model {model.name!r} has the inputs {_listed(inputs.names)}; an attack "
             "moves one and holds the others: name it with attack_input=, or name a "
             "layer whose output is to move with at="
+        )
+    if not inputs.specs[0].dtype.is_floating:
+        raise InputError(
+            f"model {model.name!r} takes inputs of type {inputs.specs[0].dtype.name}; "
+            "an attack moves floats: name the layer whose output is to move with at=; "
+            + candidates(model)
         )
     return WholeInput(model, inputs, like, from_logits)
 
