@@ -165,8 +165,8 @@ class RobustnessIndex:
 
                 `bounds=(low, high)` says where inputs may lie: two numbers such as
                 `(0, 255)`, or two arrays of an input's shape. `"data"` is each
-                feature's range in `images`, `data_bounds(x_train)` that in other data,
-                which these may leave; None is no bounds.
+                feature's range in `images`; `ar_adals_tf.attacks.data_bounds(x_train)` is
+                that in other data, which these may leave; None is no bounds.
 
                 `at="embedding"` moves the output of the layer of this name, for inputs
                 that are no floats: tokens, text, categories. Masks and all other
@@ -178,8 +178,8 @@ class RobustnessIndex:
                 `mask=` is True for values that must stay as they are, such as
                 categories in a table; it is broadcast against one example.
 
-                Distances are in the unit of what moves, with 2 the L2 distance of two
-                examples of which one value differs by 2; `metadata["unit"]` says it.
+                Distances are L2 norms in the unit of what moves: dollars, pixels, or
+                values of an embedding. `metadata["unit"]` and `str(index)` say it.
 
         Raises:
             InputError: If arrays do not fit together, if an attack or a setting is

@@ -36,6 +36,7 @@ from ar_adals_tf.attacks.program import (
     Logits,
     Program,
     Rows,
+    check_slope,
     gap_and_flip,
     slope,
 )
@@ -103,6 +104,8 @@ class CarliniWagner(Program):
 
     def start(self, rows: Rows) -> _State:
         """See `Program`."""
+        # The loss has a gradient by itself, even where the logits have none.
+        check_slope(self.logits, tf.reshape(rows.image, [-1, *self.shape]), rows.held)
         zeros, zero = tf.zeros_like(rows.image), tf.zeros_like(rows.distance)
         infinite, count = zero + math.inf, tf.zeros_like(rows.label)
         origin = self._to_tanh_space(rows.image, rows.image)

@@ -10,7 +10,8 @@ cross-entropy's gradient is exactly 0 where the model is sure enough, and the at
 would not move.
 
 Without bounds nothing says how long a step should be. Then an image's own linear
-estimate of its distance, from the first gradient, is its unit of length.
+estimate of its distance, from the first gradient, is its unit of length; or its norm,
+if that is smaller: where a network is flat, the estimate is far too long.
 """
 
 import math
@@ -84,7 +85,8 @@ class DecoupledDirectionNorm(Program):
         unit, norm = state.unit, state.norm
         if self.width is None:
             first = (i == 0) & (state.spent == 0)
-            unit = tf.where(first, _linear_distance(loss, gradient), unit)
+            own = _linear_distance(loss, gradient, tf.norm(rows.image, axis=1))
+            unit = tf.where(first, own, unit)
             norm = tf.where(first, self.settings.initial_norm * unit, norm)
 
         # The step length falls from 1 to 0.01 along a cosine.
@@ -104,10 +106,18 @@ class DecoupledDirectionNorm(Program):
         return state._replace(rows=rows, candidate=candidate, norm=norm, unit=unit)
 
 
-def _linear_distance(loss: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Return how far a linear loss is from 0, `(B,)`; 1 where that says nothing."""
+def _linear_distance(
+    loss: tf.Tensor, gradient: tf.Tensor, most: tf.Tensor
+) -> tf.Tensor:
+    """Return how far a linear loss is from 0, `(B,)`, at most `most` unless that is 0.
+
+    It is `most` where the gradient says nothing, or else 1.
+    """
     distance = tf.math.divide_no_nan(tf.abs(loss), tf.norm(gradient, axis=1))
-    return tf.where(tf.math.is_finite(distance) & (distance > 0), distance, 1.0)
+    most = tf.where(most > 0, most, distance.dtype.max)
+    unknown = ~tf.math.is_finite(distance) | (distance <= 0)
+    distance = tf.minimum(tf.where(unknown, most, distance), most)
+    return tf.where(distance < distance.dtype.max, distance, 1.0)
 
 
 def _unit(rows: tf.Tensor) -> tf.Tensor:

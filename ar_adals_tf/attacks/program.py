@@ -118,6 +118,17 @@ def known_slope(gradient: tf.Tensor | None) -> tf.Tensor:
     return gradient
 
 
+def check_slope(logits: Logits, points: tf.Tensor, held: Any) -> None:
+    """Raise an `InputError` if no gradient of the logits reaches the points.
+
+    In a compiled function this costs nothing when it runs: the values are not used.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        value = logits(points, held)
+    slope(tape, value, points)
+
+
 def all_finite(logits: tf.Tensor) -> tf.Tensor:
     """Return whether all logits `(B, Z)` of an image are finite, bool `(B,)`."""
     return tf.reduce_all(tf.math.is_finite(logits), axis=1)

@@ -206,7 +206,8 @@ class Runner:
 
     def _set_batch_size(self, size: int) -> None:
         self.batch_size = size
-        compiled = functools.partial(self.replicas.compiled, jit_compile=use_xla())
+        xla = None if self.space.has_text else use_xla()
+        compiled = functools.partial(self.replicas.compiled, jit_compile=xla)
         self._at_floor = compiled(
             lambda images, *held: at_floor(self.logits(images, held))
         )

@@ -36,9 +36,15 @@ Held = tuple[Any, ...]
 
 
 class Space(Protocol):
-    """What the module's docstring says. `shape` is that of one point."""
+    """What the module's docstring says.
+
+    Attributes:
+        shape: That of one point.
+        has_text: Whether the model takes text, of which XLA knows nothing.
+    """
 
     shape: tuple[int, ...]
+    has_text: bool
 
     def split(self, inputs: Any) -> tuple[np.ndarray, Held]:
         """Return the points and the held arrays of N inputs."""
@@ -184,6 +190,8 @@ class ModelInputs:
 class WholeInput:
     """The model's one input moves."""
 
+    has_text = False
+
     def __init__(
         self,
         model: keras.Model,
@@ -228,6 +236,7 @@ class OneInput:
                 "and the layer's name"
             )
         self.shape = _known(spec.shape[1:], f"input {name!r}")
+        self.has_text = any(spec.dtype == tf.string for spec in inputs.specs)
         self._logits = logits_fn(model, from_logits)
 
     def split(self, inputs: Any) -> tuple[np.ndarray, Held]:
@@ -258,6 +267,7 @@ class LayerOutput:
             for name, spec in zip(self._inputs.names, self._inputs.specs, strict=True)
         ]
         self._readers: list[keras.Layer] = []  # layers that make numbers of text
+        self.has_text = any(spec.dtype == tf.string for spec in self._inputs.specs)
         self._record = tf.function(self._recorded, autograph=False)
         outputs = self._record.get_concrete_function(*specs).structured_outputs
         self.shape = _known(outputs[0].shape[1:], f"output of layer {name!r}")
