@@ -165,8 +165,8 @@ class RobustnessIndex:
 
                 `bounds=(low, high)` says where inputs may lie: two numbers such as
                 `(0, 255)`, or two arrays of an input's shape. `"data"` is each
-                feature's range in `images`; `ar_adals_tf.attacks.data_bounds(x_train)` is
-                that in other data, which these may leave; None is no bounds.
+                feature's range in `images`. `attacks.data_bounds(x_train)` is that in
+                other data, which these may leave. None is no bounds.
 
                 `at="embedding"` moves the output of the layer of this name, for inputs
                 that are no floats: tokens, text, categories. Masks and all other

@@ -204,7 +204,16 @@ def test_a_late_change_of_the_order_is_noticed_before_it_is_attacked(model):
 
 
 def test_random_inputs_under_an_id_are_refused(model):
-    noisy = slices(IDS, X, Y).map(lambda i, x, y: (i, x * tf.random.uniform(()), y))
+    def change(x):
+        return np.float32(RANDOM.random()) * x
+
+    noisy = slices(IDS, X, Y).map(
+        lambda i, x, y: (
+            i,
+            tf.ensure_shape(tf.numpy_function(change, [x], tf.float32), SHAPE),
+            y,
+        )
+    )
     with pytest.raises(InputError, match="other inputs for an id .* augmentation"):
         RobustnessIndex.compute(model, noisy, **SETTINGS)
 

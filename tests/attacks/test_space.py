@@ -60,13 +60,13 @@ def test_a_layer_s_output_moves_as_in_a_model_split_by_hand(name):
     )([vectors, TOKENS != 0])
     found = attacks.prepare(name, model, at="emb", batch_size=8, **settings)(TOKENS)
     np.testing.assert_array_equal(found.distances, expected.distances)
-    assert found.found.mean() > 0.7
+    assert found.found.mean() > 0.5
     if found.adversarial is not None:
         moved = np.linalg.norm(found.adversarial - vectors, axis=(1, 2))[found.found]
         np.testing.assert_allclose(moved, found.distances[found.found], rtol=1e-4)
         # Padding is masked, so moving it would gain nothing.
         padding = TOKENS == 0
-        if name != "cw":
+        if name != "cw":  # whose way through tanh rounds
             np.testing.assert_array_equal(found.adversarial[padding], vectors[padding])
 
 
