@@ -117,6 +117,8 @@ class ModelInputs:
                 "batch first, or wrap it: x = keras.Input(shape), then "
                 "keras.Model(x, model(x))"
             )
+        if isinstance(self._struct, Mapping):  # Keras's own kind of it makes it warn
+            self._struct = dict(self._struct)
         flat = keras.tree.flatten(self._struct)
         if isinstance(self._struct, Mapping):
             self.names = [name for name, _ in leaves(self._struct)]
