@@ -44,6 +44,9 @@ def compute_distances(
     """
     from ar_adals_tf.attacks import prepare
 
+    runner = runner or prepare(
+        attack, model, few_of(source), keep_adversarial=False, **settings
+    )
     metadata = describe(model, source, attack, settings)
     shards = None
     if shards_dir is not None:
@@ -56,9 +59,6 @@ def compute_distances(
             move = move_from_here(bar)
             part = shards.load(number, shard_ids) if shards else None
             if part is None:
-                runner = runner or prepare(
-                    attack, model, inputs, keep_adversarial=False, **settings
-                )
                 try:
                     result = runner(inputs, progress=move)
                 except NotFiniteError:
@@ -81,6 +81,15 @@ def compute_distances(
     metadata["seconds"] = round(time.perf_counter() - started, 3)
     ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
     return ids, distances, found, metadata
+
+
+def few_of(source: Source) -> Any:
+    """Return some inputs of a source, from which sizes are known.
+
+    None for splits of images, whose models know their size.
+    """
+    few = getattr(source, "few", None)
+    return None if few is None else few()
 
 
 def as_source(

@@ -78,6 +78,10 @@ class Examples:
         """Return the labels of all ids, which stand in the examples' own order."""
         return self.labels.astype(np.int64)
 
+    def few(self) -> Any:
+        """Return the inputs of one example, as `shards` gives them."""
+        return next(self.shards(1))[1]
+
     def extent(self, name: str | None) -> tuple[np.ndarray, np.ndarray] | None:
         """Return each feature's range in the images, or in one of several inputs.
 
@@ -141,6 +145,7 @@ def as_examples(
         array([b'a', b'b'], dtype='|S1')
     """
     images = as_inputs(images, several)
+    _refuse_swapped(images, labels)
     parts = [array for _, array in leaves(images)]
     count = len(parts[0])
     if not count:
@@ -162,6 +167,17 @@ def as_examples(
             "different; give every image an id of its own"
         )
     return Examples(dataset, name, ids, images, labels, labelled, unit)
+
+
+def _refuse_swapped(images: Any, labels: Any) -> None:
+    """Refuse classes in the place of images, beside images in that of labels."""
+    if labels is None or not isinstance(images, np.ndarray):
+        return
+    if images.ndim == 1 and images.dtype.kind in "iu" and np.ndim(labels) > 1:
+        raise InputError(
+            f"x has the shape {images.shape} and {images.dtype}, as classes have, and "
+            f"y the shape {np.shape(labels)}; the order is compute(model, x, y)"
+        )
 
 
 def check_kind(kind: np.dtype, unit: bool) -> None:

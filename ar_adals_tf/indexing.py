@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf import files
-from ar_adals_tf.distances import describe
+from ar_adals_tf.distances import describe, few_of
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Source
 from ar_adals_tf.files import writable_folder
@@ -243,9 +243,9 @@ def estimate_cost(
     from ar_adals_tf.outputs import num_classes
 
     ids, pixels = next(iter(images.shards(256)))
-    few = map_leaves(lambda rows: rows[:1], pixels)
+    few = few_of(images)
     runner = prepare(attack, model, few, keep_adversarial=False, **settings)
-    runner(few)  # compiles
+    runner(map_leaves(lambda rows: rows[:1], pixels))  # compiles
     started = time.perf_counter()
     runner(pixels)
     seconds = time.perf_counter() - started

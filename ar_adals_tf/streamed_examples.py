@@ -90,6 +90,10 @@ class StreamedExamples:
         """Return the labels of ids, in their order."""
         return self.labels[self._places(ids)]
 
+    def few(self) -> Any:
+        """Return the inputs of one example, as `shards` gives them."""
+        return in_range(self._few, self.unit)
+
     def extent(self, name: str | None) -> tuple[np.ndarray, np.ndarray] | None:
         """See `Examples.extent`."""
         low, high = dict(leaves(self._low)), dict(leaves(self._high))
@@ -171,6 +175,7 @@ class StreamedExamples:
             ids.append(some)
             hashes.append(own)
             self._widen(inputs)
+            self._few = _rows(inputs, slice(1))
             self.labelled = classes is not None
             labels.append(np.zeros(len(some), np.int64) if classes is None else classes)
             total += len(some)

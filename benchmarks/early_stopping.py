@@ -4,9 +4,10 @@
     python -m benchmarks.early_stopping --images=64 --patience=20,60,90,0.005
 
 Small networks are trained for some epochs on embedded Fashion-MNIST, which has many
-black pixels, and on CIFAR-10, if it is there. Each row is one patience: iterations without a
-gain before the first flip, after it, after the first flip of all, and the least gain.
-The first row has no early stopping. A pass is one forward and backward pass of a row.
+black pixels, and on CIFAR-10, if it is there. Each row is one patience: iterations
+without a gain before the first flip, after it, after the first flip of all, and the
+least gain. The first row has no early stopping. A pass is one forward and backward pass
+of a row.
 """
 
 import keras

@@ -29,7 +29,7 @@ def model():
         ),
         (lambda m: (X, m, Y), "the order is compute"),
         (lambda m: ("model.keras", X), "the text 'model.keras'; read the file first"),
-        (lambda m: (m, Y, X), r"received float32 of shape \(8, 4, 4, 1\); the order"),
+        (lambda m: (m, Y, X), r"y the shape \(8, 4, 4, 1\); the order is compute"),
         (lambda m: (m, "images.npz"), "received the text 'images.npz'; read the file"),
         (lambda m: (m, X[0]), r"received an array of shape \(4, 4, 1\), a single one"),
         (lambda m: (m, X[0], Y[:1]), "a single one|one label and one id"),
