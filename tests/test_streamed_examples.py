@@ -273,8 +273,13 @@ def test_several_inputs_and_text_come_from_datasets_too():
     model = keras.Model({"image": image, "words": words}, keras.layers.Dense(Z)(both))
     text = np.array(["red green", "blue"], object)[Y % 2]
     arrays = {"image": X, "words": text}
-    for moved in ({"attack_input": "image"}, {"at": "emb"}):
-        expected = RobustnessIndex.compute(model, arrays, Y, **moved, **SETTINGS)
+    for moved in (
+        {"attack_input": "image", "attack": "ddn", "steps": 3},
+        {"attack_input": "image"},
+        {"at": "emb"},
+    ):
+        moved = {**SETTINGS, **moved}
+        expected = RobustnessIndex.compute(model, arrays, Y, **moved)
         for data in (
             slices({**arrays, "words": text.astype("S")}, Y).batch(5),
             slices({**arrays, "words": text.astype("S")}, Y),
@@ -282,7 +287,7 @@ def test_several_inputs_and_text_come_from_datasets_too():
                 {**arrays, "words": text.astype("S"), "label": Y}
             ),
         ):
-            index = RobustnessIndex.compute(model, data, **moved, **SETTINGS)
+            index = RobustnessIndex.compute(model, data, **moved)
             np.testing.assert_array_equal(index.distances, expected.distances)
             assert index.metadata["digest"] == expected.metadata["digest"]
 

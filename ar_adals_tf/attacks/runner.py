@@ -237,5 +237,15 @@ class EstimateRunner(Runner):
         return AttackResult(None, distances, np.isfinite(distances))
 
 
+def empty_rows(like: np.ndarray, size: int) -> np.ndarray:
+    """Return rows of zeros, or of empty text, of an array's other axes and type."""
+    shape = (size, *like.shape[1:])
+    if like.dtype.kind == "O":
+        return np.full(shape, b"", object)
+    return np.zeros(shape, like.dtype)
+
+
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+    if len(rows) == size:
+        return rows
+    return np.concatenate([rows, empty_rows(rows, size - len(rows))])

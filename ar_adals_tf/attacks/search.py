@@ -17,7 +17,7 @@ import tensorflow as tf
 from ar_adals_tf.attacks.precision import verified
 from ar_adals_tf.attacks.program import Rows, all_finite, gap_and_flip
 from ar_adals_tf.attacks.result import AttackResult
-from ar_adals_tf.attacks.runner import Progress, Runner
+from ar_adals_tf.attacks.runner import Progress, Runner, empty_rows
 from ar_adals_tf.attacks.space import Held
 
 
@@ -144,7 +144,7 @@ class SearchRunner(Runner):
         label = np.full(size, -1, np.int32)
         image[rows] = images[owners].reshape(len(rows), -1)
         label[rows] = labels[owners]
-        others = [np.zeros((size, *each.shape[1:]), each.dtype) for each in held]
+        others = [empty_rows(each, size) for each in held]
         for other, each in zip(others, held, strict=True):
             other[rows] = each[owners]
         new = [scatter(part) for part in (image, label, *others)]
