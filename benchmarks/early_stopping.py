@@ -69,7 +69,9 @@ def main(argv: list[str]) -> None:
     """Print a table for each dataset."""
     given = list(map(float, FLAGS.patience))
     rows: list[tuple[float, ...] | None] = [None, (10, 20, 30, 0.005)]
-    rows += [tuple(given[i : i + 4]) for i in range(0, len(given), 4)]
+    for i in range(0, len(given), 4):
+        *iterations, gain = given[i : i + 4]
+        rows.append((*map(int, iterations), gain))
     for name in FLAGS.datasets:
         splits = datasets.load(name, limit_examples=5000)
         train, test = splits["train"], splits["test"]
