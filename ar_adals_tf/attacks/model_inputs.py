@@ -90,13 +90,13 @@ class ModelInputs:
             return [parts[name] for name in self.names]
         if len(self.names) == 1:
             return [inputs]
-        listed = isinstance(inputs, (list, tuple))
+        in_a_list = isinstance(inputs, (list, tuple))
         if (
-            not listed
+            not in_a_list
             or isinstance(self._struct, Mapping)
             or (len(inputs) != len(self.names))
         ):
-            kind = f"{len(inputs)} in a list" if listed else type(inputs).__name__
+            kind = f"{len(inputs)} in a list" if in_a_list else type(inputs).__name__
             raise InputError(
                 f"model {self._model.name!r} has the inputs {listed(self.names)}; "
                 f"received {kind}; give a dictionary of arrays by these names"
