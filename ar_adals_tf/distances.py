@@ -188,6 +188,11 @@ def resolved(source: Source, settings: Mapping[str, Any]) -> dict[str, Any]:
             "bounds='data' needs one array of numbers, or attack_input= to say which; "
             "give bounds=(low, high)"
         )
+    if not all(np.isfinite(end).all() for end in extent):
+        raise InputError(
+            "inputs must be finite; the data have NaN or infinity; mend them or leave "
+            "them out"
+        )
     return {**settings, "bounds": DataBounds(*extent)}
 
 
@@ -229,14 +234,14 @@ def _extent(
 
 def _warn_of_loose(source: Source, settings: Mapping[str, Any]) -> None:
     """Warn of bounds far beyond the data; their width is the attacks' unit."""
-    from ar_adals_tf.attacks.box import UNIT, Box
+    from ar_adals_tf.attacks.box import Box
 
     bounds = settings.get("bounds")
     if bounds is None or Box.unit(bounds) or settings.get("at") is not None:
         return
     extent = _extent(source, settings)
     width = float(np.max(bounds[1]) - np.min(bounds[0]))
-    if extent is None or not width or bounds is UNIT:
+    if extent is None or not width:
         return
     share = float(extent[1].max() - extent[0].min()) / width
     if share < _FILLED:

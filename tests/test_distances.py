@@ -67,6 +67,14 @@ def test_what_holds_the_numbers_of_an_array_is_one(model):
         assert index.metadata["digest"] == expected.metadata["digest"]
 
 
+def test_data_without_a_range_are_refused(model):
+    broken = np.where(X > 0.9, np.nan, X)
+    with pytest.raises(InputError, match="inputs must be finite; the data have NaN"):
+        RobustnessIndex.compute(model, broken, bounds="data", **SETTINGS)
+    with pytest.raises(InputError, match="at= moves the output of a layer"):
+        RobustnessIndex.compute(model, X, bounds="data", at="flatten", **SETTINGS)
+
+
 def test_the_index_says_its_unit(model):
     for settings, unit in [
         ({}, "inputs in [0, 1]"),
