@@ -21,6 +21,7 @@ from ar_adals_tf.attacks import carlini_wagner
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 128, "Test images to attack, of each dataset.")
 flags.DEFINE_integer("epochs", 4, "Epochs of each network's training.")
+flags.DEFINE_integer("batch_size", 8, "Rows attacked at once; few waste few passes.")
 flags.DEFINE_list("patience", [], "Further rows: four numbers each.")
 flags.DEFINE_list("datasets", ["fashion_mnist_small", "cifar10"], "What is attacked.")
 
@@ -52,7 +53,10 @@ def distances(
         for name, value in zip(names, patience, strict=True):
             setattr(carlini_wagner, name, value)
     runner = attacks.prepare(
-        "cw", model, batch_size=32, early_stopping=patience is not None
+        "cw",
+        model,
+        batch_size=FLAGS.batch_size,
+        early_stopping=patience is not None,
     )
     calls, advance = [], runner._advance
 
@@ -62,7 +66,7 @@ def distances(
 
     runner._advance = counted
     found = runner(images).distances
-    return found, len(calls) * carlini_wagner._CHUNK * 32 / len(images)
+    return found, len(calls) * carlini_wagner._CHUNK * FLAGS.batch_size / len(images)
 
 
 def main(argv: list[str]) -> None:
