@@ -6,7 +6,9 @@ For a dataset's images under any Keras model that takes images in [0, 1]:
         --dataset=cifar10 --split=train --output_file=train.npz
 
 For arrays, in an .npz file with `images` (N, H, W, C), uint8 or floats in [0, 1], and
-optionally `labels` (N,) and `ids` (N,), give --arrays=my_images.npz instead.
+optionally `labels` (N,) and `ids` (N,), give --arrays=my_images.npz instead. Arrays of
+another range, such as tables, need --bounds; tokens need --at=embedding, the layer
+whose output is to move.
 
 Several GPUs or machines share the work with --strategy=mirrored or multi_worker.
 --dry_run attacks a few images and says how long all of them will take. A computation
@@ -22,28 +24,37 @@ from ar_adals_tf.errors import InputError
 
 def main() -> None:
     """Compute the index that the flags describe."""
+    from ar_adals_tf.distances import resolved, space_from
     from ar_adals_tf.examples import read_examples
     from ar_adals_tf.experiment.runs import load_model
     from ar_adals_tf.indexing import check_place, compute_once, estimate_cost
 
     model_file, arrays, split = command_line.values("model_file", "arrays", "split")
+    bounds, at = command_line.values("bounds", "at")
     attack, path, dry_run = command_line.values("attack", "output_file", "dry_run")
     if not model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
+    space = space_from(bounds, at)
+    if space and not arrays:
+        raise InputError(
+            "--bounds and --at are for --arrays; images of a dataset lie in [0, 1]; "
+            "leave them out"
+        )
     if not dry_run:
         if not path:
             raise InputError("--output_file is missing; give the .npz file to write")
         check_place(path, [model_file, arrays])
     model = load_model(model_file)
+    settings = {**space, **command_line.given_attack_settings()}
     if arrays:
-        images = read_examples(arrays, "file for --arrays")
+        images = read_examples(arrays, "file for --arrays", unit=not space)
+        settings = resolved(images, settings)
     else:
         images = command_line.load_splits(split)[split]
-    settings = {"attack": attack, **command_line.given_attack_settings()}
     if dry_run:
-        print(estimate_cost(model, images, **settings))
+        print(estimate_cost(model, images, attack, **settings))
         return
-    compute_once(path, model, images, **settings)
+    compute_once(path, model, images, attack, **settings)
 
 
 command_line.define("data", "attack")
@@ -54,6 +65,19 @@ flags.DEFINE_enum(
     "split", "train", ["train", "validation", "test"], "Which images of the dataset."
 )
 flags.DEFINE_string("arrays", None, "An .npz file of images, instead of a dataset.")
+flags.DEFINE_string(
+    "bounds",
+    None,
+    "Where the inputs of --arrays may lie: two numbers such as 0,255; data, each "
+    "feature's own range in the file; or none, for --attack=margin, ddn or deepfool. "
+    "The default is [0, 1], and none with --at.",
+)
+flags.DEFINE_string(
+    "at",
+    None,
+    "The layer whose output the attack moves in the place of the input, such as an "
+    "embedding. Distances are then in its unit.",
+)
 flags.DEFINE_string("output_file", None, "The index to write, an .npz file.")
 flags.DEFINE_bool("dry_run", False, "Only say how long it will take.")
 flags.adopt_module_key_flags(command_line)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ar_adals_tf.structure import leaves
+
 if TYPE_CHECKING:
     import keras
 
@@ -48,6 +50,37 @@ def example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
         content = hashlib.sha256(b"%s\0%d\0" % (name, int(label)))
         content.update(image)
         yield int.from_bytes(content.digest())
+
+
+def contents(inputs: Any, unit: bool = True) -> Iterator[Any]:
+    r"""Yield what `digest_examples` hashes of each example's inputs.
+
+    Args:
+        inputs: One array, or a dictionary, list or tuple of arrays.
+        unit: Whether the inputs' range is [0, 1], so that 8 bits stand for them.
+
+    Example:
+        >>> list(contents(np.zeros((1, 1)), unit=False))
+        [b'\x00\x00\x00\x00']
+    """
+    parts = [array for _, array in leaves(inputs)]
+    if unit and len(parts) == 1 and parts[0].dtype.kind in "fu":
+        yield from parts[0]
+        return
+    for values in zip(*parts, strict=True):
+        yield b"".join(map(_exact, values))
+
+
+def _exact(values: Any) -> bytes:
+    """Return bytes that are equal for equal values, whatever their number format."""
+    values = np.asarray(values)
+    if values.dtype.kind in "SO":
+        return b"".join(
+            b"%d:%s" % (len(text), text) for text in values.ravel().tolist()
+        )
+    if values.dtype.kind == "i" or values.dtype.kind == "u" and values.itemsize > 1:
+        return values.astype(np.int64).tobytes()
+    return values.astype(np.float32).tobytes()
 
 
 def combine(hashes: Iterable[int]) -> str:

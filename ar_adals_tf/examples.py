@@ -6,13 +6,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ar_adals_tf.digests import digest_examples
+from ar_adals_tf.digests import contents, digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_npz
+from ar_adals_tf.structure import as_array, as_inputs, leaves, map_leaves
 
 #: Ids and images of consecutive examples: `(n,)` bytes or integers, and `(n, ...)`
-#: floats in [0, 1].
-Shard = tuple[np.ndarray, np.ndarray]
+#: floats in [0, 1], or whatever a model takes.
+Shard = tuple[np.ndarray, Any]
 
 
 class Source(Protocol):
@@ -53,7 +54,7 @@ class Examples:
         dataset: str,
         name: str,
         ids: np.ndarray,
-        images: np.ndarray,
+        images: Any,
         labels: np.ndarray,
         labelled: bool = True,
         unit: bool = True,
@@ -69,21 +70,48 @@ class Examples:
     def digest(self) -> str:
         """See `Source`. The digest is computed once."""
         if self._digest is None:
-            images: Any = self.images
-            if not self.unit:  # 8 bits do not hold them
-                images = (np.float32(image).tobytes() for image in images)
-            self._digest = digest_examples(self.ids, self.labels, images)
+            hashed = contents(self.images, self.unit)
+            self._digest = digest_examples(self.ids, self.labels, hashed)
         return self._digest
+
+    def labels_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the labels of all ids, which stand in the examples' own order."""
+        return self.labels.astype(np.int64)
+
+    def few(self) -> Any:
+        """Return the inputs of one example, as `shards` gives them."""
+        return next(self.shards(1))[1]
+
+    def extent(self, name: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return each feature's range in the images, or in one of several inputs.
+
+        None if that is not one array of numbers.
+        """
+        parts = dict(leaves(self.images))
+        array = next(iter(parts.values())) if len(parts) == 1 else parts.get(name or "")
+        if array is None or array.dtype.kind not in "fiu":
+            return None
+        return np.asarray(array.min(axis=0)), np.asarray(array.max(axis=0))
 
     def shards(self, size: int) -> Iterator[Shard]:
         """See `Source`. Only one shard of floats is in memory at a time."""
         for start in range(0, len(self), size):
-            images = self.images[start : start + size]
-            if not self.unit:
-                images = images.astype(np.float32)
-            elif images.dtype == np.uint8:
-                images = images.astype(np.float32) / np.float32(255)
-            yield self.ids[start : start + size], images
+            part = map_leaves(lambda rows: rows[start : start + size], self.images)  # noqa: B023
+            yield self.ids[start : start + size], in_range(part, self.unit)
+
+
+def in_range(images: Any, unit: bool) -> Any:
+    """Return images as floats of the model's range: 8-bit ones in [0, 1] with `unit`.
+
+    What has several inputs is returned as it is.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype.kind == "O":
+        return images
+    if not unit:
+        return images if images.dtype.kind in "iu" else images.astype(np.float32)
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    return images
 
 
 def as_examples(
@@ -93,11 +121,12 @@ def as_examples(
     dataset: str = "arrays",
     name: str = "",
     unit: bool = True,
+    several: bool = False,
 ) -> Examples:
     """Return a user's arrays as examples.
 
     Args:
-        images: `(N, ...)` uint8, or floats in [0, 1].
+        images: `(N, ...)` uint8, or floats in [0, 1]; or a dictionary of arrays.
         labels: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot. Defaults to class 0
             for every image.
         ids: `(N,)` bytes, text or integers. Defaults to the positions 0 to N - 1.
@@ -105,6 +134,7 @@ def as_examples(
         name: Name of the split.
         unit: Whether the images' range is [0, 1]. Otherwise numbers of any range
             serve, and are taken as they are.
+        several: Whether a list holds several inputs, and no rows of one.
 
     Raises:
         InputError: If there is no image, if the arrays have different lengths or
@@ -114,21 +144,16 @@ def as_examples(
         >>> as_examples(np.zeros((2, 4)), ids=["a", "b"]).ids
         array([b'a', b'b'], dtype='|S1')
     """
-    images = np.asarray(images)
-    count = len(images) if images.ndim else 0
+    images = as_inputs(images, several)
+    _refuse_swapped(images, labels)
+    parts = [array for _, array in leaves(images)]
+    count = len(parts[0])
     if not count:
         raise InputError("there is no image to attack; received an empty array")
-    if unit and images.dtype.kind != "f" and images.dtype != np.uint8:
-        raise InputError(
-            f"images must be uint8, or floats in [0, 1]; received {images.dtype}; "
-            "convert them, or give bounds=(low, high), the range of the model's inputs"
-        )
-    if images.dtype.kind not in "fiu":
-        raise InputError(
-            f"inputs must be numbers; received {images.dtype}; an attack moves numbers"
-        )
+    if len(parts) == 1:
+        check_kind(parts[0].dtype, unit)
     labelled = labels is not None
-    labels = _as_classes(labels) if labelled else np.zeros(count, np.int64)
+    labels = as_classes(labels) if labelled else np.zeros(count, np.int64)
     ids = np.arange(count) if ids is None else as_ids(ids)
     if len(labels) != count or len(ids) != count:
         raise InputError(
@@ -144,10 +169,46 @@ def as_examples(
     return Examples(dataset, name, ids, images, labels, labelled, unit)
 
 
-def _as_classes(labels: Any) -> np.ndarray:
+def _refuse_swapped(images: Any, labels: Any) -> None:
+    """Refuse classes in the place of images, beside images in that of labels."""
+    if labels is None or not isinstance(images, np.ndarray):
+        return
+    if images.ndim == 1 and images.dtype.kind in "iu" and np.ndim(labels) > 1:
+        raise InputError(
+            f"x has the shape {images.shape} and {images.dtype}, as classes have, and "
+            f"y the shape {np.shape(labels)}; the order is compute(model, x, y)"
+        )
+
+
+def check_kind(kind: np.dtype, unit: bool) -> None:
+    """Refuse one input of a type that no attack moves; see `as_examples`."""
+    if unit and kind.kind == "O":
+        raise InputError(
+            "inputs must be numbers; received text; name the layer that makes floats "
+            "of it, and the attack moves its output: at='embedding'"
+        )
+    if unit and kind.kind != "f" and kind != np.uint8:
+        raise InputError(
+            f"images must be uint8, or floats in [0, 1]; received {kind}; convert "
+            "them, or give bounds=(low, high), the range of the model's inputs, or "
+            "at=, the layer that makes floats of whole numbers, such as an Embedding"
+        )
+    if kind.kind not in "fiuO":
+        raise InputError(
+            f"inputs must be numbers; received {kind}; an attack moves numbers"
+        )
+
+
+def as_classes(labels: Any) -> np.ndarray:
     """Return classes or one-hot labels as classes, `(N,)`."""
-    labels = np.asarray(labels)
+    labels = as_array(labels)
     labels = labels.astype(np.int64) if labels.dtype == bool else labels
+    if labels.ndim > 2:
+        raise InputError(
+            "labels must be one class for each image, (N,), or one-hot, (N, Z); "
+            f"received {labels.dtype} of shape {labels.shape}; the order is "
+            "compute(model, x, y)"
+        )
     if labels.dtype.kind not in "iuf" or labels.ndim not in (1, 2) or not labels.size:
         raise InputError(
             "labels must be one class for each image, (N,), or one-hot, (N, Z); "
@@ -185,10 +246,13 @@ def as_ids(ids: Any) -> np.ndarray:
     return ids.astype(np.int64)
 
 
-def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
+def read_examples(
+    path: str | Path, what: str = "file of arrays", unit: bool = True
+) -> Examples:
     """Read `images`, and `labels` and `ids` if they are there, from an `.npz` file.
 
     The file's name becomes the name of the dataset; `what` says in errors what it is.
+    `unit`: see `as_examples`.
 
     Raises:
         InputError: If the file cannot be read, has no images, or has arrays that do
@@ -197,7 +261,11 @@ def read_examples(path: str | Path, what: str = "file of arrays") -> Examples:
     mend = "make it with np.savez(file, images=..., labels=..., ids=...)"
     arrays = read_npz(path, ("images",), what, mend)
     return as_examples(
-        arrays["images"], arrays.get("labels"), arrays.get("ids"), Path(path).name
+        arrays["images"],
+        arrays.get("labels"),
+        arrays.get("ids"),
+        Path(path).name,
+        unit=unit,
     )
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf import files
+from ar_adals_tf.distances import describe, few_of
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Source
 from ar_adals_tf.files import writable_folder
 from ar_adals_tf.locks import only_writer, when_free
 from ar_adals_tf.progress import duration
-from ar_adals_tf.robustness import RobustnessIndex, describe
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.structure import map_leaves
 
 if TYPE_CHECKING:
     import keras
@@ -250,15 +252,17 @@ def estimate_cost(
     Arguments and errors: see `RobustnessIndex.compute`.
     """
     from ar_adals_tf.attacks import cost, prepare
+    from ar_adals_tf.outputs import num_classes
 
-    _, pixels = next(iter(images.shards(256)))
-    runner = prepare(attack, model, keep_adversarial=False, **settings)
-    runner(pixels[:1])  # compiles
+    ids, pixels = next(iter(images.shards(256)))
+    few = few_of(images)
+    runner = prepare(attack, model, few, keep_adversarial=False, **settings)
+    runner(map_leaves(lambda rows: rows[:1], pixels))  # compiles
     started = time.perf_counter()
     runner(pixels)
     seconds = time.perf_counter() - started
-    passes = cost(attack, int(model.output_shape[-1]), **settings)
-    return Estimate(attack, passes, len(pixels), seconds, len(images))
+    passes = cost(attack, num_classes(model), **settings)
+    return Estimate(attack, passes, len(ids), seconds, len(images))
 
 
 class Agreement(NamedTuple):

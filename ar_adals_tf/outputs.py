@@ -157,7 +157,7 @@ def _rows_tell(model: keras.Model) -> bool | None:
 
     None if the model cannot be asked.
     """
-    shapes = _input_shapes(model)
+    shapes = input_specs(model)
     if shapes is None:
         return None
     generator = np.random.default_rng(0)
@@ -179,7 +179,7 @@ def _rows_tell(model: keras.Model) -> bool | None:
     return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-2))
 
 
-def _input_shapes(model: keras.Model) -> Any:
+def input_specs(model: keras.Model) -> Any:
     """Return the inputs as the model takes them, of tensors without values, or None."""
     if getattr(model, "inputs", None):
         only = model.inputs[0] if len(model.inputs) == 1 else model.inputs
@@ -397,7 +397,7 @@ def _output_shape(model: keras.Model) -> Any:
     """Return the output's shape, nested where there are several; None if unbuilt."""
     if hasattr(model, "output_shape"):
         return model.output_shape
-    inputs = _input_shapes(model)  # a subclassed model knows what it was built for
+    inputs = input_specs(model)  # a subclassed model knows what it was built for
     if inputs is None:
         return None
     outputs = model.compute_output_spec(inputs)
@@ -423,8 +423,9 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     try:
         # From the node: the `input` of a nested model is that model's own Input.
         operation, node, _ = model.outputs[0]._keras_history
-        inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
-        body = keras.Model(inputs, operation._inbound_nodes[node].input_tensors[0])
+        body = keras.Model(
+            input_specs(model), operation._inbound_nodes[node].input_tensors[0]
+        )
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
     if _is_nested(operation):

@@ -1,8 +1,5 @@
 """The robustness index: how far each image is from another class, by example id."""
 
-import json
-import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,31 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ar_adals_tf.digests import digest_arrays, digest_model
+from ar_adals_tf.digests import digest_model
+from ar_adals_tf.distances import (
+    as_source,
+    check_labels_are_classes,
+    compute_distances,
+    resolved,
+)
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import Source, as_examples, check_labels
-from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz
-from ar_adals_tf.finite import NotFiniteError
-from ar_adals_tf.forms.run_files import INDEX
-from ar_adals_tf.progress import move_from_here, progress_bar
-from ar_adals_tf.shards import Shards
-from ar_adals_tf.version import versions
+from ar_adals_tf.examples import check_labels
+from ar_adals_tf.index_file import REMEDY, no_index, read_index, write_index
 
 if TYPE_CHECKING:
     import keras
 
     from ar_adals_tf.attacks.runner import Runner
-
-_WHAT = "robustness index"
-
-#: Share of images that an attack should flip, and of bounds that inputs should fill.
-_ENOUGH, _FILLED = 0.9, 0.2
-
-_REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"
-
-_FORMAT = 1  # of the file; a later one can be read by later versions only
-
-_DIGEST = "content_digest"  # in the file alone, not in `metadata`
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +112,10 @@ class RobustnessIndex:
     def compute(
         cls,
         model: "keras.Model",
-        images: np.ndarray | Source,
-        labels: np.ndarray | None = None,
+        images: Any,
+        labels: Any = None,
         *,
-        ids: np.ndarray | None = None,
+        ids: Any = None,
         attack: str = "cw",
         dataset: str = "arrays",
         split: str = "",
@@ -146,14 +133,21 @@ class RobustnessIndex:
         index.
 
         Args:
-            model: A built Keras classifier that returns logits or probabilities.
-            images: `(N, ...)` floats in [0, 1], or uint8, which is divided by 255; with
-                `bounds=`, numbers of the model's own range; or a split of
+            model: A Keras classifier, built or called, that returns logits or
+                probabilities.
+            images: What the model takes, `(N, ...)`: an array, or a dictionary or list
+                of arrays for a model of several inputs. Or a finite
+                `tf.data.Dataset` or `keras.utils.PyDataset`, batched or not, of `x`,
+                `(x, y)`, `(x, y, weight)`, `(id, x, y)` or TFDS's dictionaries, which
+                is read as a stream, twice. Floats in [0, 1], or uint8, which is divided
+                by 255; with `bounds=`, numbers of the model's own range. Or a split of
                 `ar_adals_tf.datasets`.
             labels: int `(N,)`, the true classes. The attack starts from the model's
                 own predictions; the labels only enter the digest, and the index keeps
-                them to recognise its images.
-            ids: `(N,)` bytes or integers. Defaults to the positions 0 to N - 1.
+                them to recognise its images. A dataset brings its own.
+            ids: `(N,)` bytes or integers. Defaults to the dataset's ids, or else to the
+                positions 0 to N - 1; a dataset must then give its examples in the same
+                order at each reading.
             attack: `cw` (the paper's), `ddn`, `deepfool`, `margin` or
                 `cleverhans_cw_l2`.
             dataset: Name of the dataset, for the metadata. A split brings its own.
@@ -167,71 +161,55 @@ class RobustnessIndex:
                 again and again.
             verbose: Whether to show a progress bar with the time left.
             **settings: Settings of the attack, such as `iterations=500`; see
-                `ar_adals_tf.attacks`. `bounds=(low, high)` says where inputs may lie:
-                two numbers such as `(0, 255)`, or two arrays of an input's shape;
-                `"data"` is each feature's range in `images`; None is no bounds.
-                Distances are in the unit of the inputs.
+                `ar_adals_tf.attacks`. All attacks have these four:
+
+                `bounds=(low, high)` says where inputs may lie: two numbers such as
+                `(0, 255)`, or two arrays of an input's shape. `"data"` is each
+                feature's range in `images`. `attacks.data_bounds(x_train)` is that in
+                other data, which these may leave. None is no bounds.
+
+                `at="embedding"` moves the output of the layer of this name, for inputs
+                that are no floats: tokens, text, categories. Masks and all other
+                inputs stay as they are. The default is then no bounds, which needs
+                `margin`, `ddn` or `deepfool`.
+
+                `attack_input="image"` moves one of several inputs and holds the others.
+
+                `mask=` is True for values that must stay as they are, such as
+                categories in a table; it is broadcast against one example.
+
+                Distances are L2 norms in the unit of what moves: dollars, pixels, or
+                values of an embedding. `metadata["unit"]` and `str(index)` say it.
 
         Raises:
             InputError: If arrays do not fit together, if an attack or a setting is
-                unknown, or if `shards_dir` belongs to another computation.
+                unknown, if a label is no class of the model, if a dataset has another
+                order at each reading and no ids, or if `shards_dir` belongs to another
+                computation.
             NotFiniteError: If the model's output for an image is not finite. No shard
                 is kept then.
         """
-        from ar_adals_tf.attacks import prepare
-        from ar_adals_tf.attacks.box import UNIT, Box
-
         if shard_size < 1:
             raise InputError(
                 f"shard_size must be at least 1; received {shard_size}; leave it out"
             )
-        source: Any = images
-        if not hasattr(images, "shards"):
-            bounds = settings.get("bounds", UNIT)
-            if isinstance(bounds, str):
-                bounds = settings["bounds"] = _bounds_of(images, bounds)
-            unit = Box.unit(bounds)
-            source = as_examples(images, labels, ids, dataset, split, unit)
-            if not unit:
-                _warn_of_loose(source.images, bounds)
+        source = as_source(model, images, labels, ids, dataset, split, settings)
+        settings = resolved(source, settings)
+        check_labels_are_classes(model, source)
+        results = compute_distances(
+            model,
+            source,
+            attack,
+            settings,
+            shards_dir=shards_dir,
+            shard_size=shard_size,
+            runner=runner,
+            verbose=verbose,
+        )
         known = None
         if getattr(source, "labelled", False):  # splits read from disk bring none
-            known = source.labels.astype(np.int64)
-        runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
-        metadata = describe(model, source, attack, settings)
-        shards = None
-        if shards_dir is not None:
-            shards = Shards(shards_dir, metadata | {"shard_size": shard_size})
-        started = time.perf_counter()
-        parts: list[dict[str, np.ndarray]] = []
-        title = f"{attack} on {source.dataset} {source.name}".rstrip()
-        with progress_bar(len(source), title, show=verbose) as bar:
-            for number, (shard_ids, pixels) in enumerate(source.shards(shard_size)):
-                move = move_from_here(bar)
-                part = shards.load(number, shard_ids) if shards else None
-                if part is None:
-                    try:
-                        result = runner(pixels, progress=move)
-                    except NotFiniteError:
-                        if shards:
-                            shards.forget()
-                        raise
-                    part = {
-                        "ids": shard_ids,
-                        "distances": result.distances,
-                        "found": result.found,
-                        "within": result.found_within_steps,
-                    }
-                    if shards:
-                        shards.save(number, part)
-                move(len(shard_ids))
-                parts.append(part)
-        joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-        _warn_of_misses(joined["found"], attack)
-        metadata["success_rate"] = float(joined["within"].mean())
-        metadata["seconds"] = round(time.perf_counter() - started, 3)
-        ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
-        return cls(ids, distances, found, metadata, known)
+            known = source.labels_of(results[0])  # type: ignore[attr-defined]
+        return cls(*results, known)
 
     def levels(self, num_levels: int) -> np.ndarray:
         """Divide the images into `num_levels` equal parts by robustness.
@@ -307,7 +285,7 @@ class RobustnessIndex:
                 raise InputError(
                     f"this robustness index is of another {_TITLES.get(name, name)}: "
                     f"it says {_brief(self.metadata.get(name))}, wanted is "
-                    f"{_brief(value)}; {_REMEDY}"
+                    f"{_brief(value)}; {REMEDY}"
                 )
 
     def verify_examples(self, ids: np.ndarray, labels: np.ndarray) -> None:
@@ -324,7 +302,7 @@ class RobustnessIndex:
         if len(ids) != len(self):
             raise InputError(
                 f"the robustness index is of {len(self)} images, not of these "
-                f"{len(ids)}; {_REMEDY}"
+                f"{len(ids)}; {REMEDY}"
             )
         if self.labels is not None:
             check_labels(ids, labels, self.labels[at])
@@ -334,16 +312,9 @@ class RobustnessIndex:
 
         The file has a digest of its arrays, which `load` compares.
         """
-        arrays: dict[str, Any] = {
-            "ids": self.ids,
-            "distances": self.distances.astype(np.float32),
-            "found": self.found,
-        }
-        if self.labels is not None:
-            arrays["labels"] = _narrow(self.labels)
-        about = {**self.metadata, _DIGEST: digest_arrays(arrays)}
-        with atomic_write(path) as aside, open(aside, "wb") as file:
-            np.savez(file, **arrays, metadata=np.array(json.dumps(about)))
+        write_index(
+            path, self.ids, self.distances, self.found, self.labels, self.metadata
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "RobustnessIndex":
@@ -353,20 +324,12 @@ class RobustnessIndex:
             InputError: If the file is absent, damaged, changed, of another kind or of a
                 later version.
         """
-        names = ("ids", "distances", "found", "metadata")
-        arrays: dict[str, Any] = read_npz(path, names, _WHAT, _REMEDY)
+        arrays, metadata = read_index(path)
+        ids, distances, found = (arrays[n] for n in ("ids", "distances", "found"))
         try:
-            metadata = parse_json(str(arrays.pop("metadata")))
-            INDEX.form(metadata, "metadata")
-            digest = metadata.pop(_DIGEST, None)  # version 0.1.0 kept none
-            if digest not in (None, digest_arrays(arrays)):
-                raise InputError("its arrays were changed after it was written")
-            ids, distances, found = (arrays[name] for name in names[:3])
-            index = cls(ids, distances, found, metadata, arrays.get("labels"))
+            return cls(ids, distances, found, metadata, arrays.get("labels"))
         except (TypeError, ValueError) as error:
-            raise not_whole(path, _WHAT, error, _REMEDY) from error
-        _check_format(path, metadata)
-        return index
+            raise no_index(path, error) from error
 
     def __str__(self) -> str:
         found = self.distances[self.found]
@@ -376,72 +339,16 @@ class RobustnessIndex:
         text = f"{title}: {len(self):,} images, "
         if len(found):
             low, middle, high = np.quantile(found, [0.1, 0.5, 0.9])
-            text += f"distance {low:.3f} / {middle:.3f} / {high:.3f} (10/50/90 %)"
+            text += f"distance {low:.3f} / {middle:.3f} / {high:.3f} (10/50/90 %"
+            if "unit" in self.metadata:
+                text += f", {self.metadata['unit']}"
+            text += ")"
         if "success_rate" in self.metadata:
             text += f", success {self.metadata['success_rate']:.1%}"
         if len(found) < len(self):
             never = len(self) - len(found)
             text += f"; {never} never flipped, ranked as the most robust"
         return text
-
-
-def _bounds_of(images: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return each feature's range in the data."""
-    if name != "data":
-        raise InputError(
-            "bounds must be (low, high), 'data' or None; received "
-            f"{name!r}; 'data' is each feature's range"
-        )
-    images = np.asarray(images)
-    if not images.size:
-        raise InputError("there is no image to attack; received an empty array")
-    return images.min(axis=0), images.max(axis=0)
-
-
-def _warn_of_loose(images: np.ndarray, bounds: Any) -> None:
-    """Warn of bounds far beyond the data; their width is the attacks' unit."""
-    if bounds is None:
-        return
-    width = float(np.max(bounds[1]) - np.min(bounds[0]))
-    share = float(images.max() - images.min()) / width if width else 1.0
-    if share < _FILLED:
-        warnings.warn(
-            f"the inputs fill only {share:.1%} of the bounds, whose width is the unit "
-            "of an attack's steps, so distances may be far too long; give narrower "
-            "bounds, bounds='data', or None",
-            stacklevel=3,
-        )
-
-
-def _warn_of_misses(found: np.ndarray, attack: str) -> None:
-    """Warn where so few images are flipped that their order says little."""
-    if (share := found.mean()) < _ENOUGH:
-        warnings.warn(
-            f"{attack} flipped only {share:.1%} of the images; the others all rank as "
-            "the most robust, by id. Likely causes: the inputs are not in the range "
-            "that the model was trained with (give bounds=), the model is not trained, "
-            "or its last layer hides its logits",
-            stacklevel=3,
-        )
-
-
-def describe(
-    model: "keras.Model", source: Source, attack: str, settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what decides the distances: images, model, attack and versions."""
-    from ar_adals_tf.attacks import attack_settings
-
-    return {
-        "format": _FORMAT,
-        "dataset": source.dataset,
-        "split": source.name,
-        "num_examples": len(source),
-        "digest": source.digest(),
-        "model_digest": digest_model(model),
-        "attack": attack,
-        "settings": attack_settings(attack, **settings).deciding(),
-        "versions": versions(),
-    }
 
 
 _TITLES = {
@@ -454,21 +361,3 @@ _TITLES = {
 def _brief(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) == 64 and " " not in text else text
-
-
-def _narrow(labels: np.ndarray) -> np.ndarray:
-    """Return labels in the smallest type that holds them: a byte for 256 classes."""
-    least = np.result_type(
-        *map(np.min_scalar_type, (labels.min(initial=0), labels.max(initial=0)))
-    )
-    return labels.astype(least)
-
-
-def _check_format(path: str | Path, metadata: Mapping[str, Any]) -> None:
-    """Refuse a file of a later version, which may mean other things by its arrays."""
-    found = metadata.get("format", _FORMAT)
-    if not isinstance(found, int) or found > _FORMAT:
-        raise InputError(
-            f"the robustness index {path} has format {found}, this version reads up to "
-            f"{_FORMAT}; install a later version of ar_adals_tf, or {_REMEDY}"
-        )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import attacks
+from ar_adals_tf.distances import describe
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import as_examples
 from ar_adals_tf.indexing import (
@@ -16,7 +17,8 @@ from ar_adals_tf.indexing import (
     compute_once,
     estimate_cost,
 )
-from ar_adals_tf.robustness import RobustnessIndex, Shards, describe
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.shards import Shards
 from tests.helpers import held, told
 
 DDN = {"attack": "ddn", "steps": 4, "batch_size": 8, "verbose": False}

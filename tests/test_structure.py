@@ -15,10 +15,12 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 ROWS = (
     "bounds captions errors interruption lazy version",
     "automatic endings files forms locks quiet streams digests progress hardware "
-    "autograph examples calibration corruptions smoothing outputs finite shards",
+    "autograph structure examples streamed_examples index_file calibration corruptions "
+    "smoothing outputs finite shards",
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
+    "distances",
     "robustness",
     "indexing pipeline",
     "experiment own_levels",

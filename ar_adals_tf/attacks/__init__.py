@@ -10,6 +10,7 @@ from ar_adals_tf.lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
+    box="data_bounds",
     result="AttackResult",
     table="ATTACKS attack_settings carlini_wagner_l2 cleverhans_cw_l2 cost ddn "
     "deepfool margin prepare",

@@ -8,16 +8,58 @@ one number, so a distance in this space is a distance of inputs divided by it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.structure import as_array
 
 #: `(low, high)`, two numbers or two arrays of the input's shape; None for no bounds.
 Bounds = Sequence[Any] | None
 
 UNIT: Bounds = (0.0, 1.0)
+
+
+class DataBounds(NamedTuple):
+    """Each feature's range in some data, `(low, high)`; see `data_bounds`."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def data_bounds(inputs: Any) -> DataBounds:
+    """Return each feature's range in data, as `bounds=` of other data's index too.
+
+    An index of validation data needs the training data's range, or its distances would
+    have another box. Validation examples may lie outside: such an example's own box is
+    widened just as far as to include it.
+
+    Args:
+        inputs: `(N, ...)` numbers, such as the training data.
+
+    Raises:
+        InputError: If there are none, or if they are no finite numbers.
+
+    Example:
+        >>> low, high = data_bounds([[0.0, 3.0], [2.0, 1.0]])
+        >>> low, high
+        (array([0., 1.], dtype=float32), array([2., 3.], dtype=float32))
+    """
+    array = as_array(inputs)
+    if array.dtype.kind not in "fiu" or not array.size:
+        kind = "text" if array.dtype.kind == "O" else array.dtype
+        raise InputError(
+            "bounds of data need one array of numbers, (N, ...); received "
+            f"{kind} of shape {array.shape}"
+        )
+    low, high = (np.float32(end) for end in (array.min(axis=0), array.max(axis=0)))
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise InputError(
+            "inputs must be finite; the data have NaN or infinity; mend them or leave "
+            "them out"
+        )
+    return DataBounds(np.asarray(low), np.asarray(high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +71,8 @@ class Box:
         scale: The unit of length: the width of the box, or the root of the mean
             squared width where features have widths of their own. 1 without bounds.
         width: The width in that unit, a number or `(D,)` float32; None without bounds.
+        free: Which features may move, `(D,)` bool; None if all may. The others keep
+            their own unit, and so their very bits.
 
     Example:
         >>> box = Box.make((0, 255), shape=(2,))
@@ -39,21 +83,30 @@ class Box:
     low: Any
     scale: float
     width: Any
+    free: np.ndarray | None = None
 
     @classmethod
-    def make(cls, bounds: Bounds, shape: tuple[int, ...]) -> "Box":
-        """Return the box of bounds for inputs of a shape, or raise an `InputError`."""
+    def make(cls, bounds: Bounds, shape: tuple[int, ...], mask: Any = None) -> "Box":
+        """Return the box of bounds for inputs of a shape, or raise an `InputError`.
+
+        `mask` is True for what must not move, broadcast against the shape.
+        """
+        free = None if mask is None else ~check_mask(mask, shape).ravel()
         if bounds is None:
-            return cls(0.0, 1.0, None)
+            return cls(0.0, 1.0, None, free)
         low, high = checked_bounds(bounds, shape)
         if low.ndim == 0:
             scale = float(high - low)
-            return cls(float(low), scale, 1.0)
+            return cls(float(low), scale, 1.0, free)
         widths = (high - low).astype(np.float64).ravel()
-        scale = float(np.sqrt(np.mean(widths**2)))
-        return cls(
-            low.astype(np.float32).ravel(), scale, (widths / scale).astype(np.float32)
-        )
+        scale = float(np.sqrt(np.mean(widths[... if free is None else free] ** 2)))
+        if not scale:
+            raise InputError(
+                "no feature that may move has room between its bounds; give wider "
+                "bounds, or another mask"
+            )
+        widths = (widths / scale).astype(np.float32)
+        return cls(low.astype(np.float32).ravel(), scale, widths, free)
 
     @staticmethod
     def unit(bounds: Bounds) -> bool:
@@ -72,11 +125,17 @@ class Box:
 
     def inside(self, inputs: Any) -> Any:
         """Return flat inputs `(N, D)` in the attack's space."""
-        return inputs if self.is_unit else (inputs - self.low) / np.float32(self.scale)
+        if self.is_unit:
+            return inputs
+        moved = (inputs - self.low) / np.float32(self.scale)
+        return moved if self.free is None else np.where(self.free, moved, inputs)
 
     def outside(self, points: Any) -> Any:
         """Return flat points `(N, D)` of the attack's space as inputs."""
-        return points if self.is_unit else points * np.float32(self.scale) + self.low
+        if self.is_unit:
+            return points
+        moved = points * np.float32(self.scale) + self.low
+        return moved if self.free is None else np.where(self.free, moved, points)
 
 
 def checked_bounds(
@@ -105,6 +164,36 @@ def checked_bounds(
             f"{str(bounds)[:80]}; give (low, high)"
         )
     return low, high
+
+
+def check_mask(mask: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return a mask of the shape of one example, True for what must not move.
+
+    Raises:
+        InputError: If it is not bool, has another shape, or leaves nothing to move.
+
+    Example:
+        >>> check_mask([False, True], shape=(3, 2)).tolist()
+        [[False, True], [False, True], [False, True]]
+    """
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise InputError(
+            f"mask must be booleans, True for what must not move; received {mask.dtype}"
+        )
+    if mask.all():
+        raise InputError(
+            "mask leaves nothing to move: all of it is True; True is for what must "
+            "stay as it is"
+        )
+    if shape is None:
+        return mask
+    try:
+        return np.broadcast_to(mask, shape)
+    except ValueError:
+        raise InputError(
+            f"mask must fit one example, of shape {shape}; received shape {mask.shape}"
+        ) from None
 
 
 def check_pair(bounds: Bounds) -> tuple[np.ndarray, ...]:

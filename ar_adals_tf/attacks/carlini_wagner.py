@@ -32,7 +32,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.attacks.program import Logits, Program, Rows, gap_and_flip
+from ar_adals_tf.attacks.program import (
+    Logits,
+    Program,
+    Rows,
+    check_slope,
+    gap_and_flip,
+    slope,
+)
 from ar_adals_tf.attacks.settings import ADAM_EPSILON, CarliniWagnerSettings
 
 _BETA_1, _BETA_2 = 0.9, 0.999  # Adam's, on moments not scaled down
@@ -93,12 +100,15 @@ class CarliniWagner(Program):
     logits: Logits
     shape: tuple[int, ...]
     width: Any = 1.0
+    free: Any = None
 
     def start(self, rows: Rows) -> _State:
         """See `Program`."""
+        # The loss has a gradient by itself, even where the logits have none.
+        check_slope(self.logits, tf.reshape(rows.image, [-1, *self.shape]), rows.held)
         zeros, zero = tf.zeros_like(rows.image), tf.zeros_like(rows.distance)
         infinite, count = zero + math.inf, tf.zeros_like(rows.label)
-        origin = _to_tanh_space(rows.image, self.width)
+        origin = self._to_tanh_space(rows.image, rows.image)
         return _State(
             rows=rows,
             origin=origin,
@@ -159,13 +169,14 @@ class CarliniWagner(Program):
             position = tf.where(state.polishing[:, None], on_the_way, position)
         with tf.GradientTape() as tape:
             tape.watch(position)
-            candidate = _to_image_space(position, self.width)
+            candidate = self._to_image_space(position, rows.image)
             delta = candidate - rows.image
             squared = tf.reduce_sum(tf.square(delta), axis=1)
-            logits = self.logits(tf.reshape(candidate, [-1, *self.shape]))
+            points = tf.reshape(candidate, [-1, *self.shape])
+            logits = self.logits(points, rows.held)
             gap, flips = gap_and_flip(logits, rows.label)
             loss = squared + state.constant * tf.maximum(gap, 0.0)
-        gradient = tape.gradient(loss, position)  # in tanh space
+        gradient = slope(tape, loss, position)  # in tanh space
         distance = tf.sqrt(squared)
 
         t = state.iteration + i + 1
@@ -188,6 +199,31 @@ class CarliniWagner(Program):
                 flips, tf.minimum(moving.nearest, distance), moving.nearest
             ),
         )
+
+    def _to_tanh_space(self, points: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+        """Return w with low + width * (tanh(w) + 1) / 2 = points, finite at the ends.
+
+        `low` and `width` are those of the image's box, which includes it.
+        """
+        low, width = self._box(image)
+        share = points if width is None else tf.math.divide_no_nan(points - low, width)
+        if self.free is not None:
+            share = tf.where(self.free, share, 0.5)
+        return tf.atanh((2 * share - 1) * 0.999999)
+
+    def _to_image_space(self, position: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+        low, width = self._box(image)
+        share = 0.5 * tf.tanh(position) + 0.5
+        points = share if width is None else low + share * width
+        return points if self.free is None else tf.where(self.free, points, image)
+
+    def _box(self, image: tf.Tensor) -> tuple[Any, Any]:
+        """Return the low end and the width of an image's box; no width for [0, 1]."""
+        if self.settings.lenient:
+            low = tf.minimum(image, 0.0)
+            return low, tf.maximum(image, self.width) - low
+        unit = np.ndim(self.width) == 0 and self.width == 1
+        return 0.0, None if unit else self.width
 
     def _search(self, state: _State) -> _State:
         """Choose the next constant of the rows whose search step is over."""
@@ -221,7 +257,8 @@ class CarliniWagner(Program):
         moving = _restarted(moving, over, state.origin)
         way = state.way
         if settings.early_stopping:
-            to_flip = _to_tanh_space(rows.adversarial, self.width) - state.origin
+            flip = self._to_tanh_space(rows.adversarial, rows.image)
+            to_flip = flip - state.origin
             way = tf.where(polishing[:, None], to_flip, way)
             moving = moving._replace(
                 share=tf.where(polishing, (1 + _SHORTEST) / 2, moving.share)
@@ -252,21 +289,6 @@ class CarliniWagner(Program):
         # asked for: the success rate counts until there.
         last = ~found & (state.step == self.settings.search_steps - 1)
         return (state.iteration - gained >= patience) & ~last
-
-
-def _to_tanh_space(image: tf.Tensor, width: Any) -> tf.Tensor:
-    """Return w with width * (tanh(w) + 1) / 2 = image, finite also at the ends."""
-    share = image if _is_one(width) else tf.math.divide_no_nan(image, width)
-    return tf.atanh((2 * share - 1) * 0.999999)
-
-
-def _to_image_space(position: tf.Tensor, width: Any) -> tf.Tensor:
-    share = 0.5 * tf.tanh(position) + 0.5
-    return share if _is_one(width) else share * width
-
-
-def _is_one(width: Any) -> bool:
-    return np.ndim(width) == 0 and width == 1
 
 
 def _adam_rate(t: tf.Tensor) -> tf.Tensor:

@@ -124,6 +124,7 @@ class CleverHansProgram(Program):
     logits: Logits
     shape: tuple[int, ...]
     width: Any = 1.0
+    free: Any = None
     compiled: ClassVar[bool] = False
 
     def start(self, rows: Rows) -> _State:
@@ -133,7 +134,12 @@ class CleverHansProgram(Program):
     def advance(self, state: _State) -> _State:
         """See `Program`."""
         settings = self.settings
-        if np.ndim(self.width):
+        if self.free is not None or state.rows.held:
+            raise InputError(
+                "CleverHans's CW-L2 moves all of one input; received mask=, at= or "
+                "attack_input=; take cw"
+            )
+        if np.ndim(self.width) or settings.lenient:
             raise InputError(
                 "CleverHans's CW-L2 knows one range for all features; received bounds "
                 "of their own; give bounds=(low, high) as numbers, or take cw"

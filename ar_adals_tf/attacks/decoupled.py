@@ -8,6 +8,10 @@ The loss that is raised is the log odds against the class, where the paper has t
 cross-entropy. Both gradients have one direction, and only the direction counts. But the
 cross-entropy's gradient is exactly 0 where the model is sure enough, and the attack
 would not move.
+
+Without bounds nothing says how long a step should be. Then an image's own linear
+estimate of its distance, from the first gradient, is its unit of length; or its norm,
+if that is smaller: where a network is flat, the estimate is far too long.
 """
 
 import math
@@ -22,6 +26,7 @@ from ar_adals_tf.attacks.program import (
     Rows,
     clip_to_box,
     gap_and_flip,
+    slope,
 )
 from ar_adals_tf.attacks.settings import DDNSettings
 from ar_adals_tf.outputs import log_odds
@@ -31,6 +36,7 @@ class _State(NamedTuple):
     rows: Rows
     candidate: tf.Tensor  # (B, D)
     norm: tf.Tensor  # (B,), the length that the perturbation gets
+    unit: tf.Tensor  # (B,), what lengths are multiples of; 1 with bounds
     spent: tf.Tensor  # (B,), rounds of `steps` steps that are over
 
 
@@ -42,6 +48,7 @@ class DecoupledDirectionNorm(Program):
     logits: Logits
     shape: tuple[int, ...]
     width: Any = 1.0
+    free: Any = None
 
     def start(self, rows: Rows) -> _State:
         """See `Program`."""
@@ -49,6 +56,7 @@ class DecoupledDirectionNorm(Program):
             rows=rows,
             candidate=rows.image,
             norm=tf.zeros_like(rows.distance) + self.settings.initial_norm,
+            unit=tf.ones_like(rows.distance),
             spent=tf.zeros_like(rows.label),
         )
 
@@ -68,26 +76,48 @@ class DecoupledDirectionNorm(Program):
         rows, candidate = state.rows, state.candidate
         with tf.GradientTape() as tape:
             tape.watch(candidate)
-            logits = self.logits(tf.reshape(candidate, [-1, *self.shape]))
+            points = tf.reshape(candidate, [-1, *self.shape])
+            logits = self.logits(points, rows.held)
             loss = log_odds(tf.maximum(rows.label, 0), logits)
-        gradient = tape.gradient(loss, candidate)
+        gradient = slope(tape, loss, candidate)
         _, flips = gap_and_flip(logits, rows.label)
+
+        unit, norm = state.unit, state.norm
+        if self.width is None:
+            first = (i == 0) & (state.spent == 0)
+            own = _linear_distance(loss, gradient, tf.norm(rows.image, axis=1))
+            unit = tf.where(first, own, unit)
+            norm = tf.where(first, self.settings.initial_norm * unit, norm)
 
         # The step length falls from 1 to 0.01 along a cosine.
         turn = math.pi * tf.cast(i, tf.float32) / self.settings.steps
         length = 0.01 + 0.99 * (1 + tf.cos(turn)) / 2
         delta = candidate - rows.image
         rows = rows.record(candidate, tf.norm(delta, axis=1), flips, state.spent == 0)
-        delta += length * _unit(gradient)
-        norm = state.norm * tf.where(
-            flips, 1 - self.settings.gamma, 1 + self.settings.gamma
-        )
+        delta += (length * unit)[:, None] * _unit(gradient)
+        norm *= tf.where(flips, 1 - self.settings.gamma, 1 + self.settings.gamma)
         if self.width is not None:
             corner = tf.maximum(rows.image, self.width - rows.image)
+            if self.free is not None:
+                corner = tf.where(self.free, corner, 0.0)
             norm = tf.minimum(norm, tf.norm(corner, axis=1))
         candidate = rows.image + norm[:, None] * _unit(delta)
         candidate = clip_to_box(candidate, rows.image, self.width)
-        return state._replace(rows=rows, candidate=candidate, norm=norm)
+        return state._replace(rows=rows, candidate=candidate, norm=norm, unit=unit)
+
+
+def _linear_distance(
+    loss: tf.Tensor, gradient: tf.Tensor, most: tf.Tensor
+) -> tf.Tensor:
+    """Return how far a linear loss is from 0, `(B,)`, at most `most` unless that is 0.
+
+    It is `most` where the gradient says nothing, or else 1.
+    """
+    distance = tf.math.divide_no_nan(tf.abs(loss), tf.norm(gradient, axis=1))
+    most = tf.where(most > 0, most, distance.dtype.max)
+    unknown = ~tf.math.is_finite(distance) | (distance <= 0)
+    distance = tf.minimum(tf.where(unknown, most, distance), most)
+    return tf.where(distance < distance.dtype.max, distance, 1.0)
 
 
 def _unit(rows: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ar_adals_tf.attacks.box import UNIT, Bounds, Box, checked_bounds
+from ar_adals_tf.attacks.box import UNIT, Bounds, Box, DataBounds, checked_bounds
 from ar_adals_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -12,17 +12,26 @@ if TYPE_CHECKING:
 
 
 def checked_images(
-    images: Any, shape: tuple[int, ...], bounds: Bounds = UNIT
+    images: Any,
+    shape: tuple[int, ...],
+    bounds: Bounds = UNIT,
+    free: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return floats within bounds as float32 `(N, *shape)`, or raise an `InputError`.
 
-    Whole numbers are taken where bounds other than [0, 1] say what they mean.
+    Whole numbers are taken where bounds other than [0, 1] say what they mean. Features
+    that are not `free`, `(D,)` bool, may lie anywhere.
     """
     images = np.asarray(images)
     if images.dtype.kind not in ("f" if Box.unit(bounds) else "fiu"):
         raise InputError(
             f"images must be floats in [0, 1]; received {images.dtype}; divide 8-bit "
             "images by 255 first"
+        )
+    if images.shape == shape:
+        raise InputError(
+            f"the model takes images of shape {shape}; received an array of shape "
+            f"{images.shape}, a single one; give it a first axis: images[None]"
         )
     if images.shape[1:] != shape or images.ndim == 0:
         raise InputError(
@@ -36,18 +45,21 @@ def checked_images(
     images = np.ascontiguousarray(images, np.float32)
     if broken := _not_finite(images):
         raise InputError(f"inputs must be finite; {broken}")
-    if bounds is None:
+    if bounds is None or isinstance(bounds, DataBounds):
         return images
     least, most = checked_bounds(bounds, shape)
-    if not ((images >= least).all() and (images <= most).all()):
+    within = (images >= least) & (images <= most)
+    if free is not None:
+        within |= ~free.reshape(shape)
+    if not within.all():
         low, high = float(images.min()), float(images.max())
-        within = f"[{np.min(least):g}, {np.max(most):g}]"
+        span = f"[{np.min(least):g}, {np.max(most):g}]"
         cure = (
             "rescale them and put any normalisation into the model as a layer, or, in "
             "Python, give bounds=(low, high), the range of the model's own inputs"
         )
         raise InputError(
-            f"images must lie in {within}; received values from {low:g} to {high:g}; "
+            f"images must lie in {span}; received values from {low:g} to {high:g}; "
             f"{cure}"
         )
     return images

@@ -19,6 +19,7 @@ from ar_adals_tf.attacks.program import (
     all_finite,
     clip_to_box,
     gap_and_flip,
+    known_slope,
 )
 from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings, num_rivals
 
@@ -76,7 +77,7 @@ def nearest_boundary(
         k: int | tf.Tensor, distance: tf.Tensor, way: tf.Tensor
     ) -> tuple[int | tf.Tensor, tf.Tensor, tf.Tensor]:
         rival = tf.one_hot(others.indices[:, k], classes)
-        normal = tape.gradient(logits, image, output_gradients=rival - own)
+        normal = known_slope(tape.gradient(logits, image, output_gradients=rival - own))
         steepness = tf.norm(normal, axis=1)
         gap = tf.abs(label_logit - others.values[:, k])
         counts = steepness > _TINY
@@ -130,11 +131,19 @@ class Margin(Estimate):
     logits: Logits
     shape: tuple[int, ...]
     width: Any = 1.0
+    free: Any = None
 
-    def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    def distances(
+        self, image: tf.Tensor, label: tf.Tensor, *held: tf.Tensor
+    ) -> tf.Tensor:
         """See `Estimate`."""
         logits, distance, _ = nearest_boundary(
-            self.logits, self.shape, image, label, self.settings.top_k, self.width
+            lambda points: self.logits(points, held),
+            self.shape,
+            image,
+            label,
+            self.settings.top_k,
+            self.width,
         )
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         distance = tf.where((label >= 0) & (label != predicted), 0.0, distance)
@@ -153,12 +162,15 @@ class DeepFool(Program):
 
     The way is overshot a little to end beyond the boundary. After `steps` steps the
     overshoot doubles with every step: otherwise a row may creep up to it forever.
+    Algorithm 2 goes on until the prediction flips, so every flip is a success of the
+    attack, however many steps it took.
     """
 
     settings: DeepFoolSettings
     logits: Logits
     shape: tuple[int, ...]
     width: Any = 1.0
+    free: Any = None
 
     def start(self, rows: Rows) -> _DeepFoolState:
         """See `Program`."""
@@ -174,14 +186,18 @@ class DeepFool(Program):
         candidate = rows.image + reach[:, None] * state.delta
         candidate = clip_to_box(candidate, rows.image, self.width)
         logits, distance, way = nearest_boundary(
-            self.logits, self.shape, candidate, rows.label, self.settings.top_k
+            lambda points: self.logits(points, rows.held),
+            self.shape,
+            candidate,
+            rows.label,
+            self.settings.top_k,
         )
         _, flips = gap_and_flip(logits, rows.label)
         rows = rows.record(
             candidate,
             tf.norm(candidate - rows.image, axis=1),
             flips,
-            step <= self.settings.steps,
+            within=True,
         )
         stuck = tf.math.is_inf(distance) | (
             step >= self.settings.steps + self.settings.extra_steps

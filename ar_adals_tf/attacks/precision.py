@@ -30,9 +30,9 @@ def in_dtype(logits: Callable, model: keras.Model, dtype: str) -> Callable:
     if dtype == "float32":
         return logits
 
-    def call(inputs: Any) -> tf.Tensor:
+    def call(*inputs: Any) -> tf.Tensor:
         with _computing_in(model, dtype):
-            return logits(inputs)
+            return logits(*inputs)
 
     return call
 

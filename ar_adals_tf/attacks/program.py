@@ -5,7 +5,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-Logits = Callable[[tf.Tensor], tf.Tensor]
+from ar_adals_tf.errors import InputError
+
+#: Logits `(B, Z)` of points `(B, *shape)`, and of the rows' `held` where there are any.
+Logits = Callable[..., tf.Tensor]
 
 # Another logit must lead by this share of the largest one. Convolutions round
 # differently at other batch sizes; with the margin, a flip at one size is one at all.
@@ -22,6 +25,7 @@ class Rows(NamedTuple):
         distance: float32 `(B,)`, its L2 distance; infinite before the first flip.
         within: bool `(B,)`, whether a flip was found without any extra step.
         done: bool `(B,)`.
+        held: What the model takes besides the image, `(B, ...)` each; see `space`.
     """
 
     image: tf.Tensor
@@ -30,6 +34,7 @@ class Rows(NamedTuple):
     distance: tf.Tensor
     within: tf.Tensor
     done: tf.Tensor
+    held: tuple[tf.Tensor, ...] = ()
 
     def record(
         self, candidate: tf.Tensor, distance: tf.Tensor, flips: tf.Tensor, within: Any
@@ -81,7 +86,9 @@ class Program:
 class Estimate:
     """An attack that finds a distance, without an adversarial image, in one go."""
 
-    def distances(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    def distances(
+        self, image: tf.Tensor, label: tf.Tensor, *held: tf.Tensor
+    ) -> tf.Tensor:
         """Return the distances `(B,)` of images `(B, D)`, infinite where there is none.
 
         Labels are int `(B,)`; -1 stands for the model's own prediction. An image that
@@ -89,6 +96,37 @@ class Estimate:
         where the model's output is not finite.
         """
         raise NotImplementedError
+
+
+def slope(tape: tf.GradientTape, value: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """Return the gradient of a value by the image.
+
+    Raises:
+        InputError: If none reaches it, as through a cast to whole numbers.
+    """
+    return known_slope(tape.gradient(value, image))
+
+
+def known_slope(gradient: tf.Tensor | None) -> tf.Tensor:
+    """Return a gradient; see `slope`."""
+    if gradient is None:
+        raise InputError(
+            "no gradient reaches what the attack moves: the model rounds it to whole "
+            "numbers, or does not use it; name a layer behind that with at=, such as "
+            "the Embedding"
+        )
+    return gradient
+
+
+def check_slope(logits: Logits, points: tf.Tensor, held: Any) -> None:
+    """Raise an `InputError` if no gradient of the logits reaches the points.
+
+    In a compiled function this costs nothing when it runs: the values are not used.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        value = logits(points, held)
+    slope(tape, value, points)
 
 
 def all_finite(logits: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """What runs an attack on many images: input checks, batches, memory, workers."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -10,18 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.box import Box
-from ar_adals_tf.attacks.device import default_batch_size, image_shape, use_xla
+from ar_adals_tf.attacks.device import default_batch_size, use_xla
 from ar_adals_tf.attacks.inputs import checked_images, checked_labels
 from ar_adals_tf.attacks.precision import in_dtype
 from ar_adals_tf.attacks.program import Logits
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.settings import AttackSettings
+from ar_adals_tf.attacks.space import Held, make_space
 from ar_adals_tf.distribution.replicas import Replicas, everyones
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.outputs import (
     at_floor,
     has_floor,
-    logits_fn,
     num_classes,
     warn_of_floor,
 )
@@ -40,27 +41,48 @@ class Runner:
 
     searches = True  # for an image: it may have to wait for its batch mates
 
-    def __init__(self, model: keras.Model, settings: AttackSettings) -> None:
+    def __init__(
+        self, model: keras.Model, settings: AttackSettings, like: Any = None
+    ) -> None:
         self.model, self.settings = model, settings
-        self.shape = image_shape(model)
+        self.space = make_space(
+            model, settings.at, settings.attack_input, like, settings.from_logits
+        )
+        self.shape = self.space.shape
         self.replicas = Replicas(model.distribute_strategy)
-        self.box = Box.make(settings.bounds, self.shape)
-        self.logits = self._in_box(logits_fn(model, settings.from_logits))
+        self.box = Box.make(settings.bounds, self.shape, settings.mask)
+        self.logits = self._in_box(self.space.logits)
         under_attack = in_dtype(self.logits, model, settings.compute_dtype)
-        self.program: Any = settings.program(under_attack, self.shape, self.box.width)
+        program: Any = settings.program(under_attack, self.shape, self.box.width)
+        if self.box.free is not None:
+            program = dataclasses.replace(program, free=self.box.free)
+        self.program = program
         self._num_classes = num_classes(model)
         self._may_warn = has_floor(model, settings.from_logits)
         self._set_batch_size(
-            settings.batch_size or default_batch_size(model, self.searches)
+            settings.batch_size or default_batch_size(model, self.searches, self.shape)
         )
 
     def _in_box(self, logits: Logits) -> Logits:
-        """Return the logits of points of the box; see `attacks.box`."""
-        if self.box.is_unit:
+        """Return the logits of points of the box; see `attacks.box`.
+
+        Features that must not move have no gradient.
+        """
+        box, free = self.box, None
+        if box.free is not None:
+            free = box.free.reshape(self.shape)
+        if box.is_unit and free is None:
             return logits
-        low = np.broadcast_to(self.box.low, [math.prod(self.shape)])
-        low, scale = low.reshape(self.shape), np.float32(self.box.scale)
-        return lambda points: logits(points * scale + low.astype(np.float32))
+        low = np.broadcast_to(box.low, [math.prod(self.shape)])
+        low, scale = low.reshape(self.shape).astype(np.float32), np.float32(box.scale)
+
+        def inside(points: tf.Tensor, held: Held = ()) -> tf.Tensor:
+            inputs = points if box.is_unit else points * scale + low
+            if free is not None:
+                inputs = tf.where(free, inputs, tf.stop_gradient(points))
+            return logits(inputs, held)
+
+        return inside
 
     def limit_batch_size(self, count: int) -> None:
         """Use a smaller batch where there are fewer images than rows."""
@@ -76,7 +98,7 @@ class Runner:
         call starts again.
 
         Args:
-            images: float `(N, *shape)` in [0, 1].
+            images: float `(N, *shape)` in [0, 1], or what the settings ask for.
             labels: int `(N,)`, the classes to be driven away from. Defaults to the
                 model's own predictions. An image that the model takes for another
                 class anyway has distance 0.
@@ -86,13 +108,18 @@ class Runner:
             InputError: If the model cannot be asked about these images or labels.
             NotFiniteError: If its output for an image is not finite.
         """
-        images = checked_images(images, self.shape, self.settings.bounds)
+        images, held = self.space.split(images)
+        bounds, free = self.settings.bounds, self.box.free
+        images = checked_images(images, self.shape, bounds, free)
         images = self._moved(images, self.box.inside)
         if labels is not None:
             labels = checked_labels(labels, len(images), self._num_classes)
         mine = self.replicas.share(len(images))
         own = self.attack_share(
-            images[mine], None if labels is None else labels[mine], progress
+            images[mine],
+            None if labels is None else labels[mine],
+            progress,
+            tuple(rows[mine] for rows in held),
         )
         gather = functools.partial(everyones, self.replicas.strategy)
         distances = gather(own.distances)
@@ -114,10 +141,10 @@ class Runner:
         flat = move(images.reshape(len(images), -1)).astype(np.float32)
         return flat.reshape(images.shape)
 
-    def _warn_of_floor(self, images: np.ndarray) -> None:
+    def _warn_of_floor(self, images: np.ndarray, held: Held) -> None:
         """Warn once of images that the attack cannot move; see `at_floor`."""
         if self._may_warn:
-            stuck = self.batched(self._at_floor, images)
+            stuck = self.batched(self._at_floor, images, *held)
             if stuck.any():
                 self._may_warn = False
                 warn_of_floor(self.model, int(stuck.sum()), len(images))
@@ -127,6 +154,7 @@ class Runner:
         images: np.ndarray,
         labels: np.ndarray | None,
         progress: Progress | None = None,
+        held: Held = (),
     ) -> AttackResult:
         """Attack this worker's share of the images, which may be empty."""
         if not len(images):
@@ -135,15 +163,19 @@ class Runner:
             return AttackResult(images if keep else None, *nothing)
         while True:
             try:
-                self._warn_of_floor(images)
-                return self.attack(images, labels, progress)
+                self._warn_of_floor(images, held)
+                return self.attack(images, labels, progress, held)
             except tf.errors.ResourceExhaustedError:
                 if self.batch_size == 1:
                     raise
                 self._set_batch_size(self.batch_size // 2)
 
     def attack(
-        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        progress: Progress | None,
+        held: Held = (),
     ) -> AttackResult:
         """Attack at least one image.
 
@@ -174,8 +206,11 @@ class Runner:
 
     def _set_batch_size(self, size: int) -> None:
         self.batch_size = size
-        compiled = functools.partial(self.replicas.compiled, jit_compile=use_xla())
-        self._at_floor = compiled(lambda images: at_floor(self.logits(images)))
+        xla = None if self.space.has_text else use_xla()
+        compiled = functools.partial(self.replicas.compiled, jit_compile=xla)
+        self._at_floor = compiled(
+            lambda images, *held: at_floor(self.logits(images, held))
+        )
         self.compile(compiled)
 
 
@@ -189,14 +224,28 @@ class EstimateRunner(Runner):
         self._estimate = compiled(self.program.distances)
 
     def attack(
-        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        progress: Progress | None,
+        held: Held = (),
     ) -> AttackResult:
         """See `Runner`."""
         labels = np.full(len(images), -1, np.int32) if labels is None else labels
         flat = images.reshape(len(images), -1)
-        distances = self.batched(self._estimate, flat, labels, progress=progress)
+        distances = self.batched(self._estimate, flat, labels, *held, progress=progress)
         return AttackResult(None, distances, np.isfinite(distances))
 
 
+def empty_rows(like: np.ndarray, size: int) -> np.ndarray:
+    """Return rows of zeros, or of empty text, of an array's other axes and type."""
+    shape = (size, *like.shape[1:])
+    if like.dtype.kind == "O":
+        return np.full(shape, b"", object)
+    return np.zeros(shape, like.dtype)
+
+
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+    if len(rows) == size:
+        return rows
+    return np.concatenate([rows, empty_rows(rows, size - len(rows))])

@@ -17,7 +17,8 @@ import tensorflow as tf
 from ar_adals_tf.attacks.precision import verified
 from ar_adals_tf.attacks.program import Rows, all_finite, gap_and_flip
 from ar_adals_tf.attacks.result import AttackResult
-from ar_adals_tf.attacks.runner import Progress, Runner
+from ar_adals_tf.attacks.runner import Progress, Runner, empty_rows
+from ar_adals_tf.attacks.space import Held
 
 
 class SearchRunner(Runner):
@@ -27,20 +28,20 @@ class SearchRunner(Runner):
         """See `Runner`."""
         program = self.program
 
-        def refill(state: Any, fresh: tf.Tensor, image: Any, label: Any) -> Any:
-            new = program.start(self._rows(image, label))
+        def refill(state: Any, fresh: Any, image: Any, label: Any, *held: Any) -> Any:
+            new = program.start(self._rows(image, label, held))
             return tf.nest.map_structure(
                 lambda n, o: tf.where(_like_rows(fresh, n), n, o), new, state
             )
 
-        def predict(images: tf.Tensor) -> tf.Tensor:
-            logits = self.logits(images)
+        def predict(images: tf.Tensor, *held: tf.Tensor) -> tf.Tensor:
+            logits = self.logits(images, held)
             classes = tf.argmax(logits, 1, output_type=tf.int32)
             return tf.where(all_finite(logits), classes, -1)
 
         self._predict = compiled(predict)
-        self._flips = compiled(lambda x, y: gap_and_flip(self.logits(x), y)[1])
-        self._start = compiled(lambda i, y: program.start(self._rows(i, y)))
+        self._flips = compiled(lambda x, y, *h: gap_and_flip(self.logits(x, h), y)[1])
+        self._start = compiled(lambda i, y, *h: program.start(self._rows(i, y, h)))
         self._refill = compiled(refill)
         self._advance = (
             compiled(program.advance)
@@ -49,10 +50,14 @@ class SearchRunner(Runner):
         )
 
     def attack(
-        self, images: np.ndarray, labels: np.ndarray | None, progress: Progress | None
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        progress: Progress | None,
+        held: Held = (),
     ) -> AttackResult:
         """See `Runner`."""
-        predicted = self.batched(self._predict, images)
+        predicted = self.batched(self._predict, images, *held)
         keep = self.settings.keep_adversarial
         if (predicted < 0).any():
             distances = np.where(predicted < 0, np.nan, np.inf).astype(np.float32)
@@ -60,7 +65,9 @@ class SearchRunner(Runner):
             return AttackResult(images if keep else None, distances, nothing)
         labels = predicted if labels is None else labels
         reduced = self.settings.compute_dtype != "float32"
-        result = self._search(images, labels, predicted, keep or reduced, progress)
+        result = self._search(
+            images, labels, predicted, keep or reduced, progress, held
+        )
         if reduced:
             result = verified(
                 result,
@@ -87,6 +94,7 @@ class SearchRunner(Runner):
         predicted: np.ndarray,
         keep: bool,
         progress: Progress | None,
+        held: Held,
     ) -> AttackResult:
         """Work on all images whose prediction is their label; the others are done."""
         collect = self.replicas.collect
@@ -107,7 +115,7 @@ class SearchRunner(Runner):
             if (owners < 0).all():
                 break
             if len(free):
-                state = self._place(state, free, images, labels, owners[free])
+                state = self._place(state, free, images, labels, owners[free], held)
             state = self._advance(state)
             rows = np.flatnonzero(collect(state.rows.done) & (owners >= 0))
             if len(rows):
@@ -128,6 +136,7 @@ class SearchRunner(Runner):
         images: np.ndarray,
         labels: np.ndarray,
         owners: np.ndarray,
+        held: Held,
     ) -> Any:
         """Put the images with the numbers `owners` into the given rows of a state."""
         size, scatter = self.batch_size * self.replicas.count, self.replicas.scatter
@@ -135,11 +144,15 @@ class SearchRunner(Runner):
         label = np.full(size, -1, np.int32)
         image[rows] = images[owners].reshape(len(rows), -1)
         label[rows] = labels[owners]
+        others = [empty_rows(each, size) for each in held]
+        for other, each in zip(others, held, strict=True):
+            other[rows] = each[owners]
+        new = [scatter(part) for part in (image, label, *others)]
         if state is None:
-            return self._start(scatter(image), scatter(label))
-        return self._refill(state, scatter(label >= 0), scatter(image), scatter(label))
+            return self._start(*new)
+        return self._refill(state, scatter(label >= 0), *new)
 
-    def _rows(self, image: tf.Tensor, label: tf.Tensor) -> Rows:
+    def _rows(self, image: tf.Tensor, label: tf.Tensor, held: Held) -> Rows:
         """Return rows not worked on yet. Rows with label -1 are empty and done."""
         image = tf.ensure_shape(image, (self.batch_size, math.prod(self.shape)))
         return Rows(
@@ -149,6 +162,7 @@ class SearchRunner(Runner):
             distance=tf.fill([self.batch_size], math.inf),
             within=tf.zeros([self.batch_size], tf.bool),
             done=label < 0,
+            held=tuple(held),
         )
 
 

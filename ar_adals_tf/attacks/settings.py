@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 
-from ar_adals_tf.attacks.box import check_pair
+from ar_adals_tf.attacks.box import DataBounds, check_mask, check_pair
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.lazy import load
 
@@ -102,8 +102,25 @@ class AttackSettings:
     bounds: Any = setting(
         (0.0, 1.0),
         "Where inputs may lie: (low, high), two numbers or two arrays of the input's "
-        "shape, or None for no bounds, which only margin, ddn and deepfool know. "
-        "Distances are in the unit of the inputs.",
+        "shape, data_bounds(x_train), or None for no bounds, which only margin, ddn "
+        "and deepfool know, and which is the default with at=. Distances are in the "
+        "unit of the inputs.",
+        decides=False,
+    )
+    at: str | None = setting(
+        None,
+        "The layer whose output is moved in the place of the input.",
+        decides=False,
+    )
+    attack_input: str | None = setting(
+        None,
+        "Which one of several inputs is moved; the others are held.",
+        decides=False,
+    )
+    mask: Any = setting(
+        None,
+        "What must stay as it is: booleans, True for the values of an example that no "
+        "attack may move, broadcast against one example.",
         decides=False,
     )
     compute_dtype: str = setting(
@@ -117,14 +134,27 @@ class AttackSettings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.name != "bounds":
+            if field.name not in ("bounds", "mask"):
                 check_setting(field, getattr(self, field.name))
         check_pair(self.bounds)
+        if self.mask is not None:
+            check_mask(self.mask)
+        elsewhere = self.at is not None or self.attack_input is not None
+        if elsewhere and self.compute_dtype != "float32":
+            raise InputError(
+                "compute_dtype='bfloat16' is for models whose one input is moved; "
+                "leave it out with at= or attack_input="
+            )
         if self.bounds is None and not self.UNBOUNDED:
             raise InputError(
                 "this attack works in tanh space and needs bounds; received None; give "
                 "bounds=(low, high), or take margin, ddn or deepfool"
             )
+
+    @property
+    def lenient(self) -> bool:
+        """Whether inputs may lie outside of the bounds, which are other data's."""
+        return isinstance(self.bounds, DataBounds)
 
     def program(
         self, logits: "Logits", shape: tuple[int, ...], width: Any = 1.0
@@ -157,15 +187,19 @@ class AttackSettings:
                 if field.metadata["decides"]
             }
             | dict(self.FIXED)
-            | self._deciding_bounds()
+            | self._deciding_space()
         )
 
-    def _deciding_bounds(self) -> dict[str, Any]:
-        """Return the bounds, ready for JSON, unless they are [0, 1]."""
+    def _deciding_space(self) -> dict[str, Any]:
+        """Return what moves and how far, ready for JSON, unless it is the default."""
+        space: dict[str, Any] = {"at": self.at, "attack_input": self.attack_input}
+        if self.mask is not None:
+            space["mask"] = np.asarray(self.mask).tolist()
+        space = {name: value for name, value in space.items() if value is not None}
         if self.bounds is None:
-            return {"bounds": None}
+            return {"bounds": None, **space}
         bounds = [np.asarray(end, np.float32).tolist() for end in self.bounds]
-        return {} if bounds == [0.0, 1.0] else {"bounds": bounds}
+        return space if bounds == [0.0, 1.0] else {"bounds": bounds, **space}
 
 
 def check_setting(field: dataclasses.Field, value: Any) -> None:
@@ -175,6 +209,8 @@ def check_setting(field: dataclasses.Field, value: Any) -> None:
     is_bool = isinstance(value, (bool, np.bool_))
     if "choices" in bounds:
         needs, fits = " or ".join(bounds["choices"]), value in bounds["choices"]
+    elif str in kinds:
+        needs, fits = "a name", isinstance(value, str)
     elif bool in kinds:
         needs, fits = "True or False", is_bool
     elif float in kinds:
@@ -251,7 +287,8 @@ class DDNSettings(AttackSettings):
     steps: int = setting(100, "Gradient steps.", least=1, flag="attack_iterations")
     initial_norm: float = setting(
         1.0,
-        "The first length of the perturbation, in [0, 1] pixels.",
+        "The first length of the perturbation, in [0, 1] pixels; without bounds, "
+        "as a multiple of the image's linear estimate.",
         above=0,
         flag="attack_initial_norm",
     )

@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.settings import (
     AttackSettings,
@@ -20,6 +18,7 @@ from ar_adals_tf.attacks.settings import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.lazy import load
+from ar_adals_tf.structure import leaves
 
 if TYPE_CHECKING:
     import keras
@@ -100,20 +99,27 @@ def attack_settings(name: str, **settings: Any) -> AttackSettings:
             f"attack {name!r} has no setting {unknown[0]!r}; its settings are "
             f"{', '.join(known)}"
         )
+    if settings.get("at") is not None:
+        settings.setdefault("bounds", None)  # a layer's output has no range
     return ATTACKS[name](**settings)
 
 
-def prepare(name: str, model: "keras.Model", **settings: Any) -> "Runner":
+def prepare(
+    name: str, model: "keras.Model", like: Any = None, **settings: Any
+) -> "Runner":
     """Make an attack ready for many calls. It is compiled once, at the first call.
 
     Args:
         name: One of `ATTACKS`.
-        model: A built Keras classifier with one input. Any normalisation must be a
-            layer inside it.
+        model: A built Keras classifier. Any normalisation must be a layer inside it.
+        like: Some inputs, by which sizes are known that the model does not say itself,
+            such as those of a subclassed model. Defaults to None.
         **settings: See the attack's class in `ATTACKS`.
 
     Returns:
-        `runner(images, labels=None, progress=None) -> AttackResult`. It reads the
+        `runner(images, labels=None, progress=None) -> AttackResult`. With
+        `attack_input=` and `at=`, `images` is what the model takes, such as a
+        dictionary of arrays. It reads the
         model's weights when it is called: after further training it attacks the new
         weights and is not compiled again.
 
@@ -122,7 +128,7 @@ def prepare(name: str, model: "keras.Model", **settings: Any) -> "Runner":
             classifier.
     """
     complete = attack_settings(name, **settings)
-    return load(complete.RUNNER)(model, complete)
+    return load(complete.RUNNER)(model, complete, like)
 
 
 def cost(name: str, num_classes: int = 10, **settings: Any) -> int:
@@ -143,9 +149,9 @@ def _attack(
     name: str, model: "keras.Model", images: Any, labels: Any, settings: dict[str, Any]
 ) -> AttackResult:
     """Attack once, in batches that are no larger than the number of images asks for."""
-    runner = prepare(name, model, **settings)
+    runner = prepare(name, model, like=images, **settings)
     if settings.get("batch_size") is None:
-        runner.limit_batch_size(len(np.atleast_1d(images)))
+        runner.limit_batch_size(len(leaves(images)[0][1]))
     return runner(images, labels)
 
 

@@ -1,6 +1,5 @@
 """Inputs of any range: the box, and attacks in it against closed forms."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -8,58 +7,14 @@ from ar_adals_tf import attacks
 from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
-
-RANDOM = np.random.default_rng(0)
-D, Z = 12, 4
-KERNEL = RANDOM.normal(size=(D, Z)).astype(np.float32)
-UNIT_IMAGES = RANDOM.uniform(0.2, 0.8, (40, D)).astype(np.float32)
-
-
-def linear(scale=1.0, shift=0.0):
-    """A linear model of inputs x that equals one of the unit inputs (x - shift) / s."""
-    model = keras.Sequential([keras.Input((D,)), keras.layers.Dense(Z)])
-    bias = -(np.full(D, 1.0) * shift / scale) @ KERNEL
-    kernel = KERNEL / (np.ones(D)[:, None] * np.reshape(scale, (-1, 1)))
-    model.set_weights([kernel, bias])
-    return model
-
-
-def hyperplane_distances(model, images):
-    """The exact distance of a linear model without bounds, in NumPy."""
-    kernel, bias = (w.astype(np.float64) for w in model.get_weights())
-    logits = images.astype(np.float64) @ kernel + bias
-    own = logits.argmax(axis=1)
-    gaps = logits[np.arange(len(images)), own][:, None] - logits
-    normals = np.linalg.norm(kernel[:, own].T[:, :, None] - kernel[None], axis=1)
-    return np.where(normals > 0, gaps / np.maximum(normals, 1e-30), np.inf).min(axis=1)
-
-
-def distances_in_a_box(model, images, low, high):
-    """The exact distance of a linear model in a box, in NumPy.
-
-    Towards one rival the nearest point is clip(t * normal) for the least t that reaches
-    the boundary, which bisection finds.
-    """
-    kernel, bias = (w.astype(np.float64) for w in model.get_weights())
-    best = np.full(len(images), np.inf)
-    for i, image in enumerate(images.astype(np.float64)):
-        logits = image @ kernel + bias
-        own = logits.argmax()
-        for rival in set(range(Z)) - {own}:
-            normal, gap = kernel[:, rival] - kernel[:, own], logits[own] - logits[rival]
-
-            def step(t, normal=normal, image=image):
-                return np.clip(t * normal, low - image, high - image)
-
-            least, most = 0.0, 1e6
-            if normal @ step(most) < gap:
-                continue
-            for _ in range(100):
-                middle = (least + most) / 2
-                reached = normal @ step(middle) >= gap
-                least, most = (least, middle) if reached else (middle, most)
-            best[i] = min(best[i], np.linalg.norm(step(most)))
-    return best
+from tests.attacks.helpers import (
+    RANDOM,
+    UNIT_IMAGES,
+    D,
+    distances_in_a_box,
+    hyperplane_distances,
+    linear,
+)
 
 
 @pytest.mark.parametrize("name", ["margin", "ddn", "deepfool"])

@@ -39,4 +39,15 @@ def test_a_model_without_a_fixed_input_is_refused():
         ]
     )
     with pytest.raises(InputError, match="fixed shape"):
-        attacks.margin(model, np.zeros((1, 4, 4, 3), np.float32))
+        attacks.prepare("margin", model)
+
+
+def test_a_model_of_any_size_takes_that_of_its_images():
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+    layers.append(keras.layers.Dense(3))
+    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    fixed = keras.Sequential([keras.Input((6, 5, 3)), *layers])
+    images = np.random.default_rng(0).random((5, 6, 5, 3), np.float32)
+    np.testing.assert_array_equal(
+        attacks.margin(model, images).distances, attacks.margin(fixed, images).distances
+    )

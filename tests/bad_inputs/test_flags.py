@@ -530,7 +530,6 @@ OF_COMPUTE = [
             "wide": "takes images of shape",
             "sigmoid": "sigmoid",
             "one": "cannot tell whether",
-            "any_size": "fixed shape",
         }.items()
         for more in ("--dry_run", "--output_file=index.npz")
     ],
@@ -617,7 +616,6 @@ def inputs(tmp_path_factory):
     save("wide", (10, None), shape=(8, 8, 3))
     save("sigmoid", (3, "sigmoid"))
     save("one", (1, None))
-    save("any_size", (3, None), shape=(None, None, 1))
     np.savez(folder / "arrays.npz", images=np.zeros((6, 4, 4, 1), np.uint8))
     return folder
 
