@@ -18,6 +18,7 @@ from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.distribution.strategy import unsynchronised
+from ar_adals_tf.elements import finite_rows
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import write_json
 from ar_adals_tf.finite import refuse_not_finite
@@ -25,12 +26,7 @@ from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.outputs import num_classes, probabilities_fn
-from ar_adals_tf.pipeline import (
-    RobustnessLevels,
-    as_levels,
-    finite_rows,
-    with_levels,
-)
+from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
