@@ -25,6 +25,7 @@ from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
+from ar_adals_tf.numbering import as_dataset
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -65,8 +66,8 @@ class ARAdaLS(keras.callbacks.Callback):
         smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
         validation_data: A finite dataset of validation examples with their hard labels,
             in batches: `(id, x, y)`, `(id, x, y, sample_weight)` or dictionaries (see
-            `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. All
-            measures are weighted.
+            `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. Arrays
+            and a `keras.utils.PyDataset` serve too. All measures are weighted.
         validation_index: Robustness index of the validation examples. Defaults to
             `None`, which R = 1 allows.
         num_bins: Number of bins of `val_ece`. Defaults to 15.
@@ -139,7 +140,7 @@ class ARAdaLS(keras.callbacks.Callback):
     def __init__(
         self,
         smoothing: AdaptiveLabelSmoothing,
-        validation_data: tf.data.Dataset,
+        validation_data: Any,
         validation_index: RobustnessIndex | RobustnessLevels | None = None,
         *,
         num_bins: int = DEFAULT_NUM_BINS,
@@ -162,6 +163,9 @@ class ARAdaLS(keras.callbacks.Callback):
                 "ARAdaLS needs Keras on TensorFlow; the backend is "
                 f"{keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
             )
+        validation_data = as_dataset(
+            validation_data, "validation data", 256, validation_index is not None
+        )
         if validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError(
                 "the validation dataset repeats without end; remove .repeat()"

@@ -16,6 +16,7 @@ class Elements:
     ) -> None:
         self._with_id = with_id
         self._keys = (id_key, label_key, weight_key)
+        self._spec = spec if isinstance(spec, tuple) else (spec,)
         wanted = (
             "(id, x, y) or (id, x, y, weight)" if with_id else "(x, y) or (x, y, w)"
         )
@@ -42,12 +43,24 @@ class Elements:
             id_key, label_key, weight_key = self._keys
             example_id = entries.pop(id_key, None)
             y, weight = entries.pop(label_key), entries.pop(weight_key, None)
+            # TFDS's CIFAR-10 has a name of each image besides the id: no input.
+            if (
+                id_key == "tfds_id"
+                and getattr(entries.get("id"), "dtype", 0) == tf.string
+            ):
+                del entries["id"]
             x = entries if len(entries) > 1 else next(iter(entries.values()))
             return example_id, x, y, weight
         example_id, rest = (
             (element[0], element[1:]) if self._with_id else (None, element)
         )
         return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
+
+    def batched(self, num_classes: int) -> bool:
+        """Tell whether an element is a batch of examples, rather than a single one."""
+        example_id, x, y, _ = self.parts(self._spec)
+        told = is_batch(example_id, x, y, num_classes)
+        return _looks_batched(y, num_classes) if told is None else told
 
     def facts(self, dataset: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
         """Return id, class and whether the input is finite, of each example."""
@@ -59,6 +72,39 @@ class Elements:
             return example_id, tf.argmax(y, axis=-1), finite_rows(x, example_id)
 
         return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+def has_ids(spec: Any, id_key: str, num_classes: int) -> bool:
+    """Tell whether a dataset's elements have an id, first or in a dictionary.
+
+    `(id, x, y, w)` have one, `(x, y)` have none. Three parts are `(id, x, y)` or
+    `(x, y, w)`: an id is one whole number or text for each example.
+
+    Raises:
+        InputError: If both can be meant.
+    """
+    if isinstance(spec, dict):
+        return id_key in spec
+    if not isinstance(spec, tuple) or len(spec) != 3:
+        return isinstance(spec, tuple) and len(spec) == 4
+    if not all(isinstance(part, tf.TensorSpec) for part in (spec[0], spec[2])):
+        return False
+    first, second, third = spec
+    alike = first.shape.rank in (0, 1) and first.shape.rank <= (third.shape.rank or 0)
+    if not alike or not (first.dtype.is_integer or first.dtype == tf.string):
+        return False
+    if not third.dtype.is_floating or third.shape.rank != first.shape.rank:
+        return True
+    labels = isinstance(second, tf.TensorSpec) and (
+        second.shape.rank == first.shape.rank
+        or second.shape[first.shape.rank :].as_list() in ([1], [num_classes])
+    )
+    if labels and second.dtype.is_floating:
+        raise InputError(
+            "the dataset's elements can be (id, x, y) or (x, y, sample_weight); "
+            f"received {spec}; make labels integers, or give all four"
+        )
+    return not labels
 
 
 def one_hot(
@@ -76,9 +122,14 @@ def one_hot(
     Raises:
         InputError: If the labels have another shape.
     """
+    if labels.dtype == tf.string:
+        raise InputError(
+            "labels must be integer classes or one-hot; received text; number the "
+            "classes, for example with np.unique(labels, return_inverse=True)[1]"
+        )
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
     if batched is None:
-        batched = rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
+        batched = _looks_batched(labels, num_classes)
     if rank == int(batched) + 1 and last == [num_classes]:
         return tf.cast(labels, tf.float32)
     if rank == int(batched) + 1 and last == [1]:
@@ -98,6 +149,12 @@ def one_hot(
     )
     with tf.control_dependencies([] if known is None else [known]):
         return tf.one_hot(labels, num_classes)
+
+
+def _looks_batched(labels: Any, num_classes: int) -> bool:
+    """Tell whether the shape of labels is that of a batch; see `one_hot`."""
+    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
+    return rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
 
 
 def is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:

@@ -10,6 +10,7 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.elements import Elements, is_batch, one_hot
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import check_labels
+from ar_adals_tf.numbering import BATCH_SIZE, as_dataset
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -92,7 +93,7 @@ class RobustnessLevels:
 
 
 def soft_labels(
-    dataset: tf.data.Dataset,
+    dataset: Any,
     smoothing: AdaptiveLabelSmoothing,
     index: RobustnessIndex | RobustnessLevels | None = None,
     *,
@@ -101,6 +102,8 @@ def soft_labels(
     weight_key: str = "sample_weight",
     check_ids: bool = True,
     sigmoid: bool = False,
+    batch_size: int = BATCH_SIZE,
+    shuffle: bool = True,
 ) -> tf.data.Dataset:
     """Soften a dataset's labels by the robustness level of each example (Eq. 1).
 
@@ -111,7 +114,9 @@ def soft_labels(
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
             as TFDS makes them with `ReadConfig(add_tfds_id=True)`; batched or not.
             `x` may be any structure. `y` is integer classes or one-hot. Without an
-            index there is no id: `(x, y)` or `(x, y, sample_weight)`.
+            index there is no id: `(x, y)` or `(x, y, sample_weight)`. Arrays `(x, y)`
+            or `(x, y, sample_weight)` serve too, whose ids are their positions, and a
+            `keras.utils.PyDataset` of such elements.
         smoothing: The state that `ARAdaLS` updates.
         index: Robustness index of the training examples. Defaults to None, for AdaLS
             (R = 1).
@@ -122,9 +127,11 @@ def soft_labels(
             index is of these very examples: that it has every id and as many images,
             that its labels are theirs, where it has labels, and that all inputs are
             finite. Turn it off only if that is known.
-
         sigmoid: Whether the model has one sigmoid output for two classes. The soft
             labels are then those of the second class, `(..., 1)`.
+        batch_size: Number of examples of a batch, for arrays.
+        shuffle: Whether arrays, and the batches of a PyDataset, get a random order in
+            every epoch, as in `model.fit`.
 
     Returns:
         Elements `(x, soft label)` or `(x, soft label, sample_weight)`. Soft labels are
@@ -155,6 +162,9 @@ def soft_labels(
             "sigmoid=True is for two classes; the smoothing has "
             f"{smoothing.num_classes}; leave it out"
         )
+    dataset = as_dataset(
+        dataset, "training data", batch_size, index is not None, shuffle
+    )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
             "the training dataset repeats without end, so it would never see new soft "
@@ -187,7 +197,7 @@ def soft_labels(
 
 
 def with_levels(
-    dataset: tf.data.Dataset,
+    dataset: Any,
     num_classes: int,
     levels: RobustnessLevels | None,
     *,
@@ -204,6 +214,7 @@ def with_levels(
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
+    dataset = as_dataset(dataset, "validation data", 256, levels is not None)
     elements = Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
