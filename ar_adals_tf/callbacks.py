@@ -25,7 +25,7 @@ from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
-from ar_adals_tf.numbering import as_dataset
+from ar_adals_tf.numbering import READ, as_dataset
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -164,7 +164,7 @@ class ARAdaLS(keras.callbacks.Callback):
                 f"{keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
             )
         validation_data = as_dataset(
-            validation_data, "validation data", 256, validation_index is not None
+            validation_data, "validation data", READ, validation_index is not None
         )
         if validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError(

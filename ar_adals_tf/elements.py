@@ -7,6 +7,9 @@ import tensorflow as tf
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
 
+#: What TensorFlow says of a label that turns up in training.
+NO_CLASS = "a label is not one of the classes"
+
 
 class Elements:
     """Elements of a dataset in one of the known forms, which their spec tells."""
@@ -145,7 +148,7 @@ def one_hot(
         return tf.one_hot(labels, num_classes)
     known = tf.debugging.Assert(
         tf.reduce_all((labels >= 0) & (labels < num_classes)),
-        [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
+        [f"{NO_CLASS} 0 to {num_classes - 1}:", labels],
     )
     with tf.control_dependencies([] if known is None else [known]):
         return tf.one_hot(labels, num_classes)

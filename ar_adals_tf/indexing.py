@@ -85,6 +85,7 @@ def compute_once(
     images: Source,
     attack: str = "cw",
     say: Callable[[str], None] = print,
+    verbose: bool = True,
     **settings: Any,
 ) -> RobustnessIndex:
     """Compute an index and save it, unless the file holds this very index already.
@@ -97,6 +98,7 @@ def compute_once(
         images: See `RobustnessIndex.compute`.
         attack: See `RobustnessIndex.compute`. Defaults to `cw`.
         say: Takes each line for people. Defaults to `print`.
+        verbose: Whether to show a progress bar.
         **settings: Settings of the attack.
 
     Raises:
@@ -131,7 +133,9 @@ def compute_once(
         return index
 
     def make() -> RobustnessIndex:
-        index = compute_and_save(path, model, images, attack=attack, **settings)
+        index = compute_and_save(
+            path, model, images, attack=attack, verbose=verbose, **settings
+        )
         say(f"{index}\nwritten to {path}")
         return index
 

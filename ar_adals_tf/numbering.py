@@ -21,6 +21,9 @@ from ar_adals_tf.errors import InputError
 #: Size of batches where none is given: that of `model.fit`.
 BATCH_SIZE = 32
 
+#: Size of batches that are read and not trained on.
+READ = 256
+
 
 class Keys(NamedTuple):
     """The entries of a dataset's dictionaries that have the id, label and weight."""
@@ -127,6 +130,11 @@ class Arrays:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the examples have weights."""
+        return len(self._parts) == 3
 
     def divided(self, share: float) -> tuple["Arrays", "Arrays"]:
         """Return the first examples and the last ones, a share of all, as Keras does.

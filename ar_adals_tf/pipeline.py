@@ -10,9 +10,12 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.elements import Elements, is_batch, one_hot
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import check_labels
-from ar_adals_tf.numbering import BATCH_SIZE, as_dataset
+from ar_adals_tf.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+#: What TensorFlow says of an id that turns up in training for the first time.
+NOT_IN_INDEX = "an example's id is not in the robustness index"
 
 
 class RobustnessLevels:
@@ -214,7 +217,7 @@ def with_levels(
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
-    dataset = as_dataset(dataset, "validation data", 256, levels is not None)
+    dataset = as_dataset(dataset, "validation data", READ, levels is not None)
     elements = Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
@@ -271,9 +274,7 @@ def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf
     if levels is None:
         return tf.zeros(tf.shape(y)[:-1], tf.int64)
     level = levels.lookup(example_id)
-    known = tf.debugging.assert_non_negative(
-        level, "an example's id is not in the robustness index"
-    )
+    known = tf.debugging.assert_non_negative(level, NOT_IN_INDEX)
     with tf.control_dependencies([] if known is None else [known]):
         return tf.identity(level)
 

@@ -17,13 +17,16 @@ ROWS = (
     "endings files forms locks quiet streams digests progress hardware autograph "
     "examples calibration corruptions smoothing outputs finite shards elements "
     "content_ids numbering automatic",
-    "models distribution calibrated",
+    "models distribution calibrated compiling",
     "datasets methods figures metrics",
     "attacks",
     "robustness",
     "indexing pipeline",
+    "facts",
     "experiment",
     "callbacks evaluation command_line",
+    "preparing",
+    "model_fit",
     "training reporting",
     "tour",
     "train evaluate compute_robustness sweep report compare_indexes quickstart",
