@@ -5,7 +5,7 @@ from its content (`content_ids`).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -334,6 +334,31 @@ def numbered(
         return example_id, *rest
 
     return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+def each_once(
+    batches: Iterable[tuple[np.ndarray, Any]],
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Yield ids, bytes or int64, and inputs, without those of an id that came before.
+
+    Equal inputs without ids of their own share an id.
+
+    Example:
+        >>> batches = [(np.array([1, 2, 1]), np.eye(3)), (np.array([2, 3]), np.eye(2))]
+        >>> [(ids.tolist(), x.tolist()) for ids, x in each_once(batches)]
+        [([1, 2], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), ([3], [[0.0, 1.0]])]
+    """
+    seen: set[Any] = set()
+    for ids, x in batches:
+        ids = ids if ids.dtype.kind == "i" else ids.astype("S")
+        firsts = np.zeros(len(ids), bool)
+        firsts[np.unique(ids, return_index=True)[1]] = True
+        new = firsts & [i not in seen for i in ids.tolist()]
+        seen.update(ids.tolist())
+        if new.all():
+            yield ids, x
+        elif new.any():
+            yield ids[new], tf.nest.map_structure(lambda a, new=new: a[new], x)
 
 
 def as_dataset(

@@ -28,6 +28,7 @@ from ar_adals_tf.numbering import (
     Keys,
     Order,
     as_data,
+    each_once,
     numbered,
 )
 from ar_adals_tf.outputs import is_binary
@@ -356,13 +357,8 @@ class _Streamed:
 
     def shards(self, size: int) -> Iterator[Shard]:
         """See `Source`."""
-        seen: set[Any] = set()
-        for batch in self._examples.rebatch(size).prefetch(1).as_numpy_iterator():
-            ids, x = batch[:2]
-            new = np.array([i not in seen and not seen.add(i) for i in ids.tolist()])
-            if new.any():
-                ids = ids[new] if ids.dtype.kind == "i" else ids[new].astype("S")
-                yield ids, tf.nest.map_structure(lambda a, new=new: a[new], x)
+        batches = self._examples.rebatch(size).prefetch(1).as_numpy_iterator()
+        yield from each_once(batch[:2] for batch in batches)
 
 
 def _attacked(
