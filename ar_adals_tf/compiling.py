@@ -124,6 +124,7 @@ def _by_shape(loss: Any) -> bool:
 
 def _map(structure: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to each entry of what `compile` takes; keep what stays."""
+    mapped: Any
     if isinstance(structure, Mapping):
         mapped = {name: _map(one, function) for name, one in structure.items()}
         same = all(mapped[name] is structure[name] for name in structure)

@@ -24,7 +24,7 @@ class Facts(NamedTuple):
         contents: `(N,)` int64, the hashes of their inputs.
         low, high: The range of each feature, `(...)` float32, or of all; None if the
             inputs are text, or several.
-        count: Number of examples. Equal ones count.
+        total: Number of examples. Equal ones count.
     """
 
     ids: np.ndarray
@@ -32,7 +32,7 @@ class Facts(NamedTuple):
     contents: np.ndarray
     low: np.ndarray | None
     high: np.ndarray | None
-    count: int
+    total: int
 
     def levels(
         self, index: RobustnessIndex | None, num_levels: int
@@ -46,8 +46,8 @@ class Facts(NamedTuple):
             return RobustnessLevels.undivided(self.ids, num_levels, labels=self.labels)
         if self.labels is None:
             index = replace(index, labels=None)
-        known = index.labels if self.labels is None else self.labels
-        index.verify_examples(self.ids, known)
+        unknown = np.zeros(len(self.ids), np.int64)  # no label is compared then
+        index.verify_examples(self.ids, unknown if self.labels is None else self.labels)
         return RobustnessLevels(index, num_levels)
 
     def with_labels(self, index: RobustnessIndex) -> RobustnessIndex:
@@ -141,7 +141,7 @@ def _refuse_changed(examples: tf.data.Dataset, known: np.ndarray) -> None:
 
 #: What is wrong where an input gets another id than before.
 CHANGED = (
-    "{} when the dataset is read again, as after random augmentation, so that no "
-    "example is recognised; put the augmentation into the model, or number the "
-    "examples before it: elements (id, x, y)"
+    "{} when the dataset is read again, as after random augmentation or after shuffle "
+    "and take, so that no example is recognised; put augmentation into the model, or "
+    "number the examples before it: elements (id, x, y)"
 )

@@ -214,7 +214,7 @@ def prepare(
     }
     facts = {"validation": read_facts(data["validation"], classes, keys)}
     if num_levels == "auto":
-        num_levels = auto_num_levels(facts["validation"].count)
+        num_levels = auto_num_levels(len(facts["validation"].ids))
     smoothing = AdaptiveLabelSmoothing(classes, int(num_levels), alpha)
     order = _order()
     indexes: dict[str, RobustnessIndex | None] = {
@@ -304,10 +304,11 @@ def _bounds(name: str, *facts: Facts) -> Any:
         raise InputError(
             f"bounds must be (low, high), 'data', 'auto' or None; received {name!r}"
         )
-    lows, highs = [f.low for f in facts], [f.high for f in facts]
-    if any(low is None for low in lows):
+    known = [(f.low, f.high) for f in facts if f.low is not None and f.high is not None]
+    if len(known) < len(facts):
         return None
-    low, high = np.minimum.reduce(lows), np.maximum.reduce(highs)
+    low = np.min([lowest for lowest, _ in known], axis=0)
+    high = np.max([highest for _, highest in known], axis=0)
     if name == "auto" and low.ndim > 1:
         for least, most in _RANGES:
             if low.min() >= least and high.max() <= most:
