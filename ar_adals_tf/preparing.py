@@ -227,7 +227,7 @@ def prepare(
         facts["train"] = read_facts(data["train"], classes, keys)
     if smoothing.num_levels > 1:
         if isinstance(bounds, str):
-            bounds = _bounds(bounds, facts["train"], facts["validation"])
+            bounds = chosen_bounds(bounds, facts["train"], facts["validation"])
         for name, own in data.items():
             if indexes[name] is None and vanilla is not None:
                 source = _source(name, own, facts[name], classes, keys, bounds)
@@ -298,7 +298,7 @@ class _Callback(ARAdaLS):
         self._train.on_epoch_end()
 
 
-def _bounds(name: str, *facts: Facts) -> Any:
+def chosen_bounds(name: str, *facts: Facts) -> Any:
     """Return bounds that hold all inputs; see `prepare`."""
     if name not in ("auto", "data"):
         raise InputError(
@@ -331,12 +331,15 @@ def _source(
     if not isinstance(data, Arrays) or not hasattr(data.x, "dtype"):
         return _Streamed(name, numbered(data, READ, num_classes, keys=keys), facts)
     unit = Box.unit(bounds)
-    if unit and data.x.dtype == np.uint8:
-        raise InputError(
-            "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as they "
-            "are, from 0 to 255; leave bounds out, or divide the inputs by 255"
-        )
-    return as_examples(data.x, facts.labels, name=name, unit=unit)
+    x = data.x
+    if unit and x.dtype == np.uint8:
+        if np.max(facts.high) > 1:
+            raise InputError(
+                "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as "
+                "they are, from 0 to 255; leave bounds out, or divide the inputs by 255"
+            )
+        x = np.asarray(x, np.float32)  # `as_examples` would divide 8 bits by 255
+    return as_examples(x, facts.labels, name=name, unit=unit)
 
 
 class _Streamed:
