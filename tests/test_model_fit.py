@@ -276,7 +276,8 @@ def test_a_table_of_its_own_range_with_a_normalization_inside():
         model = keras.Sequential(
             [keras.Input((30,)), scale, LAYERS.Dense(1, "sigmoid")]
         )
-        model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", ["accuracy"])
+        optimizer = keras.optimizers.Adam(0.05)
+        model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"])
         return model
 
     first = table_model()
@@ -469,7 +470,7 @@ def test_a_subclassed_model_and_a_train_step_of_ones_own():
     model = Own()
     model.compile("adam", SPARSE)
     history = train(model, num_levels=1).history
-    assert len(history["val_ece"]) == 3 and history["loss"][-1] < history["loss"][0]
+    assert history["val_loss"][2] < history["val_loss"][0]
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -554,12 +555,14 @@ def slices(x=XT, y=YT):
     return tf.data.Dataset.from_tensor_slices((x, y))
 
 
-def noisy(x, y):
-    return x + tf.random.uniform(tf.shape(x)), y
+def augmented():
+    """Random in every pass, as Keras's layers for augmentation are."""
+    layer = LAYERS.GaussianNoise(0.1)
+    return slices().batch(32).map(lambda x, y: (layer(x, training=True), y))
 
 
 STREAMS = {
-    "augmentation": (lambda: slices().map(noisy).batch(32), "put augmentation into"),
+    "augmentation": (augmented, "put augmentation into"),
     "shuffle and take": (lambda: slices().shuffle(160).take(80).batch(8), "and take"),
     "no end": (lambda: slices().batch(32).repeat(), "repeats without end"),
     "a generator": (lambda: (b for b in [(XT, YT)]), "which can be read once"),
@@ -617,11 +620,13 @@ print("equal")
 
 def test_the_model_in_training_ranks_its_own_examples():
     """One level serves all until the first ranking; each level begins with its p."""
-    history = train(network(), epochs=8, num_levels=2).history
+    wrong = XV, (YV + 1) % Z  # so that the model is too sure and p falls
+    options = {"validation_data": wrong, "alpha": 0.1, "num_levels": 2}
+    history = train(network(), epochs=8, **options).history
     first = history["new_levels"].index(1)
     assert 0 < first < 7
     before, after = history["p/0"][: first + 1], history["p/0"][first + 1 :]
-    assert history["p/1"][: first + 1] == before
+    assert history["p/1"][: first + 1] == before and before[-1] < 1
     assert history["p/1"][first + 1 :] != after
 
 
