@@ -674,3 +674,56 @@ def test_an_interrupted_training_that_ranks_itself_goes_on(tmp_path):
     train(again, callbacks=[backup()], **options)
     for a, b in zip(straight.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+#: What a script of one's own needs; the names before are the user's.
+SNIPPETS = {
+    "arrays": """
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+ar_adals_tf.fit(model, x_train, y_train, validation_data=(x_val, y_val), epochs=20)
+""",
+    "tf.data": """
+train = keras.utils.image_dataset_from_directory("photos/train", image_size=(8, 8))
+val = keras.utils.image_dataset_from_directory("photos/val", image_size=(8, 8))
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+ar_adals_tf.fit(model, train, validation_data=val, epochs=20)
+""",
+    "table": """
+x, y = sklearn.datasets.load_breast_cancer(return_X_y=True)
+scale = keras.layers.Normalization()
+scale.adapt(x)
+model = keras.Sequential([scale, keras.layers.Dense(1, activation="sigmoid")])
+model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+ar_adals_tf.fit(model, x, y, validation_split=0.3, epochs=20)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", SNIPPETS)
+def test_six_lines_are_enough(kind, tmp_path, monkeypatch):
+    import sklearn.datasets
+
+    monkeypatch.chdir(tmp_path)
+    code = SNIPPETS[kind].strip()
+    assert len(code.splitlines()) <= 6
+    script = {"keras": keras, "ar_adals_tf": ar_adals_tf, "sklearn": sklearn}
+    script |= {"x_train": XT, "y_train": YT, "x_val": XV, "y_val": YV}
+    if kind == "arrays":
+        script["model"] = network()
+    if kind == "tf.data":
+        rng = np.random.default_rng(0)
+        for n, image in enumerate(rng.integers(0, 256, (220, 8, 8, 3))):
+            folder = tmp_path / "photos" / ("val" if n < 110 else "train") / "ab"[n % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(folder / f"{n}.png", image // (1 + n % 2), scale=False)
+        script["model"] = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                LAYERS.Rescaling(1 / 255),
+                LAYERS.Flatten(),
+                LAYERS.Dense(2, "softmax"),
+            ]
+        )
+    exec(code.replace("epochs=20", "epochs=4, verbose=0"), script)
+    history = script["model"].history.history
+    assert len(history["val_ece"]) == 4 and len(history["p/1"]) == 4
