@@ -145,14 +145,10 @@ def _on_hard(sparse: bool, sigmoid: bool, metric: Any) -> Any:
     harden = _as_yes_or_no if sigmoid else _as_classes if sparse else _as_one_hot
     name = metric if isinstance(metric, str) else None
     found = keras.metrics.get(metric)
-    if isinstance(found, keras.metrics.Metric):
-        return OnHardLabels(found, harden, name)
-
-    @functools.wraps(found)
-    def measure(y_true: Any, y_pred: Any) -> Any:
-        return found(harden(y_true), y_pred)
-
-    return measure
+    if not isinstance(found, keras.metrics.Metric):
+        title = getattr(found, "__name__", type(found).__name__)
+        found = keras.metrics.MeanMetricWrapper(found, name=title)
+    return OnHardLabels(found, harden, name)
 
 
 class OnHardLabels(keras.metrics.Metric):

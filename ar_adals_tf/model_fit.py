@@ -266,7 +266,7 @@ def _hard_batches(
 
 def _as_sentence(error: Exception, num_classes: int) -> Exception:
     """Return what an error inside the pipeline means, or the error."""
-    if NOT_IN_INDEX in str(error):
+    if any(text in str(error) for text in NOT_IN_INDEX):
         return InputError(CHANGED.format("some inputs differ"))
     if NO_CLASS in str(error):
         return InputError(

@@ -245,12 +245,9 @@ class Stream:
         self.dataset = data
 
     def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
-        """Return the dataset, whose order is its own.
-
-        With `order.steps` it is repeated.
-        """
-        del size
-        return self.dataset.repeat() if order.steps else self.dataset
+        """Return the dataset, whose order and length are its own."""
+        del size, order
+        return self.dataset
 
     def identified(self, num_classes: int, keys: Keys) -> bool:
         """Tell whether the elements have ids."""

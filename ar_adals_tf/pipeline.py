@@ -14,8 +14,11 @@ from ar_adals_tf.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
-#: What TensorFlow says of an id that turns up in training for the first time.
-NOT_IN_INDEX = "an example's id is not in the robustness index"
+#: What TensorFlow says of an id, or a label, that turns up in training.
+NOT_IN_INDEX = (
+    "an example's id is not in the robustness index",
+    "the robustness index is of other examples",
+)
 
 
 class RobustnessLevels:
@@ -274,7 +277,7 @@ def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf
     if levels is None:
         return tf.zeros(tf.shape(y)[:-1], tf.int64)
     level = levels.lookup(example_id)
-    known = tf.debugging.assert_non_negative(level, NOT_IN_INDEX)
+    known = tf.debugging.assert_non_negative(level, NOT_IN_INDEX[0])
     with tf.control_dependencies([] if known is None else [known]):
         return tf.identity(level)
 

@@ -27,6 +27,7 @@ from ar_adals_tf.numbering import (
     Data,
     Keys,
     Order,
+    Stream,
     as_data,
     each_once,
     numbered,
@@ -110,6 +111,8 @@ class Prepared:
             check_ids=False,
             sigmoid=self._sigmoid,
         )
+        if steps and isinstance(self._train, Stream):
+            softened = softened.repeat()  # after it: labels are read in every pass
         return softened.prefetch(tf.data.AUTOTUNE)
 
 
@@ -333,7 +336,7 @@ def _source(
     unit = Box.unit(bounds)
     x = data.x
     if unit and x.dtype == np.uint8:
-        if np.max(facts.high) > 1:
+        if facts.high is not None and np.max(facts.high) > 1:
             raise InputError(
                 "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as "
                 "they are, from 0 to 255; leave bounds out, or divide the inputs by 255"

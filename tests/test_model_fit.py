@@ -429,6 +429,20 @@ def test_steps_per_epoch_of_arrays_go_on_where_they_stopped():
         np.testing.assert_array_equal(a, b)
 
 
+def test_steps_per_epoch_of_a_dataset_go_on_where_they_stopped():
+    """Ten epochs of half a pass are five passes, and p moves ten times."""
+    data = slices().batch(32)
+    one, other = network(), network()
+    options = {"num_levels": 1, "alpha": 0, "y": None}
+    train(one, data.take(4), epochs=6, steps_per_epoch=2, **options)
+    train(other, data.take(4), epochs=3, **options)
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    options["alpha"] = 0.5
+    history = train(network(), data, epochs=4, steps_per_epoch=2, **options).history
+    assert len(set(history["p/0"])) > 1
+
+
 def test_callbacks_read_the_logs(tmp_path):
     stop = keras.callbacks.EarlyStopping("val_ece", mode="min", patience=0)
     path = str(tmp_path / "best-{val_ece:.3f}.keras")
