@@ -26,7 +26,7 @@ from ar_adals_tf.numbering import (
     as_data,
     numbered,
 )
-from ar_adals_tf.outputs import is_binary, num_classes
+from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.pipeline import NOT_IN_INDEX
 from ar_adals_tf.preparing import prepare
 from ar_adals_tf.robustness import RobustnessIndex
@@ -153,6 +153,7 @@ def fit(
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:
+        is_softmax(model, from_logits)  # refuses what is no classifier, before all work
         ready = prepare(
             vanilla,
             train,

@@ -600,6 +600,21 @@ def test_labels_that_turn_up_in_training_are_one_sentence():
         train(network(), slices(y=YT + 1).batch(32), None, num_levels=1)
 
 
+@pytest.mark.parametrize(
+    ("loss", "activation", "message"),
+    [
+        ("binary_crossentropy", None, "may have several labels"),
+        ("binary_crossentropy", "sigmoid", "ends in the activation 'sigmoid'"),
+    ],
+)
+def test_a_model_of_several_labels_is_refused_before_the_attack(
+    loss, activation, message
+):
+    model = network(loss, activation)
+    with pytest.raises(InputError, match=message):
+        train(model, vanilla="is not even looked at")
+
+
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((4,)), LAYERS.Dense(Z, "softmax")])
     with pytest.raises(InputError, match="is not compiled; call model.compile"):
