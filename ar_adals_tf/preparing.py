@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import Shard, Source, as_examples
 from ar_adals_tf.facts import Facts, read_facts
-from ar_adals_tf.indexing import compute_once
+from ar_adals_tf.indexing import compute_cached
 from ar_adals_tf.numbering import (
     KEYS,
     READ,
@@ -35,7 +34,7 @@ from ar_adals_tf.numbering import (
 from ar_adals_tf.outputs import is_binary
 from ar_adals_tf.outputs import num_classes as classes_of
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
-from ar_adals_tf.robustness import RobustnessIndex, describe
+from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
 #: Ranges that images have, the narrowest first.
@@ -381,9 +380,6 @@ def _attacked(
         return RobustnessIndex.compute(
             vanilla, source, attack=attack, verbose=verbose, **settings
         )
-    about = describe(vanilla, source, attack, settings)
-    deciding = [about[k] for k in ("digest", "model_digest", "attack", "settings")]
-    key = sha256(repr(deciding).encode()).hexdigest()[:16]
-    path = Path(cache_dir, f"{source.name}-{attack}-{key}.npz")
-    say = print if verbose else (lambda line: None)
-    return compute_once(path, vanilla, source, attack, say, verbose=verbose, **settings)
+    return compute_cached(
+        cache_dir, vanilla, source, attack, verbose=verbose, **settings
+    )
