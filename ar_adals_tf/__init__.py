@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from ar_adals_tf.calibrated import with_vector_scaling as with_vector_scaling
     from ar_adals_tf.callbacks import ARAdaLS as ARAdaLS
     from ar_adals_tf.metrics import ExpectedCalibrationError as ExpectedCalibrationError
+    from ar_adals_tf.model_fit import fit as fit
     from ar_adals_tf.pipeline import RobustnessLevels as RobustnessLevels
     from ar_adals_tf.pipeline import soft_labels as soft_labels
+    from ar_adals_tf.preparing import Prepared as Prepared
+    from ar_adals_tf.preparing import prepare as prepare
     from ar_adals_tf.robustness import RobustnessIndex as RobustnessIndex
     from ar_adals_tf.smoothing import AdaptiveLabelSmoothing as AdaptiveLabelSmoothing
 
@@ -29,8 +32,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     calibrated="with_margin_temperature with_temperature with_vector_scaling",
     callbacks="ARAdaLS",
+    model_fit="fit",
     metrics="ExpectedCalibrationError",
     pipeline="RobustnessLevels soft_labels",
+    preparing="Prepared prepare",
     robustness="RobustnessIndex",
     smoothing="AdaptiveLabelSmoothing",
     version="__version__",

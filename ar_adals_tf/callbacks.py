@@ -20,20 +20,17 @@ from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.distribution.strategy import unsynchronised
+from ar_adals_tf.elements import finite_rows
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import write_json
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
+from ar_adals_tf.numbering import READ, as_dataset
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.own_levels import streamed_own_levels
-from ar_adals_tf.pipeline import (
-    RobustnessLevels,
-    as_levels,
-    finite_rows,
-    with_levels,
-)
+from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -72,8 +69,8 @@ class ARAdaLS(keras.callbacks.Callback):
         smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
         validation_data: A finite dataset of validation examples with their hard labels,
             in batches: `(id, x, y)`, `(id, x, y, sample_weight)` or dictionaries (see
-            `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. All
-            measures are weighted.
+            `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. Arrays
+            and a `keras.utils.PyDataset` serve too. All measures are weighted.
         validation_index: Robustness index of the validation examples, or their
             `RobustnessLevels`. Defaults to `None`, which R = 1 allows.
         refresh_every: When the model in training ranks the training and validation
@@ -186,7 +183,7 @@ class ARAdaLS(keras.callbacks.Callback):
     def __init__(
         self,
         smoothing: AdaptiveLabelSmoothing,
-        validation_data: tf.data.Dataset,
+        validation_data: Any,
         validation_index: RobustnessIndex | RobustnessLevels | None = None,
         *,
         num_bins: int = DEFAULT_NUM_BINS,
@@ -213,6 +210,9 @@ class ARAdaLS(keras.callbacks.Callback):
                 "ARAdaLS needs Keras on TensorFlow; the backend is "
                 f"{keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
             )
+        validation_data = as_dataset(
+            validation_data, "validation data", READ, validation_index is not None
+        )
         if validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError(
                 "the validation dataset repeats without end; remove .repeat()"

@@ -1,6 +1,7 @@
 """The work of `compute_robustness` and `compare_indexes` on whole indexes."""
 
 import glob
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,7 @@ def compute_once(
     images: Source,
     attack: str = "cw",
     say: Callable[[str], None] = print,
+    verbose: bool = True,
     **settings: Any,
 ) -> RobustnessIndex:
     """Compute an index and save it, unless the file holds this very index already.
@@ -99,6 +101,7 @@ def compute_once(
         images: See `RobustnessIndex.compute`.
         attack: See `RobustnessIndex.compute`. Defaults to `cw`.
         say: Takes each line for people. Defaults to `print`.
+        verbose: Whether to show a progress bar.
         **settings: Settings of the attack.
 
     Raises:
@@ -133,11 +136,38 @@ def compute_once(
         return index
 
     def make() -> RobustnessIndex:
-        index = compute_and_save(path, model, images, attack=attack, **settings)
+        index = compute_and_save(
+            path, model, images, attack=attack, verbose=verbose, **settings
+        )
         say(f"{index}\nwritten to {path}")
         return index
 
     return found_or_made(path, find, make, refuse_others, say)
+
+
+def compute_cached(
+    folder: str | Path,
+    model: "keras.Model",
+    images: Source,
+    attack: str = "cw",
+    verbose: bool = True,
+    **settings: Any,
+) -> RobustnessIndex:
+    """Compute an index and keep it in a folder, unless this very index is there.
+
+    A folder holds many: the name of a file follows from the images, the model, the
+    attack and its settings. Other arguments and errors: see `compute_once`.
+    """
+    about = describe(model, images, attack, settings)
+    deciding = json.dumps([about[name] for name in _DECIDING])
+    key = hashlib.sha256(deciding.encode()).hexdigest()[:16]
+    path = Path(folder, f"{images.name}-{attack}-{key}.npz")
+
+    def say(line: str) -> None:
+        if verbose:
+            print(line)
+
+    return compute_once(path, model, images, attack, say, verbose, **settings)
 
 
 def _plan(path: Path) -> Any:

@@ -8,10 +8,18 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_arrays
+from ar_adals_tf.elements import Elements, is_batch, one_hot
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples import as_ids, check_labels
+from ar_adals_tf.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+#: What TensorFlow says of an id, or a label, that turns up in training.
+NOT_IN_INDEX = (
+    "an example's id is not in the robustness index",
+    "the robustness index is of other examples",
+)
 
 
 class RobustnessLevels:
@@ -143,7 +151,7 @@ class RobustnessLevels:
 
 
 def soft_labels(
-    dataset: tf.data.Dataset,
+    dataset: Any,
     smoothing: AdaptiveLabelSmoothing,
     index: RobustnessIndex | RobustnessLevels | None = None,
     *,
@@ -152,6 +160,8 @@ def soft_labels(
     weight_key: str = "sample_weight",
     check_ids: bool = True,
     sigmoid: bool = False,
+    batch_size: int = BATCH_SIZE,
+    shuffle: bool = True,
 ) -> tf.data.Dataset:
     """Soften a dataset's labels by the robustness level of each example (Eq. 1).
 
@@ -162,7 +172,9 @@ def soft_labels(
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
             as TFDS makes them with `ReadConfig(add_tfds_id=True)`; batched or not.
             `x` may be any structure. `y` is integer classes or one-hot. Without an
-            index there is no id: `(x, y)` or `(x, y, sample_weight)`.
+            index there is no id: `(x, y)` or `(x, y, sample_weight)`. Arrays `(x, y)`
+            or `(x, y, sample_weight)` serve too, whose ids are their positions, and a
+            `keras.utils.PyDataset` of such elements.
         smoothing: The state that `ARAdaLS` updates.
         index: Robustness index of the training examples. Defaults to None, for AdaLS
             (R = 1).
@@ -173,9 +185,11 @@ def soft_labels(
             index is of these very examples: that it has every id and as many images,
             that its labels are theirs, where it has labels, and that all inputs are
             finite. Turn it off only if that is known.
-
         sigmoid: Whether the model has one sigmoid output for two classes. The soft
             labels are then those of the second class, `(..., 1)`.
+        batch_size: Number of examples of a batch, for arrays.
+        shuffle: Whether arrays, and the batches of a PyDataset, get a random order in
+            every epoch, as in `model.fit`.
 
     Returns:
         Elements `(x, soft label)` or `(x, soft label, sample_weight)`. Soft labels are
@@ -206,13 +220,16 @@ def soft_labels(
             "sigmoid=True is for two classes; the smoothing has "
             f"{smoothing.num_classes}; leave it out"
         )
+    dataset = as_dataset(
+        dataset, "training data", batch_size, index is not None, shuffle
+    )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
             "the training dataset repeats without end, so it would never see new soft "
             "labels; remove .repeat(): fit starts every epoch anew by itself"
         )
     levels = as_levels(index, smoothing.num_levels)
-    elements = _Elements(
+    elements = Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
@@ -222,7 +239,7 @@ def soft_labels(
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = elements.parts(_as_tuple(element))
         y = one_hot(
-            y, smoothing.num_classes, _is_batch(example_id, x, y, smoothing.num_classes)
+            y, smoothing.num_classes, is_batch(example_id, x, y, smoothing.num_classes)
         )
         with tf.control_dependencies([smoothing.count_pass(position)]):
             level = _level(levels, example_id, y)
@@ -238,7 +255,7 @@ def soft_labels(
 
 
 def with_levels(
-    dataset: tf.data.Dataset,
+    dataset: Any,
     num_classes: int,
     levels: RobustnessLevels | None,
     *,
@@ -255,7 +272,8 @@ def with_levels(
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
-    elements = _Elements(
+    dataset = as_dataset(dataset, "validation data", READ, levels is not None)
+    elements = Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
@@ -264,7 +282,7 @@ def with_levels(
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = elements.parts(element)
-        y = one_hot(y, num_classes, _is_batch(example_id, x, y, num_classes))
+        y = one_hot(y, num_classes, is_batch(example_id, x, y, num_classes))
         label = tf.argmax(y, axis=-1)
         if weight is None:
             weight = tf.ones_like(label, tf.float32)
@@ -294,7 +312,7 @@ def with_ids(
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
-    elements = _Elements(dataset.element_spec, True, id_key, label_key, weight_key)
+    elements = Elements(dataset.element_spec, True, id_key, label_key, weight_key)
     count, different = _check_examples(elements.facts(dataset, num_classes), levels)
     if not count == different == len(levels):
         raise InputError(
@@ -336,120 +354,6 @@ def as_levels(
     return index
 
 
-def one_hot(
-    labels: tf.Tensor, num_classes: int, batched: bool | None, check: bool = True
-) -> tf.Tensor:
-    """Turn integer classes, or one-hot labels of any type, into float32 one-hot labels.
-
-    Args:
-        labels: Classes, `()`, `(N,)` or `(N, 1)`, or one-hot `(Z,)` or `(N, Z)`.
-        num_classes: Number of classes Z.
-        batched: Whether the first axis is the batch. It tells a batch of Z classes from
-            one one-hot label. None: the shape must tell.
-        check: Whether a label that is no class is an error when it is read.
-
-    Raises:
-        InputError: If the labels have another shape.
-    """
-    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
-    if batched is None:
-        batched = rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
-    if rank == int(batched) + 1 and last == [num_classes]:
-        return tf.cast(labels, tf.float32)
-    if rank == int(batched) + 1 and last == [1]:
-        labels = tf.squeeze(labels, -1)
-    if labels.shape.rank != int(batched):
-        raise InputError(
-            f"labels must be integer classes or one-hot over {num_classes} classes; "
-            f"received a tensor of shape {labels.shape}; give one class for each "
-            "example: several outputs or masks cannot be softened"
-        )
-    labels = tf.cast(labels, tf.int64)
-    if not check:
-        return tf.one_hot(labels, num_classes)
-    known = tf.debugging.Assert(
-        tf.reduce_all((labels >= 0) & (labels < num_classes)),
-        [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
-    )
-    with tf.control_dependencies([] if known is None else [known]):
-        return tf.one_hot(labels, num_classes)
-
-
-class _Elements:
-    """Elements of a dataset in one of the known forms, which their spec tells."""
-
-    def __init__(
-        self, spec: Any, with_id: bool, id_key: str, label_key: str, weight_key: str
-    ) -> None:
-        self._with_id = with_id
-        self._keys = (id_key, label_key, weight_key)
-        wanted = (
-            "(id, x, y) or (id, x, y, weight)" if with_id else "(x, y) or (x, y, w)"
-        )
-        if isinstance(spec, dict):
-            needed = [id_key, label_key] if with_id else [label_key]
-            absent = [key for key in needed if key not in spec]
-            if absent:
-                raise InputError(
-                    f"the dataset's dictionaries have no {absent[0]!r}, only "
-                    f"{', '.join(map(repr, spec))}; name the entry with id_key= or "
-                    "label_key= (TFDS adds ids with ReadConfig(add_tfds_id=True))"
-                )
-        elif not isinstance(spec, tuple) or len(spec) - with_id not in (2, 3):
-            raise InputError(
-                f"the dataset's elements must be {wanted}, or dictionaries; received "
-                f"{spec}; number the examples before shuffling, for example with "
-                "Dataset.from_tensor_slices((np.arange(n), x, y))"
-            )
-
-    def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
-        """Return id, x, y and weight. What is absent is None."""
-        if isinstance(element[0], dict) and len(element) == 1:
-            entries = dict(element[0])
-            id_key, label_key, weight_key = self._keys
-            example_id = entries.pop(id_key, None)
-            y, weight = entries.pop(label_key), entries.pop(weight_key, None)
-            x = entries if len(entries) > 1 else next(iter(entries.values()))
-            return example_id, x, y, weight
-        example_id, rest = (
-            (element[0], element[1:]) if self._with_id else (None, element)
-        )
-        return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
-
-    def facts(self, dataset: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
-        """Return id, class and whether the input is finite, of each example."""
-
-        @as_written
-        def read(*element: Any) -> tuple[tf.Tensor, ...]:
-            example_id, x, y, _ = self.parts(element)
-            y = one_hot(y, num_classes, example_id.shape.rank == 1, check=False)
-            return example_id, tf.argmax(y, axis=-1), finite_rows(x, example_id)
-
-        return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
-
-
-def _is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
-    """Tell whether an element is a batch, or return None if the labels' shape tells.
-
-    Z float labels can be a batch of classes or one one-hot label: an `InputError`.
-    """
-    if example_id is not None:
-        return example_id.shape.rank == 1
-    if y.shape.rank != 1 or y.shape[0] is None:
-        return None
-    # A batch of labels of known length has as many inputs, with at least one more axis.
-    inputs = [part.shape for part in tf.nest.flatten(x)]
-    if not all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs):
-        return None
-    if y.shape[0] == num_classes and not y.dtype.is_integer:
-        raise InputError(
-            f"labels of shape {y.shape} and type {y.dtype.name}, beside inputs of as "
-            f"many rows, can be {num_classes} classes or one one-hot label; make "
-            "classes integers, or put one-hot labels into a batch first"
-        )
-    return True
-
-
 def _as_tuple(element: Any) -> tuple[Any, ...]:
     return element if isinstance(element, tuple) else (element,)
 
@@ -458,27 +362,9 @@ def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf
     if levels is None:
         return tf.zeros(tf.shape(y)[:-1], tf.int64)
     level = levels.lookup(example_id)
-    known = tf.debugging.assert_non_negative(
-        level, "an example's id is not in the robustness index"
-    )
+    known = tf.debugging.assert_non_negative(level, NOT_IN_INDEX[0])
     with tf.control_dependencies([] if known is None else [known]):
         return tf.identity(level)
-
-
-def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
-    """Return whether all numbers of each example are finite, bool.
-
-    Args:
-        x: The inputs, any structure of tensors. What is no float is finite.
-        like: A tensor with the axes of the batch alone: `(N,)`, or `()` for a single
-            example.
-    """
-    finite = tf.fill(tf.shape(like), True)
-    for part in tf.nest.flatten(x):
-        if isinstance(part, tf.Tensor) and part.dtype.is_floating:
-            axes = tf.range(tf.rank(like), tf.rank(part))
-            finite &= tf.reduce_all(tf.math.is_finite(part), axis=axes)
-    return finite
 
 
 def _check_split(levels: RobustnessLevels, wanted: str, others: Sequence[str]) -> None:

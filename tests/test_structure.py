@@ -16,15 +16,18 @@ ROWS = (
     "bounds captions errors interruption lazy version",
     "automatic endings files forms locks quiet streams digests progress hardware "
     "autograph structure examples streamed_examples index_file calibration corruptions "
-    "smoothing outputs finite shards",
-    "models distribution calibrated",
+    "smoothing outputs finite shards elements content_ids numbering",
+    "models distribution calibrated compiling",
     "datasets methods figures metrics",
     "attacks",
     "distances",
     "robustness",
     "indexing pipeline",
+    "facts",
     "experiment own_levels",
     "callbacks evaluation command_line",
+    "preparing",
+    "model_fit",
     "training reporting",
     "exporting tour studies",
     "train evaluate compute_robustness sweep report export compare_indexes quickstart "

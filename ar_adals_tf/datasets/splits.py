@@ -16,6 +16,7 @@ from ar_adals_tf.datasets import augmentation
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, example_hashes
 from ar_adals_tf.examples import Examples, Shard
+from ar_adals_tf.numbering import permuted
 
 _READ_BUFFER = 16_384
 
@@ -113,14 +114,8 @@ class ArraySplit(Examples):
         @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch.read_value()])
-            # This permutation is computed index by index, so nothing is stored or
-            # drawn beforehand. Its default of 4 rounds leaves the orders of two epochs
-            # correlated by up to 0.6.
-            key = tf.random.stateless_uniform([3], epoch_seed, None, None, tf.uint32)
             stop = tf.minimum(start + batch_size, len(self))
-            positions = tf.random_index_shuffle(
-                tf.range(start, stop), key, max_index=len(self) - 1, rounds=8
-            )
+            positions = permuted(tf.range(start, stop), len(self), epoch_seed)
             ids, images, labels = take(positions)
             batch_seed = tf.random.experimental.stateless_fold_in(epoch_seed, start)
             images = transform(images, batch_seed) / 255

@@ -1,0 +1,198 @@
+"""The forms of a dataset's elements: where the id, the input and the label are."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from ar_adals_tf.autograph import as_written
+from ar_adals_tf.errors import InputError
+
+#: What TensorFlow says of a label that turns up in training.
+NO_CLASS = "a label is not one of the classes"
+
+
+class Elements:
+    """Elements of a dataset in one of the known forms, which their spec tells."""
+
+    def __init__(
+        self, spec: Any, with_id: bool, id_key: str, label_key: str, weight_key: str
+    ) -> None:
+        self._with_id = with_id
+        self._keys = (id_key, label_key, weight_key)
+        self._spec = spec if isinstance(spec, tuple) else (spec,)
+        wanted = (
+            "(id, x, y) or (id, x, y, weight)" if with_id else "(x, y) or (x, y, w)"
+        )
+        if isinstance(spec, dict):
+            needed = [id_key, label_key] if with_id else [label_key]
+            absent = [key for key in needed if key not in spec]
+            if absent:
+                raise InputError(
+                    f"the dataset's dictionaries have no {absent[0]!r}, only "
+                    f"{', '.join(map(repr, spec))}; name the entry with id_key= or "
+                    "label_key= (TFDS adds ids with ReadConfig(add_tfds_id=True))"
+                )
+        elif not isinstance(spec, tuple) or len(spec) - with_id not in (2, 3):
+            raise InputError(
+                f"the dataset's elements must be {wanted}, or dictionaries; received "
+                f"{spec}; number the examples before shuffling, for example with "
+                "Dataset.from_tensor_slices((np.arange(n), x, y))"
+            )
+
+    def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+        """Return id, x, y and weight. What is absent is None."""
+        if isinstance(element[0], dict) and len(element) == 1:
+            entries = dict(element[0])
+            id_key, label_key, weight_key = self._keys
+            example_id = entries.pop(id_key, None)
+            y, weight = entries.pop(label_key), entries.pop(weight_key, None)
+            # TFDS's CIFAR-10 has a name of each image besides the id: no input.
+            if (
+                id_key == "tfds_id"
+                and getattr(entries.get("id"), "dtype", 0) == tf.string
+            ):
+                del entries["id"]
+            x = entries if len(entries) > 1 else next(iter(entries.values()))
+            return example_id, x, y, weight
+        example_id, rest = (
+            (element[0], element[1:]) if self._with_id else (None, element)
+        )
+        return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
+
+    def batched(self, num_classes: int) -> bool:
+        """Tell whether an element is a batch of examples, rather than a single one."""
+        example_id, x, y, _ = self.parts(self._spec)
+        told = is_batch(example_id, x, y, num_classes)
+        return _looks_batched(y, num_classes) if told is None else told
+
+    def facts(self, dataset: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
+        """Return id, class and whether the input is finite, of each example."""
+
+        @as_written
+        def read(*element: Any) -> tuple[tf.Tensor, ...]:
+            example_id, x, y, _ = self.parts(element)
+            y = one_hot(y, num_classes, example_id.shape.rank == 1, check=False)
+            return example_id, tf.argmax(y, axis=-1), finite_rows(x, example_id)
+
+        return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+def has_ids(spec: Any, id_key: str, num_classes: int) -> bool:
+    """Tell whether a dataset's elements have an id, first or in a dictionary.
+
+    `(id, x, y, w)` have one, `(x, y)` have none. Three parts are `(id, x, y)` or
+    `(x, y, w)`: an id is one whole number or text for each example.
+
+    Raises:
+        InputError: If both can be meant.
+    """
+    if isinstance(spec, dict):
+        return id_key in spec
+    if not isinstance(spec, tuple) or len(spec) != 3:
+        return isinstance(spec, tuple) and len(spec) == 4
+    if not all(isinstance(part, tf.TensorSpec) for part in (spec[0], spec[2])):
+        return False
+    first, second, third = spec
+    alike = first.shape.rank in (0, 1) and first.shape.rank <= (third.shape.rank or 0)
+    if not alike or not (first.dtype.is_integer or first.dtype == tf.string):
+        return False
+    if not third.dtype.is_floating or third.shape.rank != first.shape.rank:
+        return True
+    labels = isinstance(second, tf.TensorSpec) and (
+        second.shape.rank == first.shape.rank
+        or second.shape[first.shape.rank :].as_list() in ([1], [num_classes])
+    )
+    if labels and second.dtype.is_floating:
+        raise InputError(
+            "the dataset's elements can be (id, x, y) or (x, y, sample_weight); "
+            f"received {spec}; make labels integers, or give all four"
+        )
+    return not labels
+
+
+def one_hot(
+    labels: tf.Tensor, num_classes: int, batched: bool | None, check: bool = True
+) -> tf.Tensor:
+    """Turn integer classes, or one-hot labels of any type, into float32 one-hot labels.
+
+    Args:
+        labels: Classes, `()`, `(N,)` or `(N, 1)`, or one-hot `(Z,)` or `(N, Z)`.
+        num_classes: Number of classes Z.
+        batched: Whether the first axis is the batch. It tells a batch of Z classes from
+            one one-hot label. None: the shape must tell.
+        check: Whether a label that is no class is an error when it is read.
+
+    Raises:
+        InputError: If the labels have another shape.
+    """
+    if labels.dtype == tf.string:
+        raise InputError(
+            "labels must be integer classes or one-hot; received text; number the "
+            "classes, for example with np.unique(labels, return_inverse=True)[1]"
+        )
+    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
+    if batched is None:
+        batched = _looks_batched(labels, num_classes)
+    if rank == int(batched) + 1 and last == [num_classes]:
+        return tf.cast(labels, tf.float32)
+    if rank == int(batched) + 1 and last == [1]:
+        labels = tf.squeeze(labels, -1)
+    if labels.shape.rank != int(batched):
+        raise InputError(
+            f"labels must be integer classes or one-hot over {num_classes} classes; "
+            f"received a tensor of shape {labels.shape}; give one class for each "
+            "example: several outputs or masks cannot be softened"
+        )
+    labels = tf.cast(labels, tf.int64)
+    if not check:
+        return tf.one_hot(labels, num_classes)
+    known = tf.debugging.Assert(
+        tf.reduce_all((labels >= 0) & (labels < num_classes)),
+        [f"{NO_CLASS} 0 to {num_classes - 1}:", labels],
+    )
+    with tf.control_dependencies([] if known is None else [known]):
+        return tf.one_hot(labels, num_classes)
+
+
+def _looks_batched(labels: Any, num_classes: int) -> bool:
+    """Tell whether the shape of labels is that of a batch; see `one_hot`."""
+    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
+    return rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
+
+
+def is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
+    """Tell whether an element is a batch, or return None if the labels' shape tells.
+
+    Z float labels can be a batch of classes or one one-hot label: an `InputError`.
+    """
+    if example_id is not None:
+        return example_id.shape.rank == 1
+    if y.shape.rank != 1 or y.shape[0] is None:
+        return None
+    # A batch of labels of known length has as many inputs, with at least one more axis.
+    inputs = [part.shape for part in tf.nest.flatten(x)]
+    if not all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs):
+        return None
+    if y.shape[0] == num_classes and not y.dtype.is_integer:
+        raise InputError(
+            f"labels of shape {y.shape} and type {y.dtype.name}, beside inputs of as "
+            f"many rows, can be {num_classes} classes or one one-hot label; make "
+            "classes integers, or put one-hot labels into a batch first"
+        )
+    return True
+
+
+def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
+    """Return whether all numbers of each example are finite, bool.
+
+    Args:
+        x: The inputs, any structure of tensors. What is no float is finite.
+        like: A tensor with the axes of the batch alone: `(N,)`, or `()` for a single
+            example.
+    """
+    finite = tf.fill(tf.shape(like), True)
+    for part in tf.nest.flatten(x):
+        if isinstance(part, tf.Tensor) and part.dtype.is_floating:
+            axes = tf.range(tf.rank(like), tf.rank(part))
+            finite &= tf.reduce_all(tf.math.is_finite(part), axis=axes)
+    return finite
