@@ -7,6 +7,7 @@ import linecache
 import os
 import shutil
 import socket
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ar_adals_tf import datasets
-from ar_adals_tf.datasets import loading
+from ar_adals_tf.datasets import records
 from ar_adals_tf.datasets.corrupted import corrupted
 from ar_adals_tf.datasets.loading import load, split_positions
 from ar_adals_tf.datasets.splits import (
@@ -485,7 +486,7 @@ def test_an_absent_dataset_without_a_network_is_one_sentence(
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    monkeypatch.setattr(loading.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
     with pytest.raises(InputError) as error:
         load(name, data_dir=str(tmp_path))
     message = str(error.value)
@@ -506,7 +507,7 @@ def test_an_absent_dataset_without_a_network_is_one_sentence(
 )
 def test_a_failed_download_is_the_same_sentence(failure, tmp_path, monkeypatch):
     builder = tfds.builder("cifar10", data_dir=str(tmp_path))
-    monkeypatch.setattr(loading, "_reachable", lambda _: True)
+    monkeypatch.setattr(records, "_reachable", lambda _: True)
 
     def fail():
         raise failure
