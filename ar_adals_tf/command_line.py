@@ -105,6 +105,9 @@ def given_attack_settings() -> dict[str, Any]:
 
 def training_config() -> Config:
     """Return the settings that the flags of `train` describe."""
+    from ar_adals_tf.datasets.records import prepare
+
+    prepare(*values("dataset", "data_dir"))
     return config_from(_values_of(group_flags()))
 
 

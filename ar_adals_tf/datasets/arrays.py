@@ -131,14 +131,16 @@ def ranges(
     least, most = parse_range(given) or ((0.0, 255.0) if whole else (0.0, 1.0))
     found = float(low.min()), float(high.max())
     said = f"--input_range={least:g},{most:g}"
-    values = f"the inputs of {header.path} have values from {found[0]:g} to {found[1]:g}"
+    values = (
+        f"the inputs of {header.path} have values from {found[0]:g} to {found[1]:g}"
+    )
     if found[0] < least or found[1] > most:
-        likely = "0,255" if 0 <= found[0] and 1 < found[1] <= 255 else "LOW,HIGH"
+        likely = "0,255" if found[0] >= 0 and 1 < found[1] <= 255 else "LOW,HIGH"
         raise InputError(f"{values}, outside {said}; give --input_range={likely}")
     if found[1] - found[0] < (most - least) / 50:
         raise InputError(
             f"{values}, next to nothing of {said}; give --input_range="
-            + ("0,1" if 0 <= found[0] and found[1] <= 1 else "LOW,HIGH")
+            + ("0,1" if found[0] >= 0 and found[1] <= 1 else "LOW,HIGH")
         )
     return np.float64(least), np.float64(most)
 
@@ -214,7 +216,9 @@ def _labels(
     labels = {}
     names = [str(_text(one)) for one in np.ravel(small.get("class_names", []))]
     if all(array.dtype.kind in "SU" for array in given.values()):
-        texts = {n: np.array([_text(one) for one in np.ravel(y)]) for n, y in given.items()}
+        texts = {
+            n: np.array([_text(one) for one in np.ravel(y)]) for n, y in given.items()
+        }
         names = names or sorted(set(texts["train"].tolist()))
         place = {name: number for number, name in enumerate(names)}
         for name, own in texts.items():
@@ -231,7 +235,9 @@ def _labels(
     most = max(int(own.max()) for own in labels.values())
     least = min(int(own.min()) for own in labels.values())
     if least < 0 or (names and most >= len(names)):
-        limit = f"0 to {len(names) - 1}, the {len(names)} class_names" if names else "0 up"
+        limit = (
+            f"0 to {len(names) - 1}, the {len(names)} class_names" if names else "0 up"
+        )
         raise InputError(
             f"the labels of {path} must run from {limit}; received {least} to {most}; "
             "number the classes from 0"

@@ -16,7 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt, unavailable
+from ar_adals_tf.corruptions.apply import (
+    CORRUPTIONS,
+    GREY,
+    SMALLEST,
+    corrupt,
+    unavailable,
+)
 from ar_adals_tf.datasets import augmentation, loading
 from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
@@ -100,7 +106,7 @@ def find_source(
             lambda name, s: published(split, folder, name, s),
             note=_note(split, kind),
         )
-    if split.info.streamed:
+    if split.dataset == "imagenet2012":
         files = imagenet_files(data_dir, split_seed, validation_examples)
         wanted = files["test"][: len(split)]
         return ShiftSource(
@@ -132,7 +138,7 @@ def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
     on its id. Names and severities are those of `ar_adals_tf.corruptions`.
     """
     title = f"{name}_{severity}"
-    if isinstance(split, ArraySplit):
+    if isinstance(split, ArraySplit) and split.images.dtype == np.uint8:
         ids, cores = split.ids, os.cpu_count() or 1
         images = corrupt(
             split.images, name, severity, seed=seed, ids=ids.tolist(), workers=cores
@@ -318,6 +324,13 @@ def _check(
         raise InputError(
             "no types or no severities of corruption are given; give at least one of "
             "each with --shift_types and --severities"
+        )
+    shape = split.info.image_shape
+    if len(shape) != 3 or shape[2] not in (1, 3) or min(shape[:2]) < SMALLEST:
+        raise InputError(
+            f"the inputs of {split.dataset} have shape {shape}; corruptions are for "
+            f"grey or colour images of at least {SMALLEST} x {SMALLEST} pixels; leave "
+            "--shift out"
         )
     for name in types:
         if name not in CORRUPTIONS:

@@ -235,9 +235,7 @@ def _pictures(
             if entry.name[0] == ".":
                 continue
             if entry.is_dir():
-                yield from _pictures(
-                    Path(entry.path), others, times, (*above, here)
-                )
+                yield from _pictures(Path(entry.path), others, times, (*above, here))
             elif _suffix(entry.name) in SUFFIXES:
                 try:
                     yield entry.path, entry.stat().st_size

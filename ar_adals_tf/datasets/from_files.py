@@ -202,4 +202,3 @@ def read_pictures(
     files = [os.fsdecode(names[number]) for number in sorted(broken)]
     refuse_broken(root, files, "files that are no whole pictures")
     return pixels
-

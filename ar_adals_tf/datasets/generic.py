@@ -7,13 +7,15 @@
 | shorter side up to 64, colour | `cnn7` | shifts and flips |
 | larger | `resnet18` | shifts and flips, of colour images only |
 
-All train with Adam for 40 epochs, with batches of 128 and a learning rate that falls to a
-tenth after 28 epochs and to a hundredth after 36. Alpha is 0.05: alpha times the epochs
-is 2, as in the recipe of the small images that come with the package. Grey images are
-often characters or scans, whose mirror image is something else. This module loads no
+All train with Adam for 40 epochs, in batches of 128, or of 32 where there are less than
+5,000 training examples. The learning rate falls to a tenth
+after 28 epochs and to a hundredth after 36. Alpha is 0.05: alpha times the epochs is 2,
+as in the recipe of the small images that come with the package. Grey images are often
+characters or scans, whose mirror image is something else. This module loads no
 TensorFlow.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ar_adals_tf.datasets.table import DATASETS, Recipe
@@ -24,6 +26,9 @@ _SMALL = 64
 
 #: A level's confidence and accuracy need that many validation examples.
 _PER_LEVEL, _MOST_LEVELS = 50, 10
+
+#: With fewer training examples, batches are small, so that an epoch has some steps.
+_MANY, _SMALL_BATCH = 5000, 32
 
 _GENERIC = Recipe(
     model="cnn7",
@@ -36,21 +41,19 @@ _GENERIC = Recipe(
 
 
 def generic_recipe(
-    shape: tuple[int, ...], validation_examples: int | None = None
+    shape: tuple[int, ...], sizes: Mapping[str, int] | None = None
 ) -> Recipe:
-    """Return the recipe for inputs of a shape, and levels for a validation set.
+    """Return the recipe for inputs of a shape, in splits of these sizes.
 
     There are at most 10 levels, of at least 50 validation examples each.
 
     Example:
         >>> generic_recipe((30,)).model, generic_recipe((224, 224, 3)).model
         ('mlp', 'resnet18')
-        >>> generic_recipe((32, 32, 3), validation_examples=300).num_levels
-        6
+        >>> few = generic_recipe((32, 32, 3), {"train": 1200, "validation": 300})
+        >>> few.num_levels, few.batch_size
+        (6, 32)
     """
-    levels = _MOST_LEVELS
-    if validation_examples is not None:
-        levels = max(1, min(_MOST_LEVELS, validation_examples // _PER_LEVEL))
     if len(shape) == 1:
         recipe = replace(
             _GENERIC, model="mlp", subtract_pixel_mean=True, standardise=True
@@ -59,7 +62,11 @@ def generic_recipe(
         recipe = replace(_GENERIC, model="resnet18")
     else:
         recipe = replace(_GENERIC, model="small_cnn" if shape[2] == 1 else "cnn7")
-    return replace(recipe, num_levels=levels)
+    if sizes is None:
+        return recipe
+    levels = max(1, min(_MOST_LEVELS, sizes["validation"] // _PER_LEVEL))
+    batch = recipe.batch_size if sizes["train"] >= _MANY else _SMALL_BATCH
+    return replace(recipe, num_levels=levels, batch_size=batch)
 
 
 def generic_augmentation(shape: tuple[int, ...]) -> str:

@@ -15,8 +15,8 @@ from ar_adals_tf.datasets import own, own_loading
 from ar_adals_tf.datasets.division import split_positions
 from ar_adals_tf.datasets.records import (
     chosen,
-    data_folder,
     decode_records,
+    prepare,
     prepared_builder,
     read_records,
 )
@@ -57,8 +57,9 @@ def load(
             training, or all of ImageNet's validation images for testing. Defaults to
             the recipe's.
         limit_examples: Largest number of examples in a split. Defaults to all.
-        image_size, input_range, split_names: How data without a recipe are read; see
-            `own.describe`.
+        image_size: Of data without a recipe; see `own.describe`.
+        input_range: Of data without a recipe; see `own.describe`.
+        split_names: Of data without a recipe; see `own.describe`.
         data_digest: The digest that such data must have. Defaults to any.
         like: The data for whose model they are read; see `own.like`.
         splits: Names of the splits to read. Defaults to all three.
@@ -84,6 +85,7 @@ def load(
         "split_names": split_names,
     }
     if own.is_own(name):
+        prepare(name, data_dir)
         data = own.describe(
             name,
             data_dir=data_dir,
@@ -204,5 +206,3 @@ def _division(
     ids = [batch["tfds_id"].astype("S") for batch in records.as_numpy_iterator()]
     first, others = split_positions(np.concatenate(ids), split_seed, num_validation)
     return {"validation": first, rest: others}
-
-

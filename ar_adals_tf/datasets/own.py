@@ -1,8 +1,8 @@
 """What `--dataset` names: a recipe's dataset, a folder, an `.npz`, or one of TFDS.
 
-`describe` finds out what is known before any input is read: shape, classes, sizes, and a
-digest that tells whether the data have changed. This module loads no TensorFlow; it asks
-TensorFlow Datasets only about names that are nothing else.
+`describe` finds out what is known before any input is read: shape, classes, sizes, and
+a digest that tells whether the data have changed. This module loads no TensorFlow. It
+asks TensorFlow Datasets only about names that are nothing else.
 """
 
 import difflib
@@ -40,7 +40,6 @@ class Data:
         sizes: The number of examples that train, validate and test.
         digest: Another one means other data.
         input_range: The setting as it was given.
-        notes: Lines for people.
     """
 
     info: DatasetInfo
@@ -49,7 +48,6 @@ class Data:
     sizes: dict[str, int]
     digest: str
     input_range: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 def short_name(dataset: str) -> str:
@@ -63,11 +61,22 @@ def short_name(dataset: str) -> str:
     """
     if dataset in DATASETS:
         return dataset
-    if not _is_path(dataset):
+    if not is_path(dataset):
         name = dataset
     else:
         name = Path(os.path.abspath(dataset)).name.removesuffix(".npz")
-    return re.sub(r"[^\w.-]+", "_", name).strip("._-") or "data"
+    name = re.sub(r"[^\w.-]+", "_", name).strip(".-_") or "data"
+    return f"{name}_own" if name in DATASETS else name  # the recipe's runs are others
+
+
+def is_short(name: object) -> bool:
+    """Tell whether a name is one that `short_name` gives.
+
+    Example:
+        >>> is_short("my_x"), is_short("../x"), is_short("<b>")
+        (True, False, False)
+    """
+    return isinstance(name, str) and re.fullmatch(r"\w([\w.-]*\w)?", name) is not None
 
 
 def is_own(dataset: str) -> bool:
@@ -75,9 +84,25 @@ def is_own(dataset: str) -> bool:
     return dataset not in DATASETS
 
 
+def is_path(dataset: str) -> bool:
+    """Tell whether a name is meant as a path: it is there, or looks like one."""
+    return (
+        os.path.isdir(dataset)
+        or dataset.endswith((".npz", os.sep))
+        or dataset.startswith((os.sep, ".", "~"))
+    )
+
+
+def is_there(dataset: str) -> bool:
+    """Tell whether a user's data are there: a folder, a file, or a name of TFDS."""
+    if os.path.isdir(dataset) or (dataset.endswith(".npz") and os.path.isfile(dataset)):
+        return True
+    return not is_path(dataset) and catalogue.find_builder(dataset, None) is not None
+
+
 def plain_name(dataset: str) -> str:
     """Return a dataset's name as a run's settings have it: a path without detours."""
-    if dataset in DATASETS or not _is_path(dataset):
+    if dataset in DATASETS or not is_path(dataset):
         return dataset
     return os.path.normpath(dataset)
 
@@ -96,7 +121,9 @@ def describe(
 
     Args:
         dataset: A folder, an `.npz` file, or a name of TensorFlow Datasets.
-        data_dir, validation_examples, limit_examples: See `loading.load`.
+        data_dir: See `loading.load`.
+        validation_examples: See `loading.load`.
+        limit_examples: See `loading.load`.
         image_size: The shape that pictures get: a side, `height,width` or
             `height,width,channels`. Defaults to their own, if they have one size up to
             224 x 224; see `folder.common_shape`.
@@ -128,7 +155,9 @@ def describe(
         facts = source.class_names, source.shape, source.counts, source.digest
         _refuse(split_names, "split_names", dataset, "x_train, x_validation, x_test")
     else:
-        builder = None if _is_path(dataset) else catalogue.find_builder(dataset, data_dir)
+        builder = (
+            None if is_path(dataset) else catalogue.find_builder(dataset, data_dir)
+        )
         if builder is None:
             raise InputError(_unknown(dataset))
         source = catalogue.describe_entry(dataset, builder, split_names)
@@ -145,10 +174,11 @@ def describe(
         image_shape=shape,
         augment=generic_augmentation(shape),
         title=short_name(dataset),
-        recipe=generic_recipe(shape, sizes["validation"]),
+        recipe=generic_recipe(shape, sizes),
         class_names=class_names,
+        notes=tuple(notes),
     )
-    return Data(info, source, dict(counts), sizes, digest, input_range, notes)
+    return Data(info, source, dict(counts), sizes, digest, input_range)
 
 
 def like(data: Data, info: DatasetInfo) -> Data:
@@ -208,20 +238,11 @@ def describe_classes(
     return lines
 
 
-def _is_path(dataset: str) -> bool:
-    """Tell whether a name is meant as a path: it is there, or looks like one."""
-    return (
-        os.path.isdir(dataset)
-        or dataset.endswith((".npz", os.sep))
-        or dataset.startswith((os.sep, ".", "~"))
-    )
-
-
 def _unknown(dataset: str) -> str:
     """Say what `--dataset` may be, and which name was likely meant."""
     known = list(DATASETS)
     near = difflib.get_close_matches(dataset, known, 1, 0.7)
-    if not near and not _is_path(dataset):
+    if not near and not is_path(dataset):
         near = difflib.get_close_matches(dataset, catalogue.names(), 1, 0.8)
     meant = f"; did you mean {near[0]}?" if near else ""
     return (

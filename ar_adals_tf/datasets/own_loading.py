@@ -2,11 +2,12 @@
 
 All splits of up to a gibibyte of pixels are decoded once and kept in memory as uint8.
 Larger ones stay in their files; these are all tried once before the work begins. The
-examples of folders and arrays come in the order of their ids' SHA-256, so that the first
-ones are a fair sample of all.
+examples of folders and arrays come in the order of their ids' SHA-256, so that the
+first ones are a fair sample of all.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,12 +19,12 @@ from ar_adals_tf.datasets.catalogue import Entry
 from ar_adals_tf.datasets.division import divide, mixed_order
 from ar_adals_tf.datasets.folder import Listing
 from ar_adals_tf.datasets.from_files import FileSplit, decoder, read_pictures
-from ar_adals_tf.datasets.own import MEMORY_LIMIT, Data
+from ar_adals_tf.datasets.own import MEMORY_LIMIT, Data, describe_classes
 from ar_adals_tf.datasets.records import chosen, read_records
 from ar_adals_tf.datasets.splits import ArraySplit, Split, StreamedSplit, distorted
 from ar_adals_tf.datasets.table import DatasetInfo
 
-#: Where the examples of a split are: in which of the data's splits, and at which places.
+#: Where the examples of a split are: in which of the data's splits, at which places.
 Places = dict[str, tuple[str, np.ndarray]]
 
 
@@ -46,6 +47,30 @@ def load_own(
     if isinstance(data.source, arrays.Header):
         return _from_arrays(name, data, data.source, split_seed, splits)
     return _from_records(name, data, data.source, split_seed, splits)
+
+
+def describe_splits(splits: Mapping[str, Split]) -> list[str]:
+    """Return lines on a user's data as they were read: sizes, classes, what was done.
+
+    Args:
+        splits: From `load_own`.
+    """
+    first = next(iter(splits.values()))
+    info = first.info
+    sizes = ", ".join([f"{len(split):,} {name}" for name, split in splits.items()])
+    shape = " x ".join(map(str, info.image_shape))
+    kind = "images" if info.has_images else "vectors"
+    kept = " (kept in memory)" if isinstance(first, ArraySplit) else " (read as needed)"
+    labels = {
+        name: known
+        for name, split in splits.items()
+        if (known := getattr(split, "labels", None)) is not None
+    }
+    return [
+        f"{info.title}: {sizes} {kind} of {info.num_classes} classes, {shape}{kept}",
+        *info.notes,
+        *describe_classes(info.class_names, labels),
+    ]
 
 
 def _places(
@@ -131,18 +156,20 @@ def with_range(info: DatasetInfo, low: np.ndarray, high: np.ndarray) -> DatasetI
 def _from_records(
     name: str, data: Data, entry: Entry, split_seed: int, splits: tuple[str, ...]
 ) -> dict[str, Split]:
-    info, loaded = data.info, {}
+    info = data.info
     wanted = {n if n in data.counts else "train" for n in splits} | {"train"}
-    ids = {source: _ids(entry, source) for source in wanted}
+    known = {source: _ids_and_labels(entry, source) for source in wanted}
+    ids = {source: found[0] for source, found in known.items()}
     places = _places(data, ids, split_seed, splits, mixed=False)
     keep = _fits(info, places)
     decode = decoder(info.image_shape)
+    distort = distorted(decode, info.augment)
+    loaded: dict[str, Split] = {}
     for split, (source, own) in places.items():
-        records = chosen(_records(entry, source), own)
-        found = StreamedSplit(
-            name, split, info, records, len(own), decode, distorted(decode, info.augment)
-        )
-        loaded[split] = _in_memory(found, records) if keep else found
+        records, labels = chosen(_records(entry, source), own), known[source][1][own]
+        how = records, len(own), decode, distort, labels
+        streamed = StreamedSplit(name, split, info, *how)
+        loaded[split] = _in_memory(streamed, records) if keep else streamed
     return loaded
 
 
@@ -159,12 +186,14 @@ def _records(entry: Entry, source: str) -> tf.data.Dataset:
     return records.map(renamed)
 
 
-def _ids(entry: Entry, source: str) -> np.ndarray:
+def _ids_and_labels(entry: Entry, source: str) -> tuple[np.ndarray, np.ndarray]:
     records = read_records(
-        entry.builder, entry.splits[source], ("tfds_id",), entry.image
-    ).batch(4096)
-    return np.concatenate(
-        [batch["tfds_id"].astype("S") for batch in records.as_numpy_iterator()]
+        entry.builder, entry.splits[source], ("tfds_id", entry.label), entry.image
+    )
+    batches = list(records.batch(4096).as_numpy_iterator())
+    return (
+        np.concatenate([batch["tfds_id"].astype("S") for batch in batches]),
+        np.concatenate([batch[entry.label] for batch in batches]).astype(np.int64),
     )
 
 

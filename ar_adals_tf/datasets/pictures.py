@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 #: The suffixes of files that are read as pictures, in lower case.
 SUFFIXES = frozenset(
-    "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp".split()
+    ("bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm")
+    + ("png", "pnm", "ppm", "tif", "tiff", "webp")
 )
 
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
@@ -79,7 +80,9 @@ def _eight_bits(picture: "Image.Image", channels: int) -> "Image.Image":
         grey = np.clip(np.rint(np.asarray(picture, np.float64) / 257), 0, 255)
         picture = Image.fromarray(grey.astype(np.uint8))
     elif picture.mode == "F":
-        raise ValueError("pictures of floats have no range; save them with 8 or 16 bits")
+        raise ValueError(
+            "pictures of floats have no range; save them with 8 or 16 bits"
+        )
     if picture.mode in _TRANSPARENT or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
+from ar_adals_tf.datasets import catalogue
+from ar_adals_tf.datasets.own import is_own, is_path
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
@@ -40,6 +42,20 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
         raise absent from error
     return builder
+
+
+def prepare(name: str, data_dir: str | None) -> None:
+    """Download a dataset of TFDS that has no recipe, if it is not on disk yet.
+
+    Other names are left to `own.describe`, which tells what they are.
+
+    Raises:
+        InputError: If it cannot be downloaded.
+    """
+    if is_own(name) and not is_path(name):
+        builder = catalogue.find_builder(name, data_dir)
+        if builder is not None and not builder.info.splits:
+            prepared_builder(name, data_dir)
 
 
 def _reachable(builder: Any) -> bool:

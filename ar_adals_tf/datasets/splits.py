@@ -179,6 +179,7 @@ class StreamedSplit(Split):
             dataset's shape. Defaults to `augmentation.central_crop`.
         distort: From such a string and a seed `(2,)` to an augmented image. Defaults to
             `augmentation.distorted_crop`.
+        labels: `(N,)`, where they are known without reading the records.
     """
 
     def __init__(
@@ -192,10 +193,12 @@ class StreamedSplit(Split):
         distort: Callable[
             [tf.Tensor, tf.Tensor], tf.Tensor
         ] = augmentation.distorted_crop,
+        labels: np.ndarray | None = None,
     ) -> None:
         self.dataset, self.name, self.info = dataset, name, info
         self._encoded, self._size = encoded, size
         self._decode, self._distort = decode, distort
+        self.labels = labels
 
     def __len__(self) -> int:
         return self._size

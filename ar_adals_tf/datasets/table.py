@@ -97,6 +97,7 @@ class DatasetInfo:
         low: What became 0 in the inputs that the model sees: a number, or one for each
             feature of a vector. Known only of arrays.
         high: What became 1.
+        notes: Lines for people, of what is done to the inputs.
     """
 
     num_classes: int
@@ -110,6 +111,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def has_images(self) -> bool:

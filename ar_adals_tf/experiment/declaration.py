@@ -45,7 +45,10 @@ class Declaration:
             `nothing`: neither.
         shared: Whether the run's vanilla model has it too.
         needs: The attribute of the method without which it means nothing.
-        group: The flags that it is defined with; see `ar_adals_tf.command_line`.
+        group: The flags that it is defined with; see `ar_adals_tf.command_line`. What
+            follows from other settings has no flag: `none`.
+        new: Whether the `config.json` of an earlier version may lack it. It is None
+            there.
     """
 
     help: str
@@ -55,7 +58,8 @@ class Declaration:
     changes: Literal["result", "seed", "nothing"] = "result"
     shared: bool = True
     needs: str = ""
-    group: Literal["data", "training", "attack", "measure"] = "training"
+    group: Literal["data", "training", "attack", "measure", "none"] = "training"
+    new: bool = False
 
     def default_for(self, recipe: Recipe, method: Method) -> Any:
         """Return the default with this recipe and this method."""

@@ -208,7 +208,7 @@ def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:
                 f.name: flag for flag, f in _attack_fields(saved["attack"]).items()
             }
             texts |= {known[k]: as_text(v) for k, v in value.items() if k in known}
-        elif value is not None:
+        elif value is not None and DECLARATIONS[name].group != "none":
             texts[name] = as_text(value)
     return texts
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ar_adals_tf.datasets.table import DATASETS, Recipe
+from ar_adals_tf.datasets.generic import recipe_of
+from ar_adals_tf.datasets.table import Recipe
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.methods.table import METHODS, Method
@@ -66,7 +67,7 @@ class Plan:
             config=config,
             method=method,
             adversarial=METHODS[adversarial] if adversarial else None,
-            recipe=DATASETS[config.dataset].recipe,
+            recipe=recipe_of(config.dataset, config.image_size),
             vanilla=config.vanilla(),
             members=tuple(config.members()) if config.ensemble_size > 1 else (),
             loaded=splits or {},

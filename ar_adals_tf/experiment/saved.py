@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from ar_adals_tf.bounds import Bound
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment import completion
 from ar_adals_tf.experiment.config import DECLARATIONS, Config
@@ -43,6 +43,8 @@ def saved_settings(run: str | Path) -> dict[str, Any]:
     """
     path = Path(run) / "config.json"
     saved = read_json(path)
+    if isinstance(saved, dict):
+        saved = {n: None for n, d in DECLARATIONS.items() if d.new} | saved
     for name in DECLARATIONS:
         if not isinstance(saved, dict) or name not in saved:
             raise InputError(f"{path} lacks the setting {name}; {_REMEDY}")
@@ -84,7 +86,6 @@ def _form(field: dataclasses.Field[Any]) -> Form:
 def _check_together(config: Config) -> None:
     """Refuse settings that cannot go together, as `Config.make` does."""
     values = config.as_dict()
-    completion.complete(
-        values, None, DATASETS[config.dataset].recipe, alpha_is_given=True
-    )
+    recipe = recipe_of(config.dataset, config.image_size)
+    completion.complete(values, None, recipe, alpha_is_given=True)
     config._check_together()

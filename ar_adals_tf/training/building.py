@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import lazy, models
@@ -45,9 +46,12 @@ def build_model(
     by default the model has one of its own.
     """
     config, split = plan.config, plan.splits["train"]
-    mean = None
+    statistics = {}
     if plan.recipe.subtract_pixel_mean and isinstance(split, ArraySplit):
-        mean = split.images.mean(axis=0) / 255
+        most = 255 if split.images.dtype == np.uint8 else 1
+        statistics["pixel_mean"] = split.images.mean(axis=0, dtype=np.float64) / most
+        if plan.recipe.standardise:
+            statistics["pixel_std"] = split.images.std(axis=0, dtype=np.float64) / most
     with (
         _dtype_policy(DTYPE_POLICIES[config.mixed_precision]),
         tf.device(device) if device else scope(),
@@ -57,7 +61,7 @@ def build_model(
             split.info.image_shape,
             split.info.num_classes,
             seed=seed,
-            pixel_mean=mean,
+            **statistics,
             dropout=config.dropout,
         )
         if plan.adversarial and plan.adversarial.adversarial:

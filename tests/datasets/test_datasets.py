@@ -536,7 +536,7 @@ def test_data_that_lacks_a_split_says_so(small_dir, tmp_path):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("mnist", {}, "there is no dataset 'mnist'; choose one of fashion_mnist_small"),
+        ("mnits", {}, "received 'mnits'; did you mean mnist"),
         ("cifar10", {"limit_examples": 0}, "limit_examples must be at least 1"),
         ("fashion_mnist_small", {"validation_examples": 6000}, "below the 6000 images"),
         ("fashion_mnist_small", {"validation_examples": -1}, "received -1"),
