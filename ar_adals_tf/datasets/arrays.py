@@ -275,7 +275,7 @@ def _whole_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "iubf" or not (array == np.floor(array)).all():
         raise InputError(
             f"y_{name} of {path} must be classes: whole numbers, texts, or one-hot; "
-            f"received {array.dtype} such as {array[0]!r}"
+            f"received {array.dtype} such as {array[0].item()!r}"
         )
     return array.astype(np.int64)
 

@@ -152,8 +152,8 @@ def refuse_broken(root: str | Path, names: list[str], what: str) -> None:
     if names:
         more = ", ..." if len(names) > 3 else ""
         raise InputError(
-            f"{root} has {what}, {len(names)} in all ({', '.join(names[:3])}{more}); replace "
-            "or remove them"
+            f"{root} has {what}, {len(names)} in all ({', '.join(names[:3])}{more}); "
+            "replace or remove them"
         )
 
 

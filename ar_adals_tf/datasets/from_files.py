@@ -103,7 +103,7 @@ class FileSplit(Split):
 
         places = tf.data.Dataset.range(len(self))
         return self._read(
-            places.map(shuffled, deterministic=True),
+            places.map(shuffled),
             batch_size,
             augmented if change else None,
         )

@@ -37,7 +37,8 @@ class Data:
         info: As for the datasets with recipes. Its recipe is the generic one.
         source: Where the examples are.
         counts: The number of examples in each split that the data have.
-        sizes: The number of examples that train, validate and test.
+        sizes: The number of examples that train, validate and test, without a limit.
+        limit: How many of each are taken at most.
         digest: Another one means other data.
         input_range: The setting as it was given.
     """
@@ -47,6 +48,7 @@ class Data:
     counts: dict[str, int]
     sizes: dict[str, int]
     digest: str
+    limit: int | None = None
     input_range: str | None = None
 
 
@@ -167,18 +169,18 @@ def describe(
         _refuse(input_range, "input_range", dataset, "pictures")
     class_names, shape, counts, digest = facts
     sizes = division.part_sizes(counts, validation_examples, dataset)
-    if limit_examples is not None:
-        sizes = {name: min(size, limit_examples) for name, size in sizes.items()}
+    taken = {n: min(size, limit_examples or size) for n, size in sizes.items()}
     info = DatasetInfo(
         num_classes=len(class_names),
         image_shape=shape,
         augment=generic_augmentation(shape),
         title=short_name(dataset),
-        recipe=generic_recipe(shape, sizes),
+        recipe=generic_recipe(shape, taken),
         class_names=class_names,
         notes=tuple(notes),
     )
-    return Data(info, source, dict(counts), sizes, digest, input_range)
+    known = info, source, dict(counts), sizes, digest
+    return Data(*known, limit_examples, input_range)
 
 
 def like(data: Data, info: DatasetInfo) -> Data:

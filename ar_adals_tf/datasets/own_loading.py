@@ -90,9 +90,8 @@ def _places(
     for name in splits:
         source = name if name in data.counts else "train"
         own = made[name] if name in made else np.arange(data.counts[name])
-        size = data.sizes[name]
-        if mixed or size < len(own):
-            own = own[mixed_order(ids[source][own])][:size]
+        if mixed or (data.limit or len(own)) < len(own):
+            own = own[mixed_order(ids[source][own])][: data.limit]
         places[name] = source, own if mixed else np.sort(own)
     return places
 

@@ -19,7 +19,8 @@ from PIL import Image
 from ar_adals_tf import datasets
 from ar_adals_tf.datasets import records
 from ar_adals_tf.datasets.corrupted import corrupted
-from ar_adals_tf.datasets.loading import load, split_positions
+from ar_adals_tf.datasets.division import split_positions
+from ar_adals_tf.datasets.loading import load
 from ar_adals_tf.datasets.splits import (
     ArraySplit,
     MappedSplit,

@@ -31,7 +31,12 @@ def test_class_folders_alone(tmp_path):
 
 
 def test_folders_of_splits(tmp_path):
-    for name in ("train/cat/1.jpg", "train/dog/2.jpg", "val/dog/3.jpg", "test/cat/1.jpg"):
+    for name in (
+        "train/cat/1.jpg",
+        "train/dog/2.jpg",
+        "val/dog/3.jpg",
+        "test/cat/1.jpg",
+    ):
         picture(tmp_path / name)
     found = list_folder(tmp_path)
     assert found.counts == {"train": 2, "validation": 1, "test": 1}
@@ -111,7 +116,9 @@ def test_empty_files_and_links_to_nothing_are_named(tmp_path):
     for name in "wxyz":
         (tmp_path / f"a/{name}.jpg").touch()
     (tmp_path / "b/gone.jpg").symlink_to("nowhere.jpg")
-    with pytest.raises(InputError, match=r"has empty files, 5 in all \(a/w.jpg, a/x.jpg, a/y"):
+    with pytest.raises(
+        InputError, match=r"has empty files, 5 in all \(a/w.jpg, a/x.jpg, a/y"
+    ):
         list_folder(tmp_path)
 
 
@@ -160,5 +167,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
     picture(tmp_path / "a/1.png")
     picture(tmp_path / "b/1.png")
     (tmp_path / "b/2.png").write_bytes(np.arange(100).tobytes())
-    with pytest.raises(InputError, match=r"files that are no whole pictures, 1 in all \(b/2.png\)"):
+    with pytest.raises(
+        InputError, match=r"files that are no whole pictures, 1 in all \(b/2.png\)"
+    ):
         common_shape(list_folder(tmp_path))
