@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 #: in `robustness` and runs in `member_0`, ... have writers of their own.
 RUN_FILES = (
     "config.json",
+    "inputs.json",
     "checkpoint.npz",
     "history.csv",
     "model.keras",

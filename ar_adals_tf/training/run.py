@@ -144,6 +144,7 @@ def _train(config: Config, run: Path, splits: Splits | None) -> None:
         if not (run / "checkpoint.npz").exists():  # it was begun in another process
             remove(run / "config.json")
         raise
+    _write_range(run, plan)
     if config.verbose:
         print(f"training {config.title} on {config.dataset} in {run}")
         _say_alpha(config)
@@ -170,6 +171,13 @@ def _say_alpha(config: Config) -> None:
             f"alpha is {config.alpha}: the recipe's {recipe.alpha} is for "
             f"{recipe.epochs} epochs, and alpha times the epochs stays"
         )
+
+
+def _write_range(run: Path, plan: Plan) -> None:
+    """Write what became 0 and 1 in the inputs, if these were not images of 8 bits."""
+    info = plan.loaded["train"].info
+    if info.low and (info.low, info.high) != ((0.0,), (255.0,)):
+        write_json(run / "inputs.json", {"low": info.low, "high": info.high})
 
 
 def _say_levels(plan: Plan) -> None:
