@@ -142,7 +142,7 @@ def ranges(
             f"{values}, next to nothing of {said}; give --input_range="
             + ("0,1" if found[0] >= 0 and found[1] <= 1 else "LOW,HIGH")
         )
-    return np.float64(least), np.float64(most)
+    return np.array(least), np.array(most)
 
 
 def scaled(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

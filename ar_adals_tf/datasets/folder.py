@@ -112,7 +112,7 @@ def list_folder(
                     f"{root / theirs} has the class {unknown[0]!r}, which {where} "
                     "lacks; give both the same class folders"
                 )
-            rows = []
+            rows: list[tuple[bytes, int, int]] = []
             for label, one in enumerate(class_names):
                 folder = root / theirs / one
                 before = len(rows)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ar_adals_tf import lazy
 from ar_adals_tf.autograph import as_written
+from ar_adals_tf.datasets import augmentation
 from ar_adals_tf.datasets.folder import refuse_broken
 from ar_adals_tf.datasets.pictures import decode
 from ar_adals_tf.datasets.splits import Split
@@ -35,7 +36,7 @@ class FileSplit(Split):
         name: str,
         info: DatasetInfo,
         ids: np.ndarray,
-        paths: Sequence[bytes],
+        paths: Sequence[bytes] | np.ndarray,
         labels: np.ndarray,
     ) -> None:
         self.dataset, self.name, self.info = dataset, name, info
@@ -83,7 +84,7 @@ class FileSplit(Split):
         augment: bool | str = True,
     ) -> tf.data.Dataset:
         """See `Split`. The order is as random as that of a split in memory."""
-        change = None
+        change = augmentation.no_augmentation
         if augment:
             change = lazy.load(self.info.augment if augment is True else augment)
 
@@ -105,7 +106,7 @@ class FileSplit(Split):
         return self._read(
             places.map(shuffled),
             batch_size,
-            augmented if change else None,
+            augmented if augment else None,
         )
 
     def _read(
@@ -154,7 +155,7 @@ def read_pictures(
     root: Path,
     names: Sequence[bytes],
     paths: Sequence[bytes],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     keep: bool = True,
     show: bool = True,
 ) -> np.ndarray:

@@ -45,7 +45,7 @@ def shape_of(path: str | bytes) -> tuple[int, int, int]:
         return height, width, 1 if picture.mode in _GREY else 3
 
 
-def decode(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+def decode(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """Return a picture as uint8 of a shape `(height, width, 1 or 3)`.
 
     Args:
