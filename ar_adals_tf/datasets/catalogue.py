@@ -52,11 +52,11 @@ def names() -> list[str]:
     return list(tfds.list_builders(with_community_datasets=False))
 
 
-def describe_entry(name: str, builder: Any, split_names: str | None) -> Entry:
-    """Return what TFDS knows of a dataset.
+def image_and_label(name: str, builder: Any) -> tuple[str, str]:
+    """Return the names of a dataset's two features: the image and its class.
 
     Raises:
-        InputError: If it is no dataset of images with one class each, or not on disk.
+        InputError: If it is no dataset of images with one class each.
     """
     import tensorflow_datasets as tfds
 
@@ -72,7 +72,17 @@ def describe_entry(name: str, builder: Any, split_names: str | None) -> Entry:
             f"the dataset {name} of TensorFlow Datasets is not one of images with one "
             f"class each; its features are {', '.join(kinds) or 'of another form'}"
         )
-    label = kinds[labels[0]]
+    return images[0], labels[0]
+
+
+def describe_entry(name: str, builder: Any, split_names: str | None) -> Entry:
+    """Return what TFDS knows of a dataset.
+
+    Raises:
+        InputError: If it is no dataset of images with one class each, or not on disk.
+    """
+    image, label = image_and_label(name, builder)
+    features = builder.info.features
     sizes = {n: int(s.num_examples) for n, s in builder.info.splits.items()}
     if not sizes:
         raise InputError(
@@ -83,10 +93,10 @@ def describe_entry(name: str, builder: Any, split_names: str | None) -> Entry:
     version = [builder.info.full_name, sorted(sizes.items())]
     return Entry(
         builder,
-        images[0],
-        labels[0],
-        tuple(kinds[images[0]].shape),
-        tuple(label.names),
+        image,
+        label,
+        tuple(features[image].shape),
+        tuple(features[label].names),
         own,
         {ours: sizes[theirs] for ours, theirs in own.items()},
         hashlib.sha256(json.dumps(version).encode()).hexdigest(),

@@ -55,6 +55,7 @@ def prepare(name: str, data_dir: str | None) -> None:
     if is_own(name) and not is_path(name):
         builder = catalogue.find_builder(name, data_dir)
         if builder is not None and not builder.info.splits:
+            catalogue.image_and_label(name, builder)  # refuses what would not do
             prepared_builder(name, data_dir)
 
 
