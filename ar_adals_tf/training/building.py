@@ -51,7 +51,9 @@ def build_model(
         most = 255 if split.images.dtype == np.uint8 else 1
         statistics["pixel_mean"] = split.images.mean(axis=0, dtype=np.float64) / most
         if plan.recipe.standardise:
-            statistics["pixel_std"] = split.images.std(axis=0, dtype=np.float64) / most
+            std = split.images.std(axis=0, dtype=np.float64) / most
+            # A feature that never changes in training would explode when it does.
+            statistics["pixel_std"] = np.where(std > 0, std, 1.0)
     with (
         _dtype_policy(DTYPE_POLICIES[config.mixed_precision]),
         tf.device(device) if device else scope(),

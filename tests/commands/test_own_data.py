@@ -4,11 +4,13 @@ import json
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_wine
 
+from ar_adals_tf import datasets
 from ar_adals_tf.datasets import own_loading
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -31,12 +33,13 @@ def photos(tmp_path, fashion_small, monkeypatch):
 
 @pytest.fixture
 def wine(tmp_path, monkeypatch):
-    """A real table, in the working folder."""
+    """A real table and a column that is always 1, in the working folder."""
     monkeypatch.chdir(tmp_path)
     data = load_wine()
     path = tmp_path / "wine.npz"
     names = np.array(["red", "rosé", "white"])
-    np.savez(path, x_train=data.data, y_train=data.target, class_names=names)
+    table = np.column_stack([data.data, np.ones(len(data.data))])
+    np.savez(path, x_train=table, y_train=data.target, class_names=names)
     return path
 
 
@@ -92,15 +95,21 @@ def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
 def test_a_table(wine, run):
     status, out, err = run("train", "--dataset=wine.npz", *TINY)
     assert status == 0, err
-    assert "wine: 114 train, 28 validation, 36 test vectors of 3 classes, 13" in out
+    assert "wine: 114 train, 28 validation, 36 test vectors of 3 classes, 14" in out
     assert "rosé" in out
     assert "with one robustness level AR-AdaLS is AdaLS" in out
     ends = json.loads(Path("runs/wine-ar_adals-0/inputs.json").read_text())
-    np.testing.assert_allclose(ends["high"], load_wine().data.max(axis=0))
+    np.testing.assert_allclose(ends["high"][:13], load_wine().data.max(axis=0))
+    model = keras.models.load_model("runs/wine-ar_adals-0/model.keras")
+    seen = datasets.load("wine.npz", splits=("train",))["train"].images
+    std = np.where(seen.std(axis=0) > 0, seen.std(axis=0), 1)
+    layer = model.get_layer("normalization")
+    np.testing.assert_allclose(np.ravel(layer.mean), seen.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(np.ravel(layer.variance), std**2, rtol=1e-4)
     more = ("--attacks=fgsm", "--epsilons=8")
     assert run("evaluate", "--run_dir=runs/wine-ar_adals-0", *more)[0] == 0
     status, _, err = run("evaluate", "--run_dir=runs/wine-ar_adals-0", "--shift")
-    assert status == 2 and "have shape (13,); corruptions are for" in err
+    assert status == 2 and "have shape (14,); corruptions are for" in err
 
 
 def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
