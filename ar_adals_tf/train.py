@@ -10,6 +10,7 @@ level and evaluates it. What is there already is found and used. All results are
 run directory:
 
     config.json        every setting, versions and seeds
+    inputs.json        of your own arrays: what became 0 and 1 in the model's inputs
     model.keras        the model; it returns logits
     history.csv        one row an epoch: losses, accuracies, each level's soft label
     smoothing.json     the soft labels at the end
@@ -24,6 +25,11 @@ run directory:
 With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run's own
 predictions are the mean of theirs. With --refresh_epochs, robustness/epoch_65/ and the
 like keep the index of each refresh.
+
+--dataset takes your own data as well: a folder of class folders of pictures, an .npz
+file, or any image classification dataset of TensorFlow Datasets; see docs/data.md:
+
+    python -m ar_adals_tf.train --dataset=photos
 
 Settings that are left out come from the dataset's recipe. A finished command says so
 and changes nothing. An interrupted command goes on after its last whole epoch. Try it

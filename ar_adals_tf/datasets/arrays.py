@@ -7,6 +7,7 @@ each feature of a table by its own range in the file.
 """
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -259,7 +260,9 @@ def _labels(
 
 
 def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    """Return the name of a class as a terminal can show it."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return re.sub(r"[\x00-\x1f\x7f]", "?", text)
 
 
 def _whole_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:

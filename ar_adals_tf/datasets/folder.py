@@ -10,6 +10,7 @@ folders inside a class folder belong to the class.
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def list_folder(
     refuse_broken(root, empty, "empty files")
     return Listing(
         root,
-        tuple(class_names),
+        tuple(map(_shown, class_names)),
         {name: np.array(found, "S") for name, found in ids.items()},
         {name: np.array(found, np.int64) for name, found in labels.items()},
         hashlib.sha256(b"\0".join(sizes)).hexdigest(),
@@ -243,6 +244,11 @@ def _pictures(
                     yield entry.path, 0
             else:
                 others[_suffix(entry.name)] += 1
+
+
+def _shown(name: str) -> str:
+    """Return a folder's name as a terminal can show it."""
+    return re.sub(r"[\x00-\x1f\x7f]", "?", os.fsencode(name).decode(errors="replace"))
 
 
 def _time(folder: str | Path) -> int:

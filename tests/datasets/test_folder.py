@@ -83,6 +83,8 @@ def test_names_of_any_script_and_of_bytes_that_are_none(tmp_path):
     assert found.class_names == ("Käse", "b")
     assert found.ids["train"].tolist() == ["Käse/東京.png".encode(), b"b/\xff.png"]
     assert common_shape(found) == ((3, 4, 3), "")
+    os.rename(tmp_path / "b", os.fsencode(tmp_path) + b"/\x1b[31m\xff")
+    assert list_folder(tmp_path).class_names == ("?[31m\ufffd", "Käse")
 
 
 @pytest.mark.parametrize(
