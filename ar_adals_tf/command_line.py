@@ -124,11 +124,14 @@ def given_attack_settings() -> dict[str, Any]:
 
 def training_config() -> Config:
     """Return the settings that the flags of `train` describe."""
-    values = _values_of(group_flags())
+    from ar_adals_tf.datasets.records import prepare
+
+    prepare(*values("dataset", "data_dir"))
+    settings = _values_of(group_flags())
     # These defaults give way to those of --vanilla=none.
     for name in ("attack", "levels_from"):
-        values[name] = FLAGS[name].value if FLAGS[name].present else None
-    return config_from(values)
+        settings[name] = FLAGS[name].value if FLAGS[name].present else None
+    return config_from(settings)
 
 
 def _values_of(described: Iterable[Flag]) -> dict[str, Any]:

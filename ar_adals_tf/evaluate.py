@@ -50,7 +50,9 @@ flags.DEFINE_enum(
     "be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. generated: "
     "made here. auto: one of the first two if all of it is on disk, else made here.",
 )
-flags.DEFINE_list("ood", None, "Out-of-distribution datasets, such as cifar100.")
+flags.DEFINE_list(
+    "ood", None, "Out-of-distribution data, such as cifar100 or a folder of pictures."
+)
 flags.DEFINE_list("attacks", None, "Measure under attack as well: fgsm, pgd.")
 flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")

@@ -11,6 +11,7 @@ there is one training: the model in training ranks its own images by then, and a
 later. All results are in a run directory:
 
     config.json        every setting, versions and seeds
+    inputs.json        of your own arrays: what became 0 and 1 in the model's inputs
     model.keras        the model; it returns logits
     history.csv        one row an epoch: losses, accuracies, each level's soft label
     smoothing.json     the soft labels at the end
@@ -26,6 +27,11 @@ With --ensemble_size=5, member_0/ to member_4/ are such directories, and the run
 predictions are the mean of theirs. --members takes finished runs as members. With
 --refresh_epochs or --vanilla=none, robustness/epoch_65/ and the like keep the index of
 each refresh; new_levels in history.csv is 1 in an epoch that began with one.
+
+--dataset takes your own data as well: a folder of class folders of pictures, an .npz
+file, or any image classification dataset of TensorFlow Datasets; see docs/data.md:
+
+    python -m ar_adals_tf.train --dataset=photos
 
 Settings that are left out come from the dataset's recipe. A finished command says so
 and changes nothing. An interrupted command goes on after its last whole epoch. Try it

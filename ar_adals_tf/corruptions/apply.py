@@ -49,7 +49,7 @@ GREY: tuple[str, ...] = tuple(name for name in CORRUPTIONS if name != "saturate"
 
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 
-_SMALLEST = 8
+SMALLEST = 8
 
 _CHUNK_VALUES = 2**18  # 2 MiB as float64, which a core's cache holds
 
@@ -163,9 +163,9 @@ def _check(images: Any, name: str, severity: int) -> np.ndarray:
             "corruptions need images of shape (N, H, W, C) with C 1 or 3; received "
             f"{images.shape}"
         )
-    if min(images.shape[1:3]) < _SMALLEST:
+    if min(images.shape[1:3]) < SMALLEST:
         raise InputError(
-            f"corruptions need sides of at least {_SMALLEST} pixels; received images "
+            f"corruptions need sides of at least {SMALLEST} pixels; received images "
             f"of {images.shape[1]} x {images.shape[2]}"
         )
     if images.shape[-1] == 1 and name not in GREY:

@@ -6,5 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     table="DatasetInfo DATASETS",
     splits="ArraySplit MappedSplit StreamedSplit example_ids",
-    loading="load split_positions prepared_builder read_records decode_records",
+    division="split_positions",
+    records="prepared_builder read_records decode_records",
+    loading="load",
 )

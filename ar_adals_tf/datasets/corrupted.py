@@ -16,8 +16,21 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt, unavailable
-from ar_adals_tf.datasets import augmentation, loading
+from ar_adals_tf.corruptions.apply import (
+    CORRUPTIONS,
+    GREY,
+    SMALLEST,
+    corrupt,
+    unavailable,
+)
+from ar_adals_tf.datasets import augmentation
+from ar_adals_tf.datasets.division import split_positions
+from ar_adals_tf.datasets.records import (
+    data_folder,
+    decode_records,
+    prepared_builder,
+    read_records,
+)
 from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
@@ -81,13 +94,14 @@ def find_source(
         InputError: If a type, a severity or a kind is unknown, or the data are absent.
 
     Example:
-        >>> split = loading.load("fashion_mnist_small", splits=("test",))["test"]
+        >>> from ar_adals_tf.datasets import load
+        >>> split = load("fashion_mnist_small", splits=("test",))["test"]
         >>> source = find_source(split, "auto", ["contrast"], [3])
         >>> source.name, len(source.read("contrast", 3))
         ('generated', 2000)
     """
     _check(split, kind, types, severities)
-    root = Path(loading.data_folder(data_dir)).expanduser()
+    root = Path(data_folder(data_dir)).expanduser()
     if kind == "auto":
         kind = _on_disk(split, root, types, severities) or "generated"
     if kind == "generated":
@@ -100,7 +114,7 @@ def find_source(
             lambda name, s: published(split, folder, name, s),
             note=_note(split, kind),
         )
-    if split.info.streamed:
+    if split.dataset == "imagenet2012":
         files = imagenet_files(data_dir, split_seed, validation_examples)
         wanted = files["test"][: len(split)]
         return ShiftSource(
@@ -132,7 +146,7 @@ def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
     on its id. Names and severities are those of `ar_adals_tf.corruptions`.
     """
     title = f"{name}_{severity}"
-    if isinstance(split, ArraySplit):
+    if isinstance(split, ArraySplit) and split.images.dtype == np.uint8:
         ids, cores = split.ids, os.cpu_count() or 1
         images = corrupt(
             split.images, name, severity, seed=seed, ids=ids.tolist(), workers=cores
@@ -214,13 +228,13 @@ def imagenet_files(
     datasets share the names of the files, such as `ILSVRC2012_val_00000001.JPEG`. For
     the arguments see `find_source`.
     """
-    builder = loading.prepared_builder("imagenet2012", data_dir)
-    records = loading.read_records(builder, "validation", ("tfds_id", "file_name"))
+    builder = prepared_builder("imagenet2012", data_dir)
+    records = read_records(builder, "validation", ("tfds_id", "file_name"))
     rows = list(records.as_numpy_iterator())
     ids = np.array([row["tfds_id"] for row in rows])
     names = np.array([row["file_name"] for row in rows])
     size = len(ids) // 2 if validation_examples is None else validation_examples
-    first, others = loading.split_positions(ids, split_seed, size)
+    first, others = split_positions(ids, split_seed, size)
     return {"validation": names[first], "test": names[others]}
 
 
@@ -228,10 +242,10 @@ def _cifar10_c(
     info: DatasetInfo, data_dir: str | None, name: str, severity: int, limit: int
 ) -> ArraySplit:
     title = f"{name}_{severity}"
-    builder = loading.prepared_builder(f"cifar10_corrupted/{title}", data_dir)
-    records = loading.read_records(builder, "test", ("image", "label", "tfds_id"))
+    builder = prepared_builder(f"cifar10_corrupted/{title}", data_dir)
+    records = read_records(builder, "test", ("image", "label", "tfds_id"))
     size = min(limit, builder.info.splits["test"].num_examples)
-    read = loading.decode_records("cifar10", info, records, {title: np.arange(size)})
+    read = decode_records("cifar10", info, records, {title: np.arange(size)})
     return read[title]
 
 
@@ -243,11 +257,9 @@ def _imagenet_c(
     wanted: np.ndarray,
 ) -> Split:
     own = _TYPES_OF_TFDS["imagenet2012"].get(name, name)
-    builder = loading.prepared_builder(
-        f"imagenet2012_corrupted/{own}_{severity}", data_dir
-    )
+    builder = prepared_builder(f"imagenet2012_corrupted/{own}_{severity}", data_dir)
     keys = ("tfds_id", "image", "label", "file_name")
-    records = loading.read_records(builder, "validation", keys)
+    records = read_records(builder, "validation", keys)
     table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(wanted, np.ones(len(wanted), np.int64)), 0
     )
@@ -318,6 +330,13 @@ def _check(
         raise InputError(
             "no types or no severities of corruption are given; give at least one of "
             "each with --shift_types and --severities"
+        )
+    shape = split.info.image_shape
+    if len(shape) != 3 or shape[2] not in (1, 3) or min(shape[:2]) < SMALLEST:
+        raise InputError(
+            f"the inputs of {split.dataset} have shape {shape}; corruptions are for "
+            f"grey or colour images of at least {SMALLEST} x {SMALLEST} pixels; leave "
+            "--shift out"
         )
     for name in types:
         if name not in CORRUPTIONS:

@@ -14,7 +14,7 @@ from ar_adals_tf import lazy
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets import augmentation
 from ar_adals_tf.datasets.table import DatasetInfo
-from ar_adals_tf.digests import combine, example_hashes
+from ar_adals_tf.digests import combine, digest_examples, example_hashes
 from ar_adals_tf.examples import Examples, Shard
 from ar_adals_tf.numbering import permuted
 
@@ -45,13 +45,18 @@ class Split(Protocol):
         """
 
     def training_batches(
-        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+        self,
+        batch_size: int,
+        epoch: tf.Variable,
+        seed: int,
+        augment: bool | str = True,
     ) -> tf.data.Dataset:
         """Yield batches `(id, image, label)`, shuffled and augmented for training.
 
         The order and the augmentation depend on `(seed, epoch)` alone, so that a
         restarted run sees what an uninterrupted one saw. `epoch` is read when an
-        iteration starts. The last batch may be smaller.
+        iteration starts. The last batch may be smaller. The augmentation is the
+        recipe's, or none, or the one that a text names; see `DatasetInfo.augment`.
         """
 
     def shards(self, size: int) -> Iterator[Shard]:
@@ -68,7 +73,10 @@ class Split(Protocol):
 
 
 class ArraySplit(Examples):
-    """A split in memory: ids bytes, images uint8 `(N, H, W, C)`, labels int64."""
+    """A split in memory: ids bytes, images uint8 `(N, H, W, C)`, labels int64.
+
+    Instead of 8-bit images there may be float32 images or vectors in [0, 1].
+    """
 
     def __init__(
         self,
@@ -81,7 +89,15 @@ class ArraySplit(Examples):
     ) -> None:
         super().__init__(dataset, name, ids, images, labels)
         self.info = info
+        self._most = 255 if images.dtype == np.uint8 else 1
         self._tensors: list[tf.Tensor] = []
+
+    def digest(self) -> str:
+        """See `Split`. Numbers that 8 bits do not hold count as they are."""
+        if self._digest is None and self._most == 1:
+            exact = (image.tobytes() for image in self.images)
+            self._digest = digest_examples(self.ids, self.labels, exact)
+        return super().digest()
 
     def divided(self, size: int) -> tuple["ArraySplit", "ArraySplit"]:
         """See `Split`."""
@@ -98,18 +114,22 @@ class ArraySplit(Examples):
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             stop = tf.minimum(start + batch_size, len(self))
             ids, images, labels = take(tf.range(start, stop))
-            return ids, tf.cast(images, tf.float32) / 255, labels
+            return ids, tf.cast(images, tf.float32) / self._most, labels
 
         return self._from_starts(batch_size, read)
 
     def training_batches(
-        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+        self,
+        batch_size: int,
+        epoch: tf.Variable,
+        seed: int,
+        augment: bool | str = True,
     ) -> tf.data.Dataset:
         """See `Split`."""
         take = self._gather()
-        transform = (
-            lazy.load(self.info.augment) if augment else augmentation.no_augmentation
-        )
+        transform = augmentation.no_augmentation
+        if augment:
+            transform = lazy.load(self.info.augment if augment is True else augment)
 
         @as_written
         def read(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -118,7 +138,7 @@ class ArraySplit(Examples):
             positions = permuted(tf.range(start, stop), len(self), epoch_seed)
             ids, images, labels = take(positions)
             batch_seed = tf.random.experimental.stateless_fold_in(epoch_seed, start)
-            images = transform(images, batch_seed) / 255
+            images = transform(images, batch_seed) / self._most
             return ids, tf.ensure_shape(images, (None, *self.info.image_shape)), labels
 
         return self._from_starts(batch_size, read)
@@ -152,6 +172,9 @@ class StreamedSplit(Split):
         size: The number of examples.
         decode: From a scalar string, a JPEG, to a float32 image in [0, 255] of the
             dataset's shape. Defaults to `augmentation.central_crop`.
+        distort: From such a string and a seed `(2,)` to an augmented image. Defaults to
+            `augmentation.distorted_crop`.
+        labels: `(N,)`, where they are known without reading the records.
     """
 
     def __init__(
@@ -162,9 +185,15 @@ class StreamedSplit(Split):
         encoded: tf.data.Dataset,
         size: int,
         decode: Callable[[tf.Tensor], tf.Tensor] = augmentation.central_crop,
+        distort: Callable[
+            [tf.Tensor, tf.Tensor], tf.Tensor
+        ] = augmentation.distorted_crop,
+        labels: np.ndarray | None = None,
     ) -> None:
         self.dataset, self.name, self.info = dataset, name, info
-        self._encoded, self._size, self._decode = encoded, size, decode
+        self._encoded, self._size = encoded, size
+        self._decode, self._distort = decode, distort
+        self.labels = labels
 
     def __len__(self) -> int:
         return self._size
@@ -200,9 +229,16 @@ class StreamedSplit(Split):
         return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     def training_batches(
-        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+        self,
+        batch_size: int,
+        epoch: tf.Variable,
+        seed: int,
+        augment: bool | str = True,
     ) -> tf.data.Dataset:
         """See `Split`."""
+        distort = self._distort
+        if isinstance(augment, str):
+            distort = distorted(self._decode, augment)
 
         @as_written
         def shuffled(_: tf.Tensor) -> tf.data.Dataset:
@@ -222,7 +258,7 @@ class StreamedSplit(Split):
                     tf.stack([tf.constant(seed, tf.int64), epoch.read_value()]),
                     position,
                 )
-                image = augmentation.distorted_crop(example["image"], own_seed)
+                image = distort(example["image"], own_seed)
             else:
                 image = self._decode(example["image"])
             return example["tfds_id"], image / 255, example["label"]
@@ -233,7 +269,8 @@ class StreamedSplit(Split):
         return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     def _part(self, name: str, encoded: tf.data.Dataset, size: int) -> "StreamedSplit":
-        return StreamedSplit(self.dataset, name, self.info, encoded, size, self._decode)
+        how = self._decode, self._distort
+        return StreamedSplit(self.dataset, name, self.info, encoded, size, *how)
 
 
 class MappedSplit(Split):
@@ -289,7 +326,11 @@ class MappedSplit(Split):
         return self._changed(small).rebatch(batch_size).prefetch(2)
 
     def training_batches(
-        self, batch_size: int, epoch: tf.Variable, seed: int, augment: bool = True
+        self,
+        batch_size: int,
+        epoch: tf.Variable,
+        seed: int,
+        augment: bool | str = True,
     ) -> tf.data.Dataset:
         """See `Split`. The images are changed after their augmentation."""
         batches = self._split.training_batches(batch_size, epoch, seed, augment)
@@ -307,9 +348,17 @@ class MappedSplit(Split):
         return batches.map(read, os.cpu_count() or 1, deterministic=True)
 
 
+def distorted(
+    decode: Callable[[tf.Tensor], tf.Tensor], augment: str
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return a function that decodes an image and augments it as a batch of one."""
+    change = lazy.load(augment)
+    return lambda encoded, seed: change(decode(encoded)[tf.newaxis], seed)[0]
+
+
 def example_ids(split: Split) -> np.ndarray:
     """Return the ids of a split's examples in its order, `(N,)` bytes."""
-    if isinstance(split, ArraySplit):
-        return split.ids
+    if (known := getattr(split, "ids", None)) is not None:
+        return known
     ids = split.batches(1000).map(as_written(lambda ids, *_: ids))
     return np.concatenate(list(ids.as_numpy_iterator())).astype("S")

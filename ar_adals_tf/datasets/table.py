@@ -32,6 +32,9 @@ class Recipe:
         label_smoothing: Degree eps of the method `ls`.
         alpha: Learning rate of the smoothing by method.
         refresh_epochs: The epochs before which on-the-fly AR-AdaLS attacks again.
+        standardise: Whether the model divides by the training inputs' standard
+            deviation as well.
+        num_levels: Number R of robustness levels.
     """
 
     model: str
@@ -48,6 +51,8 @@ class Recipe:
         default_factory=lambda: {"adals": "0.05", "ar_adals": "0.005"}
     )
     refresh_epochs: tuple[int, ...] = (65, 130)
+    standardise: bool = False
+    num_levels: int = 10
 
     def constant(self) -> "Recipe":
         """Return the recipe with a learning rate that stays as it is given.
@@ -98,7 +103,8 @@ class DatasetInfo:
 
     Attributes:
         num_classes: Number of classes Z.
-        image_shape: `(height, width, channels)` of the images that the model sees.
+        image_shape: `(height, width, channels)` of the images that the model sees, or
+            `(features,)` of vectors.
         augment: The recipe's augmentation of a training batch, as `module:name`; see
             `ar_adals_tf.lazy.load`.
         validation_fraction: Share of `train` that becomes the validation set. None
@@ -108,16 +114,30 @@ class DatasetInfo:
         recipe: How it is trained. Defaults to a recipe for small images.
         embedded: An `.npz` file that holds the images, in the package's folder `data`
             or with a whole path. None where TensorFlow Datasets has them.
+        class_names: In the order of the labels; empty where they are not known.
+        low: What became 0 in the inputs that the model sees: a number, or one for each
+            feature of a vector. Known only of arrays.
+        high: What became 1.
+        notes: Lines for people, of what is done to the inputs.
     """
 
     num_classes: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     augment: str = f"{_AUGMENTATION}:no_augmentation"
     validation_fraction: float | None = 0.1
     streamed: bool = False
     title: str = ""
     recipe: Recipe = SMALL_RECIPE
     embedded: str | None = None
+    class_names: tuple[str, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether inputs are images, and not vectors."""
+        return len(self.image_shape) == 3
 
 
 DATASETS: dict[str, DatasetInfo] = {

@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from ar_adals_tf import calibration, datasets
 from ar_adals_tf.calibration.temperature import apply_temperature
-from ar_adals_tf.datasets.loading import prepared_builder
-from ar_adals_tf.datasets.splits import DatasetInfo, MappedSplit, Split
+from ar_adals_tf.datasets.own import describe, is_own, is_there, like, short_name
+from ar_adals_tf.datasets.records import prepare, prepared_builder
+from ar_adals_tf.datasets.splits import MappedSplit, Split
+from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, nested
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
@@ -41,7 +43,8 @@ def evaluate_ood(
         predict: The model: `predict(split, verbose)` returns `Predictions`.
         clean: Its predictions on its own test set: the in-distribution images.
         split: That test set.
-        names: Other datasets, keys of `ar_adals_tf.datasets.DATASETS`.
+        names: Other datasets: keys of `ar_adals_tf.datasets.DATASETS`, or a user's own
+            data, which go by their short names; see `datasets.own`.
         folder: Where the predictions go, a file `<dataset>.npz` each.
         data_dir: Where TFDS keeps its data. Defaults to TFDS's own folder.
         limit_examples: How many out-of-distribution images to take at most. Defaults
@@ -64,9 +67,15 @@ def evaluate_ood(
     _take_over(Path(folder), settings)
     store = PredictionStore(folder, settings, clean, same_images=False)
 
+    own = {short_name(name): name for name in names}
+
     def make(name: str) -> Predictions:
         other = datasets.load(
-            name, data_dir=data_dir, limit_examples=limit_examples, splits=("test",)
+            own[name],
+            data_dir=data_dir,
+            limit_examples=limit_examples,
+            like=split.info,
+            splits=("test",),
         )["test"]
         return predict(fitted(other, split.info), verbose=verbose)
 
@@ -76,7 +85,7 @@ def evaluate_ood(
             temperature, lambda t: _scores(clean.logits, out_logits, t or 1.0)
         )
 
-    return {name: results(name) for name in names}
+    return {name: results(name) for name in own}
 
 
 def check_names(names: Sequence[str], dataset: str) -> None:
@@ -86,23 +95,32 @@ def check_names(names: Sequence[str], dataset: str) -> None:
         InputError: On an unknown dataset, or the model's own.
     """
     for name in names:
-        if name not in datasets.DATASETS or name == dataset:
-            others = [other for other in datasets.DATASETS if other != dataset]
+        same = short_name(name) == short_name(dataset)
+        if same or not (name in DATASETS or is_there(name)):
+            others = [other for other in DATASETS if other != dataset]
             raise InputError(
                 f"--ood takes datasets other than {dataset} itself; received "
-                f"{name!r}; choose from {', '.join(others)}"
+                f"{name!r}; choose from {', '.join(others)}, or give a folder, an .npz "
+                "file or a name of TensorFlow Datasets"
             )
 
 
-def check_data(names: Sequence[str], folder: Path, data_dir: str | None) -> None:
+def check_data(
+    names: Sequence[str], folder: Path, data_dir: str | None, info: DatasetInfo
+) -> None:
     """Refuse datasets that are not predicted yet and neither there nor to be had.
 
     Raises:
-        InputError: If TFDS does not have one of them and cannot download it.
+        InputError: If TFDS does not have one of them and cannot download it, or if one
+            has inputs of another kind than the model's data, of `info`.
     """
     for name in names:
-        stored = (folder / f"{name}.npz").exists()
-        if not stored and not datasets.DATASETS[name].embedded:
+        if (folder / f"{short_name(name)}.npz").exists():
+            continue
+        if is_own(name):
+            prepare(name, data_dir)
+            like(describe(name, data_dir=data_dir), info)
+        elif not DATASETS[name].embedded:
             prepared_builder(name, data_dir)
 
 
@@ -121,6 +139,11 @@ def fitted(split: Split, info: DatasetInfo) -> Split:
     shape = info.image_shape
     if split.info.image_shape == shape:
         return split
+    if len(shape) != 3 or not split.info.has_images:
+        raise InputError(
+            f"{split.dataset} has inputs of shape {split.info.image_shape}, the model "
+            f"takes {shape}; give data of the same kind"
+        )
     height, width, channels = shape
 
     def change(ids: tf.Tensor, images: tf.Tensor) -> tf.Tensor:

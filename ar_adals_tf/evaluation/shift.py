@@ -17,7 +17,7 @@ from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, SEVERITIES, STANDARD
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import (
     SET_DRAWS,
@@ -40,8 +40,8 @@ PAPER_TYPES: dict[str, tuple[str, ...]] = {
 }
 
 
-def types_of(dataset: str) -> tuple[str, ...]:
-    """Return the corruptions that a dataset is evaluated on.
+def types_of(dataset: str, info: DatasetInfo | None = None) -> tuple[str, ...]:
+    """Return the corruptions that a dataset is evaluated on; `info` is what it is.
 
     The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
     18 that change something if their images have one channel.
@@ -50,7 +50,7 @@ def types_of(dataset: str) -> tuple[str, ...]:
         >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
         (17, False)
     """
-    info = DATASETS[dataset]
+    info = info or DATASETS[dataset]
     return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
 
 

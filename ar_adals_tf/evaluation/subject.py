@@ -1,6 +1,7 @@
 """What is evaluated: a run, or the model of a file."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import keras
 
 from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
+from ar_adals_tf.datasets.from_files import FileSplit
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.runs import (
     load_model,
     load_models,
@@ -35,6 +38,7 @@ class Subject:
         model_files: Their `.keras` files.
         dataset: The dataset of its images.
         where: Where these come from: `data_dir`, `split_seed`, `validation_examples`.
+        reading: How data without a recipe are read; see `datasets.load`.
         limit: How many images of each split there are at most.
         quick: How many test images a quick look takes; None for no quick look.
         num_bins: Bins of every ECE.
@@ -56,6 +60,7 @@ class Subject:
     num_levels: int = 10
     temperature: float | None = None
     index: RobustnessIndex | None = None
+    reading: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
 
 def run_subject(
@@ -82,6 +87,7 @@ def run_subject(
             "split_seed": config.split_seed,
             "validation_examples": config.validation_examples,
         },
+        reading={n: getattr(config, n) for n in (*OF_READING, "data_digest")},
         limit=config.limit_examples,
         quick=quick,
         num_bins=num_bins or config.num_bins,
@@ -97,6 +103,7 @@ def model_subject(
     where: dict[str, Any],
     limit: int | None,
     num_bins: int | None,
+    reading: Mapping[str, str | None],
 ) -> Subject:
     """Return the model of a file.
 
@@ -119,6 +126,7 @@ def model_subject(
         model_files=[file],
         dataset=dataset,
         where=where,
+        reading=reading,
         limit=limit,
         num_bins=num_bins or DEFAULT_NUM_BINS,
     )
@@ -143,10 +151,9 @@ def first_images(split: Split, count: int | None) -> Split:
     """Return the images that are changed and measured: all, or the first ones."""
     if count is None:
         return split
-    if not isinstance(split, ArraySplit):
+    if not isinstance(split, (ArraySplit, FileSplit)):
         raise InputError(
             "--limit_examples with --run_dir does not work on streamed images; "
             "train with --limit_examples instead"
         )
-    arrays = (split.ids[:count], split.images[:count], split.labels[:count])
-    return ArraySplit(split.dataset, split.name, split.info, *arrays)
+    return split.part(split.name, slice(count))

@@ -8,6 +8,8 @@ from typing import Any
 from ar_adals_tf import datasets
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import find_source
+from ar_adals_tf.datasets.own import is_own
+from ar_adals_tf.datasets.own_loading import describe_splits
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.footprint import (
@@ -81,6 +83,9 @@ def evaluate(
     split_seed: int = 0,
     validation_examples: int | None = None,
     limit_examples: int | None = None,
+    image_size: str | None = None,
+    input_range: str | None = None,
+    split_names: str | None = None,
     num_bins: int | None = None,
     robustness_index: str | Path | None = None,
     shift: bool = False,
@@ -105,13 +110,17 @@ def evaluate(
         run_dir: A run directory. Its own settings say which images.
         model_file: A `.keras` file in place of a run.
         output_dir: Where the results of `model_file` go.
-        dataset: The test images for `model_file`, a key of `datasets.DATASETS`.
+        dataset: The test images for `model_file`: a key of `datasets.DATASETS`, or a
+            user's own data, see `datasets.own`.
         data_dir: Where TFDS keeps its data. Defaults to the run's setting.
         split_seed: Seed of the division of `model_file`'s dataset.
         validation_examples: Size of that division's validation set.
         limit_examples: For `model_file`, how many images of each split to take at
             most. For a run, a quick look at its first test images, which lies apart
             in `shift-first-N/` and so on.
+        image_size: How own data are read for `model_file`; see `datasets.own.describe`.
+        input_range: The same.
+        split_names: The same.
         num_bins: Bins of every ECE. Defaults to the run's number, or 15.
         robustness_index: A file with an index of the test images, to measure by level.
             Defaults to the one in the run's vanilla run, if there is one.
@@ -160,14 +169,22 @@ def evaluate(
             where | {"validation_examples": validation_examples},
             limit_examples,
             num_bins,
+            {
+                "image_size": image_size,
+                "input_range": input_range,
+                "split_names": split_names,
+            },
         )
     splits = datasets.load(
         subject.dataset,
         **subject.where,
+        **subject.reading,
         limit_examples=subject.limit,
         splits=(*["train"] * footprint, *["validation"] * bool(posthoc), "test"),
     )
     test = splits["test"]
+    if is_own(subject.dataset):
+        say("\n".join(describe_splits(splits)))
     if robustness_index:
         index = RobustnessIndex.load(robustness_index)
         index.verify(digest=test.digest())
@@ -182,13 +199,15 @@ def evaluate(
     suffix = "" if subject.quick is None else f"-first-{subject.quick}"
     if ood:
         check_names(ood, test.dataset)
-        check_data(ood, subject.folder / f"ood{suffix}", subject.where["data_dir"])
+        check_data(
+            ood, subject.folder / f"ood{suffix}", subject.where["data_dir"], test.info
+        )
     if posthoc:
         held_out = held_out_images(str(run_dir), splits["validation"])
     if shift or attacks or footprint or posthoc:
         part = first_images(test, subject.quick)
     if shift:
-        types = shift_types or types_of(test.dataset)
+        types = shift_types or types_of(test.dataset, test.info)
         source = find_source(part, shift_source, types, strengths, **subject.where)
         if not shift_types:  # what is asked for by name is made or refused
             for name in source.lacks:

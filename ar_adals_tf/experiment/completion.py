@@ -6,7 +6,9 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, attack_settings
 from ar_adals_tf.automatic import auto_refresh
-from ar_adals_tf.datasets.table import Recipe
+from ar_adals_tf.datasets import own
+from ar_adals_tf.datasets.generic import shape_text
+from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.declaration import check_choice
 from ar_adals_tf.methods.table import METHODS, adversarial_methods
@@ -23,6 +25,32 @@ LEVELS_FROM = {
     "loss": " by loss",
     "random": " with random levels",
 }
+
+
+def of_data(dataset: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe of some data, and the settings that the data themselves decide.
+
+    Args:
+        dataset: A key of `DATASETS`, or what `datasets.own` describes.
+        given: The settings that were given.
+
+    Raises:
+        InputError: If there are no such data, or if they cannot be used.
+    """
+    how = {name: given.get(name) for name in OF_READING}
+    if not own.is_own(dataset):
+        own.refuse_settings(dataset, how)
+        return DATASETS[dataset].recipe, {"data_digest": None}
+    more = {n: given.get(n) for n in ("data_dir", "validation_examples")}
+    data = own.describe(
+        dataset, limit_examples=given.get("limit_examples"), **more, **how
+    )
+    shape = shape_text(data.info.image_shape)
+    return data.info.recipe, {"image_size": shape, "data_digest": data.digest}
+
+
+#: The settings of how data without a recipe are read.
+OF_READING = ("image_size", "input_range", "split_names")
 
 
 def complete(

@@ -8,6 +8,8 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.bounds import Bound
+from ar_adals_tf.datasets import own
+from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment import completion, start
@@ -36,11 +38,45 @@ class Config:
     """
 
     dataset: str = own_setting(
-        "The images. fashion_mnist_small comes with the package. TensorFlow Datasets "
-        "reads the others, and downloads what is not there.",
+        f"The data. With a recipe: {', '.join(DATASETS)}. Without: a folder of class "
+        "folders of pictures (photos/cat/1.jpg, or photos/train/cat/1.jpg and "
+        "photos/test/cat/2.jpg), an .npz file with x_train, y_train and maybe x_test, "
+        "y_test, x_validation, y_validation and class_names, or the name of any image "
+        "classification dataset of TensorFlow Datasets, such as beans. "
+        "fashion_mnist_small comes with the package. What TensorFlow Datasets lacks on "
+        "disk is downloaded.",
         default="fashion_mnist_small",
-        choices=DATASETS,
         group="data",
+    )
+    image_size: str | None = setting(
+        "The size that pictures of a folder or of TensorFlow Datasets get: a side such "
+        "as 64, or height,width, or height,width,channels.",
+        default=Default(
+            "their own, if they have one up to 224 x 224, else 224, 128, 64 or 32"
+        ),
+        group="data",
+        new=True,
+    )
+    input_range: str | None = setting(
+        "The range of the numbers in an .npz file, such as 0,255. The model sees it as "
+        "0 to 1.",
+        default=Default(
+            "0,255 for images of whole numbers, 0,1 for images of floats, and for "
+            "tables each column's own"
+        ),
+        group="data",
+        new=True,
+    )
+    split_names: str | None = setting(
+        "Which splits of a folder or of a dataset of TensorFlow Datasets train, "
+        "validate and test, such as train=extra,test=val. What is not there is divided "
+        "from the training examples: a fifth, at most 10,000.",
+        default=Default("those that are called so"),
+        group="data",
+        new=True,
+    )
+    data_digest: str | None = own_setting(
+        "Another one means that the data have changed.", group="recorded", new=True
     )
     method: str = own_setting(
         "How the classifier is trained.", default="ar_adals", choices=METHODS
@@ -132,9 +168,10 @@ class Config:
         choices=("recipe", "constant"),
     )
     augmentation: str = setting(
-        "How the training images are varied. none: they stay as they are.",
+        "How the training images are varied. none: they stay as they are. "
+        "shift_and_flip: shifts by up to a tenth of the side, and mirror images.",
         default="recipe",
-        choices=("recipe", "none"),
+        choices=("recipe", "none", "shift_and_flip"),
     )
     dropout: float = setting(
         "Share of the features that are dropped before the last layer.",
@@ -143,7 +180,11 @@ class Config:
     )
     num_levels: int | None = own_setting(
         "Number R of robustness levels.",
-        default=10,
+        default=Default(
+            "10; fewer for data without a recipe, if a level would have less than 50 "
+            "validation examples",
+            lambda recipe, method: recipe.num_levels,
+        ),
         bound=Bound(least=1, most=MANY),
         needs="by_robustness",
     )
@@ -258,7 +299,9 @@ class Config:
         """Complete what is given by the dataset's recipe and check it.
 
         Args:
-            dataset: A key of `DATASETS`.
+            dataset: A key of `DATASETS`, a folder of pictures, an `.npz` file of
+                arrays, or any image classification dataset of TensorFlow Datasets; see
+                `ar_adals_tf.datasets.own`.
             method: A key of `METHODS`.
             **given: Any other field. None is the same as leaving it out, also inside
                 `method_settings`. `refresh_epochs` may also be text, `"65,130"` or
@@ -272,9 +315,10 @@ class Config:
             >>> Config.make("cifar10", "ar_adals").alpha
             '0.005'
         """
-        check_choice("dataset", dataset, DATASETS)
         check_choice("method", method, METHODS)
-        recipe, kind = DATASETS[dataset].recipe, METHODS[method]
+        dataset = own.plain_name(dataset)
+        recipe, of_data = completion.of_data(dataset, given)
+        kind = METHODS[method]
         if given.get("finetune"):
             recipe = recipe.finetuning()
         every = given.pop("refresh_every", None)
@@ -289,7 +333,7 @@ class Config:
         if given.get("finetune") and method == "vanilla":
             defaults["epochs"] = 0  # the model as it is
         values = defaults | {k: v for k, v in given.items() if v is not None}
-        values |= {"dataset": dataset, "method": method}
+        values |= {"dataset": dataset, "method": method, **of_data}
         for name, declared in DECLARATIONS.items():
             if declared.needs and not getattr(kind, declared.needs):
                 values[name] = None
@@ -328,7 +372,7 @@ class Config:
     @property
     def recipe(self) -> Recipe:
         """The recipe that the settings which are not given come from."""
-        recipe = DATASETS[self.dataset].recipe
+        recipe = recipe_of(self.dataset, self.image_size)
         return recipe.finetuning() if self.finetune else recipe
 
     @property
@@ -348,7 +392,7 @@ class Config:
     @property
     def name(self) -> str:
         """What the run is called on disk, such as `cifar10-ar_adals-0`."""
-        parts = [self.dataset, self.method]
+        parts = [own.short_name(self.dataset), self.method]
         if self.finetune:
             parts.insert(1, Path(self.model).stem)
         if self.as_given:
@@ -449,7 +493,8 @@ class Config:
             shared = {n: v for n, v in shared.items() if n not in start.OF_TRAINING}
             folder = self.vanilla_dir or ""
             return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
-        beside = Path(self.output_dir).parent / f"{self.dataset}-vanilla-0"
+        name = f"{own.short_name(self.dataset)}-vanilla-0"
+        beside = Path(self.output_dir).parent / name
         folder = self.vanilla_dir or str(beside)
         return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
 
@@ -480,3 +525,9 @@ DECLARATIONS: dict[str, Declaration] = {
 #: The settings that the runs of one group share: those that only repeat a run with
 #: another seed, or change nothing, are left out.
 GROUP_SETTINGS = tuple(n for n, d in DECLARATIONS.items() if d.changes == "result")
+
+#: The settings that say which data a run has, apart from `dataset`: arguments of
+#: `datasets.load`.
+OF_THE_DATA = tuple(
+    n for n, d in DECLARATIONS.items() if d.group in ("data", "none") and n != "dataset"
+)

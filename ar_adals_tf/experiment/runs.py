@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import LEVELS_FROM
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 #: in `robustness` and runs in `member_0`, ... have writers of their own.
 RUN_FILES = (
     "config.json",
+    "inputs.json",
     "checkpoint.npz",
     "history.csv",
     "model.keras",
@@ -272,7 +274,7 @@ def vanilla_folders(
         PosixPath('old/v')
     """
     run, made_in = Path(run), Path(output_dir)
-    named = Path(vanilla_dir or made_in.parent / f"{dataset}-vanilla-0")
+    named = Path(vanilla_dir or made_in.parent / f"{short_name(dataset)}-vanilla-0")
     folders = []
     if named.is_absolute() == made_in.is_absolute():
         way = os.path.relpath(named, made_in)

@@ -32,7 +32,7 @@ def application_names() -> list[str]:
 
 def build_application(
     name: str,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_classes: int,
     *,
     seed: int = 0,

@@ -49,6 +49,7 @@ class Network:
         mean: Each channel's mean, which the model subtracts from the pixels. None
             leaves the pixels as they are.
         std: Each channel's standard deviation, by which the model then divides.
+        vectors: Whether it takes vectors, of shape `(batch, features)`, not images.
     """
 
     body: Callable[["_Layers", Tensor], Tensor]
@@ -60,20 +61,29 @@ class Network:
     head_stddev: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] = (1.0,)
+    vectors: bool = False
 
     def __call__(
         self,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         *,
         l2: float | None = None,
         seed: int = 0,
         pixel_mean: Any = None,
+        pixel_std: Any = None,
         dropout: float = 0.0,
     ) -> keras.Model:
         """Return a freshly initialised model; see `build` for the arguments."""
         shape = tuple(input_shape)
-        if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        positive = all(isinstance(n, int) and n > 0 for n in shape)
+        if self.vectors != (len(shape) == 1) and positive and len(shape) in (1, 3):
+            takes = "vectors" if self.vectors else "images"
+            raise InputError(
+                f"the network {self.body.__name__} takes {takes}; received inputs of "
+                f"shape {shape}; choose another network, or leave it out"
+            )
+        if len(shape) != (1 if self.vectors else 3) or not positive:
             raise InputError(
                 "input_shape must be an image's height, width and channels, three "
                 f"positive whole numbers; received {input_shape}; leave the batch out"
@@ -93,16 +103,18 @@ class Network:
             )
         make = _Layers(self, self.l2 if l2 is None else l2, seed)
         inputs = keras.Input(shape, name="image")
-        features = self.body(make, self._normalised(inputs, pixel_mean))
+        features = self.body(make, self._normalised(inputs, pixel_mean, pixel_std))
         if dropout:
             features = make.dropout(features, dropout)
         return keras.Model(
             inputs, make.head(features, num_classes), name=self.body.__name__
         )
 
-    def _normalised(self, inputs: Tensor, pixel_mean: Any) -> Tensor:
+    def _normalised(self, inputs: Tensor, pixel_mean: Any, pixel_std: Any) -> Tensor:
         """Return the images as the recipe wants them, in float32 under any policy."""
-        given, std = (self.mean, self.std) if pixel_mean is None else (pixel_mean, 1.0)
+        given, std = self.mean, self.std
+        if pixel_mean is not None:
+            given, std = pixel_mean, (1.0,) if pixel_std is None else pixel_std
         if given is None:
             return inputs
         mean = np.asarray(given, np.float32)
@@ -119,7 +131,7 @@ class Network:
                 f"{mean.min():.3g} to {mean.max():.3g}; divide by 255 first"
             )
         return layers.Normalization(
-            axis=tuple(range(4 - mean.ndim, 4)),
+            axis=tuple(range(len(inputs.shape) - mean.ndim, len(inputs.shape))),
             mean=mean,
             variance=np.broadcast_to(np.square(std, dtype=np.float32), mean.shape),
             dtype="float32",
@@ -188,6 +200,15 @@ class _Layers:
         return layers.Dense(
             units,
             activation="relu",
+            kernel_initializer=self._he_normal(),
+            name=self._name("dense"),
+        )(x)
+
+    def linear(self, x: Tensor, units: int) -> Tensor:
+        """Connect fully, without a bias: a normalisation follows."""
+        return layers.Dense(
+            units,
+            use_bias=False,
             kernel_initializer=self._he_normal(),
             name=self._name("dense"),
         )(x)
@@ -310,9 +331,26 @@ def study_cnn(make: _Layers, x: Tensor) -> Tensor:
     return make.dense(make.flatten(x), 256)
 
 
+def mlp(make: _Layers, x: Tensor) -> Tensor:
+    """Two hidden layers of 128 units with batch normalisation: for tables."""
+    for _ in range(2):
+        x = make.relu(make.norm(make.linear(x, 128)))
+    return x
+
+
+def resnet18(make: _Layers, x: Tensor) -> Tensor:
+    """ResNet-18 for large images: they are shrunk to a quarter of their sides first."""
+    x = make.relu(make.norm(make.conv(x, 64, 7, 2)))
+    return _basic_blocks(make, make.max_pool(x, 3))
+
+
 def resnet18_cifar(make: _Layers, x: Tensor) -> Tensor:
     """ResNet-18 for 32x32 images: a 3x3 stem and no pooling before the blocks."""
-    x = make.relu(make.norm(make.conv(x, 64)))
+    return _basic_blocks(make, make.relu(make.norm(make.conv(x, 64))))
+
+
+def _basic_blocks(make: _Layers, x: Tensor) -> Tensor:
+    """Stack ResNet-18's four stages of two blocks and average over all positions."""
     for stage, filters in enumerate((64, 128, 256, 512)):
         for block in range(2):
             strides = 2 if stage and not block else 1
@@ -347,18 +385,21 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     ),
     "study_cnn": Network(study_cnn, conv_bias=True),
     "resnet18_cifar": Network(resnet18_cifar),
+    "resnet18": Network(resnet18, l2=1e-4, penalised=frozenset({"kernel"})),
+    "mlp": Network(mlp, vectors=True),
 }
 
 
 def build(
-    name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any
+    name: str, input_shape: tuple[int, ...], num_classes: int, **options: Any
 ) -> keras.Model:
     """Return a freshly initialised network by its name.
 
     Args:
         name: A key of `MODELS`, or a network of keras.applications, which
             `build_application` makes.
-        input_shape: Height, width and channels of an image.
+        input_shape: Height, width and channels of an image, or the number of features
+            of a vector, `(features,)`.
         num_classes: Number of classes Z, two or more.
         **options: What `Network` takes by name: `l2` stands instead of the recipe's
             penalty; `seed` (defaults to 0) determines every initial weight and the
@@ -366,7 +407,7 @@ def build(
             is the share of the features dropped before the last layer; `pixel_mean`
             is subtracted instead of the recipe's own normalisation. ResNet-29's recipe
             wants there the mean of its training images, of their shape or one value
-            for each channel, in [0, 1].
+            for each channel, in [0, 1]. `pixel_std`, of the same shape, then divides.
 
     Returns:
         A functional model from images in [0, 1], of shape

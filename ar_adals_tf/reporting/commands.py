@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
 from ar_adals_tf.reporting.collection import Collection
@@ -53,13 +53,14 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         like: A run whose other settings are kept, as far as a vanilla model has them.
         **more: Other settings, such as `num_levels=4`.
     """
-    flags: dict[str, Any] = {"dataset": dataset, "method": key.removesuffix("_ts")}
+    given = like.config["dataset"]
+    flags: dict[str, Any] = {"dataset": given, "method": key.removesuffix("_ts")}
     if key.startswith("ensemble_of_"):
         flags |= {"method": key.removeprefix("ensemble_of_"), "ensemble_size": "5"}
     elif key == "ar_adals_of_ensemble":
         flags |= {"ensemble_size": "5"}
     elif key == "ar_adals_on_the_fly":
-        epochs = as_text(DATASETS[dataset].recipe.refresh_epochs)
+        epochs = as_text(recipe_of(dataset).refresh_epochs)
         flags |= {"method": "ar_adals", "refresh_epochs": epochs}
     for name, value in unusual(like.config | {"method": "vanilla"}).items():
         declared = DECLARATIONS[name]

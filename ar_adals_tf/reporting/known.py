@@ -10,6 +10,7 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.corruptions.apply import CORRUPTIONS
+from ar_adals_tf.datasets.own import is_short
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 
@@ -31,7 +32,9 @@ def check_names(folder: Path, metrics: Mapping[str, Any]) -> None:
             types += mean.get("types", ())
     bounded = [*attacks.get("by_attack", ()), *attacks.get("attacks", ())]
     _check(folder, "type of corruption", types, CORRUPTIONS)
-    _check(folder, "dataset", metrics.get("ood", ()), DATASETS)
+    ood = metrics.get("ood", ())
+    # A user's own data have a name that is plain enough for files and links.
+    _check(folder, "dataset", ood, [*DATASETS, *filter(is_short, ood)])
     _check(folder, "attack", bounded, BOUNDED_ATTACKS)
 
 

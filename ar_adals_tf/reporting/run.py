@@ -12,6 +12,7 @@ import numpy as np
 
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
@@ -68,8 +69,8 @@ class Run:
 
     @property
     def dataset(self) -> str:
-        """The dataset's name."""
-        return self.config["dataset"]
+        """The dataset's name, as files are called by it; see `own.short_name`."""
+        return short_name(self.config["dataset"])
 
     @property
     def num_bins(self) -> int:

@@ -150,7 +150,7 @@ class Probe:
 
 
 def seconds_an_image(
-    kind: str, name: str, shape: tuple[int, int, int], classes: int, batch: int
+    kind: str, name: str, shape: tuple[int, ...], classes: int, batch: int
 ) -> float:
     """Time one kind of work on random images; see `Work`."""
     import keras

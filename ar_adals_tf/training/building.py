@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import lazy, models
@@ -97,7 +98,12 @@ def _network(plan: Plan, seed: int) -> keras.Model:
     options: dict[str, Any] = {"seed": seed, "dropout": config.dropout}
     ours = config.model in models.MODELS
     if ours and plan.recipe.subtract_pixel_mean and isinstance(split, ArraySplit):
-        options["pixel_mean"] = split.images.mean(axis=0) / 255
+        most = 255 if split.images.dtype == np.uint8 else 1
+        options["pixel_mean"] = split.images.mean(axis=0, dtype=np.float64) / most
+        if plan.recipe.standardise:
+            std = split.images.std(axis=0, dtype=np.float64) / most
+            # A feature that never changes in training would explode when it does.
+            options["pixel_std"] = np.where(std > 0, std, 1.0)
     if not ours and config.weights_file:
         options["weights_file"] = config.weights_file
     shape, classes = split.info.image_shape, split.info.num_classes

@@ -10,6 +10,13 @@ from ar_adals_tf.methods.table import own_settings
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
+#: What `Split.training_batches` takes for each `augmentation`.
+_AUGMENT: dict[str, bool | str] = {
+    "recipe": True,
+    "none": False,
+    "shift_and_flip": "ar_adals_tf.datasets.augmentation:shift_and_flip",
+}
+
 
 def training_data(
     plan: Plan,
@@ -29,7 +36,7 @@ def training_data(
     """
     config = plan.config
     batches = plan.splits["train"].training_batches(
-        config.batch_size, epoch, seed, config.augmentation == "recipe"
+        config.batch_size, epoch, seed, _AUGMENT[config.augmentation]
     )
     if levels is None:
         batches = batches.map(_without_id)

@@ -1,5 +1,6 @@
 """One run, from its settings to its results, resumable after every epoch."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import tensorflow as tf
 
 from ar_adals_tf import datasets
 from ar_adals_tf.calibrated import averaged, with_temperature
+from ar_adals_tf.datasets.own import is_own
+from ar_adals_tf.datasets.own_loading import describe_splits
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import describe_strategy, scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import describe_run, digests, write_results
-from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.config import OF_THE_DATA, Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
@@ -152,11 +156,13 @@ def _train(
         vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
         if plan.method.by_robustness:
             indexes = level_indexes(plan, vanilla)
+        _write_range(run, plan)
         if config.verbose:
             doing = "measuring" if config.as_given else "training"
             print(f"{doing} {config.title} on {config.dataset} in {run}")
             if not config.finetune:
                 _say_alpha(config)
+            _say_levels(plan)
         if plan.members and not plan.method.joint:
             for number, member in enumerate(plan.members):
                 if members:
@@ -191,18 +197,32 @@ def _say_alpha(config: Config) -> None:
         )
 
 
+def _write_range(run: Path, plan: Plan) -> None:
+    """Write what became 0 and 1 in the inputs, if these were not images of 8 bits."""
+    info = plan.loaded["train"].info
+    if info.low and (info.low, info.high) != ((0.0,), (255.0,)):
+        write_json(run / "inputs.json", {"low": info.low, "high": info.high})
+
+
+def _say_levels(plan: Plan) -> None:
+    """Say that a user's data are too few for more than one level."""
+    if plan.config.num_levels == 1 and is_own(plan.config.dataset):
+        print(
+            f"{len(plan.splits['validation'])} validation examples: with one "
+            "robustness level AR-AdaLS is AdaLS; more examples (50 for each level) or "
+            "--num_levels change that"
+        )
+
+
 def load_splits(
     config: Config, names: tuple[str, ...] = ("train", "validation", "test")
 ) -> Splits:
     """Read the run's data."""
-    return datasets.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        split_seed=config.split_seed,
-        validation_examples=config.validation_examples,
-        limit_examples=config.limit_examples,
-        splits=names,
-    )
+    settings = {name: getattr(config, name) for name in OF_THE_DATA}
+    splits = datasets.load(config.dataset, **settings, splits=names)
+    if config.verbose and is_own(config.dataset):
+        print(*describe_splits(splits), sep="\n")
+    return splits
 
 
 def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
@@ -215,13 +235,35 @@ def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
         _check_same_data(plan.vanilla, folder)
     else:
         train(plan.vanilla, plan.loaded)
+    _warn_near_chance(folder)
     return load_model(folder / "model.keras")
+
+
+def _warn_near_chance(folder: Path) -> None:
+    """Warn of a vanilla model that has learnt nothing, before it is attacked.
+
+    It is then hardly more often right than who always names the largest class.
+    """
+    predictions = Predictions.load(folder / "predictions.npz")
+    count = len(predictions.labels)
+    right = np.mean(predictions.logits.argmax(axis=1) == predictions.labels)
+    largest = np.bincount(predictions.labels).max() / count
+    if right <= largest + np.sqrt(largest * (1 - largest) / count):
+        warnings.warn(
+            f"the vanilla model in {folder} is right on {right:.1%} of the test "
+            f"examples, and {largest:.1%} are of one class: it has hardly learnt, so "
+            "its robustness means little; check labels and --input_range, or give more "
+            "--epochs or another --learning_rate",
+            stacklevel=2,
+        )
 
 
 def _check_same_data(vanilla: Config, folder: Path) -> None:
     """Refuse a vanilla model, named by hand, that was trained on other images."""
     saved = saved_config(folder)
-    for name in ("dataset", "split_seed", "validation_examples", "limit_examples"):
+    for name in ("dataset", *OF_THE_DATA):
+        if name == "data_dir":
+            continue
         there, here = getattr(saved, name), getattr(vanilla, name)
         if there != here:
             raise InputError(

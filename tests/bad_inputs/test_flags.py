@@ -126,8 +126,16 @@ OF_TRAIN = [
     train("--method=foo", says="--method=foo: value should be one of", status=1),
     train("--method=", says="--method=: value should be one of", status=1),
     train("--method=ls,adals", says="value should be one of", status=1),
-    train("--dataset=mnist", says="value should be one of", status=1),
-    train("--dataset=../cifar10", says="value should be one of", status=1),
+    train("--dataset=cifar11", says="--dataset must be one of .* did you mean cifar10"),
+    train(
+        "--dataset=../cifar10", says="--dataset must be one of .*did you mean cifar10"
+    ),
+    train("--dataset=absent.npz", says="absent.npz is no whole file of arrays"),
+    train("--dataset=glue", says="glue .* is not one of images"),
+    train("--dataset=mnist", says="mnist is not in .* could not be downloaded"),
+    train("--image_size=64", says="--image_size means nothing to --dataset=fashion"),
+    train("--input_range=0,255", says="--input_range means nothing to"),
+    train("--split_names=test=val", says="--split_names means nothing to"),
     train("--schedule=cosine", says="value should be one of", status=1),
     train("--augmentation=flip", says="value should be one of", status=1),
     train("--attack=foolbox", says="value should be one of", status=1),
@@ -380,7 +388,7 @@ OF_EVALUATE = [
     evaluate("--attacks=", says="--attacks must not be empty"),
     *[
         evaluate(f"--ood={value}", says="--ood takes datasets other than")
-        for value in ("fashion_mnist_small", "mnist", "../cifar10", "cifar10,x")
+        for value in ("fashion_mnist_small", "mnits", "../cifar10", "cifar10,x")
     ],
     evaluate("--ood=", says="--ood must not be empty"),
     evaluate("--ood=cifar10", "--data_dir=absent", says="cifar10 is not in absent"),
@@ -401,7 +409,7 @@ OF_EVALUATE = [
     evaluate(f"--output_dir={LONG}", says="File name too long"),
     evaluate("--robustness_index=no.npz", says="there is no robustness index no.npz"),
     evaluate("--robustness_index=", says="--robustness_index must not be empty"),
-    evaluate("--dataset=mnist", says="should be one of", status=1),
+    evaluate("--dataset=cifar11", says="must be one of .* did you mean cifar10"),
     evaluate("--dataset=cifar10", "--data_dir=absent", says="cifar10 is not in absent"),
     evaluate("--model_file=../flag_inputs/two.keras", says="several outputs"),
     evaluate("--model_file=../flag_inputs/fashion_whole.keras", says="type int32"),

@@ -7,6 +7,7 @@ import linecache
 import os
 import shutil
 import socket
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ar_adals_tf import datasets
-from ar_adals_tf.datasets import loading
+from ar_adals_tf.datasets import records
 from ar_adals_tf.datasets.corrupted import corrupted
-from ar_adals_tf.datasets.loading import load, split_positions
+from ar_adals_tf.datasets.division import split_positions
+from ar_adals_tf.datasets.loading import load
 from ar_adals_tf.datasets.splits import (
     ArraySplit,
     MappedSplit,
@@ -485,7 +487,7 @@ def test_an_absent_dataset_without_a_network_is_one_sentence(
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    monkeypatch.setattr(loading.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
     with pytest.raises(InputError) as error:
         load(name, data_dir=str(tmp_path))
     message = str(error.value)
@@ -506,7 +508,7 @@ def test_an_absent_dataset_without_a_network_is_one_sentence(
 )
 def test_a_failed_download_is_the_same_sentence(failure, tmp_path, monkeypatch):
     builder = tfds.builder("cifar10", data_dir=str(tmp_path))
-    monkeypatch.setattr(loading, "_reachable", lambda _: True)
+    monkeypatch.setattr(records, "_reachable", lambda _: True)
 
     def fail():
         raise failure
@@ -535,7 +537,7 @@ def test_data_that_lacks_a_split_says_so(small_dir, tmp_path):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("mnist", {}, "there is no dataset 'mnist'; choose one of fashion_mnist_small"),
+        ("mnits", {}, "received 'mnits'; did you mean mnist"),
         ("cifar10", {"limit_examples": 0}, "limit_examples must be at least 1"),
         ("fashion_mnist_small", {"validation_examples": 6000}, "below the 6000 images"),
         ("fashion_mnist_small", {"validation_examples": -1}, "received -1"),

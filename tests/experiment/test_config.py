@@ -102,8 +102,10 @@ def test_refuses_what_cannot_work(method, given, sentence):
 
 
 def test_refuses_unknown_datasets():
-    with pytest.raises(InputError, match="dataset must be one of.*received 'mnist'"):
-        Config.make("mnist", "vanilla")
+    with pytest.raises(
+        InputError, match="dataset must be one of.*did you mean cifar10"
+    ):
+        Config.make("cifar-10", "vanilla")
 
 
 @pytest.mark.parametrize("method", ["vanilla", "ls", "adals", "ar_adals"])

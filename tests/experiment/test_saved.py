@@ -23,6 +23,17 @@ def test_settings_are_read_as_they_were_and_may_be_more(tmp_path):
     assert config_of(SAVED | more).as_dict() == SAVED | {"model": "my_own"}
 
 
+def test_a_run_of_an_earlier_version_lacks_new_settings(tmp_path):
+    new = {"image_size", "input_range", "split_names", "data_digest"}
+    old = {name: value for name, value in SAVED.items() if name not in new}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert config_of(saved_settings(tmp_path)).as_dict() == SAVED
+    del old["seed"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(InputError, match="lacks the setting seed"):
+        saved_settings(tmp_path)
+
+
 @pytest.mark.parametrize("name", DECLARATIONS)
 def test_no_setting_may_be_an_object_of_lists(name, tmp_path):
     with pytest.raises(InputError, match=f"config.json .*({name}|cannot be)"):

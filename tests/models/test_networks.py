@@ -21,8 +21,13 @@ SMALL = [
     ("resnet29_v2", CIFAR),
     ("study_cnn", CIFAR),
     ("resnet18_cifar", CIFAR),
+    ("mlp", (30,)),
 ]
-LARGE = [("wide_resnet28_10", CIFAR), ("resnet101_v1", (64, 64, 3))]
+LARGE = [
+    ("resnet18", (72, 72, 3)),
+    ("wide_resnet28_10", CIFAR),
+    ("resnet101_v1", (64, 64, 3)),
+]
 
 
 @functools.cache
@@ -49,7 +54,8 @@ def conv_parameters(channels, size=3, bias=0, norm=0):
     return sum(size * size * a * b + (bias + norm) * b for a, b in pairs)
 
 
-# Wide ResNet-28-10's 36,536,884 for 100 classes and ResNet-18's 11,173,962 for 10 are
+# Wide ResNet-28-10's 36,536,884 for 100 classes, ResNet-18's 11,173,962 for 10 and its
+# 11,689,512 for ImageNet are
 # the trainable counts of the usual PyTorch implementations.
 @pytest.mark.parametrize(
     ("name", "shape", "classes", "trainable", "total"),
@@ -81,6 +87,8 @@ def conv_parameters(channels, size=3, bias=0, norm=0):
             None,
         ),
         ("resnet18_cifar", CIFAR, 10, 11_173_962, None),
+        ("resnet18", IMAGENET, 1000, 11_689_512, None),
+        ("mlp", (30,), 2, (30 + 2) * 128 + (128 + 2) * 128 + 129 * 2, None),
     ],
 )
 def test_parameter_count_and_output(name, shape, classes, trainable, total):

@@ -1,0 +1,292 @@
+"""A user's arrays in an `.npz` file: images or vectors, their labels, their range.
+
+The file has `x_train` and `y_train`, and may have `x_validation`, `y_validation`,
+`x_test`, `y_test` and `class_names`. Inputs are `(N, height, width[, channels])` or
+`(N, features)`. A model sees numbers in [0, 1]: images are divided by their range, and
+each feature of a table by its own range in the file.
+"""
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.files import not_whole, read_npz
+
+SPLITS = ("train", "validation", "test")
+
+_MEND = (
+    "make it with np.savez(file, x_train=..., y_train=..., x_test=..., y_test=...), "
+    "and the labels and class_names as whole numbers and text, not as objects"
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a file of arrays before its inputs are read.
+
+    Attributes:
+        path: The file.
+        shape: Of one input: `(height, width, channels)` or `(features,)`.
+        class_names: In the order of the labels.
+        counts: The number of examples in each split that the file has.
+        labels: By split `(N,)` int64.
+        digest: A digest of what the file holds, from the checksums of its arrays.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    counts: Mapping[str, int]
+    labels: Mapping[str, np.ndarray]
+    digest: str
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the labels of a file, and of its inputs the shapes alone.
+
+    Raises:
+        InputError: If the file is absent or damaged, if an array lacks or does not fit,
+            or if there are fewer than two classes.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = {one.filename.removesuffix(".npy"): one for one in archive.filelist}
+            shapes = {name: _shape(archive, one) for name, one in parts.items()}
+            small = {
+                name: np.load(archive.open(one), allow_pickle=False)
+                for name, one in parts.items()
+                if name.startswith("y_") or name == "class_names"
+            }
+    except Exception as error:  # one wrong byte can make NumPy raise nearly anything
+        raise not_whole(path, "file of arrays", error, _MEND) from error
+    there = [name for name in SPLITS if f"x_{name}" in parts]
+    if "x_train" not in parts:
+        raise InputError(
+            f"{path} has no x_train, only {', '.join(parts) or 'nothing'}; {_MEND}"
+        )
+    for name in there:
+        _check_shapes(path, name, shapes, small)
+    class_names, labels = _labels(path, {n: small[f"y_{n}"] for n in there}, small)
+    shape = shapes["x_train"][1:]
+    content = sorted((n, one.CRC, one.file_size) for n, one in parts.items())
+    return Header(
+        path,
+        (*shape, 1) if len(shape) == 2 else shape,
+        class_names,
+        {name: len(found) for name, found in labels.items()},
+        labels,
+        hashlib.sha256(repr(content).encode()).hexdigest(),
+    )
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """Return the ends of the flag `--input_range`.
+
+    Raises:
+        InputError: If it is not two numbers, the lower one first.
+
+    Example:
+        >>> parse_range("0,255")
+        (0.0, 255.0)
+    """
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (low < high and np.isfinite([low, high]).all()):
+        raise InputError(
+            "--input_range must be two numbers, the lower one first, such as 0,255; "
+            f"received {text!r}"
+        )
+    return low, high
+
+
+def ranges(
+    header: Header, inputs: Mapping[str, np.ndarray], given: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest value of the inputs: two numbers, or of a feature.
+
+    Images have one range: `given`, or 0 to 255 of whole numbers and 0 to 1 of floats. A
+    table has `given`, or each feature's own range over all splits of the file.
+
+    Raises:
+        InputError: If values are not finite, or lie outside the range, or fill less
+            than a fiftieth of it.
+    """
+    for name, array in inputs.items():
+        _check_finite(header.path, name, array)
+    low = np.min([array.min(axis=0) for array in inputs.values()], axis=0)
+    high = np.max([array.max(axis=0) for array in inputs.values()], axis=0)
+    if len(header.shape) == 1 and given is None:
+        return low.astype(np.float64), high.astype(np.float64)
+    whole = all(array.dtype.kind in "iub" for array in inputs.values())
+    least, most = parse_range(given) or ((0.0, 255.0) if whole else (0.0, 1.0))
+    found = float(low.min()), float(high.max())
+    said = f"--input_range={least:g},{most:g}"
+    values = (
+        f"the inputs of {header.path} have values from {found[0]:g} to {found[1]:g}"
+    )
+    if found[0] < least or found[1] > most:
+        likely = "0,255" if found[0] >= 0 and 1 < found[1] <= 255 else "LOW,HIGH"
+        raise InputError(f"{values}, outside {said}; give --input_range={likely}")
+    if found[1] - found[0] < (most - least) / 50:
+        raise InputError(
+            f"{values}, next to nothing of {said}; give --input_range="
+            + ("0,1" if found[0] >= 0 and found[1] <= 1 else "LOW,HIGH")
+        )
+    return np.array(least), np.array(most)
+
+
+def scaled(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return inputs as what a model sees in [0, 1]: uint8 over 255, or float32.
+
+    A feature that is the same everywhere becomes 0.
+
+    Example:
+        >>> scaled(np.array([[0.0], [127.0]]), np.float64(0), np.float64(255))
+        array([[  0],
+               [127]], dtype=uint8)
+        >>> scaled(np.array([[2.0, 7.0]]), np.array([0.0, 7.0]), np.array([4.0, 7.0]))
+        array([[0.5, 0. ]], dtype=float32)
+    """
+    if low.ndim == 0 and (low, high) == (0, 255) and (array == np.rint(array)).all():
+        return array.astype(np.uint8)
+    width = np.where(high > low, high - low, 1.0)
+    return ((array - low) / width).astype(np.float32)
+
+
+def read_inputs(header: Header) -> dict[str, np.ndarray]:
+    """Read the inputs of all splits, `(N, *shape)` numbers."""
+    arrays = read_npz(header.path, ("x_train",), "file of arrays", _MEND)
+    return {n: arrays[f"x_{n}"].reshape(-1, *header.shape) for n in header.counts}
+
+
+def _shape(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> tuple[int, ...]:
+    """Return the shape of an array without reading it."""
+    with archive.open(part) as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, kind = read(file)
+    if kind.kind not in "fiub" and part.filename.startswith("x_"):
+        raise InputError(f"{part.filename} holds {kind}, not numbers")
+    return shape
+
+
+def _check_shapes(
+    path: Path,
+    name: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    small: Mapping[str, np.ndarray],
+) -> None:
+    shape, first = shapes[f"x_{name}"], shapes["x_train"]
+    if f"y_{name}" not in small:
+        raise InputError(f"{path} has x_{name} and no y_{name}, its labels; {_MEND}")
+    if len(shape) not in (2, 3, 4) or 0 in shape:
+        raise InputError(
+            f"x_{name} of {path} must be images (N, height, width[, channels]) or "
+            f"vectors (N, features); its shape is {shape}; reshape it"
+        )
+    if shape[1:] != first[1:]:
+        raise InputError(
+            f"the inputs of {path} must have one shape; x_train has {first[1:]}, "
+            f"x_{name} has {shape[1:]}"
+        )
+    if len(small[f"y_{name}"]) != shape[0]:
+        raise InputError(
+            f"{path} needs a label for each input; x_{name} has {shape[0]} inputs, "
+            f"y_{name} {len(small[f'y_{name}'])} labels"
+        )
+
+
+def _labels(
+    path: Path, given: Mapping[str, np.ndarray], small: Mapping[str, np.ndarray]
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Return class names, and labels as positions in them."""
+    labels = {}
+    names = [str(_text(one)) for one in np.ravel(small.get("class_names", []))]
+    if all(array.dtype.kind in "SU" for array in given.values()):
+        texts = {
+            n: np.array([_text(one) for one in np.ravel(y)]) for n, y in given.items()
+        }
+        names = names or sorted(set(texts["train"].tolist()))
+        place = {name: number for number, name in enumerate(names)}
+        for name, own in texts.items():
+            unknown = sorted(set(own.tolist()) - set(place))
+            if unknown:
+                raise InputError(
+                    f"y_{name} of {path} has the class {unknown[0]!r}, which "
+                    f"{'class_names' if 'class_names' in small else 'y_train'} lacks"
+                )
+            labels[name] = np.array([place[one] for one in own.tolist()], np.int64)
+    else:
+        for name, array in given.items():
+            labels[name] = _whole_labels(path, name, array)
+    most = max(int(own.max()) for own in labels.values())
+    least = min(int(own.min()) for own in labels.values())
+    if least < 0 or (names and most >= len(names)):
+        limit = (
+            f"0 to {len(names) - 1}, the {len(names)} class_names" if names else "0 up"
+        )
+        raise InputError(
+            f"the labels of {path} must run from {limit}; received {least} to {most}; "
+            "number the classes from 0"
+        )
+    names = names or [str(number) for number in range(most + 1)]
+    trained = set(np.unique(labels["train"]).tolist())
+    if len(trained) < 2:
+        raise InputError(
+            f"y_train of {path} has one class only, {names[min(trained)]!r}; a "
+            "classifier needs two"
+        )
+    if missing := sorted(set(range(len(names))) - trained):
+        raise InputError(
+            f"y_train of {path} has no example of class {names[missing[0]]!r} "
+            f"({len(missing)} of {len(names)} classes have none); number the classes "
+            "from 0 without gaps, or leave these out of class_names"
+        )
+    return tuple(names), labels
+
+
+def _text(value: object) -> str:
+    """Return the name of a class as a terminal can show it."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return re.sub(r"[\x00-\x1f\x7f]", "?", text)
+
+
+def _whole_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 2 and array.shape[1] > 1:  # one-hot
+        rows = np.sort(array, axis=1)
+        if not ((rows[:, -1] == 1) & (rows[:, :-1] == 0).all(axis=1)).all():
+            raise InputError(
+                f"the rows of y_{name} in {path} must have a single 1 and else 0; give "
+                "one class for each input"
+            )
+        return array.argmax(axis=1).astype(np.int64)
+    array = array.reshape(-1)
+    if array.dtype.kind not in "iubf" or not (array == np.floor(array)).all():
+        raise InputError(
+            f"y_{name} of {path} must be classes: whole numbers, texts, or one-hot; "
+            f"received {array.dtype} such as {array[0].item()!r}"
+        )
+    return array.astype(np.int64)
+
+
+def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"{bad.sum()} of {len(array)} inputs in x_{name} of {path} have NaN or "
+            f"infinity, the first at position {bad.argmax()}; mend or remove them"
+        )

@@ -1,0 +1,118 @@
+"""Folders, arrays and tables through the commands, from nothing to a page."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_wine
+
+from ar_adals_tf import datasets
+from ar_adals_tf.datasets import own_loading
+from ar_adals_tf.robustness import RobustnessIndex
+
+TINY = ("--epochs=1", "--batch_size=16", "--attack=margin", "--notensorboard")
+CLASSES = ("boot", "coat")
+
+
+@pytest.fixture
+def photos(tmp_path, fashion_small, monkeypatch):
+    """A folder of 90 real pictures of two classes, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    images, labels = fashion_small["train"]
+    for label, name in enumerate(CLASSES):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in np.flatnonzero(labels == label)[:45]:
+            picture = Image.fromarray(images[number][..., 0])
+            picture.save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def wine(tmp_path, monkeypatch):
+    """A real table and a column that is always 1, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    data = load_wine()
+    path = tmp_path / "wine.npz"
+    names = np.array(["red", "rosé", "white"])
+    table = np.column_stack([data.data, np.ones(len(data.data))])
+    np.savez(path, x_train=table, y_train=data.target, class_names=names)
+    return path
+
+
+def test_from_a_folder_to_a_page(photos, run):
+    status, out, err = run("train", "--dataset=photos", "--num_levels=2", *TINY)
+    assert status == 0, err
+    assert "photos: 58 train, 14 validation, 18 test images of 2 classes, 28 x" in out
+    assert "training examples by class: " in out and "boot" in out
+    saved = json.loads(Path("runs/photos-ar_adals-0/config.json").read_text())
+    assert (saved["dataset"], saved["image_size"]) == ("photos", "28,28,1")
+    assert (saved["model"], saved["epochs"]) == ("small_cnn", 1)
+    index = RobustnessIndex.load("runs/photos-vanilla-0/robustness/margin/test.npz")
+    with np.load("runs/photos-ar_adals-0/predictions.npz") as file:
+        assert set(file["ids"].tolist()) == set(index.ids.tolist())
+        assert all(i.startswith((b"boot/", b"coat/")) for i in file["ids"].tolist())
+    names = "runs/photos-vanilla-0,runs/photos-ar_adals-0"
+    status, _, err = run("report", f"--runs={names}", "--output_dir=page")
+    assert status == 0, err
+    assert "--dataset=photos" in Path("page/report.md").read_text()  # commands for more
+
+    (photos / "boot/new.png").write_bytes(next(photos.glob("coat/*")).read_bytes())
+    status, _, err = run("train", "--dataset=photos", "--num_levels=2", *TINY)
+    assert status == 2 and "the data in photos have changed since" in err
+    status, _, err = run("evaluate", "--run_dir=runs/photos-vanilla-0")
+    assert status == 2 and "they have changed since" in err
+
+
+def test_a_streamed_folder_trains_adversarially_too(photos, run, monkeypatch):
+    monkeypatch.setattr(own_loading, "MEMORY_LIMIT", 0)
+    flags = ("--method=fgsm_at", "--augmentation=shift_and_flip", *TINY)
+    status, out, err = run("train", "--dataset=photos", *flags)
+    assert status == 0, err
+    assert "(read as needed)" in out
+    assert os.path.exists("runs/photos-fgsm_at-0/metrics.json")
+
+
+def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
+    flags = ("--method=vanilla", *TINY)
+    assert run("train", "--dataset=photos", *flags)[0] == 0
+    os.rename(photos, photos.with_name("other photos"))
+    (photos.parent / "photos").symlink_to("other photos")
+    more = ("--shift", "--shift_types=contrast", "--severities=3", "--ood=other photos")
+    status, out, err = run("evaluate", "--run_dir=runs/photos-vanilla-0", *more)
+    assert status == 0, err
+    assert "other_photos: AUROC" in out
+    assert os.path.exists("runs/photos-vanilla-0/ood/other_photos.npz")
+    again = run("evaluate", "--run_dir=runs/photos-vanilla-0", "--ood=wine.npz")
+    assert again[0] == 2 and "give data of the same kind" in again[2]
+    (photos.parent / "photos").unlink()  # a report needs no data
+    assert run("report", "--runs=runs/photos-vanilla-0", "--output_dir=page")[0] == 0
+
+
+def test_a_table(wine, run):
+    status, out, err = run("train", "--dataset=wine.npz", *TINY)
+    assert status == 0, err
+    assert "wine: 114 train, 28 validation, 36 test vectors of 3 classes, 14" in out
+    assert "rosé" in out
+    assert "with one robustness level AR-AdaLS is AdaLS" in out
+    ends = json.loads(Path("runs/wine-ar_adals-0/inputs.json").read_text())
+    np.testing.assert_allclose(ends["high"][:13], load_wine().data.max(axis=0))
+    model = keras.models.load_model("runs/wine-ar_adals-0/model.keras")
+    seen = datasets.load("wine.npz", splits=("train",))["train"].images
+    std = np.where(seen.std(axis=0) > 0, seen.std(axis=0), 1)
+    layer = model.get_layer("normalization")
+    np.testing.assert_allclose(np.ravel(layer.mean), seen.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(np.ravel(layer.variance), std**2, rtol=1e-4)
+    more = ("--attacks=fgsm", "--epsilons=8")
+    assert run("evaluate", "--run_dir=runs/wine-ar_adals-0", *more)[0] == 0
+    status, _, err = run("evaluate", "--run_dir=runs/wine-ar_adals-0", "--shift")
+    assert status == 2 and "have shape (14,); corruptions are for" in err
+
+
+def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
+    status, _, err = run("train", "--dataset=wine.npz", "--learning_rate=1e-9", *TINY)
+    assert status == 0
+    assert "it has hardly learnt, so its robustness means little" in err
