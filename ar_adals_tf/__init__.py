@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ar_adals_tf.pipeline import soft_labels as soft_labels
     from ar_adals_tf.robustness import RobustnessIndex as RobustnessIndex
     from ar_adals_tf.smoothing import AdaptiveLabelSmoothing as AdaptiveLabelSmoothing
+    from ar_adals_tf.validation import measure as measure
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -33,5 +34,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     pipeline="RobustnessLevels soft_labels",
     robustness="RobustnessIndex",
     smoothing="AdaptiveLabelSmoothing",
+    validation="measure",
     version="__version__",
 )

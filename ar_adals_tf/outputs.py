@@ -57,7 +57,7 @@ def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
         >>> is_softmax(keras.Sequential([keras.Input((2,)), head]))
         True
     """
-    width = _check_output(model)
+    width = output_width(model)
     if from_logits is not None:
         return not from_logits
     by_head = _head_tells(model, width)
@@ -82,7 +82,7 @@ def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
 
 def is_binary(model: keras.Model) -> bool:
     """Tell whether a model has one output for two classes; see `is_softmax`."""
-    return _check_output(model) == 1
+    return output_width(model) == 1
 
 
 def _head_tells(model: keras.Model, width: int) -> bool | None:
@@ -361,10 +361,10 @@ def num_classes(model: keras.Model) -> int:
 
     One output, a sigmoid or its logit, tells two apart.
     """
-    return max(_check_output(model), 2)
+    return max(output_width(model), 2)
 
 
-def _check_output(model: keras.Model) -> int:
+def output_width(model: keras.Model) -> int:
     """Return the width of a model's one output `(batch, width)`; refuse others."""
     shape = _output_shape(model)
     if shape is None:
@@ -382,8 +382,9 @@ def _check_output(model: keras.Model) -> int:
         )
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], tuple)):
         raise InputError(
-            f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; wrap the "
-            "output that is to be calibrated in a keras.Model of its own"
+            f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; name the "
+            "one that is to be calibrated: ARAdaLS(..., output=...); elsewhere wrap it "
+            "in a keras.Model of its own"
         )
     if len(shape) != 2 or not shape[-1]:
         raise InputError(
@@ -391,6 +392,64 @@ def _check_output(model: keras.Model) -> int:
             "(batch, classes)"
         )
     return int(shape[-1])
+
+
+def take_output(model: keras.Model, output: str | int | None) -> keras.Model:
+    """Return the model of one of several outputs, with the loss of that output.
+
+    It shares the layers. None stands for the one output of `model` itself.
+
+    Args:
+        model: A built Keras model.
+        output: The key of the output, the name of the layer that makes it, or its
+            position.
+
+    Raises:
+        InputError: If there is no such output. The sentence has those that there are.
+
+    Example:
+        >>> inputs = keras.Input((2,))
+        >>> heads = {name: keras.layers.Dense(3)(inputs) for name in ("a", "b")}
+        >>> take_output(keras.Model(inputs, heads), "b").output_shape
+        (None, 3)
+    """
+    if output is None:
+        return model
+    inputs, outputs = getattr(model, "input", None), getattr(model, "output", None)
+    if outputs is None:  # a subclassed model
+        inputs = keras.tree.map_structure(
+            lambda spec: keras.Input(batch_shape=spec.shape, dtype=spec.dtype),
+            _input_shapes(model),
+        )
+        outputs = model(inputs)
+    if not isinstance(outputs, (dict, list, tuple)):
+        raise InputError(
+            f"model {model.name!r} has one output; received output={output!r}; leave "
+            "it out"
+        )
+    named = _by_name(model, outputs)
+    position = list(named)[output : output + 1] if isinstance(output, int) else []
+    key = position[0] if position else output
+    losses = getattr(model, "loss", None)
+    if isinstance(losses, (dict, list, tuple)):
+        losses = _by_name(model, losses).get(key)
+    if key not in named:
+        raise InputError(
+            f"model {model.name!r} has no output {output!r}, only "
+            f"{', '.join(map(repr, named))}; name one of them"
+        )
+    part = keras.Model(inputs, named[key])
+    if losses is not None:
+        part.compile(loss=losses)
+    return part
+
+
+def _by_name(model: keras.Model, values: Any) -> dict[Any, Any]:
+    """Return what belongs to the outputs by key, by their layer or by position."""
+    if isinstance(values, dict):
+        return dict(values)
+    names = getattr(model, "output_names", None) or range(len(values))
+    return dict(zip(names, values, strict=False))
 
 
 def _output_shape(model: keras.Model) -> Any:
@@ -407,10 +466,24 @@ def _output_shape(model: keras.Model) -> Any:
 def _last_operation(model: keras.Model) -> Any:
     """Return the operation that makes the output, looking into nested models."""
     try:
-        operation = model.outputs[0]._keras_history.operation
+        return _maker(model.outputs[0])
     except (AttributeError, IndexError, TypeError):
         return None
-    return _last_operation(operation) if _is_nested(operation) else operation
+
+
+def _maker(tensor: Any) -> Any:
+    operation, node, _ = tensor._keras_history
+    if _is_nested(operation):
+        return _last_operation(operation)
+    if _is_identity(operation):
+        return _maker(operation._inbound_nodes[node].input_tensors[0])
+    return operation
+
+
+def _is_identity(operation: Any) -> bool:
+    """Tell whether a layer only changes the number format, as mixed precision needs."""
+    plain = isinstance(operation, keras.layers.Activation)
+    return plain and operation.activation is keras.activations.linear
 
 
 def _is_nested(operation: Any) -> bool:
@@ -427,6 +500,8 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
         body = keras.Model(inputs, operation._inbound_nodes[node].input_tensors[0])
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
+    if _is_identity(operation):
+        return _before_softmax(body)
     if _is_nested(operation):
         head = _before_softmax(operation)
         return None if head is None else lambda x: head(body(x, training=False))

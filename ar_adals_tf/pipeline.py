@@ -1,6 +1,5 @@
 """Soft labels in a `tf.data` pipeline, joined to the robustness index by example id."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import check_labels
+from ar_adals_tf.joining import check_examples, check_split, finite_rows, range_rows
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
@@ -45,6 +44,11 @@ class RobustnessLevels:
                 tf.lookup.KeyValueTensorInitializer(keys, positions), -1
             )
             self._levels = tf.Variable(index.levels(num_levels), trainable=False)
+            self._known = None if self.labels is None else tf.constant(self.labels)
+
+    def counts(self) -> np.ndarray:
+        """Return the number of examples in each level, `(R,)`."""
+        return np.bincount(self._levels.numpy(), minlength=self.num_levels)
 
     def lookup(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the level of each id, int64, or -1 for an id that the index lacks.
@@ -71,6 +75,29 @@ class RobustnessLevels:
         if not self._text:
             ids = tf.cast(ids, tf.int64)
         return self._table.lookup(ids)
+
+    def check(self, ids: tf.Tensor, labels: tf.Tensor) -> tf.Operation | None:
+        """Return the operation that refuses ids that the index lacks, or other labels.
+
+        It costs one comparison an example, and so can stand in every batch.
+
+        Args:
+            ids: See `lookup`.
+            labels: The classes, integers of the same shape. They count only if the
+                index has labels too.
+        """
+        positions = self.positions(ids)
+        right = positions >= 0
+        data = ["an example's id is not in the robustness index:", ids]
+        if self._known is not None:
+            known = tf.gather(self._known, tf.maximum(positions, 0))
+            right &= tf.cast(known, tf.int64) == tf.cast(labels, tf.int64)
+            data = [
+                "the robustness index is of other examples: it has other ids, or for "
+                "these ids other labels:",
+                *[ids, known, "instead of", labels],
+            ]
+        return tf.debugging.Assert(tf.reduce_all(right), data)
 
     def update(self, index: RobustnessIndex) -> None:
         """Take the levels from another index of the same ids, in any order.
@@ -103,8 +130,12 @@ def soft_labels(
 ) -> tf.data.Dataset:
     """Soften a dataset's labels by the robustness level of each example (Eq. 1).
 
-    Call it after shuffling, batching and `cache`. Never put `repeat` or `cache` after
-    it, because each epoch must read its labels anew. `ARAdaLS` checks this.
+    Call it after shuffling, batching and `cache`. Never put `cache` after it, because
+    each epoch must read its labels anew. `ARAdaLS` checks this. `repeat` goes after it.
+
+    Labels are softened when they are read. What `prefetch` reads ahead has the labels
+    of that moment. Each batch is compared with the index: an example whose id or label
+    the index has otherwise ends the training.
 
     Args:
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
@@ -119,9 +150,9 @@ def soft_labels(
         weight_key: The entry that has the sample weight, if there is one.
         check_ids: Whether to read through the dataset once, now, and check that the
             index is of these very examples: that it has every id and as many images,
-            that its labels are theirs, where it has labels, and that all inputs are
-            finite. Turn it off only if that is known.
-
+            that its labels are theirs, where it has labels, that all inputs are finite,
+            and that they have the range of those that were attacked. Turn it off only
+            if that is known.
         sigmoid: Whether the model has one sigmoid output for two classes. The soft
             labels are then those of the second class, `(..., 1)`.
 
@@ -149,6 +180,12 @@ def soft_labels(
          [0.   1.  ]
          [1.   0.  ]]
     """
+    if not isinstance(smoothing, AdaptiveLabelSmoothing):
+        raise InputError(
+            "smoothing must be an AdaptiveLabelSmoothing; received "
+            f"{type(smoothing).__name__}; the order is soft_labels(dataset, smoothing, "
+            "index)"
+        )
     if sigmoid and smoothing.num_classes != 2:
         raise InputError(
             "sigmoid=True is for two classes; the smoothing has "
@@ -156,15 +193,16 @@ def soft_labels(
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
-            "the training dataset repeats without end, so it would never see new soft "
-            "labels; remove .repeat(): fit starts every epoch anew by itself"
+            "the training dataset repeats without end, so its ids cannot be checked; "
+            "put .repeat() after soft_labels(...), or leave it out: fit starts every "
+            "epoch anew by itself"
         )
     levels = as_levels(index, smoothing.num_levels)
     elements = _Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_split(levels, "training", ("validation", "test"))
+        check_split(levels.index, "training", ("validation", "test"))
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
@@ -181,7 +219,13 @@ def soft_labels(
 
     softened = dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
     if levels is not None and check_ids:
-        _check_examples(elements.facts(dataset, smoothing.num_classes), levels)
+        check_examples(
+            elements.facts(dataset, smoothing.num_classes),
+            levels,
+            smoothing.num_classes,
+        )
+    smoothing.training_index = levels.index if levels else None
+    smoothing.label_width = 1 if sigmoid else smoothing.num_classes
     return softened
 
 
@@ -193,6 +237,7 @@ def with_levels(
     id_key: str = "tfds_id",
     label_key: str = "label",
     weight_key: str = "sample_weight",
+    check_ids: bool = True,
 ) -> tf.data.Dataset:
     """Turn validation examples into `(x, class, level, weight)`, for the callback.
 
@@ -207,7 +252,7 @@ def with_levels(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_split(levels, "validation", ("train",))
+        check_split(levels.index, "validation", ("train",))
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
@@ -220,8 +265,13 @@ def with_levels(
         return x, label, _level(levels, example_id, y), weight
 
     examples = dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
-    if levels is not None:
-        _check_examples(elements.facts(dataset, num_classes), levels)
+    if levels is not None and check_ids:
+        check_examples(elements.facts(dataset, num_classes), levels, num_classes)
+    if examples.element_spec[1].shape.rank != 1:
+        raise InputError(
+            "the validation dataset must yield batches; received single examples; add "
+            ".batch(256)"
+        )
     return examples
 
 
@@ -243,6 +293,11 @@ def as_levels(
         )
     if isinstance(index, RobustnessIndex):
         return RobustnessLevels(index, num_levels)
+    if not isinstance(index, RobustnessLevels):
+        raise InputError(
+            f"the index must be a RobustnessIndex; received {type(index).__name__}; "
+            "RobustnessIndex.load(path) reads one from a file"
+        )
     if index.num_levels != num_levels:
         raise InputError(
             f"the index is cut into {index.num_levels} levels, the smoothing has "
@@ -251,9 +306,7 @@ def as_levels(
     return index
 
 
-def one_hot(
-    labels: tf.Tensor, num_classes: int, batched: bool | None, check: bool = True
-) -> tf.Tensor:
+def one_hot(labels: tf.Tensor, num_classes: int, batched: bool | None) -> tf.Tensor:
     """Turn integer classes, or one-hot labels of any type, into float32 one-hot labels.
 
     Args:
@@ -261,7 +314,6 @@ def one_hot(
         num_classes: Number of classes Z.
         batched: Whether the first axis is the batch. It tells a batch of Z classes from
             one one-hot label. None: the shape must tell.
-        check: Whether a label that is no class is an error when it is read.
 
     Raises:
         InputError: If the labels have another shape.
@@ -271,6 +323,25 @@ def one_hot(
         batched = rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
     if rank == int(batched) + 1 and last == [num_classes]:
         return tf.cast(labels, tf.float32)
+    labels = _classes(labels, num_classes, batched)
+    known = tf.debugging.Assert(
+        tf.reduce_all((labels >= 0) & (labels < num_classes)),
+        [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
+    )
+    with tf.control_dependencies([] if known is None else [known]):
+        return tf.one_hot(labels, num_classes)
+
+
+def _classes(labels: tf.Tensor, num_classes: int, batched: bool) -> tf.Tensor:
+    """Return the classes, int64 `()` or `(N,)`, of labels that `one_hot` takes."""
+    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
+    if labels.dtype == tf.string:
+        raise InputError(
+            "labels must be integer classes or one-hot; received text; number the "
+            "classes, for example with keras.layers.StringLookup"
+        )
+    if rank == int(batched) + 1 and last == [num_classes]:
+        return tf.argmax(labels, axis=-1)
     if rank == int(batched) + 1 and last == [1]:
         labels = tf.squeeze(labels, -1)
     if labels.shape.rank != int(batched):
@@ -279,15 +350,7 @@ def one_hot(
             f"received a tensor of shape {labels.shape}; give one class for each "
             "example: several outputs or masks cannot be softened"
         )
-    labels = tf.cast(labels, tf.int64)
-    if not check:
-        return tf.one_hot(labels, num_classes)
-    known = tf.debugging.Assert(
-        tf.reduce_all((labels >= 0) & (labels < num_classes)),
-        [f"a label is not one of the classes 0 to {num_classes - 1}:", labels],
-    )
-    with tf.control_dependencies([] if known is None else [known]):
-        return tf.one_hot(labels, num_classes)
+    return tf.cast(labels, tf.int64)
 
 
 class _Elements:
@@ -316,6 +379,13 @@ class _Elements:
                 f"{spec}; number the examples before shuffling, for example with "
                 "Dataset.from_tensor_slices((np.arange(n), x, y))"
             )
+        labels = self.parts(_as_tuple(spec))[2]
+        if not isinstance(labels, tf.TensorSpec):
+            raise InputError(
+                "labels must be one tensor, the class of each example; received "
+                f"{labels}; soften those of one output, and add the others with a "
+                "map after soft_labels(...)"
+            )
 
     def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
         """Return id, x, y and weight. What is absent is None."""
@@ -324,6 +394,11 @@ class _Elements:
             id_key, label_key, weight_key = self._keys
             example_id = entries.pop(id_key, None)
             y, weight = entries.pop(label_key), entries.pop(weight_key, None)
+            if (
+                len(entries) > 1
+                and getattr(entries.get("id"), "dtype", "") == tf.string
+            ):
+                del entries["id"]  # TFDS's own name of an example is no input
             x = entries if len(entries) > 1 else next(iter(entries.values()))
             return example_id, x, y, weight
         example_id, rest = (
@@ -332,13 +407,17 @@ class _Elements:
         return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
 
     def facts(self, dataset: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
-        """Return id, class and whether the input is finite, of each example."""
+        """Return what `check_examples` reads of each example."""
 
         @as_written
         def read(*element: Any) -> tuple[tf.Tensor, ...]:
             example_id, x, y, _ = self.parts(element)
-            y = one_hot(y, num_classes, example_id.shape.rank == 1, check=False)
-            return example_id, tf.argmax(y, axis=-1), finite_rows(x, example_id)
+            return (
+                example_id,
+                _classes(y, num_classes, example_id.shape.rank == 1),
+                finite_rows(x, example_id),
+                *range_rows(x, example_id),
+            )
 
         return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
@@ -372,67 +451,6 @@ def _as_tuple(element: Any) -> tuple[Any, ...]:
 def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf.Tensor:
     if levels is None:
         return tf.zeros(tf.shape(y)[:-1], tf.int64)
-    level = levels.lookup(example_id)
-    known = tf.debugging.assert_non_negative(
-        level, "an example's id is not in the robustness index"
-    )
+    known = levels.check(example_id, tf.argmax(y, axis=-1))
     with tf.control_dependencies([] if known is None else [known]):
-        return tf.identity(level)
-
-
-def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
-    """Return whether all numbers of each example are finite, bool.
-
-    Args:
-        x: The inputs, any structure of tensors. What is no float is finite.
-        like: A tensor with the axes of the batch alone: `(N,)`, or `()` for a single
-            example.
-    """
-    finite = tf.fill(tf.shape(like), True)
-    for part in tf.nest.flatten(x):
-        if isinstance(part, tf.Tensor) and part.dtype.is_floating:
-            axes = tf.range(tf.rank(like), tf.rank(part))
-            finite &= tf.reduce_all(tf.math.is_finite(part), axis=axes)
-    return finite
-
-
-def _check_split(levels: RobustnessLevels, wanted: str, others: Sequence[str]) -> None:
-    """Refuse an index whose metadata name a split that this cannot be."""
-    split = levels.index.metadata.get("split")
-    if split in others:
-        raise InputError(
-            f"the robustness index is of the split {split!r}, not of {wanted} images; "
-            "soft_labels takes the index of the training images, ARAdaLS that of the "
-            "validation images"
-        )
-
-
-def _check_examples(facts: tf.data.Dataset, levels: RobustnessLevels) -> None:
-    """Read all ids and labels and check that the index is of these examples."""
-    read = [tuple(map(np.atleast_1d, batch)) for batch in facts.as_numpy_iterator()]
-    if not read:
-        return
-    ids, labels, finite = map(np.concatenate, zip(*read, strict=True))
-    at = levels.positions(tf.constant(ids)).numpy()
-    if len(missing := ids[at < 0]):
-        raise InputError(
-            f"{len(missing)} of {len(ids)} examples are not in the robustness index, "
-            f"the first is {missing.tolist()[0]!r}; compute the index of this very "
-            "dataset"
-        )
-    if levels.labels is not None:
-        check_labels(ids, labels, levels.labels[at])
-    distinct, total = len(np.unique(at)), len(levels.index)
-    if total - distinct >= len(read[0][0]):  # batch may have dropped a last part
-        raise InputError(
-            f"the robustness index is of {total} images, the dataset has only "
-            f"{distinct} of them, so its levels would not be equal parts; give the "
-            "index of this very dataset, such as index.subset(ids)"
-        )
-    if len(broken := ids[~finite]):
-        raise InputError(
-            f"{len(broken)} of {len(ids)} examples have inputs that are not finite "
-            f"(NaN or infinite), the first ids are "
-            f"{', '.join(repr(i) for i in broken[:3].tolist())}; mend them or leave "
-            "them out"
-        )
+        return levels.lookup(example_id)

@@ -17,6 +17,7 @@ from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.forms.run_files import INDEX
 from ar_adals_tf.progress import move_from_here, progress_bar
+from ar_adals_tf.sanity import Seen, warn_of_long
 from ar_adals_tf.shards import Shards
 from ar_adals_tf.version import versions
 
@@ -37,7 +38,7 @@ _FORMAT = 1  # of the file; a later one can be read by later versions only
 _DIGEST = "content_digest"  # in the file alone, not in `metadata`
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RobustnessIndex:
     """The adversarial robustness of the images of one split under one model.
 
@@ -51,8 +52,9 @@ class RobustnessIndex:
             recognise the images. Defaults to `None`: they are not known.
         metadata: Where the distances come from: `dataset`, `split`, `num_examples`,
             `digest` of ids, labels and pixels, `model_digest`, `attack`, its
-            `settings`, `success_rate` after the search steps asked for, `seconds` and
-            `versions`.
+            `settings`, `success_rate` after the search steps asked for, `input_range`
+            (the least and the greatest number that the model saw), the model's
+            `accuracy` on up to 1,024 of the images, `seconds` and `versions`.
 
     Raises:
         InputError: If the arrays do not fit together, or have values that they cannot
@@ -151,8 +153,8 @@ class RobustnessIndex:
                 `bounds=`, numbers of the model's own range; or a split of
                 `ar_adals_tf.datasets`.
             labels: int `(N,)`, the true classes. The attack starts from the model's
-                own predictions; the labels only enter the digest, and the index keeps
-                them to recognise its images.
+                own predictions. The labels enter the digest, the index keeps them to
+                recognise its images, and the model's accuracy is measured by them.
             ids: `(N,)` bytes or integers. Defaults to the positions 0 to N - 1.
             attack: `cw` (the paper's), `ddn`, `deepfool`, `margin` or
                 `cleverhans_cw_l2`.
@@ -173,14 +175,20 @@ class RobustnessIndex:
                 Distances are in the unit of the inputs.
 
         Raises:
-            InputError: If arrays do not fit together, if an attack or a setting is
-                unknown, or if `shards_dir` belongs to another computation.
+            InputError: If arrays do not fit together, if a label is no class of the
+                model, if an attack or a setting is unknown, or if `shards_dir` belongs
+                to another computation.
             NotFiniteError: If the model's output for an image is not finite. No shard
                 is kept then.
         """
         from ar_adals_tf.attacks import prepare
         from ar_adals_tf.attacks.box import UNIT, Box
 
+        if not hasattr(model, "predict"):
+            raise InputError(
+                f"model must be a Keras model; received {type(model).__name__}; the "
+                "order is RobustnessIndex.compute(model, images, labels)"
+            )
         if shard_size < 1:
             raise InputError(
                 f"shard_size must be at least 1; received {shard_size}; leave it out"
@@ -198,6 +206,7 @@ class RobustnessIndex:
         if getattr(source, "labelled", False):  # splits read from disk bring none
             known = source.labels.astype(np.int64)
         runner = runner or prepare(attack, model, keep_adversarial=False, **settings)
+        seen = Seen(runner.predictions, runner.num_classes, len(source), known)
         metadata = describe(model, source, attack, settings)
         shards = None
         if shards_dir is not None:
@@ -208,6 +217,7 @@ class RobustnessIndex:
         with progress_bar(len(source), title, show=verbose) as bar:
             for number, (shard_ids, pixels) in enumerate(source.shards(shard_size)):
                 move = move_from_here(bar)
+                seen.add(pixels)
                 part = shards.load(number, shard_ids) if shards else None
                 if part is None:
                     try:
@@ -228,6 +238,8 @@ class RobustnessIndex:
                 parts.append(part)
         joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
         _warn_of_misses(joined["found"], attack)
+        warn_of_long(joined["distances"], runner.box.diagonal(runner.shape), attack)
+        metadata |= seen.metadata()
         metadata["success_rate"] = float(joined["within"].mean())
         metadata["seconds"] = round(time.perf_counter() - started, 3)
         ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
@@ -281,7 +293,7 @@ class RobustnessIndex:
     def subset(self, ids: np.ndarray) -> "RobustnessIndex":
         """Return the index of some of its examples. It has no digest and no split."""
         at = self.aligned(ids)
-        lost = ("digest", "split", "num_examples")
+        lost = ("digest", "split", "num_examples", "input_range", "accuracy")
         metadata = {k: v for k, v in self.metadata.items() if k not in lost}
         labels = None if self.labels is None else self.labels[at]
         return RobustnessIndex(
@@ -367,6 +379,9 @@ class RobustnessIndex:
             raise not_whole(path, _WHAT, error, _REMEDY) from error
         _check_format(path, metadata)
         return index
+
+    def __repr__(self) -> str:
+        return f"<RobustnessIndex {self}>"
 
     def __str__(self) -> str:
         found = self.distances[self.found]

@@ -15,12 +15,14 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 ROWS = (
     "bounds captions errors interruption lazy version",
     "endings files forms locks quiet streams digests progress hardware autograph "
-    "examples calibration corruptions smoothing outputs finite shards",
+    "examples calibration corruptions smoothing outputs finite sanity shards",
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
     "robustness",
+    "joining",
     "indexing pipeline",
+    "validation checks surroundings",
     "experiment",
     "callbacks evaluation command_line",
     "training reporting",

@@ -48,7 +48,7 @@ class Runner:
         self.logits = self._in_box(logits_fn(model, settings.from_logits))
         under_attack = in_dtype(self.logits, model, settings.compute_dtype)
         self.program: Any = settings.program(under_attack, self.shape, self.box.width)
-        self._num_classes = num_classes(model)
+        self.num_classes = num_classes(model)
         self._may_warn = has_floor(model, settings.from_logits)
         self._set_batch_size(
             settings.batch_size or default_batch_size(model, self.searches)
@@ -89,7 +89,7 @@ class Runner:
         images = checked_images(images, self.shape, self.settings.bounds)
         images = self._moved(images, self.box.inside)
         if labels is not None:
-            labels = checked_labels(labels, len(images), self._num_classes)
+            labels = checked_labels(labels, len(images), self.num_classes)
         mine = self.replicas.share(len(images))
         own = self.attack_share(
             images[mine], None if labels is None else labels[mine], progress
@@ -106,6 +106,16 @@ class Runner:
             gather(own.found),
             gather(own.found_within_steps),
         )
+
+    def predictions(self, images: Any) -> np.ndarray:
+        """Return the class, `(N,)`, that the model takes each image for."""
+        images = checked_images(images, self.shape, self.settings.bounds)
+        images = self._moved(images, self.box.inside)
+        mine = self.replicas.share(len(images))
+        own = np.zeros(0, np.int64)
+        if len(images[mine]):
+            own = self.batched(self._predict, images[mine])
+        return everyones(self.replicas.strategy, own)
 
     def _moved(self, images: np.ndarray, move: Callable) -> np.ndarray:
         """Return images moved into the box's space or out of it."""
@@ -176,6 +186,7 @@ class Runner:
         self.batch_size = size
         compiled = functools.partial(self.replicas.compiled, jit_compile=use_xla())
         self._at_floor = compiled(lambda images: at_floor(self.logits(images)))
+        self._predict = compiled(lambda images: tf.argmax(self.logits(images), axis=1))
         self.compile(compiled)
 
 
