@@ -118,8 +118,8 @@ class ARAdaLS(keras.callbacks.Callback):
                 keras.layers.Flatten(),
                 keras.layers.Dense(3),
             ])
-            model.compile("adam", loss(from_logits=True))
-            model.fit(data, epochs=3, callbacks=list(callbacks))
+            model.compile(keras.optimizers.Adam(0.01), loss(from_logits=True))
+            model.fit(data, epochs=10, callbacks=list(callbacks))
             return model
 
         plain = tf.data.Dataset.from_tensor_slices((x[:200], y[:200])).batch(20)
@@ -206,6 +206,8 @@ class ARAdaLS(keras.callbacks.Callback):
             for first in self._data.take(1):
                 models[0](first[0])  # a subclassed model knows its output from then on
         heads = [take_output(model, self._output) for model in models]
+        checks.check_model(heads[0], self.model, self.smoothing, self._from_logits)
+        checks.check_labels_of(around.validation_data, heads[0])
         self._validate = Validation(
             self._data,
             self.smoothing.num_levels,
@@ -214,8 +216,6 @@ class ARAdaLS(keras.callbacks.Callback):
             from_logits=self._from_logits,
             trained=models,
         )
-        checks.check_model(heads[0], self.model, self.smoothing, self._from_logits)
-        checks.check_labels_of(around.validation_data, heads[0])
         index = self.levels.index if self.levels else None
         checks.check_same_examples(self.smoothing, index)
         checks.check_same_model(self.smoothing, self.model)

@@ -30,9 +30,12 @@ _SPARSE = {
     "sparsetopkcategoricalaccuracy": "TopKCategoricalAccuracy",
 }
 
-#: Metrics that take every label above 0, or only those of exactly 1, for a yes.
+#: Metrics that, for one output, are the accuracy of labels 0 and 1.
+_ACCURACY = {"accuracy", "acc", "binaryaccuracy"}
+
+#: Metrics that take every label above 0 for a yes.
 _YES_OR_NO = {
-    *("accuracy", "acc", "binaryaccuracy", "auc", "precision", "recall"),
+    *("auc", "precision", "recall"),
     *("precisionatrecall", "recallatprecision"),
     *("sensitivityatspecificity", "specificityatsensitivity"),
     *("falsenegatives", "falsepositives", "truenegatives", "truepositives"),
@@ -158,16 +161,20 @@ def check_metrics(model: keras.Model, one_output: bool) -> None:
                 "distributions over the classes; compile the model with "
                 f"keras.metrics.{_SPARSE[kind]}()"
             )
-        if kind in _YES_OR_NO and (one_output or kind not in ("accuracy", "acc")):
+        if kind in _ACCURACY and one_output:
+            warnings.warn(
+                f"{_title(metric)} compares soft labels with 0 and 1, so its value on "
+                "training data is wrong; read val_accuracy, which ARAdaLS adds",
+                stacklevel=2,
+            )
+        if kind in _YES_OR_NO:
             misread.append(_title(metric))
     if misread:
         one_hot = "" if one_output else ", one-hot"
         warnings.warn(
-            f"{', '.join(misread)} read{'s' if len(misread) == 1 else ''} soft labels "
-            "as plain yes or no, so the values on training data are wrong; those on "
-            f"validation data with hard labels{one_hot} are right: give them to fit as "
-            "validation_data and read "
-            f"{', '.join(f'val_{title}' for title in misread)}",
+            f"{' and '.join(misread)} read every soft label above 0 as a yes, so the "
+            "values on training data are wrong; give fit validation_data with hard "
+            f"labels{one_hot}, and read the values that begin with val_",
             stacklevel=2,
         )
 

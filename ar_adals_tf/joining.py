@@ -87,9 +87,9 @@ def check_examples(facts: tf.data.Dataset, levels: Joined, num_classes: int) -> 
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise InputError(
-            f"{outside.sum()} of {len(ids)} labels are not one of the classes 0 to "
-            f"{num_classes - 1}, the first is {labels[outside][0]}; give each example "
-            "its class, or the smoothing the right num_classes"
+            f"a label is not one of the classes 0 to {num_classes - 1}: "
+            f"{labels[outside][0]}, the first of {outside.sum()} in {len(ids)} "
+            "examples; give each its class, or the smoothing the right num_classes"
         )
     if levels.labels is not None:
         check_labels(ids, labels, levels.labels[at])
