@@ -28,14 +28,6 @@ SEEDS = Bound(least=0, most=2**32 - 1)
 MANY, MOST = 1_000_000, 1_000_000_000
 
 
-#: What a method lacks to which a setting means nothing; see `Declaration.needs`.
-_LACKS = {
-    "by_robustness": "has no robustness levels",
-    "adaptive": "has no soft labels that move",
-    "smoothed": "has no fixed label smoothing",
-}
-
-
 @dataclass(frozen=True)
 class Config:
     """The settings of one run. `Config.make` completes and checks them.
@@ -260,12 +252,6 @@ class Config:
         values |= {"dataset": dataset, "method": method}
         for name, declared in DECLARATIONS.items():
             if declared.needs and not getattr(kind, declared.needs):
-                # A saved configuration has none, the command line the default.
-                if values[name] not in (None, defaults[name], {}):
-                    raise InputError(
-                        f"--{name} means nothing to --method={method}, which "
-                        f"{_LACKS[declared.needs]}; leave it out"
-                    )
                 values[name] = None
         completion.complete(
             values, every, recipe, alpha_is_given=given.get("alpha") is not None
