@@ -14,7 +14,7 @@ from ar_adals_tf.files import write_json
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
-from ar_adals_tf.outputs import take_output
+from ar_adals_tf.one_output import take_output
 from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing

@@ -54,7 +54,7 @@ def check_model(
     """Refuse a model that cannot be trained with these soft labels.
 
     Args:
-        model: The model, or one of several outputs (`outputs.take_output`).
+        model: The model, or one of several outputs (`one_output.take_output`).
         whole: The model that `fit` trains, with its metrics.
         smoothing: The soft labels.
         from_logits: See `outputs.is_softmax`.

@@ -19,7 +19,8 @@ from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.joining import finite_rows
-from ar_adals_tf.outputs import num_classes, probabilities_fn, take_output
+from ar_adals_tf.one_output import take_output
+from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import RobustnessLevels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 

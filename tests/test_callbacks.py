@@ -474,7 +474,7 @@ def test_labels_that_are_kept_from_an_earlier_epoch_are_refused(
 def test_repeated_data_get_new_labels_but_for_what_was_read_ahead(
     change, settings, ahead, train, validation
 ):
-    """`tf.data` reads about as far ahead as there are cores."""
+    """`tf.data` reads some batches ahead, more where there are more cores."""
     seen = []
 
     class Watched(keras.Sequential):

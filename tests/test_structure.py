@@ -15,7 +15,8 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 ROWS = (
     "bounds captions errors interruption lazy version",
     "endings files forms locks quiet streams digests progress hardware autograph "
-    "examples calibration corruptions smoothing outputs finite sanity shards",
+    "examples calibration corruptions smoothing outputs one_output finite sanity "
+    "shards",
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
