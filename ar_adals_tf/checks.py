@@ -127,8 +127,9 @@ def check_loss(model: keras.Model, probabilities: bool) -> None:
             f"the loss {_title(loss)} has label_smoothing={smooths:g} and would smooth "
             "the soft labels once more; compile the model without it"
         )
-    if "crossentropy" not in kind:
-        return
+    kerass = (getattr(loss, "__module__", None) or "").startswith("keras.")
+    if not kerass or "crossentropy" not in kind:
+        return  # what a loss of one's own takes is not known
     takes_logits = getattr(loss, "from_logits", False)
     if not probabilities and not takes_logits:
         raise InputError(
