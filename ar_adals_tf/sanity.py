@@ -10,8 +10,8 @@ from ar_adals_tf.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Images that are enough to tell a model's accuracy from a guess.
-_SAMPLE = 1024
+#: Images that it takes to tell a model's accuracy from a guess, and that are enough.
+_LEAST, _SAMPLE = 50, 1024
 
 #: Share of distances that may be longer than the bounds' diagonal.
 _FEW = 0.1
@@ -76,7 +76,8 @@ class Seen:
         if not self._asked:
             return found
         chance, accuracy = 1 / self._num_classes, float(self._right / self._asked)
-        if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / self._asked):
+        margin = 2 * np.sqrt(chance * (1 - chance) / self._asked)
+        if self._asked >= _LEAST and accuracy <= chance + margin:
             warnings.warn(
                 f"the model is right for {accuracy:.1%} of the images, no more than a "
                 f"guess among {self._num_classes} classes. Likely causes: the labels "

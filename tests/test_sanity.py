@@ -98,6 +98,17 @@ def test_a_sample_of_many_images_is_spread_over_all(rng):
     assert seen.metadata() == {"input_range": [0.0, 4999.0], "accuracy": 1.0}
 
 
+def test_a_few_images_say_nothing_of_the_accuracy():
+    for count, warns in ((49, False), (50, True)):
+        labels = np.zeros(count, int)
+        seen = Seen(lambda x: np.ones(len(x), int), 2, count, labels)
+        seen.add(np.zeros((count, 3)))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert seen.metadata()["accuracy"] == 0
+        assert len(said) == warns
+
+
 @pytest.mark.parametrize(("share", "warns"), [(0.05, False), (0.2, True)])
 def test_distances_longer_than_the_bounds_are_wide_are_named(share, warns):
     distances = np.where(np.arange(100) < 100 * share, 56.0, 54.0)
