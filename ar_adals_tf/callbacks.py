@@ -23,7 +23,12 @@ from ar_adals_tf.surroundings import (
     stand_before_readers,
     surroundings,
 )
-from ar_adals_tf.validation import Validation, ValidationMeasures, check_dataset
+from ar_adals_tf.validation import (
+    Validation,
+    ValidationMeasures,
+    check_batches,
+    check_dataset,
+)
 
 
 class ARAdaLS(keras.callbacks.Callback):
@@ -172,13 +177,15 @@ class ARAdaLS(keras.callbacks.Callback):
             )
         self.smoothing = smoothing
         self.levels = as_levels(validation_index, smoothing.num_levels)
-        self._data = with_levels(
-            check_dataset(validation_data),
-            smoothing.num_classes,
-            self.levels,
-            id_key=id_key,
-            label_key=label_key,
-            weight_key=weight_key,
+        self._data = check_batches(
+            with_levels(
+                check_dataset(validation_data),
+                smoothing.num_classes,
+                self.levels,
+                id_key=id_key,
+                label_key=label_key,
+                weight_key=weight_key,
+            )
         )
         self._num_bins = num_bins
         self._from_logits, self._output = from_logits, output

@@ -267,11 +267,6 @@ def with_levels(
     examples = dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
     if levels is not None and check_ids:
         check_examples(elements.facts(dataset, num_classes), levels, num_classes)
-    if examples.element_spec[1].shape.rank != 1:
-        raise InputError(
-            "the validation dataset must yield batches; received single examples; add "
-            ".batch(256)"
-        )
     return examples
 
 

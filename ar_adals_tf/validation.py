@@ -103,7 +103,12 @@ def measure(
     )
     count = 1 if levels is None else levels.num_levels
     validate = Validation(
-        data, count, [one], num_bins=num_bins, from_logits=from_logits, trained=[model]
+        check_batches(data),
+        count,
+        [one],
+        num_bins=num_bins,
+        from_logits=from_logits,
+        trained=[model],
     )
     return validate()
 
@@ -223,6 +228,16 @@ def check_dataset(validation_data: Any) -> tf.data.Dataset:
     if validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError("the validation dataset repeats without end; remove .repeat()")
     return validation_data
+
+
+def check_batches(examples: tf.data.Dataset) -> tf.data.Dataset:
+    """Return what `pipeline.with_levels` made, or refuse it if it is not in batches."""
+    if examples.element_spec[1].shape.rank != 1:
+        raise InputError(
+            "the validation dataset must yield batches; received single examples; add "
+            ".batch(256)"
+        )
+    return examples
 
 
 @contextmanager
