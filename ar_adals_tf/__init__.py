@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ar_adals_tf.preparing import prepare as prepare
     from ar_adals_tf.robustness import RobustnessIndex as RobustnessIndex
     from ar_adals_tf.smoothing import AdaptiveLabelSmoothing as AdaptiveLabelSmoothing
+    from ar_adals_tf.validation import measure as measure
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -38,5 +39,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     preparing="Prepared prepare",
     robustness="RobustnessIndex",
     smoothing="AdaptiveLabelSmoothing",
+    validation="measure",
     version="__version__",
 )

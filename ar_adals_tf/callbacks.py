@@ -1,38 +1,38 @@
 """Algorithm 1 as a Keras callback."""
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf import checks
 from ar_adals_tf.attacks.box import UNIT
 from ar_adals_tf.automatic import rankings
-from ar_adals_tf.calibration.floor import expected_floor
-from ar_adals_tf.calibration.measures import (
-    DEFAULT_NUM_BINS,
-    confidence_calibration_error,
-)
-from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
-from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
-from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
-from ar_adals_tf.distribution.strategy import unsynchronised
-from ar_adals_tf.elements import finite_rows
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import write_json
-from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.numbering import READ, as_dataset
-from ar_adals_tf.outputs import num_classes, probabilities_fn
+from ar_adals_tf.one_output import take_output
 from ar_adals_tf.own_levels import streamed_own_levels
 from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.surroundings import (
+    shorten_progress,
+    stand_before_readers,
+    surroundings,
+)
+from ar_adals_tf.validation import (
+    Validation,
+    ValidationMeasures,
+    check_batches,
+    check_dataset,
+)
 
 
 class ARAdaLS(keras.callbacks.Callback):
@@ -49,21 +49,26 @@ class ARAdaLS(keras.callbacks.Callback):
       confidences (`calibration.expected_floor`). A `val_ece` near it is noise.
     - `val_refinement`, the cross-entropy after the best temperature
       (`calibration.refinement_nll`): how good the model will be once it is calibrated.
-      To stop by it, pass `EarlyStopping("val_refinement", mode="min")`.
+      To stop by it, pass `EarlyStopping("val_refinement")`.
     - `p/r` and `eps/r` for each level r, which the epoch was trained with, and
       `conf/r` and `acc/r`, which it led to. A level without validation images has NaN
-      there and keeps its p.
+      there and keeps its p. `p_min` and `p_mean` are the least p and the mean over the
+      levels. The progress line shows these two in place of the levels.
 
-    You must do three things:
+    You must do two things:
 
     - Pass `fit` the dataset that `soft_labels` returns for the same `smoothing`. Put no
-      `repeat` and no `cache` after `soft_labels`, and give `fit` no `steps_per_epoch`:
-      each epoch must read the labels anew.
-    - Put the callback before callbacks that read these logs, such as `EarlyStopping`,
-      `ModelCheckpoint` and `CSVLogger`.
-    - To go on after an interruption, give a `backup_dir` and put the callback before
-      `BackupAndRestore`. Otherwise a run killed between the two has saved the model
-      but not p.
+      `cache` after `soft_labels`: each epoch must read the labels anew. `repeat` with
+      `steps_per_epoch` works. Then the batches that were prepared ahead of an epoch
+      still have the labels of the epoch before.
+    - To go on after an interruption, give a `backup_dir` beside `BackupAndRestore`,
+      which keeps the model but not p.
+
+    What cannot work is refused before the first epoch, or after its first batch. The
+    callback goes in the list before those that read its logs, such as `EarlyStopping`,
+    `ModelCheckpoint` and `CSVLogger`, and tells them which direction of these logs is
+    better. With `use_ema` in the optimizer it validates the averaged weights, which
+    `fit` delivers at its end.
 
     Args:
         smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
@@ -102,14 +107,20 @@ class ARAdaLS(keras.callbacks.Callback):
         feedback: A loss that learns from the same validation pass, such as
             `ar_adals_tf.methods.adafocal.AdaFocal`. What it learned is in the logs, and
             not in `backup_dir`. Defaults to `None`.
+        output: For a model with several outputs, the one that is calibrated: its key,
+            the name of the layer that makes it, or its position. Defaults to `None`.
+        log_levels: Whether the logs have the entries of single levels, four for each.
+            Defaults to `True`.
 
     Raises:
-        InputError: At once, if the validation data repeat without end or are not in
-            batches, if the index is of other examples, if their inputs are not finite,
-            if the backend is not TensorFlow, or if both `backup_dir` and `feedback` are
-            given. When training begins, if the model has several outputs, a sigmoid, or
-            another number of classes than `smoothing`. After an epoch, if the training
-            data was not read anew exactly once, or does not come from `soft_labels`, or
+        InputError: At once, if the validation data are no dataset, repeat without end
+            or are not in batches, if the index is of other examples, if their inputs
+            are not finite, if the backend is not TensorFlow, or if both `backup_dir`
+            and `feedback` are given. When training begins, if the model, its loss or
+            its metrics do not fit soft labels (see `ar_adals_tf.checks`), if
+            `validation_data` of `fit` has labels of another kind, or if the validation
+            examples are the training examples. After the first batch, if the training
+            data does not come from `soft_labels`. After an epoch, if it is cached, or
             if the model's output is not finite.
 
     Example:
@@ -131,8 +142,8 @@ class ARAdaLS(keras.callbacks.Callback):
                 keras.layers.Flatten(),
                 keras.layers.Dense(3),
             ])
-            model.compile("adam", loss(from_logits=True))
-            model.fit(data, epochs=3, callbacks=list(callbacks))
+            model.compile(keras.optimizers.Adam(0.01), loss(from_logits=True))
+            model.fit(data, epochs=10, callbacks=list(callbacks))
             return model
 
         plain = tf.data.Dataset.from_tensor_slices((x[:200], y[:200])).batch(20)
@@ -146,7 +157,7 @@ class ARAdaLS(keras.callbacks.Callback):
                 vanilla, x[part], y[part], ids=ids[part], attack="margin"
             )
 
-        smoothing = AdaptiveLabelSmoothing(num_classes=3, num_levels=10)
+        smoothing = AdaptiveLabelSmoothing(num_classes=3, num_levels=2)
         model = trained(
             soft_labels(data["train"].shuffle(10), smoothing, index["train"]),
             keras.losses.CategoricalCrossentropy,
@@ -198,6 +209,8 @@ class ARAdaLS(keras.callbacks.Callback):
         refresh_data: tf.data.Dataset | None = None,
         refresh_levels: RobustnessLevels | None = None,
         bounds: Any = UNIT,
+        output: str | int | None = None,
+        log_levels: bool = True,
     ) -> None:
         super().__init__()
         if feedback and backup_dir:
@@ -210,33 +223,26 @@ class ARAdaLS(keras.callbacks.Callback):
                 "ARAdaLS needs Keras on TensorFlow; the backend is "
                 f"{keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
             )
-        validation_data = as_dataset(
-            validation_data, "validation data", READ, validation_index is not None
-        )
-        if validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise InputError(
-                "the validation dataset repeats without end; remove .repeat()"
-            )
-        self.smoothing = smoothing
-        self.levels = as_levels(validation_index, smoothing.num_levels)
-        self._data = with_levels(
-            validation_data,
-            smoothing.num_classes,
-            self.levels,
-            id_key=id_key,
-            label_key=label_key,
-            weight_key=weight_key,
-        )
-        if self._data.element_spec[1].shape.rank != 1:
-            raise InputError(
-                "the validation dataset must yield batches; received single examples; "
-                "add .batch(256)"
-            )
         if refresh_every is not None and ensemble:
             raise InputError(
                 "refresh_every ranks by the one model in training; received an "
                 "ensemble as well; leave out one of them"
             )
+        validation_data = as_dataset(
+            validation_data, "validation data", READ, validation_index is not None
+        )
+        self.smoothing = smoothing
+        self.levels = as_levels(validation_index, smoothing.num_levels)
+        self._data = check_batches(
+            with_levels(
+                check_dataset(validation_data),
+                smoothing.num_classes,
+                self.levels,
+                id_key=id_key,
+                label_key=label_key,
+                weight_key=weight_key,
+            )
+        )
         self._refresh_every: Any = refresh_every
         self._own_levels = streamed_own_levels(
             refresh_every,
@@ -250,76 +256,84 @@ class ARAdaLS(keras.callbacks.Callback):
             weight_key=weight_key,
         )
         self._num_bins = num_bins
-        self._from_logits = from_logits
+        self._from_logits, self._output = from_logits, output
         self._ensemble = list(ensemble)
         self._feedback = feedback
+        self._log_levels = log_levels
+        self.backup_dir = backup_dir
         self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
         self._history: dict[str, list[float]] = {}
-        self._measure: Any = None
-        self._passes: int | None = None
+        self._validate: Validation | None = None
+        self._at_train_begin = self._at_epoch_begin = self._batches = 0
+        self._epochs_read_anew, self._begun = True, False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Check the model, and compile the pass over the validation set."""
+        """Check all that can be known, and compile the pass over the validation set."""
         del logs
-        first = next(iter(self._data), None)
-        if first is None:
-            raise InputError(
-                "the validation dataset is empty; give one that has examples"
-            )
+        around = surroundings(self)
+        stand_before_readers(self, around.callbacks)
+        shorten_progress(around.callbacks)
+        checks.check_fellows(self, around.callbacks)
+        checks.check_monitors(around.callbacks)
+        self._epochs_read_anew = around.steps_per_epoch is None
         models = self._ensemble or [self.model]
         if not models[0].built:
-            models[0](first[0])  # a subclassed model knows its output from then on
-        classes = num_classes(models[0])
-        if classes != self.smoothing.num_classes:
-            raise InputError(
-                f"the model tells {classes} classes apart, the smoothing "
-                f"{self.smoothing.num_classes}; give both the same number"
-            )
-        several = self.model.distribute_strategy.num_replicas_in_sync > 1
-        if several and (lonely := unsynchronised(self.model)):
-            warnings.warn(
-                f"the batch normalisation {lonely[0]!r} looks at one replica's images "
-                "alone, so training depends on the number of replicas; make it with "
-                f"synchronized=True ({len(lonely)} such layers)",
-                stacklevel=2,
-            )
-        members = [probabilities_fn(model, self._from_logits) for model in models]
-
-        def predict_and_compare(*inputs_and_label: tf.Tensor) -> tf.Tensor:
-            *inputs, label = inputs_and_label
-            x = keras.tree.pack_sequence_as(first[0], inputs)
-            mean = tf.add_n([member(x) for member in members]) / len(members)
-            return _compare(mean, label)
-
-        self._measure = map_share(
-            self.model.distribute_strategy,
-            predict_and_compare,
-            jit_compile=True if self.model.jit_compile is True else None,
+            for first in self._data.take(1):
+                models[0](first[0])  # a subclassed model knows its output from then on
+        heads = [take_output(model, self._output) for model in models]
+        checks.check_model(heads[0], self.model, self.smoothing, self._from_logits)
+        checks.check_labels_of(around.validation_data, heads[0])
+        self._validate = Validation(
+            self._data,
+            self.smoothing.num_levels,
+            heads,
+            num_bins=self._num_bins,
+            from_logits=self._from_logits,
+            trained=models,
         )
         if self.smoothing.alpha_is_auto:
             self.smoothing.set_epochs(self._num_epochs("alpha='auto' follows"))
         if self._own_levels:
             epochs = self._num_epochs("refresh_every depends on")
             self._own_levels.epochs = rankings(self._refresh_every, epochs)
-            self._own_levels.set_model(self.model)
+            self._own_levels.set_model(heads[0])
             self._own_levels.on_train_begin()
+        index = self.levels.index if self.levels else None
+        checks.check_same_examples(self.smoothing, index)
+        checks.check_same_model(self.smoothing, self.model)
+        checks.check_pace(
+            self.smoothing,
+            (self.params or {}).get("epochs", 1),
+            self.levels.counts() if self.levels else None,
+        )
+        checks.check_replicas(self.model)
         self._history = {}
-        self._passes = None
+        self._at_train_begin, self._batches = self.smoothing.softened, 0
+        self._begun = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Restore p if training goes on, and count the passes before this epoch.
-
-        New levels are cut here, if it is time.
-        """
+        """Restore p if training goes on, and cut new levels, if it is time."""
         del logs
         self._restore(epoch)
+        if not self._begun:
+            checks.check_resumed(self.smoothing, epoch, self._backup is not None)
+        self._begun = True
         if self._own_levels:
             self._own_levels.on_epoch_begin(epoch)
-        if self._passes is None:
-            self._passes = self.smoothing.passes
+        self._at_epoch_begin = self.smoothing.softened
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """After the first batch, check that it came from `soft_labels`."""
+        del batch, logs
+        if self._batches == 1:
+            self._check_source()
+        self._batches += 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate, publish the measures and update every level's soft label."""
+        self._check_source()
         self._check_fresh_labels(epoch)
         if self._own_levels:
             self._own_levels.on_epoch_end(epoch, logs)
@@ -328,14 +342,7 @@ class ARAdaLS(keras.callbacks.Callback):
             measures = measures.as_one_level()
         if logs is not None:
             logs.update(measures.totals)
-            levels = {
-                "p": self.smoothing.p,
-                "eps": self.smoothing.epsilon,
-                "conf": measures.confidence,
-                "acc": measures.accuracy,
-            }
-            for r in range(self.smoothing.num_levels):
-                logs.update({f"{k}/{r}": float(v[r]) for k, v in levels.items()})
+            logs.update(self._level_logs(measures))
         if self._feedback:
             learned = self._feedback.learn(*measures.by_image)
             if logs is not None:
@@ -346,59 +353,21 @@ class ARAdaLS(keras.callbacks.Callback):
             self._backup.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._backup, self._history)
 
-    def evaluate(self) -> "ValidationMeasures":
+    def evaluate(self) -> ValidationMeasures:
         """Make one pass over the validation set with the model as it is.
 
         Raises:
             InputError: If the model's output for an example is not finite. The sentence
-                tells whether the example or the model is the cause.
+                tells whether the example or the model is the cause. Also before
+                training begins; `ar_adals_tf.measure` is for a loop of one's own.
         """
-        rows = np.concatenate(list(self._batches()))
-        rows = everyones(self.model.distribute_strategy, rows)
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            self._refuse_inputs()
-            refuse_not_finite(finite, self._ensemble or [self.model])
-        *nll, confidence, correct, loss, level, weight = rows.T.astype(np.float64)
-        total = np.bincount(level.astype(int), weight, self.smoothing.num_levels)
-        with np.errstate(invalid="ignore"):
-            by_level = [
-                np.bincount(level.astype(int), weight * values, len(total)) / total
-                for values in (confidence, correct)
-            ]
-        bins = self._num_bins
-        totals = {
-            "val_loss": float(np.average(loss, weights=weight)),
-            "val_accuracy": float(np.average(correct, weights=weight)),
-            "val_ece": confidence_calibration_error(confidence, correct, bins, weight),
-            "val_ece_floor": expected_floor(confidence.clip(0, 1), bins, weight),
-            "val_refinement": least_nll(np.average(nll, axis=1, weights=weight)),
-        }
-        by_image = confidence, correct, weight
-        return ValidationMeasures(totals, by_level[0], by_level[1], by_image)
-
-    def _batches(self) -> Iterator[np.ndarray]:
-        """Yield this worker's part of each batch, `(n, 69)` float32.
-
-        The columns are those of `_compare`, level and weight.
-        """
-        share = Replicas(self.model.distribute_strategy).share
-        for x, y, level, weight in self._data:
-            measured = self._measure(*keras.tree.flatten(x), y)
-            own = share(len(y))
-            yield np.column_stack([measured, level[own], weight[own]])
-
-    def _refuse_inputs(self) -> None:
-        """Refuse validation examples whose inputs are not finite."""
-        read = self._data.map(lambda x, y, *_: finite_rows(x, y))
-        finite = np.concatenate(list(read.as_numpy_iterator()))
-        bad = np.flatnonzero(~finite)
-        if len(bad):
+        if self._validate is None:
             raise InputError(
-                f"{len(bad)} of {len(finite)} validation examples have inputs that are "
-                "not finite (NaN or infinite), the first are those at the positions "
-                f"{', '.join(map(str, bad[:3]))}; mend them or leave them out"
+                "ARAdaLS validates within fit; in a training loop of your own call "
+                "ar_adals_tf.measure(model, validation_data, validation_index) and "
+                "smoothing.update(...)"
             )
+        return self._validate()
 
     def _num_epochs(self, what: str) -> int:
         """Return the number of epochs of the training, which `fit` tells."""
@@ -410,27 +379,50 @@ class ARAdaLS(keras.callbacks.Callback):
             )
         return int(epochs)
 
-    def _check_fresh_labels(self, epoch: int) -> None:
-        """Check that fit started once on the data since the last epoch's end."""
-        passes = self.smoothing.passes
-        if passes == 0:
+    def _level_logs(self, measures: ValidationMeasures) -> dict[str, float]:
+        """Return what the logs say of the soft labels that the epoch was trained with.
+
+        The progress line has room for `p_min` and `p_mean` alone.
+        """
+        p = self.smoothing.p
+        logs = {"p_min": float(p.min()), "p_mean": float(p.mean())}
+        if self._log_levels:
+            levels = {
+                "p": p,
+                "eps": self.smoothing.epsilon,
+                "conf": measures.confidence,
+                "acc": measures.accuracy,
+            }
+            for r in range(self.smoothing.num_levels):
+                logs |= {f"{k}/{r}": float(v[r]) for k, v in levels.items()}
+        return logs
+
+    def _check_source(self) -> None:
+        """Check that the labels of this training are softened by this smoothing."""
+        if self.smoothing.softened == self._at_train_begin:
             raise InputError(
                 "the training data does not come from soft_labels(...) with this "
                 "smoothing, so its labels never change; pass fit what soft_labels "
                 "returns"
             )
-        started = passes - (self._passes or 0)
-        members = len(self._ensemble) or 1  # each member reads data of its own
-        # Several replicas also start on data that they drop again.
-        several = self.model.distribute_strategy.num_replicas_in_sync > 1
-        if started < members or (started > members and not several):
+
+    def _check_fresh_labels(self, epoch: int) -> None:
+        """Check that the epoch's labels were softened in it, and not kept from before.
+
+        With `steps_per_epoch` an epoch may get what was softened ahead, in the epoch
+        before. But no more batches than were softened.
+        """
+        softened = self.smoothing.softened
+        if self._epochs_read_anew:
+            kept = softened == self._at_epoch_begin
+        else:
+            kept = self._batches > softened - self._at_train_begin
+        if kept:
             raise InputError(
-                f"the training data was started on {started} times in epoch {epoch} "
-                f"instead of {'once' if members == 1 else members}, so it had old soft "
-                "labels; it is repeated or cached after soft_labels(...), or fit has "
-                "steps_per_epoch: put cache before it and remove the others"
+                f"the training data of epoch {epoch} had old soft labels; it is cached "
+                "after soft_labels(...), so it never sees new ones: put cache before "
+                "it"
             )
-        self._passes = passes
 
     def _restore(self, epoch: int) -> None:
         """Set p to what the backup has for the start of `epoch`."""
@@ -445,51 +437,3 @@ class ARAdaLS(keras.callbacks.Callback):
             )
         self._history = {e: p for e, p in saved.items() if int(e) < epoch}
         self.smoothing.p = self._history[str(epoch - 1)]
-
-
-class ValidationMeasures(NamedTuple):
-    """What one pass over the validation set found.
-
-    Attributes:
-        totals: `val_loss`, `val_accuracy`, `val_ece`, `val_ece_floor` and
-            `val_refinement`.
-        confidence: `(R,)` in [0, 1], mean probability of the predicted class by level.
-            NaN for a level without images.
-        accuracy: `(R,)` in [0, 1], accuracy by level. NaN for a level without images.
-        by_image: Confidence, success (1 or 0) and weight of each image, each `(N,)`.
-    """
-
-    totals: dict[str, float]
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    by_image: tuple[np.ndarray, np.ndarray, np.ndarray]
-
-    def as_one_level(self) -> "ValidationMeasures":
-        """Return the measures of undivided levels: level 0 has all, for all levels."""
-        number = len(self.confidence)
-        confidence, accuracy = self.confidence[0], self.accuracy[0]
-        return self._replace(
-            confidence=np.full(number, confidence), accuracy=np.full(number, accuracy)
-        )
-
-
-def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-    """Return what is measured of each example, `(n, 67)`.
-
-    The columns are the cross-entropy at each of `TEMPERATURES`, confidence, success and
-    cross-entropy. The logits that are divided by a temperature are the logarithms of
-    the probabilities, also of those that an ensemble has averaged.
-    """
-    of_label = tf.gather(probabilities, label, batch_dims=1)
-    correct = tf.equal(tf.argmax(probabilities, axis=1), label)
-    measures = [
-        tf.reduce_max(probabilities, axis=1),
-        tf.cast(correct, tf.float32),
-        -tf.math.log(tf.maximum(of_label, SMALLEST_PROBABILITY)),
-    ]
-    logits = tf.math.log(tf.maximum(probabilities, SMALLEST_PROBABILITY))
-    margins = logits - tf.gather(logits, label, batch_dims=1)[:, tf.newaxis]
-    inverse = tf.constant(1 / TEMPERATURES, tf.float32)
-    tempered = margins[:, tf.newaxis] * inverse[:, tf.newaxis]
-    nll = tf.reduce_logsumexp(tempered, axis=2)
-    return tf.concat([nll, tf.stack(measures, axis=1)], axis=1)

@@ -14,6 +14,7 @@ from ar_adals_tf.examples import Source, as_examples
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.index_file import FORMAT
 from ar_adals_tf.progress import move_from_here, progress_bar
+from ar_adals_tf.sanity import Seen, warn_of_long
 from ar_adals_tf.shards import Shards
 from ar_adals_tf.version import versions
 
@@ -47,6 +48,10 @@ def compute_distances(
     runner = runner or prepare(
         attack, model, few_of(source), keep_adversarial=False, **settings
     )
+    labels = None
+    if getattr(source, "labelled", False):  # splits read from disk bring none
+        labels = source.labels  # type: ignore[attr-defined]
+    seen = Seen(runner.predictions, len(source), labels, runner.num_classes)
     metadata = describe(model, source, attack, settings)
     shards = None
     if shards_dir is not None:
@@ -57,6 +62,7 @@ def compute_distances(
     with progress_bar(len(source), title, show=verbose) as bar:
         for number, (shard_ids, inputs) in enumerate(source.shards(shard_size)):
             move = move_from_here(bar)
+            seen.add(inputs)
             part = shards.load(number, shard_ids) if shards else None
             if part is None:
                 try:
@@ -77,6 +83,8 @@ def compute_distances(
             parts.append(part)
     joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
     _warn_of_misses(joined["found"], attack)
+    warn_of_long(joined["distances"], runner.box.diagonal(runner.shape), attack)
+    metadata |= seen.metadata()
     metadata["success_rate"] = float(joined["within"].mean())
     metadata["seconds"] = round(time.perf_counter() - started, 3)
     ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
@@ -38,6 +39,13 @@ class Elements:
                 f"{spec}; number the examples before shuffling, for example with "
                 "Dataset.from_tensor_slices((np.arange(n), x, y))"
             )
+        labels = self.parts(self._spec)[2]
+        if not isinstance(labels, tf.TensorSpec):
+            raise InputError(
+                "labels must be one tensor, the class of each example; received "
+                f"{labels}; soften those of one output, and add the others with a "
+                "map after soft_labels(...)"
+            )
 
     def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
         """Return id, x, y and weight. What is absent is None."""
@@ -46,12 +54,9 @@ class Elements:
             id_key, label_key, weight_key = self._keys
             example_id = entries.pop(id_key, None)
             y, weight = entries.pop(label_key), entries.pop(weight_key, None)
-            # TFDS's CIFAR-10 has a name of each image besides the id: no input.
-            if (
-                id_key == "tfds_id"
-                and getattr(entries.get("id"), "dtype", 0) == tf.string
-            ):
-                del entries["id"]
+            name = getattr(entries.get("id"), "dtype", None)
+            if len(entries) > 1 and name == tf.string:
+                del entries["id"]  # TFDS's own name of an example is no input
             x = entries if len(entries) > 1 else next(iter(entries.values()))
             return example_id, x, y, weight
         example_id, rest = (
@@ -66,13 +71,20 @@ class Elements:
         return _looks_batched(y, num_classes) if told is None else told
 
     def facts(self, dataset: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
-        """Return id, class and whether the input is finite, of each example."""
+        """Return what `joining.check_examples` reads of each example.
+
+        It is id, class, whether the input is finite, and the input's range.
+        """
 
         @as_written
         def read(*element: Any) -> tuple[tf.Tensor, ...]:
             example_id, x, y, _ = self.parts(element)
-            y = one_hot(y, num_classes, example_id.shape.rank == 1, check=False)
-            return example_id, tf.argmax(y, axis=-1), finite_rows(x, example_id)
+            return (
+                example_id,
+                classes(y, num_classes, example_id.shape.rank == 1),
+                finite_rows(x, example_id),
+                *range_rows(x, example_id),
+            )
 
         return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
@@ -125,25 +137,12 @@ def one_hot(
     Raises:
         InputError: If the labels have another shape.
     """
-    if labels.dtype == tf.string:
-        raise InputError(
-            "labels must be integer classes or one-hot; received text; number the "
-            "classes, for example with np.unique(labels, return_inverse=True)[1]"
-        )
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
     if batched is None:
         batched = _looks_batched(labels, num_classes)
     if rank == int(batched) + 1 and last == [num_classes]:
         return tf.cast(labels, tf.float32)
-    if rank == int(batched) + 1 and last == [1]:
-        labels = tf.squeeze(labels, -1)
-    if labels.shape.rank != int(batched):
-        raise InputError(
-            f"labels must be integer classes or one-hot over {num_classes} classes; "
-            f"received a tensor of shape {labels.shape}; give one class for each "
-            "example: several outputs or masks cannot be softened"
-        )
-    labels = tf.cast(labels, tf.int64)
+    labels = classes(labels, num_classes, batched)
     if not check:
         return tf.one_hot(labels, num_classes)
     known = tf.debugging.Assert(
@@ -152,6 +151,27 @@ def one_hot(
     )
     with tf.control_dependencies([] if known is None else [known]):
         return tf.one_hot(labels, num_classes)
+
+
+def classes(labels: tf.Tensor, num_classes: int, batched: bool) -> tf.Tensor:
+    """Return the classes, int64 `()` or `(N,)`, of labels that `one_hot` takes."""
+    rank, last = labels.shape.rank, labels.shape[-1:].as_list()
+    if labels.dtype == tf.string:
+        raise InputError(
+            "labels must be integer classes or one-hot; received text; number the "
+            "classes, for example with np.unique(labels, return_inverse=True)[1]"
+        )
+    if rank == int(batched) + 1 and last == [num_classes]:
+        return tf.argmax(labels, axis=-1)
+    if rank == int(batched) + 1 and last == [1]:
+        labels = tf.squeeze(labels, -1)
+    if labels.shape.rank != int(batched):
+        raise InputError(
+            f"labels must be integer classes or one-hot over {num_classes} classes; "
+            f"received a tensor of shape {labels.shape}; give one class for each "
+            "example: several outputs or masks cannot be softened"
+        )
+    return tf.cast(labels, tf.int64)
 
 
 def _looks_batched(labels: Any, num_classes: int) -> bool:
@@ -196,3 +216,16 @@ def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
             axes = tf.range(tf.rank(like), tf.rank(part))
             finite &= tf.reduce_all(tf.math.is_finite(part), axis=axes)
     return finite
+
+
+def range_rows(x: Any, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the least and the greatest number of each example, float32.
+
+    Both are NaN unless `x` is one tensor of numbers. `like` is as for `finite_rows`.
+    """
+    if not isinstance(x, tf.Tensor) or not (x.dtype.is_floating or x.dtype.is_integer):
+        nothing = tf.fill(tf.shape(like), np.float32("nan"))
+        return nothing, nothing
+    axes = tf.range(tf.rank(like), tf.rank(x))
+    ends = tf.reduce_min(x, axis=axes), tf.reduce_max(x, axis=axes)
+    return tf.cast(ends[0], tf.float32), tf.cast(ends[1], tf.float32)

@@ -38,7 +38,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     Raises:
         InputError: If there are fewer than one bin. When the metric is called, if the
-            predictions are not `(batch, Z)` with Z >= 2 or the labels do not fit them.
+            predictions are not `(batch, Z)` with Z >= 2 or the labels do not fit them,
+            or if they are no probabilities and `from_logits` is False, or the reverse.
+            In a compiled function that is an `InvalidArgumentError`.
 
     Example:
         >>> ece = ExpectedCalibrationError()
@@ -60,6 +62,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.num_bins = int(num_bins)
         self.from_logits = from_logits
         self.sparse = sparse
+        self._direction = "down"  # by it Keras knows what EarlyStopping waits for
         with sums_on_read():
             self.gaps = self.add_variable((num_bins,), "zeros", "float64", name="gaps")
             self.total = self.add_variable((), "zeros", "float64", name="total")
@@ -75,6 +78,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         labels = self._class_indices(y_true, y_pred)
+        self._check_range(y_pred)
         if self.from_logits:
             if keras.backend.standardize_dtype(y_pred.dtype) != "float64":
                 y_pred = ops.cast(y_pred, "float32")
@@ -109,6 +113,32 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             "sparse": self.sparse,
         }
         return {**super().get_config(), **config}
+
+    def _check_range(self, y_pred: Any) -> None:
+        """Refuse logits taken for probabilities, by which an ECE could be above 1.
+
+        And probabilities, of more than one example, taken for logits.
+        """
+        if keras.backend.backend() != "tensorflow" or len(y_pred.shape) != 2:
+            return
+        import tensorflow as tf
+
+        low, high = tf.reduce_min(y_pred), tf.reduce_max(y_pred)
+        outside = (low < -1e-3) | (high > 1 + 1e-3)  # NaN is neither
+        wrong = outside
+        if self.from_logits:
+            sums = tf.reduce_sum(tf.cast(y_pred, tf.float32), axis=-1)
+            adds_up = tf.reduce_all(tf.abs(sums - 1) < 1e-3)
+            wrong = ~outside & adds_up & (tf.shape(y_pred)[0] > 1)
+        said = (
+            f"metric {self.name!r} has from_logits={self.from_logits}, and the "
+            f"predictions are {'probabilities' if self.from_logits else 'logits'}; "
+            f"make it with from_logits={not self.from_logits}"
+        )
+        if not tf.executing_eagerly():
+            tf.debugging.Assert(~wrong, [said])
+        elif wrong:
+            raise InputError(said)
 
     def _class_indices(self, y_true: Any, y_pred: Any) -> Any:
         """Return the labels as class indices, `(batch,)`, of argmax's dtype."""

@@ -57,7 +57,7 @@ def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
         >>> is_softmax(keras.Sequential([keras.Input((2,)), head]))
         True
     """
-    width = _check_output(model)
+    width = output_width(model)
     if from_logits is not None:
         return not from_logits
     by_head = _head_tells(model, width)
@@ -82,7 +82,7 @@ def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
 
 def is_binary(model: keras.Model) -> bool:
     """Tell whether a model has one output for two classes; see `is_softmax`."""
-    return _check_output(model) == 1
+    return output_width(model) == 1
 
 
 def _head_tells(model: keras.Model, width: int) -> bool | None:
@@ -361,10 +361,10 @@ def num_classes(model: keras.Model) -> int:
 
     One output, a sigmoid or its logit, tells two apart.
     """
-    return max(_check_output(model), 2)
+    return max(output_width(model), 2)
 
 
-def _check_output(model: keras.Model) -> int:
+def output_width(model: keras.Model) -> int:
     """Return the width of a model's one output `(batch, width)`; refuse others."""
     shape = _output_shape(model)
     if shape is None:
@@ -382,8 +382,9 @@ def _check_output(model: keras.Model) -> int:
         )
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], tuple)):
         raise InputError(
-            f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; wrap the "
-            "output that is to be calibrated in a keras.Model of its own"
+            f"model {model.name!r} has several outputs, {shape}; {_NEEDS}; name the "
+            "one that is to be calibrated: ARAdaLS(..., output=...); elsewhere wrap it "
+            "in a keras.Model of its own"
         )
     if len(shape) != 2 or not shape[-1]:
         raise InputError(
@@ -407,10 +408,24 @@ def _output_shape(model: keras.Model) -> Any:
 def last_operation(model: keras.Model) -> Any:
     """Return the operation that makes the output, looking into nested models."""
     try:
-        operation = model.outputs[0]._keras_history.operation
+        return _maker(model.outputs[0])
     except (AttributeError, IndexError, TypeError):
         return None
-    return last_operation(operation) if _is_nested(operation) else operation
+
+
+def _maker(tensor: Any) -> Any:
+    operation, node, _ = tensor._keras_history
+    if _is_nested(operation):
+        return last_operation(operation)
+    if _is_identity(operation):
+        return _maker(operation._inbound_nodes[node].input_tensors[0])
+    return operation
+
+
+def _is_identity(operation: Any) -> bool:
+    """Tell whether a layer only changes the number format, as mixed precision needs."""
+    plain = isinstance(operation, keras.layers.Activation)
+    return plain and operation.activation is keras.activations.linear
 
 
 def _is_nested(operation: Any) -> bool:
@@ -428,6 +443,8 @@ def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
         )
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
+    if _is_identity(operation):
+        return _before_softmax(body)
     if _is_nested(operation):
         head = _before_softmax(operation)
         return None if head is None else lambda x: head(body(x, training=False))

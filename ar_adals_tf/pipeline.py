@@ -1,6 +1,5 @@
 """Soft labels in a `tf.data` pipeline, joined to the robustness index by example id."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.elements import Elements, is_batch, one_hot
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import as_ids, check_labels
+from ar_adals_tf.examples import as_ids
+from ar_adals_tf.joining import check_examples, check_split
 from ar_adals_tf.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
@@ -60,6 +60,17 @@ class RobustnessLevels:
                 tf.lookup.KeyValueTensorInitializer(keys, positions), -1
             )
             self._levels = tf.Variable(index.levels(num_levels), trainable=False)
+            self._known = None if self.labels is None else tf.constant(self.labels)
+
+    def counts(self) -> np.ndarray:
+        """Return the number of examples in each level, `(R,)`.
+
+        Undivided levels have what they will have.
+        """
+        if self.index is None:
+            parts = np.array_split(self._ids, self.num_levels)
+            return np.array([len(part) for part in parts])
+        return np.bincount(self._levels.numpy(), minlength=self.num_levels)
 
     @classmethod
     def undivided(
@@ -132,6 +143,28 @@ class RobustnessLevels:
             ids = tf.cast(ids, tf.int64)
         return self._table.lookup(ids)
 
+    def check(self, ids: tf.Tensor, labels: tf.Tensor) -> tf.Operation | None:
+        """Return the operation that refuses ids that the index lacks, or other labels.
+
+        It costs one comparison an example, and so can stand in every batch.
+
+        Args:
+            ids: See `lookup`.
+            labels: The classes, integers of the same shape. They count only if the
+                index has labels too.
+        """
+        positions = self.positions(ids)
+        right = positions >= 0
+        data = [f"{NOT_IN_INDEX[0]}:", ids]
+        if self._known is not None:
+            known = tf.gather(self._known, tf.maximum(positions, 0))
+            right &= tf.cast(known, tf.int64) == tf.cast(labels, tf.int64)
+            data = [
+                f"{NOT_IN_INDEX[1]}: it has other ids, or for these ids other labels:",
+                *[ids, known, "instead of", labels],
+            ]
+        return tf.debugging.Assert(tf.reduce_all(right), data)
+
     def update(self, index: RobustnessIndex) -> None:
         """Take the levels from another index of the same ids, in any order.
 
@@ -165,8 +198,12 @@ def soft_labels(
 ) -> tf.data.Dataset:
     """Soften a dataset's labels by the robustness level of each example (Eq. 1).
 
-    Call it after shuffling, batching and `cache`. Never put `repeat` or `cache` after
-    it, because each epoch must read its labels anew. `ARAdaLS` checks this.
+    Call it after shuffling, batching and `cache`. Never put `cache` after it, because
+    each epoch must read its labels anew. `ARAdaLS` checks this. `repeat` goes after it.
+
+    Labels are softened when they are read. What `prefetch` reads ahead has the labels
+    of that moment. Each batch is compared with the index: an example whose id or label
+    the index has otherwise ends the training.
 
     Args:
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
@@ -183,8 +220,9 @@ def soft_labels(
         weight_key: The entry that has the sample weight, if there is one.
         check_ids: Whether to read through the dataset once, now, and check that the
             index is of these very examples: that it has every id and as many images,
-            that its labels are theirs, where it has labels, and that all inputs are
-            finite. Turn it off only if that is known.
+            that its labels are theirs, where it has labels, that all inputs are finite,
+            and that they have the range of those that were attacked. Turn it off only
+            if that is known.
         sigmoid: Whether the model has one sigmoid output for two classes. The soft
             labels are then those of the second class, `(..., 1)`.
         batch_size: Number of examples of a batch, for arrays.
@@ -215,6 +253,12 @@ def soft_labels(
          [0.   1.  ]
          [1.   0.  ]]
     """
+    if not isinstance(smoothing, AdaptiveLabelSmoothing):
+        raise InputError(
+            "smoothing must be an AdaptiveLabelSmoothing; received "
+            f"{type(smoothing).__name__}; the order is soft_labels(dataset, smoothing, "
+            "index)"
+        )
     if sigmoid and smoothing.num_classes != 2:
         raise InputError(
             "sigmoid=True is for two classes; the smoothing has "
@@ -225,15 +269,16 @@ def soft_labels(
     )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(
-            "the training dataset repeats without end, so it would never see new soft "
-            "labels; remove .repeat(): fit starts every epoch anew by itself"
+            "the training dataset repeats without end, so its ids cannot be checked; "
+            "put .repeat() after soft_labels(...), or leave it out: fit starts every "
+            "epoch anew by itself"
         )
     levels = as_levels(index, smoothing.num_levels)
     elements = Elements(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_split(levels, "training", ("validation", "test"))
+        check_split(levels.index, "training", ("validation", "test"))
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
@@ -250,7 +295,13 @@ def soft_labels(
 
     softened = dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
     if levels is not None and check_ids:
-        _check_examples(elements.facts(dataset, smoothing.num_classes), levels)
+        check_examples(
+            elements.facts(dataset, smoothing.num_classes),
+            levels,
+            smoothing.num_classes,
+        )
+    smoothing.training_index = levels.index if levels else None
+    smoothing.label_width = 1 if sigmoid else smoothing.num_classes
     return softened
 
 
@@ -262,6 +313,7 @@ def with_levels(
     id_key: str = "tfds_id",
     label_key: str = "label",
     weight_key: str = "sample_weight",
+    check_ids: bool = True,
 ) -> tf.data.Dataset:
     """Turn validation examples into `(x, class, level, weight)`, for the callback.
 
@@ -277,7 +329,7 @@ def with_levels(
         dataset.element_spec, levels is not None, id_key, label_key, weight_key
     )
     if levels is not None:
-        _check_split(levels, "validation", ("train",))
+        check_split(levels.index, "validation", ("train",))
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
@@ -290,8 +342,8 @@ def with_levels(
         return x, label, _level(levels, example_id, y), weight
 
     examples = dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
-    if levels is not None:
-        _check_examples(elements.facts(dataset, num_classes), levels)
+    if levels is not None and check_ids:
+        check_examples(elements.facts(dataset, num_classes), levels, num_classes)
     return examples
 
 
@@ -313,8 +365,9 @@ def with_ids(
         InputError: If elements have another form, or the levels are of other examples.
     """
     elements = Elements(dataset.element_spec, True, id_key, label_key, weight_key)
-    count, different = _check_examples(elements.facts(dataset, num_classes), levels)
-    if not count == different == len(levels):
+    facts = elements.facts(dataset, num_classes)
+    count, different = check_examples(facts, levels, num_classes)
+    if different != len(levels):
         raise InputError(
             f"the data to be ranked must have each of the {len(levels)} examples of "
             f"the levels once; received {count} examples, {different} different ones; "
@@ -346,6 +399,11 @@ def as_levels(
         )
     if isinstance(index, RobustnessIndex):
         return RobustnessLevels(index, num_levels)
+    if not isinstance(index, RobustnessLevels):
+        raise InputError(
+            f"the index must be a RobustnessIndex; received {type(index).__name__}; "
+            "RobustnessIndex.load(path) reads one from a file"
+        )
     if index.num_levels != num_levels:
         raise InputError(
             f"the index is cut into {index.num_levels} levels, the smoothing has "
@@ -361,57 +419,6 @@ def _as_tuple(element: Any) -> tuple[Any, ...]:
 def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf.Tensor:
     if levels is None:
         return tf.zeros(tf.shape(y)[:-1], tf.int64)
-    level = levels.lookup(example_id)
-    known = tf.debugging.assert_non_negative(level, NOT_IN_INDEX[0])
+    known = levels.check(example_id, tf.argmax(y, axis=-1))
     with tf.control_dependencies([] if known is None else [known]):
-        return tf.identity(level)
-
-
-def _check_split(levels: RobustnessLevels, wanted: str, others: Sequence[str]) -> None:
-    """Refuse an index whose metadata name a split that this cannot be."""
-    if levels.index is None:
-        return
-    split = levels.index.metadata.get("split")
-    if split in others:
-        raise InputError(
-            f"the robustness index is of the split {split!r}, not of {wanted} images; "
-            "soft_labels takes the index of the training images, ARAdaLS that of the "
-            "validation images"
-        )
-
-
-def _check_examples(
-    facts: tf.data.Dataset, levels: RobustnessLevels
-) -> tuple[int, int]:
-    """Read all ids and labels and check that the index is of these examples.
-
-    Returns the number of examples that were read, and of different ones.
-    """
-    read = [tuple(map(np.atleast_1d, batch)) for batch in facts.as_numpy_iterator()]
-    if not read:
-        return 0, 0
-    ids, labels, finite = map(np.concatenate, zip(*read, strict=True))
-    at = levels.positions(tf.constant(ids)).numpy()
-    if len(missing := ids[at < 0]):
-        raise InputError(
-            f"{len(missing)} of {len(ids)} examples are not in the robustness index, "
-            f"the first is {missing.tolist()[0]!r}; compute the index of this very "
-            "dataset"
-        )
-    if levels.labels is not None:
-        check_labels(ids, labels, levels.labels[at])
-    distinct, total = len(np.unique(at)), len(levels)
-    if total - distinct >= len(read[0][0]):  # batch may have dropped a last part
-        raise InputError(
-            f"the robustness index is of {total} images, the dataset has only "
-            f"{distinct} of them, so its levels would not be equal parts; give the "
-            "index of this very dataset, such as index.subset(ids)"
-        )
-    if len(broken := ids[~finite]):
-        raise InputError(
-            f"{len(broken)} of {len(ids)} examples have inputs that are not finite "
-            f"(NaN or infinite), the first ids are "
-            f"{', '.join(repr(i) for i in broken[:3].tolist())}; mend them or leave "
-            "them out"
-        )
-    return len(ids), distinct
+        return levels.lookup(example_id)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ar_adals_tf.attacks.runner import Runner
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RobustnessIndex:
     """The adversarial robustness of the images of one split under one model.
 
@@ -38,8 +38,9 @@ class RobustnessIndex:
             recognise the images. Defaults to `None`: they are not known.
         metadata: Where the distances come from: `dataset`, `split`, `num_examples`,
             `digest` of ids, labels and pixels, `model_digest`, `attack`, its
-            `settings`, `success_rate` after the search steps asked for, `seconds` and
-            `versions`.
+            `settings`, `success_rate` after the search steps asked for, `input_range`
+            (the least and the greatest number that the model saw), the model's
+            `accuracy` on up to 1,024 of the images, `seconds` and `versions`.
 
     Raises:
         InputError: If the arrays do not fit together, or have values that they cannot
@@ -143,8 +144,9 @@ class RobustnessIndex:
                 by 255; with `bounds=`, numbers of the model's own range. Or a split of
                 `ar_adals_tf.datasets`.
             labels: int `(N,)`, the true classes. The attack starts from the model's
-                own predictions; the labels only enter the digest, and the index keeps
-                them to recognise its images. A dataset brings its own.
+                own predictions. The labels enter the digest, the index keeps them to
+                recognise its images, and the model's accuracy is measured by them. A
+                dataset brings its own.
             ids: `(N,)` bytes or integers. Defaults to the dataset's ids, or else to the
                 positions 0 to N - 1; a dataset must then give its examples in the same
                 order at each reading.
@@ -259,7 +261,7 @@ class RobustnessIndex:
     def subset(self, ids: np.ndarray) -> "RobustnessIndex":
         """Return the index of some of its examples. It has no digest and no split."""
         at = self.aligned(ids)
-        lost = ("digest", "split", "num_examples")
+        lost = ("digest", "split", "num_examples", "input_range", "accuracy")
         metadata = {k: v for k, v in self.metadata.items() if k not in lost}
         labels = None if self.labels is None else self.labels[at]
         return RobustnessIndex(
@@ -330,6 +332,9 @@ class RobustnessIndex:
             return cls(ids, distances, found, metadata, arrays.get("labels"))
         except (TypeError, ValueError) as error:
             raise no_index(path, error) from error
+
+    def __repr__(self) -> str:
+        return f"<RobustnessIndex {self}>"
 
     def __str__(self) -> str:
         found = self.distances[self.found]

@@ -3,14 +3,19 @@
 The equations are plain arithmetic that works on NumPy arrays and on tensors.
 """
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 #: Smallest distance of the correct class's soft label from 1/Z. The interval (1/Z, 1]
 #: of Eq. 3 is open on the left.
@@ -178,7 +183,8 @@ class AdaptiveLabelSmoothing:
     training data. `soften` makes soft labels from one-hot labels; `update` is the step
     after an epoch. The values live in a `tf.Variable`, so that a `tf.data` pipeline
     that calls `soften` sees each epoch's values without being built again.
-    `soft_labels` and `ARAdaLS` call these in training.
+    `soft_labels` and `ARAdaLS` call these in training. A training loop of one's own
+    calls `ar_adals_tf.measure` and `update`. `reset` makes it ready for another model.
 
     Args:
         num_classes: Number of classes Z, at least 2.
@@ -189,14 +195,14 @@ class AdaptiveLabelSmoothing:
             when the training begins. Defaults to 0.005, the paper's for AR-AdaLS.
 
     Raises:
-        InputError: If there are fewer than 2 classes or no level, or if alpha is not
-            usable.
+        InputError: If there are fewer than 2 classes or no level, if a number of them
+            is not whole, or if alpha is not usable.
 
     Example:
         >>> smoothing = AdaptiveLabelSmoothing(num_classes=2, num_levels=2, alpha=0.5)
         >>> smoothing.update(confidence=[0.9, 0.7], accuracy=[0.5, 0.7], epoch=0)
-        >>> smoothing.p
-        array([0.8, 1. ])
+        >>> smoothing
+        AdaptiveLabelSmoothing(2 classes, 2 levels, alpha 0.5, p from 0.8 to 1)
         >>> smoothing.soften(np.eye(2), np.array([0, 1])).numpy().round(3)
         array([[0.8, 0.2],
                [0. , 1. ]], dtype=float32)
@@ -210,6 +216,15 @@ class AdaptiveLabelSmoothing:
     ) -> None:
         import tensorflow as tf
 
+        for name, number in {
+            "num_classes": num_classes,
+            "num_levels": num_levels,
+        }.items():
+            if not isinstance(number, Integral):
+                raise InputError(
+                    f"{name} must be a whole number; received {number!r}; the order is "
+                    "AdaptiveLabelSmoothing(num_classes, num_levels, alpha)"
+                )
         if num_classes < 2:
             raise InputError(
                 f"num_classes must be at least 2; received {num_classes}; it is the "
@@ -220,8 +235,8 @@ class AdaptiveLabelSmoothing:
                 f"num_levels must be at least 1; received {num_levels}; 1 is AdaLS, "
                 "the paper uses 10"
             )
-        self.num_classes = num_classes
-        self.num_levels = num_levels
+        self.num_classes = int(num_classes)
+        self.num_levels = int(num_levels)
         self.alpha_is_auto = isinstance(alpha, str) and alpha == "auto"
         self.alpha: Callable[[int], float] = (
             _unknown_alpha
@@ -235,7 +250,23 @@ class AdaptiveLabelSmoothing:
             self._epsilon = tf.Variable(
                 np.zeros(num_levels, np.float32), trainable=False, name="epsilon"
             )
-            self._passes = tf.Variable(0, trainable=False, dtype=tf.int64)
+            self._counts = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
+        self._set = False
+        self._model: weakref.ref | None = None
+        #: What `soft_labels` joined them to: the index of the training examples, and
+        #: how many columns the labels have.
+        self.training_index: Any = None
+        self.label_width: int | None = None
+
+    def __repr__(self) -> str:
+        low, high = self._p.min(), self._p.max()
+        alpha = getattr(self.alpha, "__name__", self.alpha)
+        p = f"p {low:.4g}" if low == high else f"p from {low:.4g} to {high:.4g}"
+        levels = f"{self.num_levels} level{'s' if self.num_levels > 1 else ''}"
+        return (
+            f"{type(self).__name__}({self.num_classes} classes, {levels}, "
+            f"alpha {alpha}, {p})"
+        )
 
     @property
     def p(self) -> np.ndarray:
@@ -257,7 +288,26 @@ class AdaptiveLabelSmoothing:
                 f"received {value.tolist()}; give one number for each level"
             )
         self._p = value.copy()
+        self._set = True
         self._epsilon.assign(self.epsilon.astype(np.float32))
+
+    @property
+    def at_start(self) -> bool:
+        """Whether p is as it was made: nothing has set, updated or restored it."""
+        return not self._set
+
+    def reset(self) -> None:
+        """Go back to hard labels in every level, for the training of another model."""
+        self.p = np.ones(self.num_levels)
+        self._set, self._model = False, None
+
+    def follow(self, model: "keras.Model") -> bool:
+        """Take note of the model whose training moves p; return whether it is new.
+
+        It is new where p has followed another model. `reset` forgets that one.
+        """
+        former, self._model = self._model, weakref.ref(model)
+        return former is not None and former() is not model
 
     @property
     def epsilon(self) -> np.ndarray:
@@ -294,19 +344,25 @@ class AdaptiveLabelSmoothing:
         return soften(one_hot, epsilon, self.num_classes)
 
     def count_pass(self, position: Any) -> Any:
-        """Return the operation that counts a pass, at the element of position 0.
+        """Return the operation that counts an element, and a pass at position 0.
 
-        A dataset that is repeated or cached after its labels were softened trains on
-        old labels and never passes here again. `passes` shows it.
+        A dataset that is cached after its labels were softened trains on old labels
+        and never comes here again. `softened` shows it.
         """
         import tensorflow as tf
 
-        return self._passes.assign_add(tf.cast(tf.equal(position, 0), tf.int64))
+        first = tf.cast(tf.equal(position, 0), tf.int64)
+        return self._counts.assign_add(tf.stack([first, tf.ones_like(first)]))
 
     @property
     def passes(self) -> int:
         """Number of times that a pipeline has started on data with these labels."""
-        return int(self._passes.numpy())
+        return int(self._counts.numpy()[0])
+
+    @property
+    def softened(self) -> int:
+        """Number of elements, single examples or batches, that got these labels."""
+        return int(self._counts.numpy()[1])
 
     def update(self, confidence: Any, accuracy: Any, epoch: int) -> None:
         """Apply Equation 3 to every level, with the alpha of the epoch just trained.

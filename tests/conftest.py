@@ -48,3 +48,21 @@ def fashion_small():
 def rng() -> np.random.Generator:
     """Return a random generator that every test starts anew."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def train(fashion_small):
+    """Return examples to train by, with ids and made-up distances."""
+    from tests.fits import NUM_TRAIN, Examples
+
+    images, labels = fashion_small["train"]
+    return Examples(images[:NUM_TRAIN], labels[:NUM_TRAIN], "train")
+
+
+@pytest.fixture(scope="session")
+def validation(fashion_small):
+    """Return examples to validate by, with ids and made-up distances."""
+    from tests.fits import NUM_VALIDATION, Examples
+
+    images, labels = fashion_small["validation"]
+    return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")

@@ -7,56 +7,37 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
-from scipy import optimize
 
-from ar_adals_tf.calibration import log_probabilities, refinement_nll
 from ar_adals_tf.callbacks import ARAdaLS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
-from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
-from tests.helpers import run_on_two_cpus, softmax
-
-Z, NUM_TRAIN, NUM_VALIDATION = 10, 600, 240
-
-
-# The data: real images, their ids, and distances with ties and images not found
-
-
-class Examples:
-    def __init__(self, images, labels, name):
-        rng = np.random.default_rng(len(labels))
-        self.images = images.astype(np.float32) / 255
-        self.labels = labels
-        self.weights = rng.uniform(0.5, 2, len(labels)).astype(np.float32)
-        numbers = rng.permutation(10 * len(labels))[: len(labels)]
-        self.ids = np.array([f"{name}__{i}".encode() for i in numbers])
-        distances = np.round(rng.gamma(2, 0.2, len(labels)), 2).astype(np.float32)
-        distances[rng.random(len(labels)) < 0.05] = np.inf
-        order = rng.permutation(len(labels))
-        self.index = RobustnessIndex(
-            self.ids[order], distances[order], np.isfinite(distances[order])
-        )
-
-    def levels(self, num_levels):
-        """Sort by distance and id, cut into equal parts; by position."""
-        ranked = sorted(zip(self.index.distances, self.index.ids, strict=True))
-        rank = {i: number for number, (_, i) in enumerate(ranked)}
-        count = len(self.ids)
-        return np.array([rank[i] * num_levels // count for i in self.ids])
-
-
-@pytest.fixture(scope="module")
-def train(fashion_small):
-    images, labels = fashion_small["train"]
-    return Examples(images[:NUM_TRAIN], labels[:NUM_TRAIN], "train")
-
-
-@pytest.fixture(scope="module")
-def validation(fashion_small):
-    images, labels = fashion_small["validation"]
-    return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")
+from tests.fits import (
+    NUM_TRAIN,
+    NUM_VALIDATION,
+    Recorder,
+    Subclassed,
+    Z,
+    batches,
+    cnn,
+    compiled,
+    ece,
+    ece_floor,
+    mapped,
+    measures,
+    mlp,
+    next_p,
+    quick_run,
+    refinement,
+    table,
+    tfds_dictionaries,
+    tuples,
+    two_input_model,
+    two_inputs,
+    weighted,
+    weighted_dictionaries,
+)
+from tests.helpers import run_on_two_cpus
 
 
 def test_the_example_of_the_docstring_runs():
@@ -65,197 +46,16 @@ def test_the_example_of_the_docstring_runs():
     names = {}
     exec(textwrap.dedent(text), names)
     history = names["model"].history
-    assert history.epoch == [0, 1, 2]
-    assert {"val_loss", "val_accuracy", "val_ece", "p/0", "acc/9"} <= set(
+    assert history.epoch == list(range(10))
+    assert {"val_loss", "val_accuracy", "val_ece", "p/0", "acc/1"} <= set(
         history.history
     )
-    assert names["smoothing"].passes == 3
+    assert names["smoothing"].passes == 10
     assert len(names["index"]["train"]) == 200
-    for r in range(10):
+    for r in range(2):
         p, conf, acc = (history.history[f"{name}/{r}"] for name in ("p", "conf", "acc"))
         expected = min(max(p[0] - 0.005 * (conf[0] - acc[0]), 1 / 3), 1)
         assert p[0] == 1 and p[1] == pytest.approx(expected)
-
-
-# The forms in which people have data: examples -> (elements, inputs of the model)
-
-
-def tuples(e, with_id=True):
-    return ((e.ids, e.images, e.labels) if with_id else (e.images, e.labels)), e.images
-
-
-def tfds_dictionaries(e, with_id=True):
-    elements = {"tfds_id": e.ids, "image": e.images, "label": e.labels}
-    return elements, e.images
-
-
-def weighted(e, with_id=True):
-    return (e.ids, e.images, e.labels, e.weights)[not with_id :], e.images
-
-
-def weighted_dictionaries(e, with_id=True):
-    elements, inputs = tfds_dictionaries(e)
-    return {**elements, "sample_weight": e.weights[:, None]}, inputs
-
-
-def table(e, with_id=True):
-    """Not images: 28 column means, and one-hot labels."""
-    rows = e.images.mean(axis=(1, 3))
-    return (e.ids, rows, np.eye(Z, dtype=np.float32)[e.labels])[not with_id :], rows
-
-
-def two_inputs(e, with_id=True):
-    inputs = {"top": e.images[:, :14], "bottom": e.images[:, 14:]}
-    return (e.ids, inputs, e.labels[:, None])[not with_id :], inputs
-
-
-def mapped(data, function):
-    """Map a lambda without AutoGraph, which would look for its source in vain."""
-    return data.map(tf.autograph.experimental.do_not_convert(function))
-
-
-def batches(elements, size, shuffle=False):
-    data = tf.data.Dataset.from_tensor_slices(elements)
-    return (data.shuffle(10_000, seed=1) if shuffle else data).batch(size)
-
-
-# The models
-
-
-def cnn(activation=None):
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(8, 5, strides=3, activation="relu"),
-            layers.Dropout(0.1),
-            layers.Flatten(),
-            layers.Dense(Z, activation=activation),
-        ]
-    )
-
-
-def mlp(shape=(28,), activation=None):
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Flatten(),
-            layers.Dense(16, activation="relu"),
-            layers.Dense(Z, activation=activation),
-        ]
-    )
-
-
-def two_input_model():
-    top, bottom = (keras.Input((14, 28, 1), name=name) for name in ("top", "bottom"))
-    features = [layers.Flatten()(part) for part in (top, bottom)]
-    outputs = layers.Dense(Z, activation="softmax")(layers.Concatenate()(features))
-    return keras.Model({"top": top, "bottom": bottom}, outputs)
-
-
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.flatten, self.dense = layers.Flatten(), layers.Dense(Z)
-        self.dropout = layers.Dropout(0.5)
-
-    def call(self, inputs, training=None):
-        return self.dense(self.dropout(self.flatten(inputs), training=training))
-
-
-def compiled(model, from_logits=True, learning_rate=0.01, **settings):
-    loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits)
-    model.compile(keras.optimizers.Adam(learning_rate), loss, **settings)
-    return model
-
-
-# Algorithm 1
-
-
-def measures(probabilities, labels, weights, levels, num_levels):
-    """Confidence and accuracy of each level, one example after another."""
-    confidence, accuracy, total = np.zeros((3, num_levels))
-    for row, label, weight, level in zip(
-        probabilities, labels, weights, levels, strict=True
-    ):
-        confidence[level] += weight * row.max()
-        accuracy[level] += weight * (row.argmax() == label)
-        total[level] += weight
-    with np.errstate(invalid="ignore"):
-        return confidence / total, accuracy / total
-
-
-def ece(probabilities, labels, weights, num_bins=15):
-    error = 0.0
-    confidence = probabilities.max(axis=1)
-    for b in range(num_bins):
-        inside = (confidence >= b / num_bins) & (confidence < (b + 1) / num_bins)
-        if b == num_bins - 1:
-            inside |= confidence == 1
-        correct = probabilities.argmax(axis=1) == labels
-        error += abs((weights * inside * (correct - confidence)).sum()) / weights.sum()
-    return error
-
-
-def ece_floor(probabilities, weights, num_bins=15):
-    """The mean of |Normal(0, s_b^2)| in each bin, added up."""
-    confidence = probabilities.max(axis=1)
-    total = 0.0
-    for b in range(num_bins):
-        inside = (confidence >= b / num_bins) & (confidence < (b + 1) / num_bins)
-        c, w = confidence[inside], weights[inside]
-        total += np.sqrt(2 / np.pi * (w * w * c * (1 - c)).sum())
-    return total / weights.sum()
-
-
-def refinement(probabilities, labels, weights):
-    """The least weighted cross-entropy over temperatures, found by SciPy."""
-    logits = np.log(probabilities)
-
-    def nll(log_temperature):
-        q = softmax(logits * np.exp(-log_temperature))
-        return np.average(-np.log(q[np.arange(len(labels)), labels]), weights=weights)
-
-    return optimize.minimize_scalar(nll, (-1, 1), options={"xtol": 1e-9}).fun
-
-
-def next_p(p, confidence, accuracy, alpha):
-    new = p.copy()
-    for r in range(len(p)):
-        if not np.isnan(confidence[r]):
-            new[r] = p[r] - alpha * (confidence[r] - accuracy[r])
-            new[r] = min(max(new[r], 1 / Z + 1e-6), 1.0)
-    return new
-
-
-class Recorder(keras.callbacks.Callback):
-    """Keep what reached fit, and what the model says of the validation set."""
-
-    def __init__(self, inputs, from_logits):
-        super().__init__()
-        self.inputs, self.from_logits = inputs, from_logits
-        self.batches, self.probabilities = [], []
-
-    def capture(self, dataset):
-        def keep(x, y):
-            self.batches[-1].append((x, y))
-            return y
-
-        def watched(x, y, *weight):
-            pixels = tf.nest.flatten(x)[0]
-            same = tf.ensure_shape(
-                tf.numpy_function(keep, [pixels, y], tf.float32), y.shape
-            )
-            return (x, same, *weight)
-
-        return mapped(dataset, watched)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.append([])
-
-    def on_epoch_end(self, epoch, logs=None):
-        outputs = self.model.predict(self.inputs, batch_size=80, verbose=0)
-        outputs = np.asarray(outputs, np.float64)
-        self.probabilities.append(softmax(outputs) if self.from_logits else outputs)
 
 
 def check_run(
@@ -397,32 +197,6 @@ def test_it_works_in_anyones_fit(form, make, num_levels, train, validation):
     )
 
 
-# A fixed model, whose p moves all the same, shows the rest quickly
-
-
-def quick_run(train, validation, smoothing, epochs, *extra, model=None, **settings):
-    """Fit a table model from p = 0.6 on; `extra` are callbacks after ours."""
-    smoothing.p = np.full(smoothing.num_levels, 0.6)
-    with_index = smoothing.num_levels > 1
-    data = batches(table(train, with_index)[0], 100)
-    callback = ARAdaLS(
-        smoothing,
-        batches(table(validation, with_index)[0], 100),
-        validation.index if with_index else None,
-        **settings.pop("callback", {}),
-    )
-    if model is None:
-        keras.utils.set_random_seed(0)
-        model = compiled(mlp(), learning_rate=settings.pop("learning_rate", 0.01))
-    return model.fit(
-        soft_labels(data, smoothing, train.index if with_index else None),
-        epochs=epochs,
-        callbacks=[callback, *extra],
-        verbose=0,
-        **settings,
-    ).history
-
-
 def test_alpha_follows_its_schedule(train, validation):
     smoothing = AdaptiveLabelSmoothing(Z, 4, alpha="0,2:0.4")
     history = quick_run(train, validation, smoothing, 4)
@@ -476,65 +250,6 @@ def test_other_callbacks_read_its_logs(monitor, train, validation, tmp_path):
     names = {f"{kind}/{r}" for kind in ("p", "eps", "conf", "acc") for r in range(4)}
     names |= {"val_loss", "val_accuracy", "val_ece", "loss"}
     assert names | {"val_ece_floor", "val_refinement"} <= set(header)
-
-
-def test_an_ensembles_refinement_is_of_its_averaged_probabilities(validation):
-    models = []
-    for seed in range(2):
-        keras.utils.set_random_seed(seed)
-        models.append(compiled(mlp()))
-        models[-1].set_weights([5 * w for w in models[-1].get_weights()])
-    rows = table(validation)[1]
-    callback = ARAdaLS(
-        AdaptiveLabelSmoothing(Z, 1),
-        batches(table(validation, with_id=False)[0], 100),
-        ensemble=models,
-    )
-    callback.set_model(models[0])
-    callback.on_train_begin()
-    mean = np.mean(
-        [softmax(m.predict(rows, verbose=0).astype(float)) for m in models], axis=0
-    )
-    expected = refinement_nll(validation.labels, log_probabilities(mean))
-    found = callback.evaluate().totals
-    assert found["val_refinement"] == pytest.approx(expected, abs=1e-5)
-    assert found["val_refinement"] < found["val_loss"]
-
-
-@pytest.mark.parametrize("num_bins", [1, 40])
-def test_the_number_of_bins_is_chosen(num_bins, train, validation):
-    smoothing = AdaptiveLabelSmoothing(Z, 1)
-    recorder = Recorder(table(validation)[1], from_logits=True)
-    history = quick_run(
-        train, validation, smoothing, 1, recorder, callback={"num_bins": num_bins}
-    )
-    expected = ece(
-        recorder.probabilities[0], validation.labels, np.ones(NUM_VALIDATION), num_bins
-    )
-    assert history["val_ece"][0] == pytest.approx(expected, abs=2e-6)
-
-
-def test_new_levels_of_both_sets_are_used_at_once(train, validation):
-    """As on-the-fly AR-AdaLS does between two epochs."""
-    smoothing = AdaptiveLabelSmoothing(Z, 4, alpha=0.0)
-    levels = RobustnessLevels(validation.index, 4)
-    callback = ARAdaLS(smoothing, batches(table(validation)[0], 100), levels)
-    callback.set_model(compiled(mlp()))
-    callback.on_train_begin()
-    probabilities = softmax(
-        callback.model.predict(table(validation)[1], verbose=0).astype(float)
-    )
-    ones = np.ones(NUM_VALIDATION)
-    for cut in (validation.levels(4), 3 - validation.levels(4)):
-        expected = measures(probabilities, validation.labels, ones, cut, 4)
-        found = callback.evaluate()
-        np.testing.assert_allclose(found.confidence, expected[0], atol=2e-6)
-        np.testing.assert_allclose(found.accuracy, expected[1], atol=2e-6)
-        by_level = dict(zip(validation.ids, 3.0 - cut, strict=True))
-        turned = np.array([by_level[i] for i in validation.ids], np.float32)
-        levels.update(
-            RobustnessIndex(validation.ids, turned, np.ones(NUM_VALIDATION, bool))
-        )
 
 
 # Interruptions
@@ -656,8 +371,8 @@ _MIRRORED = """
 tf.config.threading.set_intra_op_parallelism_threads(1)
 import keras
 import numpy as np
-from tests import test_callbacks as t
-from ar_adals_tf import datasets
+from tests import fits as t
+from ar_adals_tf import AdaptiveLabelSmoothing, datasets
 
 splits = datasets.load("fashion_mnist_small", splits=("train", "validation"))
 # 65 = 2 * 32 + 1: the last validation batch leaves one replica without an example
@@ -677,7 +392,7 @@ def rows(e):
 keras.utils.set_random_seed(0)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
-smoothing = t.AdaptiveLabelSmoothing(t.Z, 4, alpha=0.2)
+smoothing = AdaptiveLabelSmoothing(t.Z, 4, alpha=0.2)
 smoothing.p = p = np.full(4, 0.6)
 with strategy.scope():
     model = t.compiled(t.mlp(), learning_rate=0.02)
@@ -713,55 +428,84 @@ def test_two_replicas_agree_with_one():
 # Refusals
 
 
-def two_outputs():
-    inputs = keras.Input((28,))
-    return keras.Model(inputs, [layers.Dense(Z)(inputs), layers.Dense(Z)(inputs)])
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (lambda: compiled(mlp(activation="sigmoid"), False), "activation 'sigmoid'"),
-        (lambda: compiled(two_outputs()), "has several outputs"),
-        (
-            lambda: compiled(keras.Sequential([keras.Input((28,)), layers.Dense(7)])),
-            "the model tells 7 classes apart, the smoothing 10",
-        ),
-        (
-            lambda: compiled(keras.Sequential([keras.Input((28,)), layers.Dense(1)])),
-            "the model tells 2 classes apart, the smoothing 10",
-        ),
-    ],
-)
-def test_a_model_that_cannot_be_served_is_refused_before_training(
-    model, message, train, validation
-):
-    model = model()
-    before = model.get_weights()
-    with pytest.raises(InputError, match=message) as error:
-        quick_run(train, validation, AdaptiveLabelSmoothing(Z, 4), 1, model=model)
-    assert "\n" not in str(error.value)
-    for mine, its in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(mine, its)
+def fitted(train, validation, change=lambda d: d, **settings):
+    """Fit with what a change makes of the soft labels, from p = 0.6 on."""
+    smoothing = AdaptiveLabelSmoothing(Z, 4, alpha=0.5)
+    smoothing.p = np.full(4, 0.6)
+    soft = change(soft_labels(batches(table(train)[0], 100), smoothing, train.index))
+    callback = ARAdaLS(smoothing, batches(table(validation)[0], 100), validation.index)
+    others = settings.pop("callbacks", [])
+    model = settings.pop("model", None) or compiled(mlp())
+    return model.fit(
+        soft, verbose=0, callbacks=[callback, *others], **{"epochs": 5} | settings
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "settings"),
     [
         (lambda d: d.cache(), {}),
-        (lambda d: d.repeat(2), {}),
-        (lambda d: d.repeat().prefetch(2), {"steps_per_epoch": 6}),
-        (lambda d: d.repeat(), {"steps_per_epoch": 3}),
-        (lambda d: d, {"steps_per_epoch": 3}),
+        (lambda d: d.cache().prefetch(9), {}),
+        (lambda d: d.unbatch().cache().batch(100), {}),
+        (lambda d: d.cache().repeat(), {"steps_per_epoch": 6}),
+        (lambda d: d.cache().repeat(), {"steps_per_epoch": 3}),
+        (lambda d: d.cache(), {"steps_per_epoch": 3}),
     ],
 )
-def test_old_labels_are_noticed_after_the_epoch(change, settings, train, validation):
-    smoothing = AdaptiveLabelSmoothing(Z, 4)
-    soft = change(soft_labels(batches(table(train)[0], 100), smoothing, train.index))
-    callback = ARAdaLS(smoothing, batches(table(validation)[0], 100), validation.index)
-    with pytest.raises(InputError, match="had old soft labels; it is repeated or") as e:
-        compiled(mlp()).fit(soft, epochs=5, verbose=0, callbacks=[callback], **settings)
-    assert "\n" not in str(e.value)
+def test_labels_that_are_kept_from_an_earlier_epoch_are_refused(
+    change, settings, train, validation
+):
+    with pytest.raises(InputError, match="had old soft labels; it is cached") as error:
+        fitted(train, validation, change, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "ahead"),
+    [
+        (lambda d: d.repeat(2), {}, 0),
+        (lambda d: d.shuffle(3).prefetch(2), {}, 0),
+        (lambda d: d.repeat(), {"steps_per_epoch": 100, "epochs": 3}, 70),
+        (lambda d: d.repeat().prefetch(4), {"steps_per_epoch": 100, "epochs": 3}, 70),
+        (lambda d: d, {"steps_per_epoch": 3}, 3),
+        (lambda d: d, {"steps_per_epoch": 1, "epochs": 12}, 1),
+    ],
+)
+def test_repeated_data_get_new_labels_but_for_what_was_read_ahead(
+    change, settings, ahead, train, validation
+):
+    """`tf.data` reads some batches ahead, more where there are more cores."""
+    seen = []
+
+    class Watched(keras.Sequential):
+        def train_step(self, data):
+            seen[-1].append(data[1].numpy().max(axis=1))
+            return super().train_step(data)
+
+    class Epochs(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append([])
+
+    model = compiled(Watched(mlp().layers), run_eagerly=True)
+    settings |= {"model": model, "callbacks": [Epochs()]}
+    history = fitted(train, validation, change, **settings).history
+    p = np.array([history[f"p/{r}"] for r in range(4)]).T
+    assert np.abs(np.diff(p, axis=0)).max() > 0.01
+    for own, tops in zip(p, seen, strict=True):
+        for step, top in enumerate(tops):
+            new = np.isclose(top[:, np.newaxis], own, atol=1e-6).any(axis=1).all()
+            assert new or step < ahead
+
+
+def test_mixup_of_two_datasets_of_soft_labels_works(train, validation):
+    """As on keras.io: both are softened, then mixed."""
+
+    def mixed(soft):
+        both = tf.data.Dataset.zip((soft, soft.shuffle(3)))
+        return mapped(both, lambda a, b: (0.7 * a[0] + 0.3 * b[0], a[1] / 2 + b[1] / 2))
+
+    history = fitted(train, validation, mixed, epochs=2).history
+    assert history["p/0"][1] != history["p/0"][0]
 
 
 def test_reading_the_data_beforehand_is_no_offence(train, validation):
@@ -774,7 +518,7 @@ def test_reading_the_data_beforehand_is_no_offence(train, validation):
         model.fit(soft, epochs=2, verbose=0, callbacks=[callback])
 
 
-def test_data_without_soft_labels_is_noticed(train, validation):
+def test_data_without_soft_labels_are_refused_after_the_first_batch(train, validation):
     smoothing = AdaptiveLabelSmoothing(Z, 4)
     callback = ARAdaLS(smoothing, batches(table(validation)[0], 100), validation.index)
     _, x, y = table(train)[0]
@@ -783,8 +527,19 @@ def test_data_without_soft_labels_is_noticed(train, validation):
         batches((x, y), 100),
         soft_labels(batches(table(train)[0], 100), other, train.index),
     ):
+        model = compiled(mlp())
         with pytest.raises(InputError, match="does not come from soft_labels"):
-            compiled(mlp()).fit(data, epochs=3, verbose=0, callbacks=[callback])
+            model.fit(data, epochs=3, verbose=0, callbacks=[callback])
+        assert int(model.optimizer.iterations) == 1
+    with pytest.raises(InputError, match="does not come from soft_labels"):
+        compiled(mlp()).fit(x, y, batch_size=NUM_TRAIN, verbose=0, callbacks=[callback])
+
+
+def test_before_fit_the_callback_names_what_serves_a_loop_of_ones_own(validation):
+    data = batches(table(validation)[0], 100)
+    callback = ARAdaLS(AdaptiveLabelSmoothing(Z, 4), data, validation.index)
+    with pytest.raises(InputError, match="call ar_adals_tf.measure"):
+        callback.evaluate()
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,15 @@ def test_what_contradicts_itself_is_said(make, message):
         with pytest.raises(InputError, match=message):
             function(make())
     assert is_softmax(model(activation="softmax"), from_logits=False)
+
+
+def test_a_last_layer_for_the_number_format_hides_nothing():
+    """Mixed precision ends models so, after a softmax as well as after logits."""
+    last = layers.Activation("linear", dtype="float32")
+    z = X @ KERNEL
+    for activation in (None, "softmax"):
+        made = model(last, activation=activation)
+        assert is_softmax(made) == (activation == "softmax")
+        expected = special.softmax(z.astype(np.float64), axis=1)
+        np.testing.assert_allclose(probabilities_fn(made)(X), expected, atol=1e-5)
+        np.testing.assert_allclose(logits_fn(made)(X), z, rtol=1e-4, atol=1e-4)

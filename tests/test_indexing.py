@@ -52,6 +52,9 @@ class Failing:
             raise self.error
         return self.runner(images, progress=progress)
 
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())

@@ -218,3 +218,36 @@ print(history["val_ece"][0], calibration.expected_calibration_error(
 def test_two_replicas_give_the_measure_of_the_whole():
     streamed_ece, expected = map(float, run_on_two_cpus(TWO_REPLICAS).split())
     assert streamed_ece == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("from_logits", "predictions", "message"),
+    [
+        (
+            False,
+            [[2.0, -1.0], [0.5, 0.5]],
+            "predictions are logits; .*from_logits=True",
+        ),
+        (True, [[0.9, 0.1], [0.5, 0.5]], "predictions are probabilities; .*=False"),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_predictions_of_the_other_kind_are_refused(
+    from_logits, predictions, message, compiled
+):
+    """An ECE above 1 is impossible."""
+    metric = ExpectedCalibrationError(from_logits=from_logits)
+    update = tf.function(metric.update_state) if compiled else metric.update_state
+    kind = tf.errors.InvalidArgumentError if compiled else InputError
+    with pytest.raises(kind, match=message):
+        update(tf.constant([0, 1]), tf.constant(predictions))
+
+
+def test_early_stopping_needs_no_mode_with_the_metric(rng):
+    x, y = rng.uniform(size=(40, 3)), rng.integers(0, 2, 40)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    loss = "sparse_categorical_crossentropy"
+    model.compile("sgd", loss, metrics=[ExpectedCalibrationError()])
+    stopping = keras.callbacks.EarlyStopping("val_ece", patience=9)
+    model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[stopping])
+    assert stopping.monitor_op(1.0, 2.0)

@@ -301,7 +301,15 @@ def test_a_label_that_is_no_class_does_not_pass_silently(wrong, smoothing):
     labels = np.where(np.arange(N) == 33, wrong, example.labels)
     data = slices(example.ids, example.x, labels).batch(7)
     levels = RobustnessLevels(example.index, R)
-    for dataset in (soft_labels(data, smoothing, levels), with_levels(data, Z, levels)):
+    said = f"classes 0 to 4: {wrong}, the first of 1 in 60 examples"
+    with pytest.raises(InputError, match=said):
+        soft_labels(data, smoothing, levels)
+    with pytest.raises(InputError, match=said):
+        with_levels(data, Z, levels)
+    for dataset in (
+        soft_labels(data, smoothing, levels, check_ids=False),
+        with_levels(data, Z, levels, check_ids=False),
+    ):
         with pytest.raises(tf.errors.InvalidArgumentError, match="classes 0 to 4"):
             list(dataset)
 

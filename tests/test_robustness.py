@@ -399,6 +399,9 @@ class Watched:
         self.sizes.append(len(images))
         return self.runner(images, progress=progress)
 
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+
 
 def test_an_interrupted_computation_goes_on(model, images, tmp_path):
     whole = RobustnessIndex.compute(model, *images, **SHARDS)

@@ -170,6 +170,8 @@ def test_a_state_without_soft_labels_is_refused():
     [
         ((1, 10), "num_classes must be at least 2; received 1"),
         ((10, 0), "num_levels must be at least 1; received 0"),
+        ((10, 2.5), "num_levels must be a whole number; received 2.5"),
+        (("10", 2), "num_classes must be a whole number; received '10'"),
     ],
 )
 def test_bad_sizes_are_refused(arguments, message):
@@ -192,8 +194,32 @@ def test_passes_are_counted_at_a_dataset_s_first_element():
     data = tf.data.Dataset.range(5).map(lambda i: (i, smoothing.count_pass(i)))
     assert smoothing.passes == 0
     list(data)
-    list(data)
+    list(data.take(2))
     assert smoothing.passes == 2
+    assert 7 <= smoothing.softened <= 10  # some are read ahead
+
+
+def test_reset_makes_it_ready_for_another_model():
+    smoothing = AdaptiveLabelSmoothing(10, 2, alpha=0.5)
+    assert smoothing.at_start
+    smoothing.update([0.9, 0.9], [0.5, 0.8], epoch=0)
+    assert not smoothing.at_start
+    np.testing.assert_allclose(smoothing.p, [0.8, 0.95])
+    smoothing.reset()
+    assert smoothing.at_start
+    np.testing.assert_array_equal(
+        smoothing.soften(np.eye(10)[:2], [0, 1]), np.eye(10)[:2]
+    )
+
+
+def test_its_line_says_what_it_is():
+    smoothing = AdaptiveLabelSmoothing(10, 1, alpha="0.1,5:0.2")
+    name = "AdaptiveLabelSmoothing"
+    assert repr(smoothing) == f"{name}(10 classes, 1 level, alpha 0.1,5:0.2, p 1)"
+    smoothing = AdaptiveLabelSmoothing(3, 2)
+    smoothing.p = [0.5, 0.98765]
+    text = f"{name}(3 classes, 2 levels, alpha 0.005, p from 0.5 to 0.9877)"
+    assert repr(smoothing) == text
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,15 @@ ROWS = (
     "bounds captions errors interruption lazy version",
     "automatic endings files forms locks quiet streams digests progress hardware "
     "autograph structure examples streamed_examples index_file calibration corruptions "
-    "smoothing outputs finite shards elements content_ids numbering",
+    "smoothing outputs one_output finite sanity shards elements content_ids numbering",
     "models distribution calibrated compiling",
     "datasets methods figures metrics",
     "attacks",
     "distances",
     "robustness",
+    "joining",
     "indexing pipeline",
-    "facts",
+    "facts validation checks surroundings",
     "experiment own_levels",
     "callbacks evaluation command_line",
     "preparing",

@@ -123,6 +123,18 @@ class Box:
         """Whether the attack's space is that of the inputs, with the box [0, 1]."""
         return np.ndim(self.low) == 0 and (self.low, self.scale) == (0.0, 1.0)
 
+    def diagonal(self, shape: tuple[int, ...]) -> float:
+        """Return how far apart two inputs of a shape can be; infinite without bounds.
+
+        Example:
+            >>> Box.make((0, 255), shape=(4,)).diagonal((4,))
+            510.0
+        """
+        if self.width is None:
+            return np.inf
+        widths = np.broadcast_to(self.width, [int(np.prod(shape))])
+        return float(np.linalg.norm(widths.astype(np.float64)) * self.scale)
+
     def inside(self, inputs: Any) -> Any:
         """Return flat inputs `(N, D)` in the attack's space."""
         if self.is_unit:

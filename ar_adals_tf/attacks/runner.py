@@ -57,7 +57,7 @@ class Runner:
         if self.box.free is not None:
             program = dataclasses.replace(program, free=self.box.free)
         self.program = program
-        self._num_classes = num_classes(model)
+        self.num_classes = num_classes(model)
         self._may_warn = has_floor(model, settings.from_logits)
         self._set_batch_size(
             settings.batch_size or default_batch_size(model, self.searches, self.shape)
@@ -113,7 +113,7 @@ class Runner:
         images = checked_images(images, self.shape, bounds, free)
         images = self._moved(images, self.box.inside)
         if labels is not None:
-            labels = checked_labels(labels, len(images), self._num_classes)
+            labels = checked_labels(labels, len(images), self.num_classes)
         mine = self.replicas.share(len(images))
         own = self.attack_share(
             images[mine],
@@ -133,6 +133,19 @@ class Runner:
             gather(own.found),
             gather(own.found_within_steps),
         )
+
+    def predictions(self, images: Any) -> np.ndarray:
+        """Return the class, `(N,)`, that the model takes each image for."""
+        images, held = self.space.split(images)
+        bounds, free = self.settings.bounds, self.box.free
+        images = checked_images(images, self.shape, bounds, free)
+        images = self._moved(images, self.box.inside)
+        mine = self.replicas.share(len(images))
+        own = np.zeros(0, np.int64)
+        if len(images[mine]):
+            others = (rows[mine] for rows in held)
+            own = self.batched(self._predict, images[mine], *others)
+        return everyones(self.replicas.strategy, own)
 
     def _moved(self, images: np.ndarray, move: Callable) -> np.ndarray:
         """Return images moved into the box's space or out of it."""
@@ -210,6 +223,9 @@ class Runner:
         compiled = functools.partial(self.replicas.compiled, jit_compile=xla)
         self._at_floor = compiled(
             lambda images, *held: at_floor(self.logits(images, held))
+        )
+        self._predict = compiled(
+            lambda images, *held: tf.argmax(self.logits(images, held), axis=1)
         )
         self.compile(compiled)
 

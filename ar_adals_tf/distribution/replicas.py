@@ -1,5 +1,6 @@
 """Rows of data spread over all replicas of all workers, and gathered again."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,14 +51,21 @@ class Replicas:
 
         Its arguments come from `scatter` or from another such function.
         """
+        # TensorFlow takes closures of one source line for one function, and warns of
+        # tracing it anew. It tells partials apart.
         inner = tf.function(
-            function, autograph=False, jit_compile=jit_compile, reduce_retracing=True
+            functools.partial(function),
+            autograph=False,
+            jit_compile=jit_compile,
+            reduce_retracing=True,
         )
         if self._plain:
             return inner
-        return tf.function(
-            lambda *arguments: self.strategy.run(inner, arguments), autograph=False
-        )
+        run = functools.partial(self._run, inner)
+        return tf.function(run, autograph=False)
+
+    def _run(self, function: Callable, *arguments: Any) -> Any:
+        return self.strategy.run(function, arguments)
 
     def in_python(self, function: Callable) -> Callable:
         """Return a function that runs for each replica in turn, uncompiled.

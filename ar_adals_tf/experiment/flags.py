@@ -20,6 +20,13 @@ from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.methods.table import METHODS
 
+#: What a method lacks to which a setting means nothing; see `Declaration.needs`.
+_LACKS = {
+    "by_robustness": "has no robustness levels",
+    "adaptive": "has no soft labels that move",
+    "smoothed": "has no fixed label smoothing",
+}
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -142,7 +149,8 @@ def config_from(given: Mapping[str, Any]) -> Config:
     """Return the settings that the values of flags describe, None if not given.
 
     Raises:
-        InputError: On values that cannot work.
+        InputError: On values that cannot work, and on those that mean nothing to the
+            method.
 
     Example:
         >>> config_from({"dataset": "cifar10", "method": "ls", "seed": 2}).name
@@ -150,6 +158,7 @@ def config_from(given: Mapping[str, Any]) -> Config:
     """
     own = {flag.name for flag in method_flags()}
     attack = {flag.name for flag in attack_flags()}
+    _refuse_needless(given, attack)
     values = {k: v for k, v in given.items() if k not in own | attack}
     alone = values.get("levels_from") == OWN or values.get("vanilla") == "none"
     usual = OWN_ATTACK if alone else DECLARATIONS["attack"].default
@@ -159,6 +168,25 @@ def config_from(given: Mapping[str, Any]) -> Config:
         values["attack"], {k: v for k, v in given.items() if k in attack}
     )
     return Config.make(**values)
+
+
+def _refuse_needless(given: Mapping[str, Any], attack: Iterable[str]) -> None:
+    """Refuse what is given, is not the default, and means nothing to the method."""
+    method = METHODS.get(given.get("method", DECLARATIONS["method"].default))
+    needs = {name: declared.needs for name, declared in DECLARATIONS.items()}
+    needs |= dict.fromkeys(attack, needs["attack"])
+    for name, needed in needs.items():
+        usual = DECLARATIONS[name].default if name in DECLARATIONS else None
+        if (
+            method is not None
+            and needed
+            and not getattr(method, needed)
+            and given.get(name) not in (None, usual)
+        ):
+            raise InputError(
+                f"--{name} means nothing to --method={given['method']}, which "
+                f"{_LACKS[needed]}; leave it out"
+            )
 
 
 def unusual(saved: Mapping[str, Any]) -> dict[str, Any]:

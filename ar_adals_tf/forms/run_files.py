@@ -270,6 +270,8 @@ STORE = File(
 
 """`settings.json` of a folder of predictions."""
 
+_ratio = where(lambda value: type(value) in (int, float), "a number")
+
 INDEX = File(
     record(
         {},
@@ -282,6 +284,8 @@ INDEX = File(
             "attack": text(),
             "settings": mapping(anything),
             "success_rate": share,
+            "input_range": list_of(_ratio, least=2),
+            "accuracy": share,
             "seconds": at_least_0,
             "versions": mapping(text()),
         },
@@ -300,8 +304,6 @@ SOFT_LABELS = File(
 )
 
 """The backup of the soft labels by epoch that `callbacks.ARAdaLS` keeps."""
-
-_ratio = where(lambda value: type(value) in (int, float), "a number")
 
 FIDELITY = File(
     # Distances that are all infinite have no correlation: it is NaN.

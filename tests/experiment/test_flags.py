@@ -14,6 +14,8 @@ from ar_adals_tf.experiment.flags import (
     attack_flags,
     attack_settings_from,
     config_flags,
+    config_from,
+    group_flags,
     method_flags,
     settings_list,
     unusual,
@@ -132,3 +134,28 @@ def test_every_entry_says_what_it_is():
     """The help has a line for each."""
     assert all(method.summary for method in METHODS.values())
     assert all(attack.__doc__ for attack in ATTACKS.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("vanilla", {"alpha": "0.1"}, "--alpha means nothing to --method=vanilla"),
+        ("ls", {"alpha": "0.1"}, "has no soft labels that move; leave it out"),
+        ("adals", {"num_levels": 5}, "--num_levels .* has no robustness levels"),
+        ("vanilla", {"label_smoothing": 0.1}, "has no fixed label smoothing"),
+        ("adals", {"attack": "ddn"}, "--attack means nothing to --method=adals"),
+        ("mixup", {"attack_iterations": 5}, "--attack_iterations means nothing"),
+        ("vanilla", {"levels_from": "random"}, "--levels_from means nothing"),
+    ],
+)
+def test_a_setting_that_the_method_has_not_is_refused(method, given, message):
+    with pytest.raises(InputError, match=message) as error:
+        config_from({"dataset": "cifar10", "method": method, **given})
+    assert "\n" not in str(error.value)
+
+
+def test_the_defaults_of_flags_mean_nothing_and_pass():
+    defaults = {flag.name: flag.default for flag in group_flags()}
+    for method in METHODS:
+        config = config_from(defaults | {"method": method})
+        assert config.alpha is None or METHODS[method].adaptive

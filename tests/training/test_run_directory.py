@@ -130,7 +130,7 @@ def test_history_has_a_row_an_epoch(finished):
     np.testing.assert_allclose(columns["learning_rate"], 1e-3, rtol=1e-6)
     by_level = [f"{n}/{r}" for r in range(5) for n in ("p", "eps", "conf", "acc")]
     measures = ["accuracy", "loss", "val_loss", "val_accuracy", "val_ece"]
-    measures += ["val_ece_floor", "val_refinement"]
+    measures += ["val_ece_floor", "val_refinement", "p_min", "p_mean"]
     assert set(columns) == {"epoch", "learning_rate", *measures, *by_level}
 
 
