@@ -16,7 +16,7 @@ ROWS = (
     "bounds captions errors interruption lazy version",
     "endings files forms locks quiet streams digests progress hardware autograph "
     "examples calibration corruptions smoothing outputs finite shards elements "
-    "content_ids numbering automatic",
+    "content_ids orders numbering automatic",
     "models distribution calibrated compiling",
     "datasets methods figures metrics",
     "attacks",
