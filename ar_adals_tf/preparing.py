@@ -25,12 +25,12 @@ from ar_adals_tf.numbering import (
     Arrays,
     Data,
     Keys,
-    Order,
     Stream,
     as_data,
     each_once,
     numbered,
 )
+from ar_adals_tf.orders import Order
 from ar_adals_tf.outputs import is_binary
 from ar_adals_tf.outputs import num_classes as classes_of
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
@@ -229,7 +229,9 @@ def prepare(
         facts["train"] = read_facts(data["train"], classes, keys)
     if smoothing.num_levels > 1:
         if isinstance(bounds, str):
-            bounds = chosen_bounds(bounds, facts["train"], facts["validation"])
+            of_inputs = settings.get("at") is None  # else of a layer's output
+            both = facts["train"], facts["validation"]
+            bounds = chosen_bounds(bounds, *both) if of_inputs else None
         for name, own in data.items():
             if indexes[name] is None and vanilla is not None:
                 source = _source(name, own, facts[name], classes, keys, bounds)

@@ -7,14 +7,13 @@ import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.numbering import (
-    NATURAL,
     Arrays,
-    Order,
     as_data,
     as_dataset,
     each_once,
     numbered,
 )
+from ar_adals_tf.orders import NATURAL, Order
 
 N, Z = 23, 3
 

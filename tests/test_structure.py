@@ -16,7 +16,8 @@ ROWS = (
     "bounds captions errors interruption lazy version",
     "automatic endings files forms locks quiet streams digests progress hardware "
     "autograph structure examples streamed_examples index_file calibration corruptions "
-    "smoothing outputs one_output finite sanity shards elements content_ids numbering",
+    "smoothing outputs one_output finite sanity shards elements content_ids orders "
+    "numbering",
     "models distribution calibrated compiling",
     "datasets methods figures metrics",
     "attacks",
