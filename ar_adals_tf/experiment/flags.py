@@ -15,6 +15,7 @@ from typing import Any
 from ar_adals_tf.attacks.settings import MOST_STEPS
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.methods.table import METHODS
@@ -181,13 +182,17 @@ def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
         >>> usual["epochs"], usual["alpha"]
         (200, '0.05')
     """
+    # Data without a recipe may not be readable in another way. How they are read is
+    # always said, so that a command does not depend on what a default would be.
+    reading = {name: saved.get(name) for name in OF_READING}
+    kind |= reading
     usual = Config.make(saved["dataset"], saved["method"], **kind).as_dict()
     if saved.get("epochs") not in (None, usual["epochs"]):
         followed = Config.make(
-            saved["dataset"], saved["method"], epochs=saved["epochs"]
+            saved["dataset"], saved["method"], epochs=saved["epochs"], **reading
         )
         usual["alpha"] = followed.alpha
-    return usual
+    return usual | dict.fromkeys(OF_READING)
 
 
 def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:
@@ -208,7 +213,7 @@ def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:
                 f.name: flag for flag, f in _attack_fields(saved["attack"]).items()
             }
             texts |= {known[k]: as_text(v) for k, v in value.items() if k in known}
-        elif value is not None and DECLARATIONS[name].group != "none":
+        elif value not in (None, []) and DECLARATIONS[name].group != "none":
             texts[name] = as_text(value)
     return texts
 

@@ -25,9 +25,12 @@ from ar_adals_tf.reporting.names import CONTROL
 
 _PAPERS_ENSEMBLE = 5
 
-#: What a recipe does not say: how the ECE is measured, which images validate, and which
-#: of two kernels computes the same.
-_LEFT_OPEN = ("num bins", "split seed", "deterministic")
+#: What a recipe does not say: how the ECE is measured, which images validate, which of
+#: two kernels computes the same, and how data without a recipe are read.
+_LEFT_OPEN = (
+    *("num bins", "split seed", "deterministic"),
+    *("image size", "input range", "split names", "data digest"),
+)
 
 _SHORT = {"num_levels": "R", "label_smoothing": "eps"}
 
