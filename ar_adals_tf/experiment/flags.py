@@ -15,7 +15,7 @@ from typing import Any
 from ar_adals_tf.attacks.settings import MOST_STEPS
 from ar_adals_tf.attacks.table import ATTACKS, OWN_ATTACK
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.completion import OWN
+from ar_adals_tf.experiment.completion import OF_READING, OWN
 from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.methods.table import METHODS
@@ -232,14 +232,17 @@ def usual_settings(saved: Mapping[str, Any], **kind: Any) -> dict[str, Any]:
     """
     names = ("model", "model_digest", "finetune")
     own = {n: saved[n] for n in names} if saved.get("finetune") else {}
-    made = Config.make(saved["dataset"], saved["method"], **kind, **own)
+    # Data without a recipe may not be readable in another way. How they are read is
+    # always said, so that a command does not depend on what a default would be.
+    kind |= own | {name: saved.get(name) for name in OF_READING}
+    made = Config.make(saved["dataset"], saved["method"], **kind)
     usual = made.as_dict()
     if saved.get("epochs") not in (None, usual["epochs"]):
         followed = Config.make(
-            saved["dataset"], saved["method"], epochs=saved["epochs"], **kind, **own
+            saved["dataset"], saved["method"], epochs=saved["epochs"], **kind
         )
         usual |= {"alpha": followed.alpha, "refresh_epochs": followed.refresh_epochs}
-    usual |= dict.fromkeys(own) | {"model": made.recipe.model}
+    usual |= dict.fromkeys([*own, *OF_READING]) | {"model": made.recipe.model}
     return usual
 
 
@@ -261,7 +264,7 @@ def flags_from(saved: Mapping[str, Any]) -> dict[str, str]:
                 f.name: flag for flag, f in _attack_fields(saved["attack"]).items()
             }
             texts |= {known[k]: as_text(v) for k, v in value.items() if k in known}
-        elif value is not None:
+        elif value not in (None, []):
             texts[name] = as_text(value)
     return texts
 

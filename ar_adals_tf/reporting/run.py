@@ -27,8 +27,12 @@ from ar_adals_tf.reporting.names import CONTROL
 _PAPERS_ENSEMBLE = 5
 
 #: What a recipe does not say: how the ECE is measured, which images validate, which of
-#: two kernels computes the same, and what the inputs of a file's model are.
-_LEFT_OPEN = ("num bins", "split seed", "deterministic", "model range")
+#: two kernels computes the same, what the inputs of a file's model are, and how data
+#: without a recipe are read.
+_LEFT_OPEN = (
+    *("num bins", "split seed", "deterministic", "model range"),
+    *("image size", "input range", "split names", "data digest"),
+)
 
 _SHORT = {"num_levels": "R", "label_smoothing": "eps"}
 

@@ -7,8 +7,10 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl.testing import flagsaver
+from PIL import Image
 
 from ar_adals_tf import command_line
 from ar_adals_tf.attacks.table import ATTACKS
@@ -25,6 +27,12 @@ from tests.helpers import forget_flags
 #: Names of folders that a shell takes apart, if it can.
 FOLDERS = ("a/b", "my runs", "it's", "$HOME", 'a"b', "*", "#1", "a;b", "größe", "--x=1")
 TYPES = {field.name: plain_type(field.type) for field in fields(Config)}
+
+
+#: What only data without a recipe have.
+OF_OWN_DATA = {name for name, declared in DECLARATIONS.items() if declared.new} | {
+    "dataset"
+}
 
 
 @pytest.fixture
@@ -113,7 +121,8 @@ def any_config(rng):
         given = {
             name: a_value(rng, name, declared)
             for name, declared in DECLARATIONS.items()
-            if TYPES[name] is not dict
+            if name not in OF_OWN_DATA
+            and TYPES[name] is not dict
             and declared.group != "recorded"
             and rng.random() < 0.35
         }
@@ -148,12 +157,29 @@ def test_any_settings_are_read_back_from_their_command(
         seen.update([config.dataset, config.method])
         seen.update((config.attack, name) for name in config.attack_settings)
         seen.update(("own", name) for name in config.method_settings)
-    expected = {*TYPES, *DATASETS, *METHODS} - {"dataset", "method"}
+    expected = {*TYPES, *DATASETS, *METHODS} - {"dataset", "method"} - OF_OWN_DATA
     for attack, kind in ATTACKS.items():
         expected |= {(attack, f.name) for f in fields(kind) if "flag" in f.metadata}
     for method in METHODS.values():
         expected |= {("own", name) for name in method.settings}
     assert expected - seen == set()
+
+
+def test_settings_of_own_data_are_read_back_from_their_command(train_flags, tmp_path):
+    file, folder = tmp_path / "it's a table.npz", tmp_path / "my photos"
+    np.savez(file, x_train=np.ones((90, 3)), y_train=np.arange(90) % 2)
+    for name in ("extra/a/1", "extra/b/2", "extra/b/3", "val/a/4"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 8)).save(path)
+    for dataset, how in [
+        (file, {"input_range": "0,5"}),
+        (folder, {"split_names": "train=extra,test=val", "image_size": "32"}),
+    ]:
+        config = Config.make(str(dataset), "ls", epochs=3, **how)
+        command = made_by(run_of(config))
+        assert read_back(command) == config
+        assert "digest" not in command
 
 
 def test_the_command_says_only_what_is_unusual():
