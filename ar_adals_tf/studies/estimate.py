@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ar_adals_tf.attacks.table import cost
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, cost
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.studies.cells import Cell
-from ar_adals_tf.studies.state import changed_sets, progress_of
+from ar_adals_tf.studies.state import attacked_sets, changed_sets, progress_of
 
 #: Images of the batch that a probe times, at most.
 _BATCH = 64
+
+#: A gradient costs about as much as this number of predictions.
+_GRADIENT = 3
 
 #: Seconds that a probe of one kind of work takes, at least.
 _SECONDS = 0.5
@@ -53,6 +56,8 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         return Work("predict", config.model, images["validation"] * number)
     if cell.module == "evaluate":
         sets = 1 + changed_sets(cell)
+        for attack, _ in attacked_sets(cell):
+            sets += _GRADIENT * int(BOUNDED_ATTACKS[attack].settings.get("steps", 1))
         return Work("predict", config.model, images["test"] * sets * models)
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]

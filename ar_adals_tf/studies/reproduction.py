@@ -1,6 +1,5 @@
 """What `reproduce` does: plan a study, run what is missing of it, and report."""
 
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_json, writable_folder, write_json
 from ar_adals_tf.hardware import describe_hardware
 from ar_adals_tf.locks import LOCK, holder, only_writer
+from ar_adals_tf.reporting.commands import shell_command
 from ar_adals_tf.studies.cells import Cell, cells_of
 from ar_adals_tf.studies.display import Display
 from ar_adals_tf.studies.listing import commands_of, plan_of, summary
@@ -91,7 +91,7 @@ def reproduce(
         )
     deadline = time.time() + parse_budget(budget) if budget else None
     _check_folder(found, folder)
-    command = _command(study, seeds, only, output_dir)
+    command = _command(study, output_dir)
     if plan or commands:
         states = states_of(cells, folder)
         if commands:
@@ -100,7 +100,7 @@ def reproduce(
             say(plan_of(found, cells, states, folder, jobs))
         return 0
     if report:
-        _report(found, cells, states_of(cells, folder), folder, command)
+        _report(found, folder, command)
         return 0
     writable_folder(folder, "--output_dir")
 
@@ -148,7 +148,7 @@ def reproduce(
                 )
         states, problem = states_of(cells, folder), None
         try:
-            _report(found, cells, states, folder, command)
+            _report(found, folder, command)
         except InputError as error:  # how the cells ended is said first
             problem = error
     status = _end(found, cells, states, outcomes, folder, deadline, say)
@@ -193,21 +193,10 @@ def _seeds(given: Sequence[int | str] | None) -> list[int] | None:
         ) from None
 
 
-def _command(
-    study: str,
-    seeds: Sequence[int | str] | None,
-    only: Sequence[str] | None,
-    output_dir: str | Path | None,
-) -> str:
-    """Return the command that makes the same report."""
-    flags = {
-        "study": study,
-        "seeds": ",".join(map(str, seeds or ())),
-        "only": ",".join(only or ()),
-        "output_dir": output_dir or "",
-    }
-    given = [f"--{name}={shlex.quote(str(v))}" for name, v in flags.items() if v]
-    return " ".join(["python -m ar_adals_tf.reproduce", *given])
+def _command(study: str, output_dir: str | Path | None) -> str:
+    """Return the command that makes the whole study and its report."""
+    flags = {"study": study} | ({"output_dir": output_dir} if output_dir else {})
+    return shell_command("reproduce", flags)
 
 
 def _check_folder(study: Study, folder: Path) -> None:
@@ -238,23 +227,22 @@ def _may_run(cells: Sequence[Cell], states: Mapping[str, State]) -> list[Cell]:
     return found
 
 
-def _report(
-    study: Study,
-    cells: Sequence[Cell],
-    states: Mapping[str, State],
-    folder: Path,
-    command: str,
-) -> None:
-    """Write the report of the runs that are trained; those of a choice are left out."""
+def _report(study: Study, folder: Path, command: str) -> None:
+    """Write the report of all runs of a study that are trained, not of some of them.
+
+    Runs that only serve a choice are left out.
+    """
     from ar_adals_tf.reporting.page import write_report
 
+    cells = cells_of(study, folder)
+    states = states_of(cells, folder)
     measured = {cell.run for cell in cells if cell.module == "evaluate"}
     runs = [
         cell.output
         for cell in cells
         if cell.module == "train"
         and states[cell.name].kind == DONE
-        and (cell.output in measured or not study.evaluate)
+        and (cell.output in measured or not measured)
     ]
     if not runs:
         print(f"no run of {study.title} is finished, so there is no report yet")

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ DONE, RUNNING, FAILED, MISSING, STALE = (
     "stale",
 )
 KINDS = (DONE, RUNNING, FAILED, MISSING, STALE)
+
+#: The strengths over 255 of `evaluate` where a study names none.
+DEFAULT_EPSILONS = ("0", "4", "8", "12", "16")
 
 #: The images that `RobustnessIndex.compute` attacks between two intermediate results.
 SHARD_SIZE = 4096
@@ -218,7 +222,7 @@ def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> li
             lacking.append(name)
     by_attack = metrics.get("attacks", {}).get("by_attack", {})
     for attack in _listed(flags, "attacks"):
-        strengths = {float(one) for one in _listed(flags, "epsilons")}
+        strengths = set(map(float, _listed(flags, "epsilons") or DEFAULT_EPSILONS))
         found = {float(one) for one in by_attack.get(attack, {})}
         if not found or not strengths <= found or not stored("attacked"):
             lacking.append(attack)
@@ -282,5 +286,11 @@ def changed_sets(cell: Cell) -> int:
     if flags.get("shift") == "true":
         types = _listed(flags, "shift_types") or types_of(cell.settings.dataset)
         count += len(types) * len(_severities(flags))
-    strengths = [one for one in _listed(flags, "epsilons") if float(one)]
-    return count + len(_listed(flags, "attacks")) * len(strengths)
+    return count + len(attacked_sets(cell))
+
+
+def attacked_sets(cell: Cell) -> list[tuple[str, float]]:
+    """Return the attacks of an evaluation with their strengths, but for 0."""
+    strengths = map(float, _listed(cell.flags, "epsilons") or DEFAULT_EPSILONS)
+    attacks = _listed(cell.flags, "attacks")
+    return list(product(attacks, [one for one in strengths if one]))

@@ -41,8 +41,9 @@ def test_adversarial_training_costs_the_steps_of_its_attack():
         for name in ("vanilla", "fgsm_at", "pgd_at", "trades")
     }
     assert passes == {"vanilla": 1, "fgsm_at": 2, "pgd_at": 8, "trades": 11}
-    # clean, and two attacks at four strengths
-    assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * 9
+    # clean, two attacks at four strengths, and their gradients: three times as dear
+    sets = 1 + 2 * 4 + 4 * 3 * (1 + 10)
+    assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * sets
 
 
 def test_the_rest_is_estimated_from_cells_that_are_done(cells):
