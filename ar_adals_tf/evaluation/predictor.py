@@ -49,7 +49,7 @@ class Predictor:
             InputError: If its images do not have the shape that the model takes.
             NotFiniteError: If the model's output for an image is not finite.
         """
-        if self._shape != split.info.image_shape:
+        if not _fits(self._shape, split.info.image_shape):
             raise InputError(
                 f"the model takes images of shape {self._shape}, {split.dataset} has "
                 f"{split.info.image_shape}; choose the model's own --dataset"
@@ -64,6 +64,12 @@ class Predictor:
             for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
                 yield ids, labels, self._function(images)
                 bar.update(len(ids))
+
+
+def _fits(wanted: tuple[int | None, ...], given: tuple[int, ...]) -> bool:
+    """Tell whether a model takes images of a shape; a side of None is any."""
+    sides = zip(wanted, given, strict=False)
+    return len(wanted) == len(given) and all(w in (None, g) for w, g in sides)
 
 
 def finite(predictions: Predictions, models: Sequence[keras.Model]) -> Predictions:

@@ -172,10 +172,15 @@ Item = Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and what stands under it.
+
+    One that answers the reader's question comes `first`, above the contents.
+    """
 
     title: str
     items: Sequence[Item]
+    paragraphs: Sequence[tuple[str, str]] = ()  # each with a name before it
+    first: bool = False
 
 
 @dataclass(frozen=True)
