@@ -24,7 +24,7 @@ ROWS = (
     "experiment",
     "callbacks evaluation command_line",
     "training reporting",
-    "tour",
+    "auditing tour",
     "train evaluate compute_robustness sweep report compare_indexes quickstart",
     "__init__",
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import check_probabilities
+from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
@@ -113,3 +113,35 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
     both = np.concatenate([1 - rows, rows], axis=1) if single else rows
     both = np.maximum(check_probabilities(both), SMALLEST_PROBABILITY)
     return np.log(both).astype(np.float32)
+
+
+def classes_from(labels: Any, num_classes: int) -> np.ndarray:
+    """Return labels in any of the usual forms as classes, int64 `(N,)`.
+
+    Args:
+        labels: `(N,)` or `(N, 1)` whole numbers, or `(N, Z)` one-hot.
+        num_classes: Z.
+
+    Raises:
+        InputError: On another shape, on labels that are no whole numbers, or on classes
+            outside [0, Z).
+
+    Example:
+        >>> classes_from([[0, 1], [1, 0]], 2), classes_from([[2.0], [0.0]], 3)
+        (array([1, 0]), array([2, 0]))
+    """
+    found = np.asarray(labels)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim == 2 and found.shape[1] == num_classes:
+        if not are_probabilities(found).all():
+            raise InputError(
+                "one-hot labels must be rows that sum to 1; received others, as of "
+                "examples with several labels; give one class for each example"
+            )
+        return found.argmax(axis=1)
+    if found.dtype == bool or (
+        found.dtype.kind == "f" and (found == np.floor(found)).all()
+    ):
+        found = found.astype(np.int64)
+    return check_labels(found, len(found) if found.ndim else 0, num_classes)

@@ -53,6 +53,17 @@ def write_report(
             report.
     """
     collections = load_collections(runs, say=print)
+    return write_collections(collections, runs, output_dir, title, command)
+
+
+def write_collections(
+    collections: Sequence[Collection],
+    runs: Sequence[str | Path],
+    output_dir: str | Path,
+    title: str,
+    command: str | None = None,
+) -> Path:
+    """Write a report of runs that are read already; see `write_report`."""
     refuse_overwriting(output_dir, runs, "--output_dir")
     folder = writable_folder(output_dir, "--output_dir")
     commands = command or _commands(collections, runs, output_dir)
