@@ -293,8 +293,11 @@ def labelled_logits(
                 f"{_shapes(x)} and {_shapes(y)}; give arrays of one length"
             ) from error
     probabilities = is_softmax(model, from_logits)
+    signature = None
+    if isinstance(data, tf.data.Dataset):  # the last, smaller batch compiles nothing
+        signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=signature, reduce_retracing=True)
     def logits(inputs: Any) -> tf.Tensor:
         outputs = model(inputs, training=False)
         return _float32_logits(outputs, probabilities)
@@ -304,6 +307,10 @@ def labelled_logits(
         raise InputError("there is no example to predict; give some")
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     return classes_from(classes, rows.shape[1]), rows
+
+
+def _of_any_batch(spec: tf.TensorSpec) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
 
 
 def _float32_logits(outputs: Any, probabilities: bool) -> Any:

@@ -1,8 +1,6 @@
 """What a page shows of models that were not trained here: a user's own."""
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ar_adals_tf import captions, figures
 from ar_adals_tf.reporting import comparisons, further, paper_figures
@@ -19,6 +17,7 @@ from ar_adals_tf.reporting.items import (
     Row,
     Section,
     Table,
+    in_their_words,
     slug,
 )
 from ar_adals_tf.reporting.posthoc import rivals_after_training
@@ -27,9 +26,6 @@ from ar_adals_tf.reporting.verdict import gap_of
 #: As many classes as a table shows.
 MOST_CLASSES = 30
 
-#: A word for test examples, that is no part of a name such as images.keras.
-_IMAGES = re.compile(r"(?<![\w./-])([Ii])mage(s?)(?![\w/-]|\.\w)")
-
 Make = Callable[[Collection], Item | Sequence[Item]]
 
 
@@ -37,7 +33,7 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return the sections on collections that hold no run of this package."""
     made: dict[str, Make] = {
         "All measures": tables.overview,
-        "Which one is better calibrated?": _compared,
+        "Differences, and what chance alone shows": _compared,
         "Reliability": _reliability,
         "By predicted class": _by_class,
         "By robustness level": _by_level,
@@ -52,30 +48,13 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
         for collection in collections:
             found = make(collection)
             several = found if isinstance(found, Sequence) else [found]
-            items += [_in_their_words(item, collection.examples) for item in several]
+            items += [in_their_words(item, collection.examples) for item in several]
         sections.append(Section(title, [item for item in items if _is_there(item)]))
     return sections
 
 
 def _is_there(item: Item) -> bool:
     return bool(item.rows if isinstance(item, Table) else item.figure)
-
-
-def _in_their_words(item: Item, examples: str) -> Item:
-    """Return an item whose captions and columns call test examples what they are."""
-    if examples == "images":
-        return item
-
-    def said(words: str) -> str:
-        return _IMAGES.sub(
-            lambda found: ("E" if found[1] == "I" else "e") + "xample" + found[2], words
-        )
-
-    item = replace(item, caption=said(item.caption))
-    if isinstance(item, Table):
-        columns = [replace(column, title=said(column.title)) for column in item.columns]
-        item = replace(item, columns=columns)
-    return item
 
 
 def _compared(collection: Collection) -> list[Item]:

@@ -11,10 +11,14 @@ from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.evaluation.results import guesses
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
-from ar_adals_tf.reporting.items import Picture, Section, slug
+from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
 
 #: The standard normal quantile of 97.5 %.
 _Z = 1.959963984540054
+
+
+#: A temperature that is nearer to 1 changes no probability by half a percent.
+_NEXT_TO_NOTHING = 0.01
 
 
 class Gap(NamedTuple):
@@ -72,7 +76,8 @@ def verdicts(collection: Collection) -> Section:
     ]
     whose = "its" if len(groups) == 1 else "their"
     title = f"{collection.title}: how far can {whose} confidence be trusted?"
-    return Section(title, pictures, words, first=True)
+    shown = [in_their_words(picture, collection.examples) for picture in pictures]
+    return Section(title, shown, words, first=True)
 
 
 def in_plain_words(group: Group, examples: str, other: Group | None = None) -> str:
@@ -122,10 +127,12 @@ def _error(group: Group) -> str:
     """Return a sentence on the ECE, its interval, and what chance would show."""
     estimate, low, high = group.clean_sample.intervals["ece"]
     mean, quantile = group.clean_sample.floor
-    if estimate > quantile:
+    if estimate <= quantile:
+        judged = "so the ECE does not show that it is miscalibrated"
+    elif low > 0:
         judged = "so it is miscalibrated beyond chance"
     else:
-        judged = "so nothing shows that it is miscalibrated"
+        judged = "so it is probably miscalibrated"
     return (
         f"Its calibration error (ECE, {group.num_bins} bins) is "
         f"{_interval(estimate, low, high)}; chance alone shows {_percent(mean)} for a "
@@ -154,9 +161,11 @@ def _temperature(group: Group, examples: str) -> str:
         effect = f"does not change the ECE beyond doubt; it is then {now}"
     quantile = scaled.clean_sample.floor.quantile
     within = "no more than" if estimate <= quantile else "still more than"
-    direction = "less" if run.temperature > 1 else "more"
+    sure = f"makes it {'less' if run.temperature > 1 else 'more'} sure"
+    if abs(run.temperature - 1) < _NEXT_TO_NOTHING:
+        sure = "hardly changes how sure it is"
     return (
-        f"A temperature of {run.temperature:.2f}, {fitted}, makes it {direction} sure "
+        f"A temperature of {run.temperature:.2f}, {fitted}, {sure} "
         f"and {effect}, {within} chance shows ({_percent(quantile)})."
     )
 
