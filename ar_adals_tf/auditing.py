@@ -259,4 +259,4 @@ def _types(shift: bool | Sequence[str], channels: int | None) -> list[str]:
             "floats; received other inputs; leave shift out"
         )
     usual = CORRUPTIONS if channels > 1 else GREY
-    return list(usual) if shift is True else list(shift)
+    return list(usual) if isinstance(shift, bool) else list(shift)

@@ -114,8 +114,10 @@ def evaluate_shift(
             `ShiftSource`.
     """
     one = Shifting(predict, Path(folder), num_bins, temperature, identity, clean)
-    how = {"source": source, "seed": seed, "verbose": verbose}
-    return evaluate_shift_together([one], split, types, severities, **how)[0]
+    (found,) = evaluate_shift_together(
+        [one], split, types, severities, source=source, seed=seed, verbose=verbose
+    )
+    return found
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,9 @@ def _again(
         robustness_index=flags.get("robustness_index"),
         title=flags.get("title"),
     )
-    about = {"record": dataclasses.replace(found.record, flags=record.flags)}
-    return dataclasses.replace(found, temperature=temperature, quick=quick, **about)
+    return dataclasses.replace(
+        found, temperature=temperature, quick=quick, record=record
+    )
 
 
 def model_subject(
@@ -211,7 +212,7 @@ def model_subject(
         "split_seed": split_seed,
         "validation_examples": validation_examples,
     }
-    flags = {"model_file": str(file), "dataset": dataset} | where
+    flags: dict[str, Any] = {"model_file": str(file), "dataset": dataset} | where
     flags |= {"limit_examples": limit_examples, "num_bins": num_bins}
     flags |= {"validation": validation, "title": title}
     if robustness_index is not None:

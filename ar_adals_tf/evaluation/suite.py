@@ -170,7 +170,7 @@ def evaluate(
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
     strengths = _parse_severities(severities)
     if predictions:
-        more = {"--shift": shift, "--ood": ood, "--attacks": attacks}
+        more: dict[str, Any] = {"--shift": shift, "--ood": ood, "--attacks": attacks}
         more |= {"--footprint": footprint, "--posthoc": posthoc}
         more |= {"--robustness_index": robustness_index, "--validation": validation}
         more |= {"--limit_examples": limit_examples}
@@ -308,7 +308,7 @@ def _load(subjects: Sequence[Subject], wanted: Wanted) -> dict[str, Split]:
     )
 
 
-def _validation(subject: Subject, splits: dict[str, Split]) -> Split | None:
+def _validation(subject: Subject, splits: dict[str, Split]) -> Any:
     """Return what the temperature of a model's file is fitted to, if anything."""
     if subject.validation is None:
         return None

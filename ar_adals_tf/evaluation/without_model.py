@@ -66,8 +66,8 @@ def evaluate_predictions(
             "results would be overwritten; give another folder"
         )
     refuse_overwriting(folder / "predictions.npz", [path], "the result")
-    flags = {"predictions": str(path), "title": title, "dataset": dataset}
-    flags |= {"num_bins": num_bins}
+    flags: dict[str, Any] = {"predictions": str(path), "title": title}
+    flags |= {"dataset": dataset, "num_bins": num_bins}
     record = Record(
         plain_text(title or Path(path).name),
         dataset or UNNAMED,

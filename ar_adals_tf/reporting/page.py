@@ -238,10 +238,18 @@ def _page(
             for anchor, words in links
         ),
         body="\n".join([*body, made]),
-        source=html.text(
-            f"ar_adals_tf {__version__}. The paper's figures: {paper()['source']} "
-            f"The study's figures: {adversarial_study()['source']}"
-        ),
+        source=html.text(_source(collections)),
+    )
+
+
+def _source(collections: Sequence[Collection]) -> str:
+    """Return who wrote the page, and whose figures stand beside ours, if any do."""
+    ours = f"ar_adals_tf {__version__}."
+    if not any(collection.trained for collection in collections):
+        return ours
+    return (
+        f"{ours} The paper's figures: {paper()['source']} "
+        f"The study's figures: {adversarial_study()['source']}"
     )
 
 
