@@ -89,6 +89,7 @@ class Evaluation:
         """
         subject = self.subject
         self._predict: Predict = subject.served or Predictor(subject.models)
+        self.clean = self._predict(self.test)
         before = self._forget_others()
         metrics: Measures = {}
         if validation is not None:
@@ -96,7 +97,6 @@ class Evaluation:
             subject = dataclasses.replace(subject, temperature=temperature)
         self._index = self._index or self._find_index()
         self.subject, index = subject, self._index.index
-        self.clean = self._predict(self.test)
         how = (index, subject.num_levels, subject.temperature)
         metrics |= measure(self.clean, subject.num_bins, *how)
         metrics["digests"] = digests(self.test, subject.models)

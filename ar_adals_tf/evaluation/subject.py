@@ -16,6 +16,7 @@ from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
+from ar_adals_tf.evaluation.predictor import check_shape
 from ar_adals_tf.evaluation.record import Record, find_record, plain_text
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.served import Served, is_served
@@ -27,7 +28,7 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.files import atomic_write, writable_folder
-from ar_adals_tf.outputs import num_classes
+from ar_adals_tf.outputs import is_softmax, num_classes
 
 #: The value of `--validation` that names the dataset's own validation images.
 OWN_VALIDATION = "validation"
@@ -100,6 +101,9 @@ class Subject:
                 f"{self.path} tells {here} classes apart, {test.dataset} has "
                 f"{there}; choose the model's own --dataset"
             )
+        for model in self.models:
+            is_softmax(model)  # refuses heads that are no classifier's
+            check_shape(tuple(model.input_shape[1:]), test)
 
 
 def digest(path: Path) -> str:
