@@ -63,7 +63,7 @@ def with_temperature(
             positive.
 
     Example:
-        >>> x = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> x = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
         >>> y = np.array([0, 0, 1, 1])
         >>> head = keras.layers.Dense(2, kernel_initializer="identity", use_bias=False)
         >>> model = keras.Sequential([keras.Input((2,)), head])

@@ -70,8 +70,8 @@ def position_ids(count: int) -> np.ndarray:
     """Return the positions of examples as ids, `(N,)` bytes.
 
     Example:
-        >>> position_ids(2)
-        array([b'0', b'1'], dtype='|S1')
+        >>> position_ids(2).tolist()
+        [b'0', b'1']
     """
     return np.arange(count).astype("S")
 
