@@ -13,12 +13,32 @@ from ar_adals_tf.lazy import lazy_names
 from ar_adals_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ar_adals_tf import attacks as attacks
+    from ar_adals_tf import calibration as calibration
+    from ar_adals_tf.auditing import Audit as Audit
+    from ar_adals_tf.auditing import audit as audit
     from ar_adals_tf.calibrated import (
         with_margin_temperature as with_margin_temperature,
     )
     from ar_adals_tf.calibrated import with_temperature as with_temperature
     from ar_adals_tf.calibrated import with_vector_scaling as with_vector_scaling
+    from ar_adals_tf.calibration.floor import calibration_floor as calibration_floor
+    from ar_adals_tf.calibration.inference import (
+        bootstrap_intervals as bootstrap_intervals,
+    )
+    from ar_adals_tf.calibration.inference import (
+        paired_difference as paired_difference,
+    )
+    from ar_adals_tf.calibration.measures import (
+        expected_calibration_error as expected_calibration_error,
+    )
+    from ar_adals_tf.calibration.measures import summary as summary
+    from ar_adals_tf.calibration.temperature import (
+        apply_temperature as apply_temperature,
+    )
+    from ar_adals_tf.calibration.temperature import fit_temperature as fit_temperature
     from ar_adals_tf.callbacks import ARAdaLS as ARAdaLS
+    from ar_adals_tf.figures.notebook import reliability_diagram as reliability_diagram
     from ar_adals_tf.metrics import ExpectedCalibrationError as ExpectedCalibrationError
     from ar_adals_tf.model_fit import fit as fit
     from ar_adals_tf.pipeline import RobustnessLevels as RobustnessLevels
@@ -31,8 +51,13 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
+    attacks="attacks",
+    auditing="Audit audit",
     calibrated="with_margin_temperature with_temperature with_vector_scaling",
+    calibration="calibration apply_temperature bootstrap_intervals calibration_floor "
+    "expected_calibration_error fit_temperature paired_difference summary",
     callbacks="ARAdaLS",
+    figures="reliability_diagram",
     model_fit="fit",
     metrics="ExpectedCalibrationError",
     pipeline="RobustnessLevels soft_labels",

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.calibration.kinds import classes_from
 from ar_adals_tf.calibration.posthoc import (
     MarginTemperature,
     VectorScaling,
@@ -61,7 +62,7 @@ def with_temperature(
             positive.
 
     Example:
-        >>> x = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> x = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
         >>> y = np.array([0, 0, 1, 1])
         >>> head = keras.layers.Dense(2, kernel_initializer="identity", use_bias=False)
         >>> model = keras.Sequential([keras.Input((2,)), head])
@@ -70,7 +71,7 @@ def with_temperature(
         array([[0.75, 0.25]], dtype=float32)
     """
     if temperature is None:
-        found = _labelled_logits(model, x, y, from_logits, batch_size)
+        found = labelled_logits(model, x, y, from_logits, batch_size)
         temperature = fit_temperature(*found)
     elif not 0 < temperature < math.inf:
         raise InputError(
@@ -123,7 +124,7 @@ def with_vector_scaling(
         array([[0.88, 0.12]], dtype=float32)
     """
     if scaling is None:
-        labels, logits = _labelled_logits(model, x, y, from_logits, batch_size)
+        labels, logits = labelled_logits(model, x, y, from_logits, batch_size)
         scaling = fit_vector_scaling(labels, centred(logits))
     name = _free_name(model, "vector_scaling")
     return _ending(model, from_logits, _vector_layer(num_classes(model), scaling, name))
@@ -167,7 +168,7 @@ def with_margin_temperature(
         array([[0.73, 0.27]], dtype=float32)
     """
     if temperature is None:
-        found = _labelled_logits(model, x, y, from_logits, batch_size)
+        found = labelled_logits(model, x, y, from_logits, batch_size)
         temperature = fit_margin_temperature(*found)
     name = _free_name(model, "margin_temperature")
     layer = _margin_layer(num_classes(model), temperature, name)
@@ -255,16 +256,37 @@ def _margin_layer(size: int, fitted: MarginTemperature, name: str) -> keras.Mode
     return keras.Model(logits, logits / temperature, name=name)
 
 
-def _labelled_logits(
-    model: keras.Model, x: Any, y: Any, from_logits: bool | None, batch_size: int
+def labelled_logits(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    from_logits: bool | None = None,
+    batch_size: int = _BATCH,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return classes `(N,)` and logits `(N, Z)`, those that the new model divides."""
-    if isinstance(x, tf.data.Dataset):
+    """Return the classes and a model's logits of examples, batch by batch.
+
+    Args:
+        model: See `with_temperature`.
+        x: See `with_temperature`; also a `keras.utils.PyDataset` of such batches.
+        y: See `with_temperature`.
+        from_logits: See `ar_adals_tf.outputs.is_softmax`.
+        batch_size: See `with_temperature`.
+
+    Returns:
+        int64 `(N,)` and float32 `(N, Z)`, in the examples' order. The logits are those
+        that a temperature divides.
+
+    Raises:
+        InputError: If x and y do not fit, or if there is no example.
+    """
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
         if y is not None:
             raise InputError("a dataset brings its labels; leave y out")
         data = x
+        if isinstance(x, keras.utils.PyDataset):
+            data = (x[i] for i in range(len(x)))
     elif x is None or y is None:
-        raise InputError("the temperature is fitted to examples; give x and y")
+        raise InputError("calibration is measured on labelled examples; give x and y")
     else:
         try:
             data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
@@ -274,17 +296,24 @@ def _labelled_logits(
                 f"{_shapes(x)} and {_shapes(y)}; give arrays of one length"
             ) from error
     probabilities = is_softmax(model, from_logits)
+    signature = None
+    if isinstance(data, tf.data.Dataset):  # the last, smaller batch compiles nothing
+        signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
-    @tf.function
+    @tf.function(input_signature=signature, reduce_retracing=True)
     def logits(inputs: Any) -> tf.Tensor:
         outputs = model(inputs, training=False)
         return _float32_logits(outputs, probabilities)
 
-    parts = [(batch[1].numpy(), logits(batch[0]).numpy()) for batch in data]
+    parts = [(np.asarray(batch[1]), logits(batch[0]).numpy()) for batch in data]
     if not parts:
-        raise InputError("there is no example to fit the temperature to; give some")
+        raise InputError("there is no example to predict; give some")
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _classes(classes, rows.shape[1]), rows
+    return classes_from(classes, rows.shape[1]), rows
+
+
+def _of_any_batch(spec: tf.TensorSpec) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
 
 
 def _float32_logits(outputs: Any, probabilities: bool) -> Any:
@@ -300,14 +329,6 @@ def _float32_logits(outputs: Any, probabilities: bool) -> Any:
     if not probabilities:
         return outputs
     return keras.ops.log(keras.ops.maximum(outputs, SMALLEST_PROBABILITY))
-
-
-def _classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return classes `(N,)` from labels in any of the usual forms."""
-    if labels.ndim == 2:
-        one_hot = labels.shape[1] == num_classes
-        return labels.argmax(axis=1) if one_hot else labels[:, 0]
-    return labels
 
 
 def _graph(model: keras.Model) -> tuple[Any, Any]:

@@ -17,6 +17,13 @@ LEVELS = (
     "calibrated on average may still be overconfident on its least robust images."
 )
 
+OWN_LEVELS = (
+    "Images ordered by how small a change would flip the prediction, and cut into "
+    "equal levels, the same for every model. Shaded: where confidence and accuracy "
+    "part. A model that is calibrated on average may still be overconfident on its "
+    "least robust images."
+)
+
 SOFT_LABELS = (
     "The label of the correct class that each robustness level is trained with. "
     "It falls while the level's validation images are overconfident and rises while "

@@ -1,19 +1,29 @@
 r"""Measure how well a model's confidence agrees with how often it is right.
 
-Measure a run again, or any Keras model of images in [0, 1]:
+Measure runs again, or any model of images in [0, 1], or the predictions of any program:
 
     python -m ar_adals_tf.evaluate --run_dir=runs/cifar10-ar_adals-0
     python -m ar_adals_tf.evaluate --model_file=my.keras --dataset=cifar10 \
-        --output_dir=runs/mine
+        --validation=val.npz --output_dir=runs/mine
+    python -m ar_adals_tf.evaluate --predictions=probs.npz --output_dir=runs/theirs
 
-Both write predictions.npz, metrics.json and figures/ into the folder. --shift, --ood,
---attacks and --footprint measure more. Their predictions are kept in shift/, ood/ and
-attacked/, and what is there is not computed again. With --run_dir, --limit_examples=N
-is a quick look at N test images, kept apart in shift-first-N/ and so on.
+Each writes predictions.npz, metrics.json and figures/ into the folder, which `report`
+takes beside others on the same test set. --shift, --ood, --attacks and --footprint
+measure more. Their predictions are kept in shift/, ood/ and attacked/, and what is
+there is not computed again: --run_dir=runs/mine --shift goes on with an evaluation.
+With --run_dir, --limit_examples=N is a quick look at N test images, kept apart in
+shift-first-N/ and so on.
 
---posthoc=temperature,vector,margin,by_level fits calibrations to the validation images
-of a run, saves them as Keras models in posthoc/, and measures them on the clean and the
-corrupted test images.
+--model_file takes a .keras file; no code in it is run. For inference alone (no attacks,
+no robustness levels) it also takes a .tflite file or a SavedModel folder. A SavedModel
+is a program that can read and write files: take one only from people whom you trust.
+
+--predictions takes labels, and probabilities or logits, and measures what needs no
+model: accuracy, ECE with its floor and interval, NLL, Brier score, reliability.
+
+--posthoc=temperature,vector,margin,by_level fits calibrations to the validation images,
+saves them as Keras models in posthoc/, and measures them on the clean and the corrupted
+test images.
 """
 
 import inspect
@@ -33,11 +43,42 @@ def main() -> None:
 command_line.define("data", "measure")
 command_line.define_strategy_flags()
 command_line.define_import_flag()
-flags.DEFINE_string("run_dir", None, "A finished run directory.")
-flags.DEFINE_string("model_file", None, "The .keras file of any classifier.")
-flags.DEFINE_string("output_dir", None, "Where the results of --model_file go.")
+flags.DEFINE_list(
+    "run_dir",
+    None,
+    "A finished run directory, or the folder of an evaluation. Of several, separated "
+    "by commas and on one dataset, each corrupted set is made once.",
+)
 flags.DEFINE_string(
-    "robustness_index", None, "An index of the test images, for measures by level."
+    "model_file",
+    None,
+    "Any classifier: a .keras file, a .tflite file, or a SavedModel folder.",
+)
+flags.DEFINE_string(
+    "predictions",
+    None,
+    "An .npz file: labels (N), and probabilities or logits (N, Z); if it likes ids, "
+    "class_names, and validation_labels with validation_probabilities or "
+    "validation_logits, which the temperature is fitted to.",
+)
+flags.DEFINE_string(
+    "output_dir", None, "Where the results of --model_file or --predictions go."
+)
+flags.DEFINE_string(
+    "title", None, "What a report calls the model; default: the file's name."
+)
+flags.DEFINE_string(
+    "validation",
+    None,
+    "What the temperature of --model_file is fitted to; the model must not have been "
+    "trained on it. validation: the dataset's own validation images. Or an .npz file "
+    "of images and labels.",
+)
+flags.DEFINE_string(
+    "robustness_index",
+    None,
+    "An index of the test images, for measures by level; default: the vanilla run's, "
+    "or that of --model_file itself, by the attack margin.",
 )
 flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
 flags.DEFINE_list("shift_types", None, "Such as fog,contrast; default: the dataset's.")
@@ -59,7 +100,7 @@ flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of in
 flags.DEFINE_list(
     "posthoc",
     None,
-    "Calibrations that are fitted to the run's validation images, saved as Keras "
+    "Calibrations that are fitted to the validation images, saved as Keras "
     "models, and measured: temperature, vector, margin, by_level. The last one's model "
     "needs import ar_adals_tf.evaluation.level_model before it is loaded.",
 )

@@ -14,7 +14,8 @@ def lazy_names(
 
     Args:
         package: The package's `__name__`.
-        **homes: For each submodule the public names that it defines, in one text.
+        **homes: For each submodule the public names that it defines, in one text. Its
+            own name among them stands for the submodule itself.
 
     Example:
         >>> get, names, _ = lazy_names("ar_adals_tf", smoothing="soften")
@@ -28,7 +29,8 @@ def lazy_names(
     def get(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{home[name]}"), name)
+        module = import_module(f"{package}.{home[name]}")
+        return module if name == home[name] else getattr(module, name)
 
     return get, lambda: sorted(home), sorted(home)
 

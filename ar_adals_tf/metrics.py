@@ -9,6 +9,9 @@ from ar_adals_tf import calibration
 from ar_adals_tf.distribution.strategy import sums_on_read
 from ar_adals_tf.errors import InputError
 
+#: How far sums of probabilities may be from 1: bfloat16 rounds each by up to 2**-9.
+_ROUNDING = 0.02
+
 
 @keras.saving.register_keras_serializable(package="ar_adals_tf")
 class ExpectedCalibrationError(keras.metrics.Metric):
@@ -66,6 +69,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         with sums_on_read():
             self.gaps = self.add_variable((num_bins,), "zeros", "float64", name="gaps")
             self.total = self.add_variable((), "zeros", "float64", name="total")
+            self.seen, self.others = (
+                self.add_variable((), "zeros", "float64", name=name)
+                for name in ("seen", "others")
+            )
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch.
@@ -78,7 +85,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         labels = self._class_indices(y_true, y_pred)
-        self._check_range(y_pred)
+        weight = ops.ones_like(ops.cast(y_pred[:, 0], "float64"))
+        if sample_weight is not None:
+            weight *= ops.reshape(ops.cast(sample_weight, "float64"), (-1,))
+        self._count_kinds(y_pred, weight)
         if self.from_logits:
             if keras.backend.standardize_dtype(y_pred.dtype) != "float64":
                 y_pred = ops.cast(y_pred, "float32")
@@ -89,9 +99,6 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             y_pred = ops.concatenate([1 - y_pred, y_pred], axis=-1)
         confidence = ops.cast(ops.max(y_pred, axis=-1), "float64")
         correct = ops.cast(ops.equal(ops.argmax(y_pred, axis=-1), labels), "float64")
-        weight = ops.ones_like(confidence)
-        if sample_weight is not None:
-            weight *= ops.reshape(ops.cast(sample_weight, "float64"), (-1,))
         # Comparisons, (batch, num_bins), and a product compile on every device.
         above = ops.expand_dims(confidence, -1) >= self._inner_edges
         index = ops.sum(ops.cast(above, "int32"), axis=-1)
@@ -101,9 +108,43 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.total.assign_add(ops.sum(weight))
 
     def result(self) -> Any:
-        """Return the ECE of everything seen since the last reset, in [0, 1]."""
-        error = ops.sum(ops.abs(self.gaps))
-        return ops.cast(ops.divide_no_nan(error, self.total), self.dtype)
+        """Return the ECE of everything seen since the last reset, in [0, 1].
+
+        Raises:
+            InputError: If the predictions were logits without `from_logits=True`, or
+                probabilities with it. Within a graph the result is NaN then.
+        """
+        error = ops.divide_no_nan(ops.sum(ops.abs(self.gaps)), self.total)
+        seen, others = ops.convert_to_tensor(self.seen), self.others
+        wrong = ops.equal(others, 0) if self.from_logits else ops.greater(others, 0)
+        wrong = ops.logical_and(ops.greater(seen, 0), wrong)
+        if hasattr(wrong, "numpy") and bool(wrong):
+            raise InputError(self._mistaken())
+        return ops.cast(ops.where(wrong, float("nan"), error), self.dtype)
+
+    def _count_kinds(self, y_pred: Any, weight: Any) -> None:
+        """Count predictions, and those that are no probabilities."""
+        y_pred = ops.cast(y_pred, "float32")
+        like = ops.all(y_pred >= -_ROUNDING, axis=-1)
+        if y_pred.shape[-1] == 1:
+            like = ops.logical_and(like, y_pred[:, 0] <= 1 + _ROUNDING)
+        else:
+            sums = ops.sum(y_pred, axis=-1)
+            like = ops.logical_and(like, ops.abs(sums - 1) <= _ROUNDING)
+        counts = ops.cast(weight > 0, "float64")
+        self.seen.assign_add(ops.sum(counts))
+        self.others.assign_add(ops.sum(counts * ops.cast(~like, "float64")))
+
+    def _mistaken(self) -> str:
+        if self.from_logits:
+            return (
+                f"metric {self.name!r} has from_logits=True, but all predictions are "
+                "probabilities; leave from_logits out"
+            )
+        return (
+            f"metric {self.name!r} needs probabilities: rows that are not negative and "
+            "sum to 1; received others; pass from_logits=True if they are logits"
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the metric."""

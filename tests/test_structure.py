@@ -31,7 +31,7 @@ ROWS = (
     "preparing",
     "model_fit",
     "training reporting",
-    "exporting tour studies",
+    "exporting auditing tour studies",
     "train evaluate compute_robustness sweep report export compare_indexes quickstart "
     "reproduce",
     "__init__",

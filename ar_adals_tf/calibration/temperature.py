@@ -14,6 +14,7 @@ import numpy as np
 from scipy import optimize, special
 
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.kinds import refuse_probabilities
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
@@ -43,7 +44,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
     Raises:
         InputError: On shapes that do not fit, logits that are not finite, labels out
-            of range, or no images.
+            of range, no images, or probabilities in place of logits.
 
     Example:
         Three of four images are right with a margin of 5, so sigmoid(5 / T) = 3/4.
@@ -54,6 +55,12 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """
     logits = check_logits(logits)
     labels = check_labels(labels, *logits.shape)
+    refuse_probabilities(logits)
+    return _fitted(labels, logits)
+
+
+def _fitted(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return `fit_temperature` of arrays that were checked."""
     # Relative to the label's logit: nothing large is subtracted from something large.
     margins = logits - logits[np.arange(labels.size), labels][:, np.newaxis]
     if not margins.any():
@@ -119,7 +126,7 @@ def _at_bound(temperature: float, reason: str) -> float:
     warnings.warn(
         f"the fitted temperature is the bound {temperature:g}: {reason}; use "
         "more validation images",
-        stacklevel=3,
+        stacklevel=4,
     )
     return temperature
 
@@ -128,12 +135,13 @@ def quiet_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """Return `fit_temperature` without its warning at a bound.
 
     Example:
-        >>> quiet_temperature([0], [[1.0, 0.0]])    # no error at all
+        >>> quiet_temperature([0], [[5.0, 0.0]])    # no error at all
         0.01
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return fit_temperature(labels, logits)
+        logits = check_logits(logits)
+        return _fitted(check_labels(labels, *logits.shape), logits)
 
 
 def check_logits(logits: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ import tensorflow as tf
 from ar_adals_tf import calibration, hardware
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.lite import interpreter, invoke
 from ar_adals_tf.evaluation.measures import Measures, nested, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES, describe_measures
@@ -195,10 +196,10 @@ def lite_logits(files: Sequence[str | Path]) -> _Predict:
         files: A `.tflite` file that returns logits. Several are an ensemble, whose
             probabilities are averaged as in `ar_adals_tf.outputs.ensemble_logits_fn`.
     """
-    members = [_interpreter(file) for file in files]
+    members = [interpreter(file) for file in files]
 
     def predict(images: np.ndarray) -> np.ndarray:
-        logits = [_invoke(member, images) for member in members]
+        logits = [invoke(member, images) for member in members]
         return logits[0] if len(members) == 1 else average_logits(logits).numpy()
 
     return predict
@@ -262,24 +263,6 @@ def _status(name: str) -> int:
 def _tensorflow_logits(models: Sequence[keras.Model]) -> _Predict:
     logits = tf.function(ensemble_logits_fn(models), reduce_retracing=True)
     return lambda images: logits(tf.constant(images)).numpy()
-
-
-def _interpreter(file: str | Path) -> Any:
-    with warnings.catch_warnings(), quiet_libraries():
-        warnings.simplefilter("ignore")  # the interpreter will move to another package
-        interpreter = tf.lite.Interpreter(str(file), num_threads=os.cpu_count())
-        interpreter.allocate_tensors()
-    return interpreter
-
-
-def _invoke(interpreter: Any, images: np.ndarray) -> np.ndarray:
-    details = interpreter.get_input_details()[0]
-    if tuple(details["shape"]) != images.shape:
-        interpreter.resize_tensor_input(details["index"], images.shape)
-        interpreter.allocate_tensors()
-    interpreter.set_tensor(details["index"], images)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def _seconds(

@@ -49,11 +49,7 @@ class Predictor:
             InputError: If its images do not have the shape that the model takes.
             NotFiniteError: If the model's output for an image is not finite.
         """
-        if self._shape != split.info.image_shape:
-            raise InputError(
-                f"the model takes images of shape {self._shape}, {split.dataset} has "
-                f"{split.info.image_shape}; choose the model's own --dataset"
-            )
+        check_shape(self._shape, split)
         return finite(Predictions.joined(self._predicted(split, verbose)), self._models)
 
     def _predicted(
@@ -64,6 +60,21 @@ class Predictor:
             for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
                 yield ids, labels, self._function(images)
                 bar.update(len(ids))
+
+
+def check_shape(shape: tuple[int | None, ...], split: Split) -> None:
+    """Refuse a split whose images a model does not take; a side of None is any.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    given = split.info.image_shape
+    sides = zip(shape, given, strict=False)
+    if len(shape) != len(given) or any(w not in (None, g) for w, g in sides):
+        raise InputError(
+            f"the model takes images of shape {shape}, {split.dataset} has {given}; "
+            "choose the model's own --dataset"
+        )
 
 
 def finite(predictions: Predictions, models: Sequence[keras.Model]) -> Predictions:

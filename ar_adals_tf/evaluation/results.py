@@ -205,6 +205,18 @@ def within_floor(measures: Mapping[str, Any]) -> bool:
     return "floor" in measures and measures["ece"] <= measures["floor"]["quantile"]
 
 
+def guesses(measures: Mapping[str, Any], num_classes: int) -> bool:
+    """Return whether a classifier may be no better than one that guesses.
+
+    It is so if the interval of its accuracy holds the accuracy of a guess, 1 / Z.
+
+    Example:
+        >>> guesses({"interval": {"accuracy": [0.08, 0.13]}}, 10)
+        True
+    """
+    return measures["interval"]["accuracy"][0] <= 1 / num_classes
+
+
 def _ends(measures: Mapping[str, Any], name: str, form: str) -> str:
     """Return the interval in brackets, in the digits of the measure."""
     if "interval" not in measures:

@@ -1,8 +1,9 @@
 """Calibration under distribution shift: the test images, corrupted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from operator import getitem
@@ -23,7 +24,6 @@ from ar_adals_tf.evaluation.measures import (
     SET_DRAWS,
     Measures,
     in_json,
-    measured,
     nested,
 )
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
@@ -41,10 +41,18 @@ PAPER_TYPES: dict[str, tuple[str, ...]] = {
 
 
 def types_of(dataset: str, info: DatasetInfo | None = None) -> tuple[str, ...]:
-    """Return the corruptions that a dataset is evaluated on; `info` is what it is.
+    """Return the corruptions that a dataset is evaluated on.
 
     The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
     18 that change something if their images have one channel.
+
+    Args:
+        dataset: The dataset's name.
+        info: What it is. Defaults to the entry of `DATASETS`.
+
+    Args:
+        dataset: Its name.
+        channels: How many channels its images have. Defaults to what `DATASETS` says.
 
     Example:
         >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
@@ -107,50 +115,140 @@ def evaluate_shift(
         InputError: Before the first set is made, if the source lacks a type; see
             `ShiftSource`.
     """
+    one = Shifting(predict, Path(folder), num_bins, temperature, identity, clean)
+    (found,) = evaluate_shift_together(
+        [one], split, types, severities, source=source, seed=seed, verbose=verbose
+    )
+    return found
+
+
+@dataclass(frozen=True)
+class Shifting:
+    """One of the models that see the same corrupted images; see `evaluate_shift`."""
+
+    predict: Predict
+    folder: Path
+    num_bins: int = calibration.DEFAULT_NUM_BINS
+    temperature: float | None = None
+    identity: str = ""
+    clean: Predictions | None = None
+
+
+def evaluate_shift_together(
+    models: Sequence[Shifting],
+    split: Split,
+    types: Sequence[str],
+    severities: Sequence[int] = SEVERITIES,
+    *,
+    source: ShiftSource | None = None,
+    seed: int = 0,
+    verbose: bool = True,
+) -> list[Measures]:
+    """Do what `evaluate_shift` does for several models; each set is made once.
+
+    Returns:
+        What `evaluate_shift` returns, for each model. It does not depend on the others.
+    """
     source = source or find_source(split, "generated", types, severities, seed=seed)
     check_available(types, source)
     facts = {"source": source.name, "seed": seed, "num_examples": len(split)}
-    identities = {"dataset": split.dataset, "model": identity}
-    store = PredictionStore(folder, facts | identities, clean)
     pairs = {f"{name}_{s}": (name, s) for name, s in product(types, severities)}
-    absent = [name for name in pairs if not store.path(name).exists()]
-    following = dict(zip(absent, absent[1:], strict=False))
-    coming: dict[str, Future[Split]] = {}
-    scores: dict[float | None, list[ImageScores]] = {None: [], temperature: []}
-    orders: set[bytes] = set()
+    all_found = [_Found(one, facts, split.dataset) for one in models]
+    absent = [
+        name
+        for name in pairs
+        for found in all_found
+        if not found.store.path(name).exists()
+    ]
     title = f"{split.dataset} corrupted ({source.name})"
     with (
         progress_bar(len(absent), title, "set", show=verbose and bool(absent)) as bar,
         ThreadPoolExecutor(1) as pool,  # reads the next set while one is predicted
     ):
+        reader = _Reader(source, pairs, list(dict.fromkeys(absent)), pool)
+        for name in pairs:
+            for found in all_found:
+                found.add(name, reader, bar.update)
+    return [found.measures(pairs, split.dataset) for found in all_found]
+
+
+class _Reader:
+    """Reads the corrupted images ahead: while one set is predicted, the next is made.
+
+    Args:
+        source: Where they come from.
+        pairs: Type and severity of each set.
+        absent: The sets that are not predicted yet, in their order.
+        pool: One thread.
+    """
+
+    def __init__(
+        self,
+        source: ShiftSource,
+        pairs: Mapping[str, tuple[str, int]],
+        absent: Sequence[str],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._source, self._pairs, self._pool = source, pairs, pool
+        self._following = dict(zip(absent, absent[1:], strict=False))
+        self._coming: dict[str, Future[Split]] = {}
+
+    def __call__(self, name: str) -> Split:
+        """Return a set, which stays in memory until another one is asked for."""
+        wanted = (name, self._following.get(name))
+        self._coming = {n: f for n, f in self._coming.items() if n in wanted}
+        for one in wanted:
+            if one and one not in self._coming:
+                read = self._pool.submit(self._source.read, *self._pairs[one])
+                self._coming[one] = read
+        return self._coming[name].result()
+
+
+class _Found:
+    """What was found out about one model, set by set."""
+
+    def __init__(self, one: Shifting, facts: Measures, dataset: str) -> None:
+        self._one, self._facts = one, facts
+        identities = {"dataset": dataset, "model": one.identity}
+        self.store = PredictionStore(one.folder, facts | identities, one.clean)
+        temperatures = dict.fromkeys([None, one.temperature])
+        self._measures: dict[float | None, dict[str, Measures]]
+        self._measures = {t: {} for t in temperatures}
+        self._scores: dict[float | None, list[ImageScores]]
+        self._scores = {t: [] for t in temperatures}
+        self._orders: set[bytes] = set()
+
+    def add(self, name: str, read: Callable[[str], Split], moved: Callable) -> None:
+        """Measure a set, which is predicted unless that was done already."""
 
         def make(name: str) -> Predictions:
-            for one in (name, following.get(name)):
-                if one and one not in coming:
-                    coming[one] = pool.submit(source.read, *pairs[one])
-            predictions = predict(coming.pop(name).result(), verbose=False)
-            bar.update()
+            predictions = self._one.predict(read(name), verbose=False)
+            moved()
             return predictions
 
-        def measure_set(predictions: Predictions, t: float | None) -> Measures:
-            p = predictions.probabilities
+        found = self.store.get(name, make)
+        self._orders.add(found.labels.tobytes())
+        for t, by_name in self._measures.items():
+            p = found.probabilities
             if t is not None:
-                p = apply_temperature(predictions.logits, t)
-            scores[t].append(compact(calibration.image_scores(predictions.labels, p)))
-            orders.add(predictions.labels.tobytes())
-            return calibration.summary(predictions.labels, p, num_bins)
+                p = apply_temperature(found.logits, t)
+            self._scores[t].append(compact(calibration.image_scores(found.labels, p)))
+            by_name[name] = calibration.summary(found.labels, p, self._one.num_bins)
 
-        sets = ((name, store.get(name, make)) for name in pairs)
-        found = measured(sets, temperature, measure_set)
+    def measures(self, pairs: Mapping[str, tuple[str, int]], dataset: str) -> Measures:
+        """Return the measures of all sets."""
 
-    def aggregated(t: float | None) -> Measures:
-        by_type: dict[str, Any] = {name: {} for name in types}
-        for name, (corruption, severity) in pairs.items():
-            by_type[corruption][str(severity)] = found[t][name]
-        means = aggregate(by_type, split.dataset)
-        return with_certainty(means, scores[t], num_bins, len(orders) == 1)
+        def aggregated(t: float | None) -> Measures:
+            by_type: dict[str, Any] = {}
+            for name, (corruption, severity) in pairs.items():
+                own = by_type.setdefault(corruption, {})
+                own[str(severity)] = self._measures[t][name]
+            means = aggregate(by_type, dataset)
+            bins, same = self._one.num_bins, len(self._orders) == 1
+            return with_certainty(means, self._scores[t], bins, same)
 
-    return facts | {"num_bins": num_bins} | nested(temperature, aggregated)
+        facts = self._facts | {"num_bins": self._one.num_bins}
+        return facts | nested(self._one.temperature, aggregated)
 
 
 def aggregate(by_type: Mapping[str, Mapping[str, Any]], dataset: str) -> Measures:

@@ -1,29 +1,39 @@
-"""What is evaluated: a run, or the model of a file."""
+"""What is evaluated: a run directory, or the file of a model."""
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from ar_adals_tf.attacks.inputs import check_input_type
+from ar_adals_tf.calibrated import averaged, with_temperature
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.datasets.from_files import FileSplit
 from ar_adals_tf.datasets.splits import ArraySplit, Split
+from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
+from ar_adals_tf.evaluation.predictor import check_shape
+from ar_adals_tf.evaluation.record import Record, find_record, plain_text
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.served import Served, is_served
 from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.runs import (
+    digest_run,
     load_model,
     load_models,
     member_folders,
     saved_config,
 )
-from ar_adals_tf.files import writable_folder
-from ar_adals_tf.outputs import num_classes
-from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.files import atomic_write, writable_folder
+from ar_adals_tf.outputs import is_softmax, num_classes
+
+#: The value of `--validation` that names the dataset's own validation images.
+OWN_VALIDATION = "validation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +42,20 @@ class Subject:
 
     Attributes:
         title: What people call it.
-        path: The run directory or the model file.
+        path: The run directory or the model's file.
         folder: Where the results go.
-        models: One, or the members of an ensemble.
+        models: One, or the members of an ensemble; none of what is for inference alone.
         model_files: Their `.keras` files.
         dataset: The dataset of its images.
         where: Where these come from: `data_dir`, `split_seed`, `validation_examples`.
         reading: How data without a recipe are read; see `datasets.load`.
         limit: How many images of each split there are at most.
-        quick: How many test images a quick look takes; None for no quick look.
         num_bins: Bins of every ECE.
+        quick: How many test images a quick look takes; None for no quick look.
         num_levels: R, of the measures by level.
-        temperature: T, if there is one.
-        index: Robustness index that the test images' levels are cut from, if any.
+        temperature: T, if there is one already.
+        served: The model for inference alone, if it is one.
+        record: What its folder says of it; None for a run.
     """
 
     title: str
@@ -59,18 +70,67 @@ class Subject:
     quick: int | None = None
     num_levels: int = 10
     temperature: float | None = None
-    index: RobustnessIndex | None = None
+    served: Served | None = None
     reading: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    record: Record | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells its models from others."""
+        return digest(self.path)
+
+    @property
+    def validation(self) -> str | None:
+        """What `--validation` names, of a model's file."""
+        return self.record.flags.get("validation") if self.record else None
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether it can be attacked."""
+        return self.served is None
+
+    def check(self, test: Split) -> None:
+        """Refuse a model that cannot be asked about the test images.
+
+        Raises:
+            InputError: If it takes no floats, or tells other classes apart.
+        """
+        if self.served is not None:
+            self.served.check(test)
+            return
+        check_input_type(self.models[0])
+        here, there = num_classes(self.models[0]), test.info.num_classes
+        if here != there:
+            raise InputError(
+                f"{self.path} tells {here} classes apart, {test.dataset} has "
+                f"{there}; choose the model's own --dataset"
+            )
+        for model in self.models:
+            is_softmax(model)  # refuses heads that are no classifier's
+            check_shape(tuple(model.input_shape[1:]), test)
+
+
+def digest(path: Path) -> str:
+    """Return a short digest of a model's file, a run directory, or a SavedModel."""
+    if not (path / "saved_model.pb").is_file():
+        return digest_run(path)
+    total = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        total.update(str(file.relative_to(path)).encode("utf-8", "replace"))
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()[:16]
 
 
 def run_subject(
     run: Path, data_dir: str | None, num_bins: int | None, quick: int | None
 ) -> Subject:
-    """Return a run, with its models.
+    """Return a run with its models, or a model whose evaluation lies in a folder.
 
     Raises:
-        InputError: If it is no run, or a file is missing or damaged.
+        InputError: If it is neither, or a file is missing, damaged or changed.
     """
+    if record := find_record(run):
+        return _again(run, record, data_dir, num_bins, quick)
     # What is damaged is refused before the models are loaded.
     config, temperature = saved_config(run), saved_temperature(run)
     if (run / "metrics.json").exists():
@@ -96,55 +156,128 @@ def run_subject(
     )
 
 
+def _again(
+    folder: Path,
+    record: Record,
+    data_dir: str | None,
+    num_bins: int | None,
+    quick: int | None,
+) -> Subject:
+    """Return the model that a folder has an evaluation of."""
+    if record.source != "model":
+        raise InputError(
+            f"{folder} has an evaluation of predictions alone, without a model that "
+            "could predict more; give the model's file as --model_file"
+        )
+    flags = dict(record.flags)
+    file = Path(flags["model_file"])
+    if file.exists() and digest(file) != record.digest:
+        raise InputError(
+            f"{file} is not the model that {folder} has an evaluation of; evaluate it "
+            "with --model_file and another --output_dir"
+        )
+    temperature = saved_temperature(folder)
+    found = model_subject(
+        file,
+        folder,
+        flags["dataset"],
+        data_dir=data_dir or flags.get("data_dir"),
+        split_seed=flags.get("split_seed", 0),
+        validation_examples=flags.get("validation_examples"),
+        limit_examples=flags.get("limit_examples"),
+        num_bins=num_bins or flags.get("num_bins"),
+        validation=flags.get("validation"),
+        robustness_index=flags.get("robustness_index"),
+        title=flags.get("title"),
+        reading={name: flags.get(name) for name in OF_READING},
+    )
+    return dataclasses.replace(
+        found, temperature=temperature, quick=quick, record=record
+    )
+
+
 def model_subject(
     file: Path,
     output_dir: str | Path | None,
     dataset: str,
-    where: dict[str, Any],
-    limit: int | None,
-    num_bins: int | None,
-    reading: Mapping[str, str | None],
+    *,
+    data_dir: str | None = None,
+    split_seed: int = 0,
+    validation_examples: int | None = None,
+    limit_examples: int | None = None,
+    num_bins: int | None = None,
+    validation: str | None = None,
+    robustness_index: str | Path | None = None,
+    title: str | None = None,
+    reading: Mapping[str, str | None] | None = None,
 ) -> Subject:
-    """Return the model of a file.
+    """Return the model of a file: `.keras`, a SavedModel folder, or `.tflite`.
 
     Raises:
         InputError: If the file is no model, or the folder for the results does not do.
     """
+    folder = results_folder(output_dir, "--model_file")
+    served = Served(file) if is_served(file) else None
+    where = {
+        "data_dir": data_dir,
+        "split_seed": split_seed,
+        "validation_examples": validation_examples,
+    }
+    flags: dict[str, Any] = {"model_file": str(file), "dataset": dataset} | where
+    flags |= {"limit_examples": limit_examples, "num_bins": num_bins}
+    flags |= {"validation": validation, "title": title} | dict(reading or {})
+    if robustness_index is not None:
+        flags["robustness_index"] = str(robustness_index)
+    given = {n: v for n, v in flags.items() if v is not None and (n, v) != _SEED}
+    name = plain_text(title or file.name)
+    return Subject(
+        title=name,
+        path=file,
+        folder=folder,
+        models=[] if served else [load_model(file)],
+        model_files=[] if served else [file],
+        dataset=dataset,
+        where=where,
+        limit=limit_examples,
+        num_bins=num_bins or DEFAULT_NUM_BINS,
+        served=served,
+        reading=reading or {},
+        record=Record(name, dataset, "model", digest(file), flags=given),
+    )
+
+
+_SEED = ("split_seed", 0)  # the default
+
+
+def results_folder(output_dir: str | Path | None, flag: str) -> Path:
+    """Return the folder for the results of what is no run.
+
+    Args:
+        output_dir: As given.
+        flag: Which flag needs it, for the sentence.
+
+    Raises:
+        InputError: If there is none, if it is a run, or if it cannot be written to.
+    """
     if not output_dir:
-        raise InputError("--model_file needs --output_dir, a folder for the results")
+        raise InputError(f"{flag} needs --output_dir, a folder for the results")
     if (Path(output_dir) / "config.json").exists():
         raise InputError(
             f"--output_dir {output_dir} is a run directory (it has a config.json), and "
             "its results would be overwritten; give another folder, or the run itself "
             "as --run_dir"
         )
-    return Subject(
-        title=file.stem,
-        path=file,
-        folder=writable_folder(output_dir, "--output_dir"),
-        models=[load_model(file)],
-        model_files=[file],
-        dataset=dataset,
-        where=where,
-        reading=reading,
-        limit=limit,
-        num_bins=num_bins or DEFAULT_NUM_BINS,
-    )
+    return writable_folder(output_dir, "--output_dir")
 
 
-def check_model(subject: Subject, test: Split) -> None:
-    """Refuse a model that cannot be asked about the test images.
-
-    Raises:
-        InputError: If it takes no floats, or tells other classes apart.
-    """
-    check_input_type(subject.models[0])
-    here, there = num_classes(subject.models[0]), test.info.num_classes
-    if here != there:
-        raise InputError(
-            f"{subject.path} tells {here} classes apart, {test.dataset} has "
-            f"{there}; choose the model's own --dataset"
-        )
+def save_calibrated(
+    folder: Path, models: Sequence[keras.Model], temperature: float
+) -> None:
+    """Save a model, or an ensemble as one, with its temperature: `calibrated.keras`."""
+    with scope():
+        model = with_temperature(averaged(models), temperature=temperature)
+    with atomic_write(folder / "calibrated.keras") as aside:
+        model.save(aside)
 
 
 def first_images(split: Split, count: int | None) -> Split:

@@ -1,87 +1,93 @@
-"""Everything that is measured of a run or of a model: what `evaluate` does."""
+"""Everything that is measured of runs, models or predictions: what `evaluate` does."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ar_adals_tf import datasets
 from ar_adals_tf.corruptions.apply import SEVERITIES
-from ar_adals_tf.datasets.corrupted import find_source
+from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import describe_splits
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.footprint import (
-    QUANTISATION_IMAGES,
-    describe_footprint,
-    measure_footprint,
-)
-from ar_adals_tf.evaluation.measures import Measures, measure
-from ar_adals_tf.evaluation.ood import (
-    check_data,
-    check_names,
-    describe_ood,
-    evaluate_ood,
-)
-from ar_adals_tf.evaluation.posthoc import (
-    describe_posthoc,
-    evaluate_posthoc,
-    held_out_images,
-    stored_shift,
-)
-from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
-from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.results import (
-    describe_run,
-    digests,
-    read_metrics,
-    write_metrics,
-    write_results,
-)
+from ar_adals_tf.evaluation.arrays import read_images
+from ar_adals_tf.evaluation.ood import check_data, check_names
+from ar_adals_tf.evaluation.posthoc import HeldOut, held_out_images
+from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.rivals import check_posthoc
 from ar_adals_tf.evaluation.shift import (
     check_available,
-    describe_shift,
-    evaluate_shift,
+    evaluate_shift_together,
     types_of,
 )
+from ar_adals_tf.evaluation.stages import Evaluation
 from ar_adals_tf.evaluation.subject import (
+    OWN_VALIDATION,
     Subject,
-    check_model,
-    first_images,
     model_subject,
     run_subject,
 )
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
-    describe_attacks,
-    evaluate_attacks,
     parse_epsilons,
     sets_under_attack,
 )
-from ar_adals_tf.experiment.runs import (
-    RUN_FILES,
-    FoundIndex,
-    digest_run,
-    find_test_index,
-    own_test_index,
-    saved_config,
-)
+from ar_adals_tf.evaluation.without_model import evaluate_predictions
+from ar_adals_tf.experiment.runs import RUN_FILES, FoundIndex
 from ar_adals_tf.files import sweep
 from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.robustness import RobustnessIndex
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured beside the clean test set; see `evaluate`."""
+
+    shift: bool
+    ood: Sequence[str]
+    attacks: Sequence[str]
+    footprint: bool
+    posthoc: Sequence[str]
+
+    @property
+    def folders(self) -> list[str]:
+        """Kinds of predictions whose stored settings must be readable."""
+        kinds = {"shift": self.shift, "ood": self.ood, "attacked": self.attacks}
+        return [kind for kind, wanted in kinds.items() if wanted]
+
+    def check_served(self, subject: Subject) -> None:
+        """Refuse what cannot be measured of a model that has no gradient.
+
+        Raises:
+            InputError: If something of the kind is wanted.
+        """
+        flags = {
+            "--attacks": self.attacks,
+            "--footprint": self.footprint,
+            "--posthoc": self.posthoc,
+        }
+        if refused := [flag for flag, wanted in flags.items() if wanted]:
+            raise InputError(
+                f"{subject.path} is for inference alone, so {', '.join(refused)} "
+                "cannot be measured; give the .keras file, or leave that out"
+            )
+
+
 def evaluate(
-    run_dir: str | Path | None = None,
+    run_dir: str | Path | Sequence[str | Path] | None = None,
     *,
     model_file: str | Path | None = None,
+    predictions: str | Path | None = None,
     output_dir: str | Path | None = None,
-    dataset: str = "fashion_mnist_small",
+    title: str | None = None,
+    dataset: str | None = None,
     data_dir: str | None = None,
     split_seed: int = 0,
     validation_examples: int | None = None,
+    validation: str | None = None,
     limit_examples: int | None = None,
     image_size: str | None = None,
     input_range: str | None = None,
@@ -99,22 +105,35 @@ def evaluate(
     posthoc: Sequence[str] | None = None,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    """Measure a run again, or any Keras model of images in [0, 1].
+    """Measure runs again, or any model of images in [0, 1], or predictions.
 
-    `predictions.npz`, `metrics.json` and `figures/` are written into the folder. A
-    run's other measures in `metrics.json` are kept. Predictions on other images are
-    kept in the folder's `shift/`, `ood/` and `attacked/`, and what is there is not
-    computed again.
+    `predictions.npz`, `metrics.json` and `figures/` are written into the folder, and
+    for what is no run `subject.json`, so that `write_report` takes the folder. A run's
+    other measures in `metrics.json` are kept. Predictions on other images are kept in
+    the folder's `shift/`, `ood/` and `attacked/`, and what is there is not computed
+    again.
 
     Args:
-        run_dir: A run directory. Its own settings say which images.
-        model_file: A `.keras` file in place of a run.
-        output_dir: Where the results of `model_file` go.
+        run_dir: A run directory, or the folder of a model's evaluation. Its own
+            settings say which images. Of several of one dataset each corrupted set is
+            made once and predicted by all.
+        model_file: A model in place of a run: a `.keras` file, or, for inference
+            alone, a SavedModel folder or a `.tflite` file.
+        predictions: A file of predictions in place of a model; see `read_given`. What
+            needs a model or inputs cannot be measured.
+        output_dir: Where the results of `model_file` or `predictions` go.
+        title: What a report calls it. Defaults to the file's name.
         dataset: The test images for `model_file`: a key of `datasets.DATASETS`, or a
-            user's own data, see `datasets.own`.
+            user's own data, see `datasets.own`. Defaults to `fashion_mnist_small`. For
+            `predictions`, what its test set is called; only on equal names are
+            predictions compared.
         data_dir: Where TFDS keeps its data. Defaults to the run's setting.
         split_seed: Seed of the division of `model_file`'s dataset.
         validation_examples: Size of that division's validation set.
+        validation: What the temperature of `model_file` is fitted to: `validation`, the
+            dataset's own validation images, or an `.npz` file of `images` and `labels`.
+            The model must not have been trained on them. Defaults to nothing: it has no
+            temperature.
         limit_examples: For `model_file`, how many images of each split to take at
             most. For a run, a quick look at its first test images, which lies apart
             in `shift-first-N/` and so on.
@@ -123,7 +142,8 @@ def evaluate(
         split_names: The same.
         num_bins: Bins of every ECE. Defaults to the run's number, or 15.
         robustness_index: A file with an index of the test images, to measure by level.
-            Defaults to the one in the run's vanilla run, if there is one.
+            Defaults to the one in the run's vanilla run, if there is one; for
+            `model_file` to its own, by the attack `margin`.
         shift: Whether to measure on corrupted test images, see `evaluate_shift`.
         shift_types: Corruptions. Defaults to the paper's list for the dataset, or to
             all that change its images.
@@ -133,202 +153,228 @@ def evaluate(
         attacks: Attacks such as `["fgsm", "pgd"]`, see `evaluate_attacks`.
         epsilons: Their strengths over 255.
         footprint: Whether to measure costs, see `measure_footprint`.
-        posthoc: Calibrations to fit to the run's validation images and to measure,
-            such as `["vector", "margin"]`, also on the corrupted images that were
-            measured; see `evaluate_posthoc`.
+        posthoc: Calibrations to fit to the validation images and to measure, such as
+            `["vector", "margin"]`, also on the corrupted images that were measured; see
+            `evaluate_posthoc`.
         say: Takes each line for people.
 
     Returns:
-        The content of `metrics.json`, see `read_metrics`.
+        The content of `metrics.json`, see `read_metrics`; of several runs a dictionary
+        of them by folder.
 
     Raises:
         InputError: On arguments that do not fit or files that are absent or damaged.
     """
-    if bool(run_dir) == bool(model_file):
+    runs = _run_folders(run_dir)
+    choices = {"--run_dir": runs, "--model_file": model_file}
+    choices |= {"--predictions": predictions}
+    given = [flag for flag, value in choices.items() if value]
+    if len(given) != 1:
         raise InputError(
-            "evaluate needs either --run_dir=RUN or --model_file=FILE.keras; received "
-            + ("both" if run_dir else "neither")
+            "evaluate needs one of --run_dir=RUN, --model_file=FILE.keras and "
+            f"--predictions=FILE.npz; received {' and '.join(given) or 'none of them'}"
         )
-    if posthoc is not None:
-        posthoc = check_posthoc(posthoc)
-        if not run_dir:
-            raise InputError(
-                "--posthoc is fitted to the validation images of a run, so it does not "
-                "work with --model_file; give --run_dir"
-            )
+    posthoc = None if posthoc is None else check_posthoc(posthoc)
+    wanted = Wanted(shift, ood or (), attacks or (), footprint, posthoc or ())
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
     strengths = _parse_severities(severities)
-    if run_dir:
-        subject = run_subject(Path(run_dir), data_dir, num_bins, limit_examples)
-    else:
-        where = {"data_dir": data_dir, "split_seed": split_seed}
-        subject = model_subject(
-            Path(str(model_file)),
+    if predictions:
+        more: dict[str, Any] = {"--shift": shift, "--ood": ood, "--attacks": attacks}
+        more |= {"--footprint": footprint, "--posthoc": posthoc}
+        more |= {"--robustness_index": robustness_index, "--validation": validation}
+        more |= {"--limit_examples": limit_examples}
+        return evaluate_predictions(
+            predictions,
             output_dir,
-            dataset,
-            where | {"validation_examples": validation_examples},
-            limit_examples,
-            num_bins,
-            {
-                "image_size": image_size,
-                "input_range": input_range,
-                "split_names": split_names,
-            },
+            title=title,
+            dataset=dataset,
+            num_bins=num_bins,
+            refused=[flag for flag, value in more.items() if value],
+            say=say,
         )
-    splits = datasets.load(
-        subject.dataset,
-        **subject.where,
-        **subject.reading,
-        limit_examples=subject.limit,
-        splits=(*["train"] * footprint, *["validation"] * bool(posthoc), "test"),
-    )
+    if posthoc and model_file and not validation:
+        raise InputError(
+            "--posthoc is fitted to images that the model was not trained on; give "
+            "them as --validation"
+        )
+    if model_file:
+        subjects = [
+            model_subject(
+                Path(model_file),
+                output_dir,
+                dataset or "fashion_mnist_small",
+                data_dir=data_dir,
+                split_seed=split_seed,
+                validation_examples=validation_examples,
+                limit_examples=limit_examples,
+                num_bins=num_bins,
+                validation=validation,
+                robustness_index=robustness_index,
+                title=title,
+                reading={
+                    "image_size": image_size,
+                    "input_range": input_range,
+                    "split_names": split_names,
+                },
+            )
+        ]
+    else:
+        if validation:
+            raise InputError(
+                "--validation is for --model_file; a run has validation images"
+            )
+        subjects = [run_subject(r, data_dir, num_bins, limit_examples) for r in runs]
+    for subject in subjects:
+        if not subject.has_gradient:
+            wanted.check_served(subject)
+    splits = _load(subjects, wanted)
     test = splits["test"]
-    if is_own(subject.dataset):
+    if is_own(test.dataset):
         say("\n".join(describe_splits(splits)))
+    found_index = None
     if robustness_index:
         index = RobustnessIndex.load(robustness_index)
         index.verify(digest=test.digest())
         words = f"the levels of the test images come from {robustness_index}"
         found_index = FoundIndex(index, Path(robustness_index), (words,))
-    elif run_dir:
-        found_index = find_test_index(run_dir, saved_config(run_dir), test.digest())
-    else:
-        found_index = FoundIndex(None, None, ())
-    subject = dataclasses.replace(subject, index=found_index.index)
-    check_model(subject, test)
-    suffix = "" if subject.quick is None else f"-first-{subject.quick}"
-    if ood:
-        check_names(ood, test.dataset)
-        check_data(
-            ood, subject.folder / f"ood{suffix}", subject.where["data_dir"], test.info
-        )
-    if posthoc:
-        held_out = held_out_images(str(run_dir), splits["validation"])
-    if shift or attacks or footprint or posthoc:
-        part = first_images(test, subject.quick)
-    if shift:
-        types = shift_types or types_of(test.dataset, test.info)
-        source = find_source(part, shift_source, types, strengths, **subject.where)
-        if not shift_types:  # what is asked for by name is made or refused
-            for name in source.lacks:
-                say(f"{name} is left out: {source.lacks[name]}")
-            types = [name for name in types if name not in source.lacks]
-        check_available(types, source)
-        if source.note:
-            say(source.note)
-
-    def place(kind: str) -> Path:
-        return subject.folder / f"{kind}{suffix}"
-
-    for kind, wanted in {"shift": shift, "ood": ood, "attacked": attacks}.items():
-        if wanted:
-            stored_settings(place(kind))
-    if attacks:
-        sets_under_attack(place("attacked"))
-
-    with only_writer(subject.folder / LOCK, say):
-        sweep(subject.folder, *RUN_FILES)
-        predict = Predictor(subject.models)
-        clean = predict(test)
-        metrics = _measure_clean(subject, test, clean)
-        say("\n".join([describe_run(subject.title, metrics), *found_index.words]))
-        identity = digest_run(subject.path)
-
-        def keep(kind: str, found: Measures, words: str) -> None:
-            metrics[f"{kind}{suffix}"] = found
-            write_metrics(subject.folder, metrics)
-            if words:
-                say(words)
-
-        if shift:
-            found = evaluate_shift(
-                predict,
-                part,
-                place("shift"),
-                types,
-                strengths,
-                source=source,
-                num_bins=subject.num_bins,
-                temperature=subject.temperature,
-                identity=identity,
-                clean=clean.first(len(part)),
-            )
-            keep("shift", found, describe_shift(found))
-        if posthoc:
-            shifted = stored_shift(
-                place("shift"),
-                metrics.get(f"shift{suffix}"),
-                identity,
-                part,
-                **subject.where,
-            )
-            found = evaluate_posthoc(
-                posthoc,
-                subject.models,
-                predict,
-                held_out,
-                test,
-                clean,
-                place("posthoc"),
-                shifted=shifted,
-                index=subject.index,
-                num_levels=subject.num_levels,
-                num_bins=subject.num_bins,
-                identity=identity,
-            )
-            before = metrics.get(f"posthoc{suffix}", {})
-            keep("posthoc", before | found, describe_posthoc(subject.title, found))
+    tasks = []
+    for subject in subjects:
+        subject.check(test)
+        tasks.append(Evaluation(subject, test, found_index, say))
+    for task in tasks:
         if ood:
-            found = evaluate_ood(
-                predict,
-                clean,
-                test,
-                ood,
-                place("ood"),
-                data_dir=subject.where["data_dir"],
-                limit_examples=limit_examples,
-                temperature=subject.temperature,
-                identity=identity,
-            )
-            before = metrics.get(f"ood{suffix}", {})
-            keep("ood", before | found, describe_ood(found))
+            check_names(ood, test.dataset)
+            own_data = task.subject.where["data_dir"]
+            check_data(ood, task.place("ood"), own_data, test.info)
+        for kind in wanted.folders:
+            stored_settings(task.place(kind))
         if attacks:
-            one_model = len(subject.models) == 1
-            found = evaluate_attacks(
-                subject.models,
-                part,
-                clean.first(len(part)),
-                place("attacked"),
-                attacks,
-                numbers,
-                index=subject.index,
-                num_levels=subject.num_levels,
-                num_bins=subject.num_bins,
-                temperature=subject.temperature,
-                own_index=own_test_index(
-                    subject.folder, subject.models[0], test.digest()
+            sets_under_attack(task.place("attacked"))
+    fitted_to = [_validation(task.subject, splits) for task in tasks]
+    held_out = [
+        _held_out(task.subject, splits, own) if posthoc else None
+        for task, own in zip(tasks, fitted_to, strict=True)
+    ]
+    if shift:
+        shifts = _source_and_types(
+            tasks[0], shift_types, strengths, shift_source, subjects[0].where, say
+        )
+    with ExitStack() as locks:
+        for folder in sorted(subject.folder for subject in subjects):
+            locks.enter_context(only_writer(folder / LOCK, say))
+            sweep(folder, *RUN_FILES, "subject.json")
+        for task, own in zip(tasks, fitted_to, strict=True):
+            task.measure_clean(own)
+        if shift:
+            source, types = shifts
+            models = [task.shifting for task in tasks]
+            found = evaluate_shift_together(
+                models, tasks[0].part, types, strengths, source=source
+            )
+            for task, own_found in zip(tasks, found, strict=True):
+                task.keep_shift(own_found, named=len(tasks) > 1)
+        for task, held in zip(tasks, held_out, strict=True):
+            if held is not None:
+                task.fit_posthoc(wanted.posthoc, held)
+            if ood:
+                task.measure_ood(ood, limit_examples)
+            if attacks:
+                task.measure_attacks(attacks, numbers)
+            if footprint:
+                task.measure_costs(splits)
+            say(f"written to {task.subject.folder}")
+    metrics = {str(task.subject.folder): task.metrics for task in tasks}
+    return metrics if len(metrics) > 1 else tasks[0].metrics
+
+
+def _run_folders(run_dir: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """Return the run directories that are named, each once."""
+    if run_dir is None:
+        return []
+    several = [run_dir] if isinstance(run_dir, (str, Path)) else run_dir
+    by_place = {Path(run).resolve(): Path(run) for run in reversed(several)}
+    return list(by_place.values())[::-1]
+
+
+def _load(subjects: Sequence[Subject], wanted: Wanted) -> dict[str, Split]:
+    """Read the splits, which all subjects share.
+
+    Raises:
+        InputError: If two have other images.
+    """
+    first = subjects[0]
+    for other in subjects[1:]:
+        for name in ("dataset", "where", "reading", "limit"):
+            mine, theirs = getattr(first, name), getattr(other, name)
+            if mine != theirs:
+                raise InputError(
+                    f"{first.folder} and {other.folder} are of other images ({mine} "
+                    f"and {theirs}), so they share no corrupted set; evaluate them "
+                    "apart"
                 )
-                if one_model
-                else None,
-                identity=identity,
+    validated = wanted.posthoc or any(s.validation == OWN_VALIDATION for s in subjects)
+    return datasets.load(
+        first.dataset,
+        **first.where,
+        **first.reading,
+        limit_examples=first.limit,
+        splits=(
+            *["train"] * wanted.footprint,
+            *["validation"] * bool(validated),
+            "test",
+        ),
+    )
+
+
+def _validation(subject: Subject, splits: dict[str, Split]) -> Any:
+    """Return what the temperature of a model's file is fitted to, if anything."""
+    if subject.validation is None:
+        return None
+    if subject.validation == OWN_VALIDATION:
+        if not len(splits["validation"]):
+            raise InputError(
+                f"{subject.dataset} has no validation images with these settings; give "
+                "--validation_examples, or an .npz file as --validation"
             )
-            keep("attacks", found, describe_attacks(found))
-            if not one_model:
-                say("attacked: the averaged probabilities of the ensemble")
-        if footprint:
-            found = measure_footprint(
-                subject.models,
-                subject.model_files,
-                part,
-                clean.first(len(part)),
-                next(iter(splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy(),
-                place("footprint"),
-                num_bins=subject.num_bins,
-                temperature=subject.temperature,
-            )
-            keep("footprint", found, describe_footprint(found))
-        say(f"written to {subject.folder}")
-        return metrics
+        return splits["validation"]
+    test = splits["test"]
+    return read_images(subject.validation, test.info, test.dataset)
+
+
+def _held_out(
+    subject: Subject, splits: dict[str, Split], validation: Split | None
+) -> HeldOut:
+    """Return what post-hoc calibrations are fitted to."""
+    if subject.record is None:
+        return held_out_images(str(subject.path), splits["validation"])
+    if validation is None:
+        raise InputError(
+            f"{subject.folder} has an evaluation without --validation, so there is "
+            "nothing to fit --posthoc to; evaluate the --model_file with it"
+        )
+    return HeldOut(validation, None)
+
+
+def _source_and_types(
+    task: Evaluation,
+    shift_types: Sequence[str] | None,
+    severities: Sequence[int],
+    kind: str,
+    where: dict[str, Any],
+    say: Callable[[str], Any],
+) -> tuple[ShiftSource, list[str]]:
+    """Return where corrupted images come from, and which types; refuse what lacks."""
+    split = task.part
+    types = list(shift_types or types_of(split.dataset, split.info))
+    source = find_source(split, kind, types, severities, **where)
+    if not shift_types:  # what is asked for by name is made or refused
+        for name in [name for name in types if name in source.lacks]:
+            say(f"{name} is left out: {source.lacks[name]}")
+        types = [name for name in types if name not in source.lacks]
+    check_available(types, source)
+    if source.note:
+        say(source.note)
+    return source, types
 
 
 def _parse_severities(values: Sequence[int | str]) -> list[int]:
@@ -342,14 +388,3 @@ def _parse_severities(values: Sequence[int | str]) -> list[int]:
             f"{','.join(map(str, values)) or 'none'}; such as --severities=1,3,5"
         )
     return found
-
-
-def _measure_clean(subject: Subject, test: Split, clean: Predictions) -> Measures:
-    """Measure, write, and return all that `metrics.json` has then."""
-    folder, how = subject.folder, (subject.index, subject.num_levels)
-    metrics = measure(clean, subject.num_bins, *how, subject.temperature)
-    metrics["digests"] = digests(test, subject.models)
-    if subject.path == folder and (folder / "metrics.json").exists():
-        metrics = read_metrics(folder) | metrics
-    write_results(folder, clean, metrics, subject.title)
-    return metrics

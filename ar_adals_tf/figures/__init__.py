@@ -8,9 +8,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     "draw_by_number_of_levels",
     reliability="draw_reliability_diagram draw_reliability_curves "
     "draw_smooth_reliability",
+    notebook="Diagram reliability_diagram",
     uncertain="Uncertain draw_intervals draw_floor share_interval",
     comparisons="draw_over_setting draw_boxes_by_severity draw_entropy_histograms "
     "draw_single_and_ensemble",
     attacks="draw_grid_of_lines draw_reliability_grid draw_trade_off draw_l2_success",
-    style="METHOD_STYLES method_styles draw_line save",
+    style="METHOD_STYLES method_styles draw_line save png",
 )

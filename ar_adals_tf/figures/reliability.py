@@ -19,7 +19,9 @@ from ar_adals_tf.figures.uncertain import (
 
 
 @style.styled
-def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
+def draw_reliability_diagram(
+    bins: ReliabilityBins, name: str = "", examples: str = "Images"
+) -> Figure:
     """Draw accuracy against confidence, where they part, and the counts.
 
     Error bars are Wilson's 95 % intervals of each bin's accuracy.
@@ -27,6 +29,7 @@ def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
     Args:
         bins: From `ar_adals_tf.calibration.reliability_bins`.
         name: What the title begins with, such as the method. Defaults to nothing.
+        examples: What the lower panel counts. Defaults to "Images".
     """
     weights = bins.counts / bins.counts.sum()
     ece = weights @ np.abs(bins.accuracy - bins.confidence)
@@ -68,7 +71,7 @@ def draw_reliability_diagram(bins: ReliabilityBins, name: str = "") -> Figure:
         mean = 100 * (weights @ values)
         label = f"mean {measure}: {mean:.1f} %"
         bottom.axvline(mean, color="#222222", ls=linestyle, linewidth=1.2, label=label)
-    bottom.set(xlabel="Confidence (%)", ylabel="Images", xlim=(0, 100))
+    bottom.set(xlabel="Confidence (%)", ylabel=examples, xlim=(0, 100))
     bottom.yaxis.set_major_formatter("{x:,.0f}")
     bottom.locator_params(axis="y", nbins=3, integer=True)
     style.legend(figure, [*style.drawn(top), *style.drawn(bottom)], columns=2)

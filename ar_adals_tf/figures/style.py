@@ -9,6 +9,7 @@ be a dollar, not the start of a formula, and `printable` replaces what no font h
 """
 
 import functools
+import io
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -310,3 +311,18 @@ def save(
             look: Look = {"fontsize": 7.5, "color": GREY, "linespacing": 1.35}
             figure.supxlabel(words, x=0.1 / width, ha="left", **look)
         figure.savefig(aside, dpi=dpi, metadata=metadata[suffix])
+
+
+def png(figure: Figure, dpi: int = 100) -> bytes:
+    """Return a figure as the content of a `.png` file; equal figures, equal bytes.
+
+    Example:
+        >>> png(new_figure(1, 1)[0])[1:4]
+        b'PNG'
+    """
+    content = io.BytesIO()
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    return content.getvalue()

@@ -260,6 +260,26 @@ TEMPERATURE = File(
 
 """`temperature.json`."""
 
+SUBJECT = File(
+    record(
+        {
+            "kind": text(["evaluation"]),
+            "title": text(),
+            "dataset": text(),
+            "source": text(["model", "predictions", "python"]),
+        },
+        {
+            "digest": text(),
+            "examples": text(["images", "examples"]),
+            "flags": mapping(anything),
+            "classes": maybe(list_of(text(), least=2)),
+        },
+    ),
+    "remove the folder and evaluate the model again",
+)
+
+"""`subject.json`: what an evaluation is of, where no run was trained."""
+
 STORE = File(
     record(
         {"model": text()},

@@ -282,7 +282,7 @@ def l2_success(collection: Collection) -> list[Picture]:
                 curve = (found["budgets"], found["success"])
                 curves.setdefault(group.key, []).append(curve)
                 made_by.add(_index_words(found))
-            elif not group.is_ensemble:
+            elif not (group.is_ensemble or run.record):
                 lacking.append(run)
     missing = commands.missing(
         f"{collection.title}: {len(lacking)} of {len(collection.runs)} runs have "

@@ -44,7 +44,7 @@ class Collection:
 
     dataset: str
     groups: tuple[Group, ...]  # by method, in the paper's order
-    index: RobustnessIndex | None = None  # the vanilla model's, of the test images
+    index: RobustnessIndex | None = None  # of the test images, by one model
     index_path: Path | None = None
     index_words: tuple[str, ...] = ()  # which file it is, which were passed over
 
@@ -57,6 +57,17 @@ class Collection:
     def runs(self) -> list[Run]:
         """All runs."""
         return [run for group in self.groups for run in group.runs]
+
+    @property
+    def trained(self) -> list[Run]:
+        """The runs that were trained here, without evaluations of other models."""
+        return [run for run in self.runs if run.record is None]
+
+    @property
+    def examples(self) -> str:
+        """What people call the test examples: images, or examples of any kind."""
+        known = [run.record.examples for run in self.runs if run.record]
+        return known[0] if known and not self.trained else "images"
 
     @property
     def num_bins(self) -> int:
@@ -148,11 +159,12 @@ class Collection:
         settings = about.get("settings")
         known = in_words_by_setting(settings if isinstance(settings, dict) else {})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
-        vanilla = self.index_path.parents[2].name
-        return (
-            f"{self.title}'s levels are cut by {attack}{more} on the vanilla model "
-            f"{vanilla}. "
-        )
+        folder = self.index_path.parents[2]
+        model = f"the vanilla model {folder.name}"
+        for run in self.runs:
+            if run.record and run.folder == folder:
+                model = run.record.title
+        return f"{self.title}'s levels are cut by {attack}{more} on {model}. "
 
     @property
     def attack_words(self) -> str:
@@ -215,12 +227,14 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         same.sort(key=lambda run: run.config["seed"])
         check_seeds(same)
         by_method.setdefault(same[0].method, []).append(same)
-    groups = []
+    groups: list[Group] = []
     for method in sorted(by_method, key=names.method_order):
         variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
         for i, same in enumerate(variants):
             different = _differences(same[0], [other[0] for other in variants])
+            if label in [group.label for group in groups if same[0].record]:
+                different = str(same[0].folder)
             full = f"{label} ({different})" if different else label
             if same[0].as_given:
                 model = in_words_by_setting(same[0].settings)["model"]
@@ -230,7 +244,12 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def _differences(run: Run, variants: Sequence[Run]) -> str:
-    """Return what tells a run from the recipe and from the other variants, in words."""
+    """Return what tells a run from the recipe and from the other variants, in words.
+
+    Models that were not trained here are told apart by their folders.
+    """
+    if run.record:
+        return str(run.folder) if len(variants) > 1 else ""
     own = in_words_by_setting(run.settings)
     others = [in_words_by_setting(variant.settings) for variant in variants]
     return ", ".join(
@@ -241,15 +260,17 @@ def _differences(run: Run, variants: Sequence[Run]) -> str:
 
 
 def _find_index(runs: Sequence[Run]) -> FoundIndex:
-    """Find the vanilla model's index of the test images.
+    """Find the index of the test images that cuts the levels of all.
 
     It is searched for in the vanilla runs, then in the vanilla runs that the runs were
-    made with. The paper's CW-L2 comes first.
+    made with, then beside the models that were evaluated. The paper's CW-L2 comes
+    first.
     """
     folders = [run.folder for run in runs if run.method == "vanilla"]
-    for run in runs:
+    for run in (run for run in runs if run.record is None):
         made_in, vanilla = run.config["output_dir"], run.config.get("vanilla_dir")
         folders += vanilla_folders(run.folder, run.dataset, made_in, vanilla)
+    folders += [run.folder for run in runs if run.record]
     test = runs[0].predictions
 
     def check(index: RobustnessIndex, path: Path) -> None:

@@ -26,7 +26,11 @@ def _quoted(value: Any) -> str:
 
 
 def made_by(run: Run) -> str:
-    """Return the command that makes a run, from its settings."""
+    """Return the command that makes a run, or an evaluation, from its settings."""
+    if (record := run.record) is not None:
+        if record.source == "python":
+            return f"# {record.title}: ar_adals_tf.audit(...) in Python"
+        return shell_command("evaluate", {**record.flags, "output_dir": run.folder})
     settings = {name: v for name, v in run.config.items() if name != "output_dir"}
     return shell_command("train", flags_from(settings) | {"output_dir": run.folder})
 
@@ -89,7 +93,7 @@ def missing(what: str, commands: Sequence[str]) -> list[Missing]:
 
 def missing_rows(collection: Collection, *keys: str) -> Missing:
     """Return what is missing where methods have no run."""
-    first = collection.runs[0]
+    first = collection.trained[0]
     commands = [train_command(collection.dataset, key, first) for key in keys]
     names = in_words([method_label(key) for key in keys])
     return Missing(f"{collection.title}: no run of {names}", tuple(commands))
@@ -111,7 +115,7 @@ def missing_levels(collection: Collection) -> list[Missing]:
         f"{collection.title}: no robustness index of the test images lies beside the "
         "runs; a run of AR-AdaLS makes it"
     )
-    command = train_command(collection.dataset, "ar_adals", collection.runs[0])
+    command = train_command(collection.dataset, "ar_adals", collection.trained[0])
     return missing(what, [command])
 
 
@@ -119,6 +123,7 @@ def missing_evaluation(
     collection: Collection, lacking: Sequence[Run], words: str, *flags: str
 ) -> list[Missing]:
     """Return what is missing where runs lack what flags of evaluate measure."""
+    lacking = [run for run in lacking if run.can_measure_more]
     total = len(collection.runs)
     what = f"{collection.title}: {len(lacking)} of {total} runs {words}"
     return missing(what, [evaluate_command(run, *flags) for run in lacking])
@@ -159,7 +164,7 @@ def missing_seeds(collection: Collection) -> list[Missing]:
 def missing_attacks(collection: Collection) -> list[Missing]:
     """Return what is missing where runs lack an attack or a strength of the others."""
     commands = []
-    for run in collection.runs:
+    for run in (run for run in collection.runs if run.can_measure_more):
         there, lost = run.attack_measures(), run.lost["attacked"]
         lacking = [
             (attack, epsilon)

@@ -36,9 +36,43 @@ class _Pair(NamedTuple):
 
 def told_apart(collection: Collection) -> Table:
     """Return the paired differences of AR-AdaLS to its rivals, clean and shifted."""
+    return _differences(
+        collection,
+        _pairs(collection),
+        f"AR-AdaLS against its rivals, {collection.title}",
+        "AR-AdaLS less the other one, so below 0 its ECE and NLL are better.",
+        "AR-AdaLS against",
+    )
+
+
+def differences(collection: Collection) -> Table:
+    """Return the paired differences of each model to the first, clean and shifted."""
+    groups = each_with_temperature(collection.groups)
+    first = groups[0]
+    pairs = [
+        _Pair(f"{g.label}, clean", g.clean_sample, first.clean_sample)
+        for g in groups[1:]
+    ]
+    pairs += [
+        _Pair(f"{g.label}, under shift", g.shift_sample, first.shift_sample)
+        for g in groups[1:]
+    ]
+    return _differences(
+        collection,
+        pairs,
+        f"Against {first.label}, {collection.title}",
+        f"Each less {first.label}, so below 0 its ECE and NLL are better.",
+        f"Less {first.label}",
+    )
+
+
+def _differences(
+    collection: Collection, pairs: Sequence[_Pair], title: str, less: str, head: str
+) -> Table:
+    """Return the differences of pairs as a table."""
     shown = measures("ece", "nll", "accuracy")
     rows = []
-    for pair in _pairs(collection):
+    for pair in pairs:
         if pair.first is None or pair.second is None:
             continue
         cells = [_difference(pair.first, pair.second, measure) for measure in shown]
@@ -48,11 +82,10 @@ def told_apart(collection: Collection) -> Table:
     titles = [f"Difference of {one.heading()}" for one in shown]
     return Table(
         f"told_apart_{collection.dataset}",
-        f"AR-AdaLS against its rivals, {collection.title}",
-        "AR-AdaLS less the other one, so below 0 its ECE and NLL are better. In "
-        "brackets: the 95 % interval of the difference over the same images and the "
-        "seeds that both have. Where it holds 0 the two cannot be told apart. One seed "
-        "says nothing of other seeds. No correction is made for the number of "
+        title,
+        f"{less} In brackets: the 95 % interval of the difference over the same images "
+        "and the seeds that both have. Where it holds 0 the two cannot be told apart. "
+        "One seed says nothing of other seeds. No correction is made for the number of "
         f"comparisons: of twenty equal pairs about one seems different. "
         f"{collection.shift_words}{temperature_words(collection.groups)}".strip(),
         [
@@ -61,7 +94,7 @@ def told_apart(collection: Collection) -> Table:
             Column("Images", 0),
         ],
         rows,
-        head="AR-AdaLS against",
+        head=head,
     )
 
 
@@ -73,7 +106,8 @@ def _pairs(collection: Collection) -> list[_Pair]:
         g for g in collection.groups if g.method.startswith(f"ar_adals{CONTROL}")
     ]
     rivals = [g for key in _RIVALS if (g := collection.group(key))]
-    others = [*rivals, *controls]
+    evaluated = [g for g in collection.groups if g.runs[0].record]
+    others = [*rivals, *controls, *evaluated]
     clean = [
         _Pair(f"{g.label}, clean", mine.clean_sample, g.clean_sample) for g in others
     ]

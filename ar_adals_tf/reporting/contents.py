@@ -8,7 +8,9 @@ from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
+from ar_adals_tf.reporting.own import own_sections
 from ar_adals_tf.reporting.posthoc import rivals_after_training
+from ar_adals_tf.reporting.verdict import all_verdicts
 
 #: Makes what a section shows of one collection.
 Make = Callable[[Collection], Item | Sequence[Item]]
@@ -16,7 +18,12 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 
 def report_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return the sections of a report; those without an item are left out."""
-    sections = [*paper_sections(collections), *attack_sections(collections)]
+    trained = [collection for collection in collections if collection.trained]
+    own = [collection for collection in collections if not collection.trained]
+    sections = all_verdicts(collections)
+    sections += paper_sections(trained) if trained else []
+    sections += own_sections(own) if own else []
+    sections += attack_sections(collections)
     return [section for section in sections if section.items]
 
 
@@ -72,10 +79,17 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         "How far an L2 budget goes": attack_figures.l2_success,
     }
     measured = [one for one in collections if one.runs_under_attack]
+    # What is missing is said of runs alone: of another model it may not be wanted.
+    table_of = [one for one in collections if one.trained or one in measured]
+    costs_of = [
+        one
+        for one in collections
+        if one.trained or any("footprint" in run.metrics for run in one.runs)
+    ]
     return [
-        _section("Under attack: the study's table", table, collections),
+        _section("Under attack: the study's table", table, table_of),
         *(_section(title, make, measured) for title, make in made.items()),
-        _section("What a model costs: time, size and memory", costs, collections),
+        _section("What a model costs: time, size and memory", costs, costs_of),
     ]
 
 

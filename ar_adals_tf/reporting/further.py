@@ -65,9 +65,9 @@ def more_measures(collection: Collection) -> Table:
         cells = [temperature, own[0], floor_cell(sample), *own[1:]]
         rows.append(Row(group.label, cells, kind=group.kind))
     rest = [measure.column() for measure in shown[1:]]
-    lacking = [run for run in collection.runs if run.temperature is None]
+    lacking = [run for run in collection.trained if run.temperature is None]
     what = (
-        f"{len(lacking)} of {len(collection.runs)} runs have no temperature.json, "
+        f"{len(lacking)} of {len(collection.trained)} runs have no temperature.json, "
         "so they are shown without temperature scaling alone"
     )
     return Table(

@@ -59,9 +59,10 @@ class Group:
     def on_recipe(self) -> bool:
         """Whether the settings are the recipe's, so that the paper's can be compared.
 
-        A control is not the paper's method.
+        A control is not the paper's method, nor is a model of unknown training.
         """
-        return not self.runs[0].off_recipe and CONTROL not in self.method
+        first = self.runs[0]
+        return not (first.off_recipe or first.record or CONTROL in self.method)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -373,6 +374,8 @@ VARIANCE_WORDS = (
 def seed_words(groups: Sequence[Group]) -> str:
     """Say how many seeds the numbers are over, and what the spread is not."""
     counts = sorted({len(group.runs) for group in groups})
+    if all(group.runs[0].record for group in groups):
+        return "One model each, so nothing is known of other trainings."
     if counts == [1]:
         return "One seed each, so no spread is known."
     alone = " (one seed has no spread)" if counts[0] == 1 else ""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -172,10 +173,15 @@ Item = Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and what stands under it.
+
+    One that answers the reader's question comes `first`, above the contents.
+    """
 
     title: str
     items: Sequence[Item]
+    paragraphs: Sequence[tuple[str, str]] = ()  # each with a name before it
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -333,3 +339,29 @@ def cell_of(values: Sequence[float] | np.ndarray, printed: float | None = None) 
         return Cell(paper=printed)
     mean, spread = mean_and_spread(values)
     return Cell(mean, spread, len(values), printed)
+
+
+#: A word for test examples that is no part of a name, such as images.keras.
+_IMAGES = re.compile(r"(?<![\w./-])([Ii])mage(s?)(?![\w/-]|\.\w)")
+
+
+def in_their_words(item: Item, examples: str) -> Item:
+    """Return an item whose caption and columns call test examples what they are.
+
+    Example:
+        >>> in_their_words(Picture("a", "b", "Images of x.images"), "examples").caption
+        'Examples of x.images'
+    """
+    if examples == "images":
+        return item
+
+    def said(words: str) -> str:
+        return _IMAGES.sub(
+            lambda found: ("E" if found[1] == "I" else "e") + "xample" + found[2], words
+        )
+
+    item = replace(item, caption=said(item.caption))
+    if isinstance(item, Table):
+        columns = [replace(column, title=said(column.title)) for column in item.columns]
+        item = replace(item, columns=columns)
+    return item

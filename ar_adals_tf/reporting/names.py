@@ -26,6 +26,21 @@ ENSEMBLES = (
 CONTROL = "_by_"
 
 
+#: What begins the key of a model that was evaluated and not trained here: its title
+#: must not be taken for a method.
+_MODEL = "model: "
+
+
+def of_model(title: str) -> str:
+    """Return the key of a model that was not trained here.
+
+    Example:
+        >>> method_label(of_model("vanilla+by_random"))
+        'vanilla+by_random'
+    """
+    return _MODEL + title
+
+
 def dataset_title(dataset: str) -> str:
     """Return what people call a dataset.
 
@@ -48,6 +63,8 @@ def method_label(method: str) -> str:
         >>> method_label("ensemble_of_ls+trades")
         'Ensemble of Label smoothing + TRADES'
     """
+    if method.startswith(_MODEL):
+        return method.removeprefix(_MODEL)
     first, _, adversarial = method.partition("+")
     if adversarial:
         return f"{method_label(first)} + {METHODS[adversarial].title}"
@@ -64,8 +81,11 @@ def method_label(method: str) -> str:
 def method_order(method: str) -> tuple[bool, int, str]:
     """Return the place of a method in a report.
 
-    Ensembles follow single models, and a control follows its method.
+    Ensembles follow single models, and a control follows its method. Models that were
+    not trained here come after all and keep their order.
     """
+    if method.startswith(_MODEL):
+        return True, len(METHOD_STYLES), ""
     base, _, control = method.removeprefix("ensemble_of_").partition(CONTROL)
     return is_ensemble(method), _place(base, METHOD_STYLES), control
 

@@ -53,6 +53,17 @@ def write_report(
             report.
     """
     collections = load_collections(runs, say=print)
+    return write_collections(collections, runs, output_dir, title, command)
+
+
+def write_collections(
+    collections: Sequence[Collection],
+    runs: Sequence[str | Path],
+    output_dir: str | Path,
+    title: str,
+    command: str | None = None,
+) -> Path:
+    """Write a report of runs that are read already; see `write_report`."""
     refuse_overwriting(output_dir, runs, "--output_dir")
     folder = writable_folder(output_dir, "--output_dir")
     commands = command or _commands(collections, runs, output_dir)
@@ -123,7 +134,7 @@ def _named(sections: Sequence[Section]) -> list[Section]:
         taken.add((type(item), name))
         return replace(item, name=name)
 
-    return [Section(s.title, [named(item) for item in s.items]) for s in sections]
+    return [replace(s, items=[named(item) for item in s.items]) for s in sections]
 
 
 def _files(item: Item) -> list[str]:
@@ -151,9 +162,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def _section_html(anchor: str, section: Section, folder: Path) -> str:
-    head = f'<section id="{anchor}"><h2>{html.text(section.title)}</h2>'
+    look = ' class="first"' if section.first else ""
+    head = f'<section id="{anchor}"{look}><h2>{html.text(section.title)}</h2>'
+    words = [
+        f"<p><b>{html.text(name)}</b>: {html.text(words)}</p>"
+        for name, words in section.paragraphs
+    ]
     items = [html.article(item, folder) for item in section.items]
-    return "\n".join([head, *items, "</section>"])
+    if section.first:
+        items = ['<div class="row">', *items, "</div>"]
+    return "\n".join([head, *words, *items, "</section>"])
 
 
 def _markdown(title: str, sections: Sequence[Section], commands: str) -> str:
@@ -161,6 +179,10 @@ def _markdown(title: str, sections: Sequence[Section], commands: str) -> str:
     parts = [f"# {escape.markdown(title)}\n"]
     for section in sections:
         parts.append(f"## {escape.markdown(section.title)}\n")
+        parts += [
+            f"**{escape.markdown(name)}**: {escape.markdown(words)}\n"
+            for name, words in section.paragraphs
+        ]
         parts += map(_item_markdown, section.items)
     return "\n".join([*parts, f"## {_MADE_BY}\n\n{escape.code_block(commands)}\n"])
 
@@ -193,13 +215,14 @@ def _page(
     commands: str,
 ) -> str:
     """Fill the page's template."""
-    links = [
-        *((f"s{number}", section.title) for number, section in enumerate(sections)),
-        ("made", _MADE_BY),
-    ]
+    numbered = [(f"s{number}", section) for number, section in enumerate(sections)]
+    shown = {a: _section_html(a, section, folder) for a, section in numbered}
+    first = [shown[a] for a, section in numbered if section.first]
+    rest = [(a, section) for a, section in numbered if not section.first]
+    links = [*((a, section.title) for a, section in rest), ("made", _MADE_BY)]
     missing = [m for s in sections for item in s.items for m in item.all_missing()]
     number = len({command for one in missing for command in one.commands})
-    body = [_section_html(f"s{i}", one, folder) for i, one in enumerate(sections)]
+    body = [shown[a] for a, _ in rest]
     made = f'<section id="made"><h2>{_MADE_BY}</h2>{html.code(commands)}</section>'
     file = resources.files("ar_adals_tf") / "data" / "report.html"
     template = file.read_text(encoding="utf-8")
@@ -208,16 +231,25 @@ def _page(
         policy=html.policy(script),
         title=html.text(title),
         lead=html.text(_lead(collections)),
+        first="\n".join(first),
         missing=f"<p>{html.text(_missing_words(number))}</p>" if number else "",
         contents="\n".join(
             f'<li><a href="#{anchor}">{html.text(words)}</a></li>'
             for anchor, words in links
         ),
         body="\n".join([*body, made]),
-        source=html.text(
-            f"ar_adals_tf {__version__}. The paper's figures: {paper()['source']} "
-            f"The study's figures: {adversarial_study()['source']}"
-        ),
+        source=html.text(_source(collections)),
+    )
+
+
+def _source(collections: Sequence[Collection]) -> str:
+    """Return who wrote the page, and whose figures stand beside ours, if any do."""
+    ours = f"ar_adals_tf {__version__}."
+    if not any(collection.trained for collection in collections):
+        return ours
+    return (
+        f"{ours} The paper's figures: {paper()['source']} "
+        f"The study's figures: {adversarial_study()['source']}"
     )
 
 
@@ -231,7 +263,7 @@ def _commands(
     for collection in collections:
         for run in collection.runs:
             lines.append(made_by(run))
-            if flags := _evaluation_flags(run):
+            if run.can_measure_more and (flags := _evaluation_flags(run)):
                 lines.append(evaluate_command(run, *flags))
     folders = ",".join(str(run) for run in runs)
     report = {"runs": folders, "output_dir": output_dir}
@@ -257,10 +289,11 @@ def _lead(collections: Sequence[Collection]) -> str:
     for collection in collections:
         runs = collection.runs
         names = ", ".join(group.label for group in collection.groups)
-        seeds = sorted({run.config["seed"] for run in runs})
-        number = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-        words = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-        parts.append(f"{collection.title}: {number} ({names}; {words})")
+        seeds = sorted({run.config["seed"] for run in collection.trained})
+        kind = "run" if seeds else "model"
+        number = f"{len(runs)} {kind}{'s' * (len(runs) > 1)}"
+        words = f"; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        parts.append(f"{collection.title}: {number} ({names}{words if seeds else ''})")
     return (
         f"{'; '.join(parts)}. Calibration asks whether a classifier that says 90 % is "
         "right nine times in ten; ECE is how far it is off, so lower is better."

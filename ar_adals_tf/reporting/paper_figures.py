@@ -1,6 +1,7 @@
 """The paper's figures, made from stored predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -142,15 +143,14 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
 def figure_3_error_under_shift(collection: Collection) -> Picture:
     """Draw the ECE of single models and of the vanilla ensemble under shift."""
     wanted = (*SINGLE_METHODS, "ensemble_of_vanilla")
-    return _under_shift(collection, "figure_3", wanted, MEASURES["ece"])
+    return under_shift(collection, "figure_3", wanted, MEASURES["ece"])
 
 
 def figure_5_entropy(collection: Collection) -> list[Picture]:
     """Draw the entropy on in- and out-of-distribution images, a picture a dataset."""
     groups = [g for key in SINGLE_METHODS if (g := collection.group(key))]
-    names = collection.ood_names
-    if names:
-        return [_entropy(collection, groups, name) for name in names]
+    if collection.ood_names:
+        return entropy_of_groups(collection, groups)
     other = "svhn_cropped" if collection.dataset == "cifar100" else "cifar100"
     runs = [run for group in groups or collection.groups for run in group.runs]
     missing = commands.missing(
@@ -161,9 +161,14 @@ def figure_5_entropy(collection: Collection) -> list[Picture]:
     return [Picture(f"figure_5_{collection.dataset}", title, _ENTROPY, None, missing)]
 
 
+def entropy_of_groups(collection: Collection, groups: Sequence[Group]) -> list[Picture]:
+    """Draw the entropy of some groups, a picture an out-of-distribution dataset."""
+    return [_entropy(collection, groups, name) for name in collection.ood_names]
+
+
 def figure_6_ensembles_under_shift(collection: Collection) -> Picture:
     """Draw the ECE of ensembles under shift."""
-    return _under_shift(collection, "figure_6", _WITH_ENSEMBLES, MEASURES["ece"])
+    return under_shift(collection, "figure_6", _WITH_ENSEMBLES, MEASURES["ece"])
 
 
 def figure_7_reliability_of_ensembles(collection: Collection) -> Picture:
@@ -175,7 +180,7 @@ def figure_8_all_methods_under_shift(collection: Collection) -> list[Picture]:
     """Draw ECE and accuracy of every method under shift."""
     wanted = _every_method(collection)
     return [
-        _under_shift(collection, f"figure_8_{name}", wanted, MEASURES[name])
+        under_shift(collection, f"figure_8_{name}", wanted, MEASURES[name])
         for name in ("ece", "accuracy")
     ]
 
@@ -183,6 +188,12 @@ def figure_8_all_methods_under_shift(collection: Collection) -> list[Picture]:
 def figure_9_reliability_of_all_methods(collection: Collection) -> Picture:
     """Draw the reliability of every method."""
     return _reliability(collection, "figure_9", _every_method(collection))
+
+
+def reliability_of_groups(collection: Collection, name: str) -> Picture:
+    """Draw the reliability of every group, with temperature scaling as well."""
+    groups = each_with_temperature(collection.groups)
+    return _drawn_reliability(collection, name, {g.key: g for g in groups})
 
 
 def smooth_diagrams(collection: Collection) -> Picture:
@@ -269,9 +280,10 @@ def _accuracy_and_confidence(group: Group) -> tuple[float, float]:
     return accuracy, confidence
 
 
-def _under_shift(
+def under_shift(
     collection: Collection, name: str, wanted: Sequence[str], measure: Measure
 ) -> Picture:
+    """Draw a measure of some methods, clean and by severity of the corruption."""
     groups = {key: collection.group(key) for key in wanted}
     there = {key: group for key, group in groups.items() if group and group.has_shift}
     better = "Lower" if measure.better == "down" else "Higher"
@@ -323,11 +335,19 @@ def _boxes(
 
 def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Picture:
     groups = {key: collection.group(key) for key in wanted}
-    bins = {key: group.reliability() for key, group in groups.items() if group}
+    there = {key: group for key, group in groups.items() if group}
+    picture = _drawn_reliability(collection, name, there)
+    return replace(picture, missing=commands.missing_groups(collection, groups))
+
+
+def _drawn_reliability(
+    collection: Collection, name: str, groups: Mapping[str, Group]
+) -> Picture:
+    bins = {key: group.reliability() for key, group in groups.items()}
     figure = None
     if bins:
-        labels = labels_of(collection.groups)
-        runs = {key: len(group.runs) for key, group in groups.items() if group}
+        labels = labels_of(groups.values())
+        runs = {key: len(group.runs) for key, group in groups.items()}
         figure = figures.draw_reliability_curves(bins, collection.title, labels, runs)
     return Picture(
         f"{name}_{collection.dataset}",
@@ -338,7 +358,6 @@ def _reliability(collection: Collection, name: str, wanted: Sequence[str]) -> Pi
         "intervals of each bin's accuracy, for the images of one seed, since all seeds "
         "share their images. No correction is made for the number of bins.",
         figure,
-        commands.missing_groups(collection, groups),
     )
 
 

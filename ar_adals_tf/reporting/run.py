@@ -1,4 +1,4 @@
-"""A finished run, read from its folder. Nothing here needs a model."""
+"""A finished run or evaluation, read from its folder. Nothing here needs a model."""
 
 import dataclasses
 import json
@@ -16,13 +16,14 @@ from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.record import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
 from ar_adals_tf.reporting.known import check_names
-from ar_adals_tf.reporting.names import CONTROL
+from ar_adals_tf.reporting.names import CONTROL, of_model
 
 _PAPERS_ENSEMBLE = 5
 
@@ -39,36 +40,41 @@ _SHORT = {"num_levels": "R", "label_smoothing": "eps"}
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run."""
+    """One finished run, or one evaluation of a model or of predictions."""
 
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, Any]  # see `ar_adals_tf.evaluation.results.read_metrics`
     predictions: Predictions  # on the clean test set
     temperature: float | None  # what was fitted to the validation set, if any
+    record: Record | None = None  # of an evaluation without a run
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
-        """Read a run directory.
+        """Read a run directory, or the folder of an evaluation.
 
         Raises:
-            InputError: If the folder holds no finished run, or a damaged one.
+            InputError: If the folder holds no finished one, or a damaged one.
         """
         folder = Path(folder)
-        for name in ("config.json", "metrics.json", "predictions.npz"):
+        record = None if (folder / "config.json").exists() else find_record(folder)
+        needed = SUBJECT_FILE if record else "config.json"
+        for name in (needed, "metrics.json", "predictions.npz"):
             if not (folder / name).exists():
                 raise InputError(
                     f"{folder} is no finished run (it has no {name}); give the "
-                    "--output_dir of a python -m ar_adals_tf.train that has ended"
+                    "--output_dir of a python -m ar_adals_tf.train or evaluate that "
+                    "has ended"
                 )
         metrics = read_metrics(folder)
         check_names(folder, metrics)
         return cls(
             folder,
-            saved_settings(folder),
+            settings_of(record) if record else saved_settings(folder),
             metrics,
             Predictions.load(folder / "predictions.npz"),
             saved_temperature(folder),
+            record,
         )
 
     @property
@@ -83,7 +89,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method's key in reports.
+        """The method's key in reports; see `names.of_model` for an evaluation's.
 
         It is the setting `method`, or tells apart what that setting does not:
         `ar_adals_by_own` (own levels), `ar_adals_by_random` and other controls,
@@ -91,6 +97,8 @@ class Run:
         `ensemble_of_<method>`, `<method>+<adversarial method>`.
         """
         method = self.config["method"]
+        if self.record:
+            return method
         levels_from = self.config.get("levels_from")
         if levels_from not in (None, "robustness"):
             method += f"{CONTROL}{levels_from}"
@@ -112,7 +120,13 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that other runs of the group share."""
-        return {name: self.config.get(name) for name in GROUP_SETTINGS}
+        found = {name: self.config.get(name) for name in GROUP_SETTINGS}
+        return found | ({"digest": self.record.digest} if self.record else {})
+
+    @property
+    def can_measure_more(self) -> bool:
+        """Whether a command measures what is missing: not of predictions alone."""
+        return self.record is None or self.record.source == "model"
 
     def settings_without(self, *names: str) -> str:
         """Return `settings` but for some as a text, equal where they are equal."""
@@ -128,6 +142,8 @@ class Run:
         known has no recipe.
         """
         kind = {n: self.config.get(n) for n in ("levels_from", "adversarial_training")}
+        if self.record:
+            return {}
         if (self.config.get("ensemble_size") or 1) > 1:
             kind["ensemble_size"] = _PAPERS_ENSEMBLE
         if self.config.get("refresh_epochs") and kind["levels_from"] != OWN:
@@ -222,6 +238,16 @@ class Run:
 
     def _path(self, folder: str, name: str) -> Path:
         return self.folder / folder / f"{name}.npz"
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """Return what stands in for the settings of a run where nothing was trained."""
+    return {
+        "dataset": record.dataset,
+        "method": of_model(record.title),
+        "seed": 0,
+        "model": record.title,
+    }
 
 
 def in_words_by_setting(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -10,16 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import datasets
-from ar_adals_tf.calibrated import averaged, with_temperature
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import describe_splits
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.distribution.strategy import describe_strategy, scope
+from ar_adals_tf.distribution.strategy import describe_strategy
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.results import describe_run, digests, write_results
+from ar_adals_tf.evaluation.subject import save_calibrated
 from ar_adals_tf.experiment.config import OF_THE_DATA, Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
@@ -301,7 +301,7 @@ def _measure(
     temperature = None
     if "validation" in held_out:
         temperature = fit_and_save_temperature(plan.folder, held_out["validation"])
-        _save_calibrated(plan.folder, models, temperature)
+        save_calibrated(plan.folder, models, temperature)
     predictions = predict(splits["test"], config.verbose)
     metrics = measure(
         predictions, config.num_bins, test_index, config.num_levels or 10, temperature
@@ -324,13 +324,3 @@ def _measure(
         config.refresh_epochs,
     )
     return metrics
-
-
-def _save_calibrated(
-    folder: Path, models: list[keras.Model], temperature: float
-) -> None:
-    """Save the model, or the ensemble as one, with its temperature inside."""
-    with scope():
-        model = with_temperature(averaged(models), temperature=temperature)
-    with atomic_write(folder / "calibrated.keras") as aside:
-        model.save(aside)

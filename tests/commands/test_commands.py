@@ -238,8 +238,8 @@ UNUSABLE = [
         ["--dataset=svhn_cropped", "--data_dir={tmp}", "--output_dir={tmp}/run"],
         "svhn_cropped is not in {tmp}.*--data_dir.*TFDS_DATA_DIR.*fashion_mnist_small",
     ),
-    ("evaluate", [], "either --run_dir=RUN or --model_file=.*; received neither"),
-    ("evaluate", ["--run_dir=a", "--model_file=b"], "received both"),
+    ("evaluate", [], "one of --run_dir=RUN, --model_file=.*; received none"),
+    ("evaluate", ["--run_dir=a", "--model_file=b"], "received --run_dir and --mo"),
     ("evaluate", ["--run_dir={tmp}"], "{tmp} is no run directory.*config.json"),
     ("evaluate", ["--run_dir={tmp}/absent"], "{tmp}/absent is no run directory"),
     ("evaluate", ["--model_file={model}"], "--model_file needs --output_dir"),
@@ -568,7 +568,7 @@ def test_anyones_model_is_evaluated(model_file, run, tmp_path):
     nll = -np.log(p[np.arange(200), split.labels]).mean()
     assert clean["nll"] == pytest.approx(nll, rel=1e-5)
     assert clean["num_bins"] == 10
-    assert f"mine: accuracy {correct.mean():.1%}".replace("%", " %") in out
+    assert f"mine.keras: accuracy {correct.mean():.1%}".replace("%", " %") in out
     levels = correct[order].reshape(10, 20).mean(axis=1)
     assert metrics["by_level"]["accuracy"] == pytest.approx(levels.tolist())
     status, _, err = run(

@@ -71,7 +71,7 @@ def test_the_int8_model_is_small_and_nearly_as_right(
     model, images, splits, calibrating, tmp_path
 ):
     path, predict = lite(model, tmp_path, calibrating)
-    inside = footprint._interpreter(path).get_tensor_details()
+    inside = footprint.interpreter(path).get_tensor_details()
     weights = [d for d in inside if np.prod(d["shape"]) >= 8 * 10]
     assert {np.dtype(d["dtype"]) for d in weights if d["index"] > 0} >= {np.dtype("i1")}
     full = model.predict(images, verbose=0)

@@ -272,6 +272,6 @@ def test_names_are_checked_first(given, message, tmp_path):
         evaluate(tmp_path / "nothing", **given)
 
 
-def test_a_model_file_has_no_validation_images(tmp_path):
-    with pytest.raises(InputError, match="does not work with --model_file; give --run"):
+def test_a_model_file_needs_validation_images(tmp_path):
+    with pytest.raises(InputError, match="give them as --validation"):
         evaluate(model_file=tmp_path / "m.keras", posthoc=["vector"])

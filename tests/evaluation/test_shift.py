@@ -301,7 +301,7 @@ def test_a_default_evaluation_leaves_frost_out_at_once(
     model.save(tmp_path / "model.keras")
     lacks = {"frost": "its photographs; run pip (the extra `corruptions`)"}
     monkeypatch.setattr(corrupted, "unavailable", lambda *_: lacks)
-    monkeypatch.setattr(suite, "types_of", lambda _: ("contrast", "frost"))
+    monkeypatch.setattr(suite, "types_of", lambda *_: ("contrast", "frost"))
     said = []
 
     def evaluate():

@@ -9,7 +9,7 @@ import pytest
 
 from ar_adals_tf import datasets
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation import suite, under_attack
+from ar_adals_tf.evaluation import stages, under_attack
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.suite import evaluate
@@ -55,7 +55,7 @@ def no_prediction(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("predicted before everything was checked")
 
-    monkeypatch.setattr(suite, "Predictor", refuse)
+    monkeypatch.setattr(stages, "Predictor", refuse)
 
 
 def test_a_run_is_measured_and_what_else_was_measured_stays(run, model):
@@ -146,7 +146,7 @@ def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
         ({"shift": True, "severities": [6]}, "received 6"),
         ({"shift": True, "severities": ["x"]}, "received x"),
         ({"robustness_index": "none.npz"}, "none.npz"),
-        ({"model_file": "mine.keras"}, "received both"),
+        ({"model_file": "mine.keras"}, "received --run_dir and --model_file"),
     ],
 )
 def test_arguments_are_checked_before_anything_is_predicted(
@@ -161,7 +161,7 @@ def test_a_model_file_needs_a_folder_and_its_own_dataset(run, no_prediction, tmp
     file = run / "model.keras"
     with pytest.raises(InputError, match="--model_file needs --output_dir"):
         evaluate(model_file=file)
-    with pytest.raises(InputError, match="received neither"):
+    with pytest.raises(InputError, match="received none of them"):
         evaluate()
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
     model.add(keras.layers.Dense(3))
@@ -175,14 +175,15 @@ def test_a_model_file_needs_a_folder_and_its_own_dataset(run, no_prediction, tmp
 
 
 def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
-    """No temperature, 15 bins; what lay there of another model is not kept."""
+    """Its own levels, 15 bins; what lay there of another model is not kept."""
     out = tmp_path / "out"
     out.mkdir()
     (out / "metrics.json").write_text(json.dumps({"shift": {"of": "another"}}))
     metrics = evaluate(
         model_file=run / "model.keras", output_dir=out, limit_examples=30, say=str
     )
-    assert set(metrics) == {"clean", "more", "digests"} and read_metrics(out) == metrics
+    assert set(metrics) == {"clean", "more", "by_level", "digests"}
+    assert read_metrics(out) == metrics
     assert metrics["clean"]["num_bins"] == 15
     assert metrics["clean"]["num_examples"] == 30
 

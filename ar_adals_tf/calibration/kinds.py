@@ -1,0 +1,147 @@
+"""Probabilities or logits: what a classifier's outputs are, told from their rows."""
+
+from typing import Any
+
+import numpy as np
+
+from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
+from ar_adals_tf.errors import InputError
+
+_TOLERANCE = 1e-3  # see `checks`
+
+
+def are_probabilities(rows: np.ndarray, tolerance: float = _TOLERANCE) -> np.ndarray:
+    """Tell which rows are not negative and sum to 1.
+
+    Args:
+        rows: `(N, Z)`, Z >= 2.
+        tolerance: How far a sum may be from 1. Defaults to 0.001.
+
+    Returns:
+        bool `(N,)`. NaN is no probability.
+
+    Example:
+        >>> are_probabilities(np.array([[0.25, 0.75], [2.0, -1.0]]))
+        array([ True, False])
+    """
+    with np.errstate(invalid="ignore"):
+        sums = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
+        return (sums <= tolerance) & (rows.min(axis=1) >= 0)
+
+
+def refuse_probabilities(logits: np.ndarray) -> None:
+    """Refuse logits that are probabilities: rows that are not negative and sum to 1.
+
+    Raises:
+        InputError: If all rows are so.
+
+    Example:
+        >>> refuse_probabilities(np.array([[2.0, 0.0]]))
+    """
+    if are_probabilities(logits).all():
+        raise InputError(
+            f"logits are wanted, but all {len(logits)} rows are not negative and sum "
+            "to 1, so they are probabilities; pass log_probabilities(probabilities), "
+            "their logarithm"
+        )
+
+
+def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
+    """Return a classifier's outputs as logits with a column for each class.
+
+    Args:
+        outputs: `(N, Z)` with Z >= 2; or `(N,)` or `(N, 1)` of two classes, the
+            second one's probability or its logit.
+        kind: `probabilities` or `logits`. Defaults to None: the rows tell; of two
+            classes with one column they are probabilities if all lie in [0, 1].
+
+    Returns:
+        float32 `(N, Z)`: logits as they are, or the logarithm of probabilities.
+
+    Raises:
+        InputError: On another shape, on numbers that are not finite, if rows
+            contradict their kind, or if some are probabilities and others are not.
+
+    Example:
+        >>> logits_from(np.array([[0.25, 0.75]])).round(4)
+        array([[-1.3863, -0.2877]], dtype=float32)
+        >>> logits_from(np.array([3.0, -1.0]), "logits")
+        array([[ 0.,  3.],
+               [ 0., -1.]], dtype=float32)
+    """
+    rows = np.asarray(outputs)
+    if rows.dtype.kind not in "fiu":
+        raise InputError(f"outputs must be numbers; received {rows.dtype}")
+    rows = rows.astype(np.float64)
+    if rows.ndim == 1:
+        rows = rows[:, None]
+    if rows.ndim != 2 or not rows.size:
+        raise InputError(
+            "outputs must have shape (examples, classes), or (examples,) for two "
+            f"classes; received {np.shape(outputs)}"
+        )
+    if lost := int((~np.isfinite(rows)).any(axis=1).sum()):
+        raise InputError(
+            f"the outputs of {lost} of {len(rows)} examples are not finite"
+        )
+    if single := rows.shape[1] == 1:
+        like = ((rows >= 0) & (rows <= 1)).all(axis=1)
+    else:
+        like = are_probabilities(rows)
+    if kind is None:
+        if like.any() and not like.all() and not single:
+            raise InputError(
+                f"{like.sum()} of {len(rows)} rows are not negative and sum to 1, and "
+                "the others are not, so they are neither probabilities nor logits"
+            )
+        kind = "probabilities" if like.all() else "logits"
+    if kind == "logits":
+        if like.all():
+            raise InputError(
+                "they are called logits, but all of them "
+                + ("lie in [0, 1]" if single else "are not negative and sum to 1")
+                + ", so they are probabilities; call them that"
+            )
+        both = np.pad(rows, [(0, 0), (1, 0)]) if single else rows
+        return both.astype(np.float32)
+    if single and not like.all():
+        raise InputError(
+            f"{(~like).sum()} of {len(rows)} probabilities do not lie in [0, 1]; apply "
+            "a sigmoid, or call them logits"
+        )
+    both = np.concatenate([1 - rows, rows], axis=1) if single else rows
+    both = np.maximum(check_probabilities(both), SMALLEST_PROBABILITY)
+    return np.log(both).astype(np.float32)
+
+
+def classes_from(labels: Any, num_classes: int) -> np.ndarray:
+    """Return labels in any of the usual forms as classes, int64 `(N,)`.
+
+    Args:
+        labels: `(N,)` or `(N, 1)` whole numbers, or `(N, Z)` one-hot.
+        num_classes: Z.
+
+    Raises:
+        InputError: On another shape, on labels that are no whole numbers, or on classes
+            outside [0, Z).
+
+    Example:
+        >>> classes_from([[0, 1], [1, 0]], 2), classes_from([[2.0], [0.0]], 3)
+        (array([1, 0]), array([2, 0]))
+    """
+    found = np.asarray(labels)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim == 2 and found.shape[1] == num_classes:
+        if not are_probabilities(found).all():
+            raise InputError(
+                "one-hot labels must be rows that sum to 1; received others, as of "
+                "examples with several labels; give one class for each example"
+            )
+        return found.argmax(axis=1)
+    if found.dtype == bool or (
+        found.dtype.kind == "f" and (found == np.floor(found)).all()
+    ):
+        found = found.astype(np.int64)
+    return check_labels(found, len(found) if found.ndim else 0, num_classes)

@@ -1,0 +1,188 @@
+"""Models for inference alone: SavedModel folders and `.tflite` files.
+
+What they return is told from its rows: probabilities if none is negative and all sum
+to 1, else logits. They have no gradient, so nothing that attacks them can be measured.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf import calibration
+from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.lite import interpreter, invoke
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.quiet import quiet_libraries
+
+_BATCH = 500
+
+#: How far sums of probabilities may be from 1: bfloat16 rounds each by up to 2**-9.
+_TOLERANCE = 1e-2
+
+#: From a batch of images in [0, 1] to outputs `(B, Z)`, and what rounding adds to the
+#: tolerance of their sums.
+_Function = tuple[Callable[[np.ndarray], np.ndarray], float]
+
+
+def is_served(path: str | Path) -> bool:
+    """Tell whether a path is a SavedModel folder or a `.tflite` file.
+
+    Example:
+        >>> is_served("my.tflite"), is_served("my.keras")
+        (True, False)
+    """
+    path = Path(path)
+    return path.suffix.lower() == ".tflite" or (path / "saved_model.pb").is_file()
+
+
+class Served:
+    """A model of a SavedModel folder or a `.tflite` file; it predicts splits.
+
+    Args:
+        path: Where it lies. A SavedModel is a program of TensorFlow's operations, some
+            of which read and write files: load one from people whom you trust.
+
+    Raises:
+        InputError: If it cannot be loaded, or has not one input and one output.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        load = _saved_model if self.path.is_dir() else _lite
+        self._function, self._rounding = load(self.path)
+
+    def check(self, split: Split) -> None:
+        """Refuse a split that the model does not fit, by its first images.
+
+        Raises:
+            InputError: If the model cannot predict them, or tells other classes apart.
+        """
+        _, images, _ = next(iter(split.batches(2).as_numpy_iterator()))
+        outputs = self._run(images, split)
+        classes = max(outputs.shape[-1], 2) if outputs.ndim == 2 else 0
+        if len(outputs) != len(images) or classes != split.info.num_classes:
+            raise InputError(
+                f"{self.path} returns outputs of shape {outputs.shape} for "
+                f"{len(images)} images of {split.dataset}, which has "
+                f"{split.info.num_classes} classes; choose the model's own --dataset"
+            )
+
+    def __call__(self, split: Split, verbose: bool = True) -> Predictions:
+        """Predict a split, in its order.
+
+        Raises:
+            InputError: If the model does not fit it, if an output is not finite, or if
+                some rows are probabilities and others are not.
+        """
+        title = f"predicting {split.dataset} {split.name}"
+        parts = []
+        with progress_bar(len(split), title, show=verbose) as bar:
+            for ids, images, labels in split.batches(_BATCH).as_numpy_iterator():
+                parts.append((ids, labels, self._run(images, split)))
+                bar.update(len(ids))
+        joined = Predictions.joined(parts)
+        try:
+            return joined._replace(logits=self._logits(joined.logits))
+        except InputError as error:
+            raise InputError(
+                f"the outputs of {self.path} cannot be used: {error}"
+            ) from error
+
+    def _logits(self, outputs: np.ndarray) -> np.ndarray:
+        outputs = outputs.astype(np.float64)
+        tolerance = _TOLERANCE + self._rounding * outputs.shape[1] / 2
+        several = outputs.shape[1] > 1
+        if several and calibration.are_probabilities(outputs, tolerance).all():
+            outputs /= outputs.sum(axis=1, keepdims=True)
+        return calibration.logits_from(outputs)
+
+    def _run(self, images: np.ndarray, split: Split) -> np.ndarray:
+        try:
+            return self._function(images)
+        except Exception as error:  # whatever the runtime raises on another shape
+            raise InputError(
+                f"{self.path} cannot predict images of shape {images.shape[1:]} of "
+                f"{split.dataset} ({_brief(error)}); choose the model's own --dataset"
+            ) from error
+
+
+def _saved_model(path: Path) -> _Function:
+    try:
+        with quiet_libraries():
+            loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures["serving_default"]
+        ((name, spec),) = signature.structured_input_signature[1].items()
+    except Exception as error:  # whatever its parts raise
+        raise InputError(
+            f"{path} cannot be loaded as a SavedModel with one input and the signature "
+            f"serving_default ({_brief(error)}); export it again, such as with "
+            "model.export"
+        ) from error
+    if len(signature.structured_outputs) != 1:
+        raise InputError(
+            f"{path} returns {len(signature.structured_outputs)} outputs; export the "
+            "one with the classes alone"
+        )
+
+    def run(images: np.ndarray) -> np.ndarray:
+        # From the model itself, which holds the variables.
+        call = loaded.signatures["serving_default"]
+        (found,) = call(**{name: tf.cast(images, spec.dtype)}).values()
+        return tf.cast(found, tf.float32).numpy()
+
+    return run, 0.0
+
+
+def _lite(path: Path) -> _Function:
+    if not path.is_file():
+        raise InputError(f"there is no model file {path}; give a .tflite file")
+    try:
+        model = interpreter(path)
+    except Exception as error:  # whatever LiteRT raises
+        raise InputError(
+            f"{path} cannot be loaded as a TensorFlow Lite model ({_brief(error)}); "
+            "convert it again"
+        ) from error
+    inputs, outputs = model.get_input_details(), model.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise InputError(
+            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; convert a "
+            "model from images to classes, one of each"
+        )
+    alone = inputs[0]["shape_signature"][:1].tolist() != [-1]
+    scale = float(outputs[0]["quantization"][0])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        given = _quantised(images, inputs[0])
+        # A fixed batch of one is what converters write by default.
+        batches = np.split(given, len(given)) if alone else [given]
+        found = np.concatenate([invoke(model, batch) for batch in batches])
+        return _as_floats(found, outputs[0])
+
+    return run, scale
+
+
+def _quantised(images: np.ndarray, details: Any) -> np.ndarray:
+    """Return images in the number format of an input."""
+    kind, (scale, zero) = details["dtype"], details["quantization"]
+    if scale:
+        limits = np.iinfo(kind)
+        images = np.clip(np.rint(images / scale + zero), limits.min, limits.max)
+    return images.astype(kind)
+
+
+def _as_floats(outputs: np.ndarray, details: Any) -> np.ndarray:
+    """Return outputs of any number format as float32."""
+    scale, zero = details["quantization"]
+    floats = outputs.astype(np.float32)
+    return (floats - np.float32(zero)) * np.float32(scale) if scale else floats
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:120]}"

@@ -1,0 +1,273 @@
+"""The stages of an evaluation: what is measured of one subject, and kept."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.footprint import (
+    QUANTISATION_IMAGES,
+    describe_footprint,
+    measure_footprint,
+)
+from ar_adals_tf.evaluation.measures import (
+    Measures,
+    fit_and_save_temperature,
+    measure,
+    saved_temperature,
+    summary,
+)
+from ar_adals_tf.evaluation.ood import describe_ood, evaluate_ood
+from ar_adals_tf.evaluation.posthoc import (
+    HeldOut,
+    describe_posthoc,
+    evaluate_posthoc,
+    stored_shift,
+)
+from ar_adals_tf.evaluation.predictions import Predict
+from ar_adals_tf.evaluation.predictor import Predictor
+from ar_adals_tf.evaluation.record import find_record
+from ar_adals_tf.evaluation.results import (
+    describe_run,
+    digests,
+    guesses,
+    read_metrics,
+    write_metrics,
+    write_results,
+)
+from ar_adals_tf.evaluation.shift import Shifting, describe_shift
+from ar_adals_tf.evaluation.subject import Subject, first_images, save_calibrated
+from ar_adals_tf.evaluation.under_attack import describe_attacks, evaluate_attacks
+from ar_adals_tf.experiment.runs import (
+    FoundIndex,
+    find_test_index,
+    index_path,
+    own_test_index,
+    saved_config,
+)
+from ar_adals_tf.files import remove
+from ar_adals_tf.indexing import compute_and_save
+from ar_adals_tf.robustness import RobustnessIndex
+
+#: What cuts a model's own levels: one look at the gradient of its largest logits.
+OWN_ATTACK = "margin"
+
+
+class Evaluation:
+    """A subject and its test images, measured stage by stage.
+
+    Args:
+        subject: What is evaluated.
+        test: The clean test set.
+        given_index: What `--robustness_index` gives, if anything.
+        say: Takes each line for people.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        test: Split,
+        given_index: FoundIndex | None = None,
+        say: Callable[[str], Any] = print,
+    ) -> None:
+        self.subject, self.test = subject, test
+        self._index, self._say = given_index, say
+        self._suffix = "" if subject.quick is None else f"-first-{subject.quick}"
+        self.part = first_images(test, subject.quick)
+
+    def place(self, kind: str) -> Path:
+        """Return the folder of a kind of predictions, such as `shift`."""
+        return self.subject.folder / f"{kind}{self._suffix}"
+
+    def measure_clean(self, validation: Split | None = None) -> None:
+        """Predict the test set, measure it, and write the results.
+
+        Args:
+            validation: What the temperature of a model's file is fitted to.
+        """
+        subject = self.subject
+        self._predict: Predict = subject.served or Predictor(subject.models)
+        self.clean = self._predict(self.test)
+        before = self._forget_others()
+        metrics: Measures = {}
+        if validation is not None:
+            temperature, metrics = self._fitted(validation)
+            subject = dataclasses.replace(subject, temperature=temperature)
+        self._index = self._index or self._find_index()
+        self.subject, index = subject, self._index.index
+        how = (index, subject.num_levels, subject.temperature)
+        metrics |= measure(self.clean, subject.num_bins, *how)
+        metrics["digests"] = digests(self.test, subject.models)
+        self.metrics = before | metrics
+        write_results(subject.folder, self.clean, self.metrics, subject.title)
+        self._say("\n".join([describe_run(subject.title, metrics), *self._index.words]))
+        if subject.record and guesses(metrics["clean"], self.test.info.num_classes):
+            self._say(
+                f"{subject.title} is right no more often than a guess: perhaps "
+                "its images have another range than [0, 1], or its classes another "
+                "order"
+            )
+
+    def _forget_others(self) -> Measures:
+        """Return what is measured already; remove what is of another subject."""
+        folder, record = self.subject.folder, self.subject.record
+        there = (folder / "metrics.json").exists()
+        if record is None or find_record(folder) == record:
+            return read_metrics(folder) if there else {}
+        for name in ("metrics.json", "temperature.json", "calibrated.keras"):
+            if (folder / name).exists():
+                remove(folder / name)
+        record.save(folder)
+        return {}
+
+    def _fitted(self, validation: Split) -> tuple[float, Measures]:
+        """Return the temperature, which is fitted unless it was, and its measures."""
+        folder, subject = self.subject.folder, self.subject
+        known = saved_temperature(folder)
+        whole = not subject.models or (folder / "calibrated.keras").exists()
+        if known is not None and whole:
+            return known, {}
+        predictions = self._predict(validation)
+        temperature = fit_and_save_temperature(folder, predictions)
+        if subject.models:
+            save_calibrated(folder, subject.models, temperature)
+        own = predictions.labels, predictions.probabilities
+        return temperature, {"validation": summary(*own, subject.num_bins)}
+
+    def _find_index(self) -> FoundIndex:
+        """Return the index that the levels of the test images are cut from."""
+        subject, images = self.subject, self.test.digest()
+        if subject.record is None:
+            run = subject.path
+            return find_test_index(run, saved_config(run), images)
+        if not subject.has_gradient:
+            words = f"{subject.path} has no gradient, so nothing is measured by level"
+            return FoundIndex(None, None, (words,))
+        path = index_path(subject.folder, OWN_ATTACK, {}, "test")
+        words = f"the levels of the test images come from the model itself, in {path}"
+        (model,) = subject.models
+        try:
+            index = RobustnessIndex.load(path)
+            index.verify(model, digest=images)
+        except InputError:  # absent, damaged, or of another model
+            index = compute_and_save(path, model, self.test, attack=OWN_ATTACK)
+        return FoundIndex(index, path, (words,))
+
+    def keep(self, kind: str, found: Measures, words: str) -> None:
+        """Add measures to `metrics.json`, and say them."""
+        self.metrics[f"{kind}{self._suffix}"] = found
+        write_metrics(self.subject.folder, self.metrics)
+        if words:
+            self._say(words)
+
+    def _kept(self, kind: str) -> Measures:
+        return self.metrics.get(f"{kind}{self._suffix}", {})
+
+    @property
+    def shifting(self) -> Shifting:
+        """The subject for `evaluate_shift_together`."""
+        return Shifting(
+            self._predict,
+            self.place("shift"),
+            self.subject.num_bins,
+            self.subject.temperature,
+            self.subject.identity,
+            self.clean.first(len(self.part)),
+        )
+
+    def keep_shift(self, found: Measures, named: bool = False) -> None:
+        """Keep what was measured under shift; `named` says whose it is."""
+        words = describe_shift(found)
+        self.keep("shift", found, f"{self.subject.title}, {words}" if named else words)
+
+    def fit_posthoc(self, names: Sequence[str], held_out: HeldOut) -> None:
+        """Fit calibrations to validation images, and measure them."""
+        subject = self.subject
+        shifted = stored_shift(
+            self.place("shift"),
+            self._kept("shift") or None,
+            subject.identity,
+            self.part,
+            **subject.where,
+        )
+        found = evaluate_posthoc(
+            names,
+            subject.models,
+            self._predict,
+            held_out,
+            self.test,
+            self.clean,
+            self.place("posthoc"),
+            shifted=shifted,
+            index=self._level_index,
+            num_levels=subject.num_levels,
+            num_bins=subject.num_bins,
+            identity=subject.identity,
+        )
+        words = describe_posthoc(subject.title, found)
+        self.keep("posthoc", self._kept("posthoc") | found, words)
+
+    @property
+    def _level_index(self) -> RobustnessIndex | None:
+        return self._index.index if self._index else None
+
+    def measure_ood(self, names: Sequence[str], limit: int | None) -> None:
+        """Measure on other datasets."""
+        found = evaluate_ood(
+            self._predict,
+            self.clean,
+            self.test,
+            names,
+            self.place("ood"),
+            data_dir=self.subject.where["data_dir"],
+            limit_examples=limit,
+            temperature=self.subject.temperature,
+            identity=self.subject.identity,
+        )
+        self.keep("ood", self._kept("ood") | found, describe_ood(found))
+
+    def measure_attacks(
+        self, attacks: Sequence[str], epsilons: Sequence[float]
+    ) -> None:
+        """Measure under attack."""
+        subject, own_index = self.subject, None
+        one_model = len(subject.models) == 1
+        if one_model:
+            images = self.test.digest()
+            own_index = own_test_index(subject.folder, subject.models[0], images)
+        if own_index and own_index.metadata.get("attack") == OWN_ATTACK:
+            own_index = None  # it estimates the distance and flips no prediction
+        found = evaluate_attacks(
+            subject.models,
+            self.part,
+            self.clean.first(len(self.part)),
+            self.place("attacked"),
+            attacks,
+            epsilons,
+            index=self._level_index,
+            num_levels=subject.num_levels,
+            num_bins=subject.num_bins,
+            temperature=subject.temperature,
+            own_index=own_index,
+            identity=subject.identity,
+        )
+        self.keep("attacks", found, describe_attacks(found))
+        if not one_model:
+            self._say("attacked: the averaged probabilities of the ensemble")
+
+    def measure_costs(self, splits: Mapping[str, Split]) -> None:
+        """Measure time, size and memory."""
+        ranging = next(iter(splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy()
+        found = measure_footprint(
+            self.subject.models,
+            self.subject.model_files,
+            self.part,
+            self.clean.first(len(self.part)),
+            ranging,
+            self.place("footprint"),
+            num_bins=self.subject.num_bins,
+            temperature=self.subject.temperature,
+        )
+        self.keep("footprint", found, describe_footprint(found))

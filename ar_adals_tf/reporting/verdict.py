@@ -1,0 +1,214 @@
+"""What a page says first, in plain words: how far a confidence can be trusted."""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ar_adals_tf import captions, figures
+from ar_adals_tf.calibration.bootstrap import ImageScores
+from ar_adals_tf.evaluation.results import guesses
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.group import Group, each_with_temperature
+from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
+
+#: The standard normal quantile of 97.5 %.
+_Z = 1.959963984540054
+
+
+#: A temperature that is nearer to 1 changes no probability by half a percent.
+_NEXT_TO_NOTHING = 0.01
+
+
+class Gap(NamedTuple):
+    """Confidence less accuracy, in [-1, 1], with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def gap_of(confidence: np.ndarray, correct: np.ndarray) -> Gap:
+    """Return how much more often a model claims to be right than it is.
+
+    It is the mean of confidence - correct over the examples. The interval is normal.
+
+    Args:
+        confidence: `(N,)`, the probability of the predicted class.
+        correct: `(N,)`, whether the prediction is right.
+
+    Example:
+        >>> gap = gap_of(np.full(400, 0.9), np.arange(400) % 2 == 0)
+        >>> round(gap.estimate, 3), round(gap.low, 3), round(gap.high, 3)
+        (0.4, 0.351, 0.449)
+    """
+    each = np.asarray(confidence, np.float64) - correct
+    mean = float(each.mean())
+    half = _Z * float(each.std(ddof=1)) / len(each) ** 0.5 if len(each) > 1 else np.inf
+    return Gap(mean, max(mean - half, -1.0), min(mean + half, 1.0))
+
+
+def verdicts(collection: Collection) -> Section:
+    """Return the first section of a page on models that were not trained here.
+
+    A paragraph for each model says how calibrated it is, and what a temperature does. A
+    reliability diagram stands beside it, one more with the temperature.
+    """
+    groups = [group for group in collection.groups if group.runs[0].record]
+    pictures = [
+        Picture(
+            f"verdict_{collection.dataset}_{slug(group.key)}",
+            group.label,
+            "" if number else captions.RELIABILITY_DIAGRAM,
+            figures.draw_reliability_diagram(
+                group.reliability(), examples=collection.examples.capitalize()
+            ),
+        )
+        for number, group in enumerate(each_with_temperature(groups))
+    ]
+    words = [
+        (
+            group.label,
+            in_plain_words(group, collection.examples, None if i == 0 else groups[0]),
+        )
+        for i, group in enumerate(groups)
+    ]
+    whose = "its" if len(groups) == 1 else "their"
+    title = f"{collection.title}: how far can {whose} confidence be trusted?"
+    shown = [in_their_words(picture, collection.examples) for picture in pictures]
+    return Section(title, shown, words, first=True)
+
+
+def in_plain_words(group: Group, examples: str, other: Group | None = None) -> str:
+    """Return a paragraph on a model: its calibration, its temperature, a comparison.
+
+    Args:
+        group: The model.
+        examples: What people call its test examples: images or examples.
+        other: A model that it is compared with on the same examples. Defaults to none.
+    """
+    scores: ImageScores = group.scores[0]
+    clean = group.clean[0]
+    gap = gap_of(scores.confidence, scores.correct)
+    sentences = [
+        f"right on {_percent(clean['accuracy'], 1)} of "
+        f"{len(scores.confidence):,} test {examples}, and on average "
+        f"{_percent(clean['mean_confidence'], 1)} sure: {_leaning(gap)}.",
+        _error(group),
+    ]
+    stored = group.runs[0].metrics["clean"]
+    num_classes = group.runs[0].predictions.logits.shape[1]
+    if "interval" in stored and guesses(stored, num_classes):
+        sentences.insert(
+            1,
+            "That is no more often than a guess: look whether the inputs have the "
+            "model's own range and the classes its own order.",
+        )
+    sentences.append(_temperature(group, examples))
+    if other is not None:
+        sentences.append(_compared(group, other))
+    return " ".join(sentences)
+
+
+def _leaning(gap: Gap) -> str:
+    """Return on which side of its accuracy a model's confidence lies."""
+    if gap.low <= 0 <= gap.high:
+        return (
+            "on average neither overconfident nor underconfident "
+            f"(confidence less accuracy {_points(gap.estimate, gap.low, gap.high)})"
+        )
+    side = "over" if gap.estimate > 0 else "under"
+    low, high = sorted((abs(gap.low), abs(gap.high)))
+    return f"{side}confident by {_points(abs(gap.estimate), low, high)}"
+
+
+def _error(group: Group) -> str:
+    """Return a sentence on the ECE, its interval, and what chance would show."""
+    estimate, low, high = group.clean_sample.intervals["ece"]
+    mean, quantile = group.clean_sample.floor
+    if estimate <= quantile:
+        judged = "so the ECE does not show that it is miscalibrated"
+    elif low > 0:
+        judged = "so it is miscalibrated beyond chance"
+    else:
+        judged = "so it is probably miscalibrated"
+    return (
+        f"Its calibration error (ECE, {group.num_bins} bins) is "
+        f"{_interval(estimate, low, high)}; chance alone shows {_percent(mean)} for a "
+        f"perfectly calibrated model, and up to {_percent(quantile)} in 95 of 100 test "
+        f"sets, {judged}."
+    )
+
+
+def _temperature(group: Group, examples: str) -> str:
+    """Return a sentence on what dividing the logits by the temperature does."""
+    scaled = group.with_temperature()
+    if scaled is None:
+        return "It has no temperature, because no validation predictions were given."
+    run = group.runs[0]
+    assert run.temperature is not None
+    count = validation_examples(group)
+    fitted = f"fitted to {count:,} validation {examples}" if count else "fitted"
+    estimate, low, high = scaled.clean_sample.intervals["ece"]
+    moved = scaled.clean_sample.difference(group.clean_sample, "ece")
+    now = _interval(estimate, low, high)
+    if moved.high < 0:
+        effect = f"lowers the ECE to {now}"
+    elif moved.low > 0:
+        effect = f"raises the ECE to {now}"
+    else:
+        effect = f"does not change the ECE beyond doubt; it is then {now}"
+    quantile = scaled.clean_sample.floor.quantile
+    within = "no more than" if estimate <= quantile else "still more than"
+    sure = f"makes it {'less' if run.temperature > 1 else 'more'} sure"
+    if abs(run.temperature - 1) < _NEXT_TO_NOTHING:
+        sure = "hardly changes how sure it is"
+    return (
+        f"A temperature of {run.temperature:.2f}, {fitted}, {sure} "
+        f"and {effect}, {within} chance shows ({_percent(quantile)})."
+    )
+
+
+def _compared(group: Group, other: Group) -> str:
+    """Return a sentence on the paired difference of two models' ECE."""
+    found = group.clean_sample.difference(other.clean_sample, "ece")
+    if found.low <= 0 <= found.high:
+        points = _points(found.estimate, found.low, found.high)
+        return (
+            f"On the same examples its ECE cannot be told from that of {other.label} "
+            f"(difference {points})."
+        )
+    word = "lower" if found.estimate < 0 else "higher"
+    low, high = sorted((abs(found.low), abs(found.high)))
+    points = _points(abs(found.estimate), low, high)
+    than = f"than that of {other.label} by {points}"
+    return f"On the same examples its ECE is {word} {than}."
+
+
+def validation_examples(group: Group) -> int | None:
+    """Return how many examples a temperature was fitted to, if its file says so."""
+    try:
+        content = json.loads((group.runs[0].folder / "temperature.json").read_text())
+    except (OSError, ValueError):
+        return None
+    count = content.get("validation_examples")
+    return count if isinstance(count, int) else None
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _interval(estimate: float, low: float, high: float) -> str:
+    return f"{_percent(estimate)} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _points(estimate: float, low: float, high: float) -> str:
+    return f"{100 * estimate:.2f} percentage points [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def all_verdicts(collections: Sequence[Collection]) -> list[Section]:
+    """Return the first section of each collection that has models of others."""
+    with_models = [c for c in collections if len(c.trained) < len(c.runs)]
+    return [verdicts(collection) for collection in with_models]

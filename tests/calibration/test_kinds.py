@@ -1,0 +1,81 @@
+"""Outputs are taken for what their rows say, and contradictions are refused."""
+
+import numpy as np
+import pytest
+
+from ar_adals_tf.calibration import (
+    are_probabilities,
+    classes_from,
+    fit_temperature,
+    log_probabilities,
+    logits_from,
+)
+from ar_adals_tf.errors import InputError
+from tests.helpers import softmax
+
+LOGITS = np.random.default_rng(0).normal(size=(40, 3)) * 2
+P = softmax(LOGITS)
+
+
+def test_probabilities_and_logits_give_the_same_softmax():
+    for outputs, kind in ((P, None), (P, "probabilities"), (LOGITS, "logits")):
+        assert np.abs(softmax(logits_from(outputs, kind)) - P).max() < 1e-6
+    assert are_probabilities(P).all() and not are_probabilities(LOGITS).any()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_one_column_tells_of_the_second_of_two_classes(shape):
+    z = LOGITS[:, 0]
+    second = 1 / (1 + np.exp(-z))
+    for outputs, kind in ((second, None), (second, "probabilities"), (z, "logits")):
+        found = softmax(logits_from(outputs.reshape(shape), kind))
+        assert np.abs(found[:, 1] - second).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind", "message"),
+    [
+        (P, "logits", "all of them are not negative and sum to 1"),
+        (LOGITS, "probabilities", "sum to 1 for every image; 40 of 40 do not"),
+        (np.concatenate([P, LOGITS]), None, "40 of 80 rows .* neither"),
+        (np.full(5, 0.5), "logits", r"all of them lie in \[0, 1\]"),
+        (np.array([0.5, 3.0]), "probabilities", "1 of 2 probabilities do not lie in"),
+        (np.array([[0.5, np.nan]]), None, "outputs of 1 of 1 examples are not finite"),
+        (np.zeros((2, 2, 2)), None, r"received \(2, 2, 2\)"),
+        (np.array(["a"]), None, "must be numbers"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(outputs, kind, message):
+    with pytest.raises(InputError, match=message):
+        logits_from(outputs, kind)
+
+
+def test_a_temperature_is_not_fitted_to_probabilities():
+    """It would be 0.18 instead of 1.16 or the like, and nobody would notice."""
+    labels = LOGITS.argmax(axis=1)
+    labels[::5] = (labels[::5] + 1) % 3
+    with pytest.raises(InputError, match="all 40 rows .* so they are probabilities"):
+        fit_temperature(labels, P)
+    right = fit_temperature(labels, LOGITS)
+    assert fit_temperature(labels, log_probabilities(P)) == pytest.approx(right)
+
+
+@pytest.mark.parametrize(
+    "labels", [[2, 0], [[2], [0]], [2.0, 0.0], [[0, 0, 1], [1, 0, 0]]]
+)
+def test_labels_have_many_forms(labels):
+    assert classes_from(labels, 3).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.5, 1.0], "labels must be integers"),
+        ([0, 3], r"labels must lie in \[0, 3\)"),
+        ([[1, 1, 0], [0, 0, 1]], "several labels"),
+        (["a", "b"], "labels must be integers"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels, message):
+    with pytest.raises(InputError, match=message):
+        classes_from(labels, 3)

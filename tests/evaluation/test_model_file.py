@@ -1,0 +1,260 @@
+"""A model's file is measured as a run is, and several share each corrupted set."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ar_adals_tf import datasets
+from ar_adals_tf.datasets import corrupted
+from ar_adals_tf.datasets.splits import ArraySplit
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.record import Record
+from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.served import Served
+from ar_adals_tf.evaluation.suite import evaluate
+from ar_adals_tf.robustness import RobustnessIndex
+from tests.helpers import softmax
+
+LIMIT = 60
+WHERE = {"limit_examples": LIMIT, "say": str}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return datasets.load("fashion_mnist_small", limit_examples=LIMIT)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, splits):
+    """A linear classifier, trained a little, as .keras, SavedModel and .tflite."""
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    images = splits["train"].images / np.float32(255)
+    model.fit(images, splits["train"].labels, epochs=20, verbose=0)
+    model.save(folder / "my.keras")
+    model.export(folder / "saved", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
+    (folder / "my.tflite").write_bytes(converter.convert())
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one[None]] for one in images)
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    (folder / "int8.tflite").write_bytes(converter.convert())
+    return folder
+
+
+def predicted(files, split):
+    model = keras.models.load_model(files / "my.keras")
+    return model.predict(split.images / np.float32(255), verbose=0)
+
+
+def test_the_temperature_is_fitted_to_validation_images(files, splits, tmp_path):
+    """Oracle: the NLL on the validation images is least at T; saved with the model."""
+    out = tmp_path / "out"
+    found = evaluate(
+        model_file=files / "my.keras",
+        output_dir=out,
+        validation="validation",
+        title="mine",
+        **WHERE,
+    )
+    t = found["temperature_scaled"]["temperature"]
+    split = splits["validation"]
+    logits = np.log(predicted(files, split).astype(np.float64))
+
+    def nll(temperature):
+        p = softmax(logits / temperature)
+        return -np.log(p[np.arange(len(split)), split.labels]).mean()
+
+    assert nll(t) < min(nll(0.98 * t), nll(1.02 * t))
+    assert found["validation"]["num_examples"] == LIMIT
+    calibrated = keras.models.load_model(out / "calibrated.keras")
+    images = splits["test"].images / np.float32(255)
+    p = calibrated.predict(images, verbose=0)
+    mean = found["temperature_scaled"]["clean"]["mean_confidence"]
+    assert p.max(axis=1).mean() == pytest.approx(mean, rel=1e-4)
+    # The same images in a file of one's own give the same temperature.
+    np.savez(tmp_path / "val.npz", images=split.images, labels=split.labels)
+    again = evaluate(
+        model_file=files / "my.keras",
+        output_dir=tmp_path / "again",
+        validation=str(tmp_path / "val.npz"),
+        **WHERE,
+    )
+    assert again["temperature_scaled"]["temperature"] == pytest.approx(t, rel=1e-6)
+
+
+def test_levels_are_cut_by_the_model_itself(files, splits, tmp_path):
+    """Oracle: the distances of a linear model in closed form rank the images."""
+    out = tmp_path / "out"
+    found = evaluate(model_file=files / "my.keras", output_dir=out, **WHERE)
+    model, split = keras.models.load_model(files / "my.keras"), splits["test"]
+    kernel, bias = (w.numpy().astype(np.float64) for w in model.weights)
+    x = split.images.reshape(LIMIT, -1) / 255
+    logits = x @ kernel + bias
+    own = logits.argmax(axis=1)
+    gaps = logits[np.arange(LIMIT), own][:, None] - logits
+    steep = np.linalg.norm(kernel[:, own].T[:, :, None] - kernel[None], axis=1)
+    with np.errstate(invalid="ignore"):
+        distances = np.nanmin(np.where(gaps > 0, gaps / steep, np.nan), axis=1)
+    index = RobustnessIndex.load(out / "robustness" / "margin" / "test.npz")
+    assert np.allclose(index.distances[index.aligned(split.ids)], distances, rtol=1e-3)
+    level = np.empty(LIMIT, int)
+    level[np.argsort(distances, kind="stable")] = np.arange(LIMIT) * 10 // LIMIT
+    correct = own == split.labels
+    accuracy = [correct[level == r].mean() for r in range(10)]
+    assert found["by_level"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_an_evaluation_goes_on_as_a_run_does(files, tmp_path):
+    out = tmp_path / "out"
+    first = evaluate(
+        model_file=files / "my.keras", output_dir=out, validation="validation", **WHERE
+    )
+    how = {"shift": True, "shift_types": ["contrast"], "severities": [2], "say": str}
+    found = evaluate(out, **how)
+    assert found["shift"]["temperature_scaled"]["overall"]["all"]["accuracy"] >= 0
+    assert {n: found[n] for n in first} == first
+    assert read_metrics(out) == found
+    posthoc = evaluate(out, posthoc=["vector"], say=str)["posthoc"]
+    assert (out / "posthoc" / "vector.keras").exists()
+    assert posthoc["vector"]["validation"]["num_examples"] == LIMIT
+    # The same command again keeps what was measured; another one begins anew.
+    same = {"model_file": files / "my.keras", "output_dir": out}
+    assert "shift" in evaluate(**same, validation="validation", **WHERE)
+    assert "shift" not in evaluate(**same, **WHERE)
+    assert not (out / "temperature.json").exists()
+    with pytest.raises(InputError, match="an evaluation without --validation"):
+        evaluate(out, posthoc=["vector"], say=str)
+
+
+def test_a_model_that_has_changed_is_refused(files, tmp_path):
+    shutil.copy(files / "my.keras", tmp_path / "my.keras")
+    out = tmp_path / "out"
+    evaluate(model_file=tmp_path / "my.keras", output_dir=out, **WHERE)
+    model = keras.models.load_model(files / "my.keras")
+    model.layers[-1].bias.assign(np.ones(10))
+    model.save(tmp_path / "my.keras")
+    with pytest.raises(InputError, match="is not the model that .* has an evaluation"):
+        evaluate(out, say=str)
+
+
+def test_several_share_each_corrupted_set(files, tmp_path, monkeypatch):
+    """Each set is made once, and each result is what it would be alone."""
+    other = keras.models.load_model(files / "my.keras")
+    other.layers[-1].bias.assign(np.arange(10.0))
+    other.save(tmp_path / "other.keras")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for file, folder in zip(
+        (files / "my.keras", tmp_path / "other.keras"), folders, strict=True
+    ):
+        evaluate(model_file=file, output_dir=folder, validation="validation", **WHERE)
+        shutil.copytree(folder, tmp_path / f"alone-{folder.name}")
+    how = {"shift": True, "shift_types": ["contrast", "fog"], "severities": [1, 3]}
+    made = []
+    corrupt = corrupted.corrupt
+
+    def counted(images, name, severity, **more):
+        made.append(f"{name}_{severity}")
+        return corrupt(images, name, severity, **more)
+
+    monkeypatch.setattr(corrupted, "corrupt", counted)
+    both = evaluate(folders, say=str, **how)
+    assert made == ["contrast_1", "contrast_3", "fog_1", "fog_3"]
+    for folder in folders:
+        alone = evaluate(tmp_path / f"alone-{folder.name}", say=str, **how)
+        assert both[str(folder)]["shift"] == alone["shift"]
+    shifts = [both[str(folder)]["shift"]["overall"]["all"] for folder in folders]
+    assert shifts[0] != shifts[1]
+    record = Record.load(folders[1])
+    content = json.loads((folders[1] / "subject.json").read_text())
+    content["flags"]["limit_examples"] = 50
+    (folders[1] / "subject.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="are of other images .60 and 50."):
+        evaluate(folders, say=str, **how)
+    assert record.flags["limit_examples"] == LIMIT
+
+
+@pytest.mark.parametrize("name", ["saved", "my.tflite", "int8.tflite"])
+def test_models_for_inference_alone_predict_as_the_keras_model(
+    name, files, splits, tmp_path
+):
+    out = tmp_path / "out"
+    lines = []
+    found = evaluate(
+        model_file=files / name,
+        output_dir=out,
+        validation="validation",
+        limit_examples=LIMIT,
+        say=lines.append,
+    )
+    p = Predictions.load(out / "predictions.npz").probabilities
+    expected = predicted(files, splits["test"])
+    # Eight bits round a probability by half of 1 / 256, and the weights before it.
+    assert np.abs(p - expected).max() < (0.06 if "int8" in name else 1e-5)
+    assert found["temperature_scaled"]["temperature"] > 0
+    assert "by_level" not in found
+    assert "has no gradient, so nothing is measured by level" in lines[0]
+    with pytest.raises(InputError, match=r"for inference alone, so --attacks, --post"):
+        evaluate(out, attacks=["fgsm"], posthoc=["vector"], say=str)
+
+
+def test_files_that_are_no_models_are_refused(files, tmp_path):
+    (tmp_path / "bad.tflite").write_bytes(b"no model")
+    with pytest.raises(InputError, match="bad.tflite cannot be loaded as a TensorFlow"):
+        Served(tmp_path / "bad.tflite")
+    with pytest.raises(InputError, match="there is no model file"):
+        Served(tmp_path / "none.tflite")
+    broken = tmp_path / "broken"
+    shutil.copytree(files / "saved", broken)
+    (broken / "saved_model.pb").write_bytes(b"\x0a\xff")
+    with pytest.raises(InputError, match="cannot be loaded as a SavedModel"):
+        evaluate(model_file=broken, output_dir=tmp_path / "out")
+    for name in ("saved", "my.tflite"):
+        with pytest.raises(InputError, match=r"cannot predict images of shape .32, 32"):
+            Served(files / name).check(coloured())
+
+
+def coloured():
+    info = datasets.DATASETS["cifar10"]
+    ids, images = np.array([b"a", b"b"]), np.zeros((2, 32, 32, 3), np.uint8)
+    return ArraySplit("cifar10", "test", info, ids, images, np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.zeros((3, 28, 28, 1), np.uint8)}, "has no labels"),
+        (
+            {"images": np.zeros((3, 8, 8, 1), np.uint8), "labels": [0, 1, 2]},
+            r"images of shape \(8, 8, 1\), the test images have \(28, 28, 1\)",
+        ),
+        (
+            {"images": np.zeros((3, 28, 28, 1), np.uint8), "labels": [0, 1, 10]},
+            "labels from 0 to 10, the test images have the classes 0 to 9",
+        ),
+    ],
+)
+def test_validation_images_that_do_not_fit_are_refused(
+    arrays, message, files, tmp_path
+):
+    np.savez(tmp_path / "val.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        evaluate(
+            model_file=files / "my.keras",
+            output_dir=tmp_path / "out",
+            validation=str(tmp_path / "val.npz"),
+            **WHERE,
+        )
