@@ -76,8 +76,12 @@ def decompose_nll(labels: np.ndarray, probabilities: np.ndarray) -> Decompositio
         (1.204, 0.6931)
     """
     p = check_predictions(labels, probabilities)
-    before = _log_loss(p.confidence, p.correct)
-    after = _log_loss(isotonic_confidence(p.confidence, p.correct), p.correct)
+    # Not 1 - confidence: where that rounds to 0, the NLL still knows the other classes.
+    others = p.probabilities.copy()
+    np.put_along_axis(others, others.argmax(axis=1)[:, np.newaxis], 0, axis=1)
+    before = _log_loss(np.where(p.correct, p.confidence, others.sum(axis=1)))
+    best = isotonic_confidence(p.confidence, p.correct)
+    after = _log_loss(np.where(p.correct, best, 1 - best))
     score, calibration = nll_of(p), max(before - after, 0.0)
     return Decomposition(score, calibration, score - calibration)
 
@@ -168,6 +172,5 @@ def isotonic_confidence(confidence: np.ndarray, correct: np.ndarray) -> np.ndarr
     return optimize.isotonic_regression(accuracy, weights=counts).x[group]
 
 
-def _log_loss(probability: np.ndarray, event: np.ndarray) -> float:
-    of_event = np.where(event, probability, 1 - probability)
+def _log_loss(of_event: np.ndarray) -> float:
     return float(-np.log(np.maximum(of_event, SMALLEST_PROBABILITY)).mean())

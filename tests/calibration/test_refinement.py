@@ -118,3 +118,12 @@ def test_the_least_nll_of_a_model_without_errors_is_at_the_end_of_the_grid():
     nll = np.logspace(-9, 0, 64)
     assert refinement.least_nll(nll) == pytest.approx(1e-9)
     assert refinement.least_nll(nll[::-1]) == pytest.approx(1e-9)
+
+
+def test_what_is_left_of_the_nll_is_never_negative():
+    """A confidence of 1 may round away what the right class has."""
+    probabilities = np.array([[1.0, 1e-20], [1.0, 1e-20], [1.0, 1e-20]])
+    parts = calibration.decompose_nll([0, 1, 0], probabilities)
+    assert parts.score == pytest.approx(20 * np.log(10) / 3)
+    best = -(2 * np.log(2 / 3) + np.log(1 / 3)) / 3  # of a confidence of 2/3
+    assert parts.refinement == pytest.approx(best)
