@@ -4,7 +4,7 @@ The names for use in one's own Keras code; the commands are
 `python -m ar_adals_tf.train`, `.compute_robustness` and `.evaluate`.
 """
 
-from ar_adals_tf import interruption as interruption  # it comes before slow imports
+from ar_adals_tf.process import interruption  # noqa: F401, it comes before slow imports
 
 # isort: split
 from typing import TYPE_CHECKING
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
         apply_temperature as apply_temperature,
     )
     from ar_adals_tf.calibration.temperature import fit_temperature as fit_temperature
-    from ar_adals_tf.callbacks import ARAdaLS as ARAdaLS
+    from ar_adals_tf.callbacks.ar_adals import ARAdaLS as ARAdaLS
+    from ar_adals_tf.callbacks.validation import measure as measure
     from ar_adals_tf.figures.notebook import reliability_diagram as reliability_diagram
+    from ar_adals_tf.fitting.model_fit import fit as fit
+    from ar_adals_tf.fitting.preparing import Prepared as Prepared
+    from ar_adals_tf.fitting.preparing import prepare as prepare
     from ar_adals_tf.metrics import ExpectedCalibrationError as ExpectedCalibrationError
-    from ar_adals_tf.model_fit import fit as fit
     from ar_adals_tf.pipeline import RobustnessLevels as RobustnessLevels
     from ar_adals_tf.pipeline import soft_labels as soft_labels
-    from ar_adals_tf.preparing import Prepared as Prepared
-    from ar_adals_tf.preparing import prepare as prepare
     from ar_adals_tf.robustness import RobustnessIndex as RobustnessIndex
     from ar_adals_tf.smoothing import AdaptiveLabelSmoothing as AdaptiveLabelSmoothing
-    from ar_adals_tf.validation import measure as measure
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -56,14 +56,12 @@ __getattr__, __dir__, __all__ = lazy_names(
     calibrated="with_margin_temperature with_temperature with_vector_scaling",
     calibration="calibration apply_temperature bootstrap_intervals calibration_floor "
     "expected_calibration_error fit_temperature paired_difference summary",
-    callbacks="ARAdaLS",
+    callbacks="ARAdaLS measure",
     figures="reliability_diagram",
-    model_fit="fit",
+    fitting="Prepared fit prepare",
     metrics="ExpectedCalibrationError",
     pipeline="RobustnessLevels soft_labels",
-    preparing="Prepared prepare",
     robustness="RobustnessIndex",
     smoothing="AdaptiveLabelSmoothing",
-    validation="measure",
     version="__version__",
 )

@@ -17,7 +17,7 @@ from ar_adals_tf.evaluation.results import describe_measures, write_metrics
 from ar_adals_tf.evaluation.without_model import UNNAMED, write_evaluation
 from ar_adals_tf.experiment.runs import RUN_FILES, index_path
 from ar_adals_tf.files import clear, sweep, writable_folder
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting.html import text
 from ar_adals_tf.reporting.items import Section, slug
 from ar_adals_tf.reporting.page import write_collections

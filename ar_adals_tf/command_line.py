@@ -16,8 +16,6 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from ar_adals_tf import interruption
-from ar_adals_tf.endings import ending
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import (
@@ -28,8 +26,10 @@ from ar_adals_tf.experiment.flags import (
     config_from,
     group_flags,
 )
-from ar_adals_tf.quiet import quiet_libraries
-from ar_adals_tf.streams import lasting_streams
+from ar_adals_tf.process import interruption
+from ar_adals_tf.process.endings import ending
+from ar_adals_tf.process.quiet import quiet_libraries
+from ar_adals_tf.process.streams import lasting_streams
 
 FLAGS = flags.FLAGS
 
@@ -211,7 +211,7 @@ def import_modules(names: Sequence[str]) -> None:
 
 def _leave(error: BaseException) -> None:
     """Say why the command ends, and end it. Faults of this package are raised again."""
-    from ar_adals_tf.progress import close_bars
+    from ar_adals_tf.process.progress import close_bars
 
     interruption.say_no_more()
     close_bars()
@@ -271,7 +271,7 @@ def _start_tensorflow() -> None:
         tf.config.list_physical_devices()
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
-    from ar_adals_tf.progress import show_warning_above_bars
+    from ar_adals_tf.process.progress import show_warning_above_bars
 
     warnings.showwarning = show_warning_above_bars
     if not given("verbosity"):

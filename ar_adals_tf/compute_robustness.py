@@ -24,9 +24,9 @@ from ar_adals_tf.errors import InputError
 
 def main() -> None:
     """Compute the index that the flags describe."""
-    from ar_adals_tf.distances import resolved, space_from
-    from ar_adals_tf.examples import read_examples
+    from ar_adals_tf.examples.arrays import read_examples
     from ar_adals_tf.experiment.runs import load_model
+    from ar_adals_tf.index.distances import resolved, space_from
     from ar_adals_tf.indexing import check_place, compute_once, estimate_cost
 
     model_file, arrays, split = command_line.values("model_file", "arrays", "split")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ar_adals_tf.structure import leaves
+from ar_adals_tf.nested import leaves
 
 if TYPE_CHECKING:
     import keras

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf import files
-from ar_adals_tf.distances import describe, few_of
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import Source
+from ar_adals_tf.examples.arrays import Source
 from ar_adals_tf.files import writable_folder
-from ar_adals_tf.locks import only_writer, when_free
-from ar_adals_tf.progress import duration
+from ar_adals_tf.index.distances import describe, few_of
+from ar_adals_tf.nested import map_leaves
+from ar_adals_tf.process.locks import only_writer, when_free
+from ar_adals_tf.process.progress import duration
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.structure import map_leaves
 
 if TYPE_CHECKING:
     import keras
@@ -215,8 +215,8 @@ def found_or_made(
         path: The index. Its folder is made if it is absent.
         find: Reads it, if the file is there.
         make: Computes it.
-        before_waiting: See `ar_adals_tf.locks.only_writer`.
-        say: See `ar_adals_tf.locks.only_writer`. Defaults to `print`.
+        before_waiting: See `ar_adals_tf.process.locks.only_writer`.
+        say: See `ar_adals_tf.process.locks.only_writer`. Defaults to `print`.
     """
     lock = path.with_name(f".{path.name}.lock")
     if not path.exists():

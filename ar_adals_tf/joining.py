@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import check_labels
+from ar_adals_tf.examples.arrays import check_labels
 from ar_adals_tf.robustness import RobustnessIndex
 
 

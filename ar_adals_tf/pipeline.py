@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_arrays
-from ar_adals_tf.elements import Elements, is_batch, one_hot
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import as_ids
+from ar_adals_tf.examples.arrays import as_ids
+from ar_adals_tf.examples.elements import Elements, is_batch, one_hot
+from ar_adals_tf.examples.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.joining import check_examples, check_split
-from ar_adals_tf.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 

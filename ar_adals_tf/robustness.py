@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ar_adals_tf.digests import digest_model
-from ar_adals_tf.distances import (
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.arrays import check_labels
+from ar_adals_tf.index.distances import (
     as_source,
     check_labels_are_classes,
     compute_distances,
     resolved,
 )
-from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import check_labels
-from ar_adals_tf.index_file import REMEDY, no_index, read_index, write_index
+from ar_adals_tf.index.file import REMEDY, no_index, read_index, write_index
 
 if TYPE_CHECKING:
     import keras

@@ -31,8 +31,8 @@ from ar_adals_tf.experiment.runs import (
 from ar_adals_tf.files import write_json
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import FIDELITY
-from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting.page import write_report
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.run import train

@@ -39,8 +39,9 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 from scipy.stats import rankdata, spearmanr
 
-from ar_adals_tf import attacks, hardware, models
+from ar_adals_tf import attacks, models
 from ar_adals_tf.outputs import logits_fn
+from ar_adals_tf.process import hardware
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ar_adals_tf import hardware
+from ar_adals_tf.process import hardware
 
 _HERE = Path(__file__).resolve().parents[1]
 

@@ -16,9 +16,10 @@ import numpy as np
 from absl import app, flags
 from keras import layers
 
-from ar_adals_tf import datasets, hardware
+from ar_adals_tf import datasets
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.process import hardware
 from ar_adals_tf.reporting.page import write_report
 from ar_adals_tf.training.run import train
 

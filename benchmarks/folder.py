@@ -78,7 +78,7 @@ def work(step: str, folder: str) -> None:
 
         from ar_adals_tf.datasets import own_loading
         from ar_adals_tf.datasets.own import describe
-        from ar_adals_tf.quiet import quiet_libraries
+        from ar_adals_tf.process.quiet import quiet_libraries
 
         if step != "keep":
             own_loading.MEMORY_LIMIT = 0

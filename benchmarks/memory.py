@@ -126,7 +126,7 @@ def main(_: list[str]) -> None:
         name, *arguments = FLAGS.child.split(",")
         print(json.dumps(CHILDREN[name](*arguments)))
         return
-    from ar_adals_tf import hardware
+    from ar_adals_tf.process import hardware
 
     print(hardware.describe_hardware())
     print(

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from absl import app, flags
 
-from ar_adals_tf import hardware
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.process import hardware
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.training.run import train

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 from scipy import optimize
 
-from ar_adals_tf.callbacks import ARAdaLS
+from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import softmax

@@ -75,7 +75,7 @@ def run_on_two_cpus(code):
 HOLDER = """
 import json, os, shutil, sys
 from pathlib import Path
-from ar_adals_tf.locks import only_writer
+from ar_adals_tf.process.locks import only_writer
 with only_writer(sys.argv[1]):
     print("has it", flush=True)
     sys.stdin.readline()

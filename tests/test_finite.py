@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf import attacks
-from ar_adals_tf.callbacks import ARAdaLS
+from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError

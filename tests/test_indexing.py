@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import attacks
-from ar_adals_tf.distances import describe
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import as_examples
+from ar_adals_tf.examples.arrays import as_examples
+from ar_adals_tf.index.distances import describe
+from ar_adals_tf.index.shards import Shards
 from ar_adals_tf.indexing import (
     check_place,
     compute_and_save,
@@ -18,7 +19,6 @@ from ar_adals_tf.indexing import (
     estimate_cost,
 )
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.shards import Shards
 from tests.helpers import held, told
 
 DDN = {"attack": "ddn", "steps": 4, "batch_size": 8, "verbose": False}

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf.callbacks import ARAdaLS
-from ar_adals_tf.elements import range_rows
+from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.elements import range_rows
 from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing

@@ -13,23 +13,20 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
-    "bounds captions errors interruption lazy version",
-    "automatic endings files forms locks quiet streams digests progress hardware "
-    "autograph structure examples streamed_examples index_file calibration corruptions "
-    "smoothing outputs one_output finite sanity shards elements content_ids orders "
-    "numbering",
-    "models distribution calibrated compiling",
+    "bounds captions errors lazy version",
+    "automatic autograph calibration corruptions digests files finite forms nested "
+    "outputs process smoothing",
+    "examples one_output",
+    "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
-    "distances",
+    "index",
     "robustness",
     "joining",
     "indexing pipeline",
-    "facts validation checks surroundings",
-    "experiment own_levels",
+    "experiment",
     "callbacks evaluation command_line",
-    "preparing",
-    "model_fit",
+    "fitting",
     "training reporting",
     "exporting auditing tour studies",
     "train evaluate compute_robustness sweep report export compare_indexes quickstart "

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.structure import as_array
+from ar_adals_tf.nested import as_array
 
 #: `(low, high)`, two numbers or two arrays of the input's shape; None for no bounds.
 Bounds = Sequence[Any] | None

@@ -27,8 +27,8 @@ from ar_adals_tf.attacks.device import image_shape
 from ar_adals_tf.attacks.layers import candidates, find_layer, layers_of, moved_alone
 from ar_adals_tf.attacks.model_inputs import ModelInputs, known_shape, listed
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.nested import as_array, leaves
 from ar_adals_tf.outputs import logits_fn
-from ar_adals_tf.structure import as_array, leaves
 
 #: Examples whose layer output is computed at once.
 _BATCH = 64

@@ -18,7 +18,7 @@ from ar_adals_tf.attacks.settings import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.lazy import load
-from ar_adals_tf.structure import leaves
+from ar_adals_tf.nested import leaves
 
 if TYPE_CHECKING:
     import keras

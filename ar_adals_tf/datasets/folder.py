@@ -21,7 +21,7 @@ import numpy as np
 from ar_adals_tf.datasets.division import ALIASES, name_splits
 from ar_adals_tf.datasets.pictures import SUFFIXES, shape_of
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 
 #: The headers of this many files tell the size of the pictures.
 _PEEKED = 100

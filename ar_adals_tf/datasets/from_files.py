@@ -17,7 +17,7 @@ from ar_adals_tf.datasets.pictures import decode
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, example_hashes
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 
 
 class FileSplit(Split):

@@ -15,8 +15,8 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets import augmentation
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, digest_examples, example_hashes
-from ar_adals_tf.examples import Examples, Shard
-from ar_adals_tf.orders import permuted
+from ar_adals_tf.examples.arrays import Examples, Shard
+from ar_adals_tf.examples.orders import permuted
 
 _READ_BUFFER = 16_384
 

@@ -13,7 +13,7 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples import Shard, read_examples
+from ar_adals_tf.examples.arrays import Shard, read_examples
 
 
 class Arrays:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf import calibration, hardware
+from ar_adals_tf import calibration
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.lite import interpreter, invoke
@@ -30,8 +30,9 @@ from ar_adals_tf.evaluation.results import FORM_TITLES, describe_measures
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.files import atomic_write, writable_folder
 from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
-from ar_adals_tf.progress import progress_bar
-from ar_adals_tf.quiet import quiet_libraries
+from ar_adals_tf.process import hardware
+from ar_adals_tf.process.progress import progress_bar
+from ar_adals_tf.process.quiet import quiet_libraries
 
 QUANTISATION_IMAGES = 200
 

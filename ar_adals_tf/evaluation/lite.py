@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.quiet import quiet_libraries
+from ar_adals_tf.process.quiet import quiet_libraries
 
 
 def interpreter(file: str | Path) -> Any:

@@ -24,7 +24,7 @@ from ar_adals_tf.evaluation.shift import aggregate, compact, with_certainty
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import find_test_index, saved_config
 from ar_adals_tf.files import atomic_write, write_json
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 
 

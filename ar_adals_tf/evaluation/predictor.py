@@ -13,7 +13,7 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.runs import load_models
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.outputs import ensemble_logits_fn
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 
 _BATCH = 500
 

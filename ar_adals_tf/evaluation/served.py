@@ -16,8 +16,8 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.lite import interpreter, invoke
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.progress import progress_bar
-from ar_adals_tf.quiet import quiet_libraries
+from ar_adals_tf.process.progress import progress_bar
+from ar_adals_tf.process.quiet import quiet_libraries
 
 _BATCH = 500
 

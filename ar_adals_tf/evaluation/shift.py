@@ -28,7 +28,7 @@ from ar_adals_tf.evaluation.measures import (
 )
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
 from ar_adals_tf.evaluation.results import describe_measures
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 
 MEASURES = ("accuracy", "ece", "nll", "brier", "mean_confidence")
 

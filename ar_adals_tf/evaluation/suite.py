@@ -38,7 +38,7 @@ from ar_adals_tf.evaluation.under_attack import (
 from ar_adals_tf.evaluation.without_model import evaluate_predictions
 from ar_adals_tf.experiment.runs import RUN_FILES, FoundIndex
 from ar_adals_tf.files import sweep
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.robustness import RobustnessIndex
 
 

@@ -38,7 +38,7 @@ from ar_adals_tf.outputs import (
     has_floor,
     warn_of_floor,
 )
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 
 DEFAULT_EPSILONS = (0.0, 4.0, 8.0, 12.0, 16.0)

@@ -18,7 +18,7 @@ from ar_adals_tf.evaluation.record import Record, plain_text
 from ar_adals_tf.evaluation.results import describe_run, write_results
 from ar_adals_tf.experiment.runs import RUN_FILES
 from ar_adals_tf.files import refuse_overwriting, remove, sweep, writable_folder
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.process.locks import LOCK, only_writer
 
 #: What a test set without a name is called.
 UNNAMED = "Own data"

@@ -22,7 +22,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 if TYPE_CHECKING:
     import keras
 
-    from ar_adals_tf.examples import Source
+    from ar_adals_tf.examples.arrays import Source
 
 
 #: Patterns of the files that the one writer of a run directory writes there. Indexes

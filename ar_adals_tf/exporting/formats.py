@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.quiet import quiet_libraries
+from ar_adals_tf.process.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import keras

@@ -40,7 +40,7 @@ from ar_adals_tf.files import (
     writable_folder,
     write_json,
 )
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.building import load_given
 from ar_adals_tf.training.run import load_splits
 from ar_adals_tf.version import versions

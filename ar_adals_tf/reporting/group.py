@@ -14,7 +14,7 @@ from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.calibration.measures import LevelMeasures, ReliabilityBins
 from ar_adals_tf.figures.uncertain import Uncertain
 from ar_adals_tf.methods.table import METHODS
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.reporting.certainty import SHIFT_DRAWS, Sample, by_level, uncertain
 from ar_adals_tf.reporting.items import Column, in_words
 from ar_adals_tf.reporting.names import CONTROL, is_ensemble

@@ -16,7 +16,7 @@ from ar_adals_tf.files import (
     sweep,
     writable_folder,
 )
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, escape, html
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_command, made_by, shell_command

@@ -8,7 +8,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from ar_adals_tf.progress import duration, progress_bar
+from ar_adals_tf.process.progress import duration, progress_bar
 from ar_adals_tf.studies.cells import Cell
 from ar_adals_tf.studies.process import Outcome
 from ar_adals_tf.studies.state import Progress, progress_of, record_path

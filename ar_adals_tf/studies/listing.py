@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ar_adals_tf.hardware import describe_hardware
-from ar_adals_tf.progress import duration
+from ar_adals_tf.process.hardware import describe_hardware
+from ar_adals_tf.process.progress import duration
 from ar_adals_tf.studies.cells import Cell, stages
 from ar_adals_tf.studies.estimate import estimate
 from ar_adals_tf.studies.running import gpus_of_this_machine

@@ -151,7 +151,7 @@ def _run_there(
     *needs: Outcome | None,
 ) -> Outcome | None:
     """Run a cell on the machine that Ray chose; None if what it needs is not done."""
-    from ar_adals_tf.hardware import describe_hardware
+    from ar_adals_tf.process.hardware import describe_hardware
 
     if any(need is None or need.state != "done" for need in needs):
         return None

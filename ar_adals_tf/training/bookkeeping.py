@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ar_adals_tf.files import atomic_write
 from ar_adals_tf.methods.losses import Feedback
-from ar_adals_tf.progress import progress_bar
+from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import checkpoint
 

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from ar_adals_tf import files
-from ar_adals_tf.callbacks import ARAdaLS
+from ar_adals_tf.callbacks.ar_adals import ARAdaLS
+from ar_adals_tf.callbacks.own_levels import OwnLevels
 from ar_adals_tf.datasets.splits import example_ids
 from ar_adals_tf.distribution.strategy import (
     by_device,
@@ -19,7 +20,6 @@ from ar_adals_tf.distribution.strategy import (
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.methods.table import make_smoothing
-from ar_adals_tf.own_levels import OwnLevels
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing

@@ -8,7 +8,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import saved_config
 from ar_adals_tf.files import atomic_write, sweep, write_json
-from ar_adals_tf.locks import LOCK, only_writer
+from ar_adals_tf.process.locks import LOCK, only_writer
 
 
 def check_members_given(config: Config, runs: Sequence[str | Path]) -> None:

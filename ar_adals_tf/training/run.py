@@ -40,7 +40,7 @@ from ar_adals_tf.files import (
     writable_folder,
     write_json,
 )
-from ar_adals_tf.locks import LOCK, only_writer, when_free
+from ar_adals_tf.process.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.building import check_given
 from ar_adals_tf.training.fitting import Fitted, check_batches, fit

@@ -11,8 +11,8 @@ from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.files import atomic_write, writable_folder, write_json
-from ar_adals_tf.locks import LOCK, only_writer
 from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.choice import SELECT_BY, Choice, choose
 from ar_adals_tf.training.run import check_folders, load_splits, train
 

@@ -113,7 +113,7 @@ def damaged_indexes(arena: Arena, tries: int) -> Tally:
 
 def damaged_shards(arena: Arena, tries: int) -> Tally:
     """Damage the shards of a computation that was killed; a damaged one is void."""
-    from ar_adals_tf.shards import Shards
+    from ar_adals_tf.index.shards import Shards
 
     folder = arena.prepared("compute_robustness")
     running = processes.start(indexing(), folder)

@@ -8,7 +8,7 @@ import threading
 
 import tqdm
 
-from ar_adals_tf.quiet import quiet_libraries
+from ar_adals_tf.process.quiet import quiet_libraries
 
 with quiet_libraries():
     import keras  # noqa: F401

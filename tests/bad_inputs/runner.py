@@ -164,7 +164,7 @@ def _files(folder: Path) -> dict[str, tuple[int, int]]:
 
 def _serve() -> None:
     """Answer requests, a line of JSON each."""
-    from ar_adals_tf.quiet import quiet_libraries
+    from ar_adals_tf.process.quiet import quiet_libraries
 
     with quiet_libraries():
         for name in IMPORTED:

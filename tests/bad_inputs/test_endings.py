@@ -22,12 +22,16 @@ import pytest
 import tensorflow as tf
 from tqdm import tqdm
 
-from ar_adals_tf import interruption
-from ar_adals_tf.endings import ending
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write
-from ar_adals_tf.progress import close_bars, progress_bar, show_warning_above_bars
-from ar_adals_tf.streams import LastingStream
+from ar_adals_tf.process import interruption
+from ar_adals_tf.process.endings import ending
+from ar_adals_tf.process.progress import (
+    close_bars,
+    progress_bar,
+    show_warning_above_bars,
+)
+from ar_adals_tf.process.streams import LastingStream
 
 INTERRUPTED = "interrupted; the same command goes on where it was\n"
 TRAIN = [sys.executable, "-m", "ar_adals_tf.train", "--method=vanilla", "--epochs=500"]

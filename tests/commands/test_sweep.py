@@ -14,8 +14,8 @@ from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.locks import LOCK
 from ar_adals_tf.methods.table import METHODS
+from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.training import selection
 from tests.helpers import forget_flags, history
 

@@ -15,7 +15,7 @@ from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import digest_run
-from ar_adals_tf.locks import LOCK
+from ar_adals_tf.process.locks import LOCK
 from tests.helpers import held, told
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.locks import LOCK
+from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.reporting import contents, page
 from tests.helpers import Page, in_a_browser
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.locks import LOCK
+from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.studies import listing
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.estimate import Estimate

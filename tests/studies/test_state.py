@@ -9,7 +9,7 @@ import pytest
 from ar_adals_tf.attacks.table import attack_settings
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.runs import digest_run
-from ar_adals_tf.locks import LOCK
+from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.state import (

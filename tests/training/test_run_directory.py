@@ -20,7 +20,7 @@ from ar_adals_tf import datasets, files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import is_finished, load_model, saved_config
-from ar_adals_tf.locks import LOCK
+from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.training import run as training_run
 from ar_adals_tf.training.run import train
 from tests.helpers import held, history, plain_ece, softmax

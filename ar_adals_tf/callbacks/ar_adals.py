@@ -1,0 +1,439 @@
+"""Algorithm 1 as a Keras callback."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from ar_adals_tf.attacks.box import UNIT
+from ar_adals_tf.automatic import rankings
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
+from ar_adals_tf.callbacks import checks
+from ar_adals_tf.callbacks.own_levels import streamed_own_levels
+from ar_adals_tf.callbacks.surroundings import (
+    shorten_progress,
+    stand_before_readers,
+    surroundings,
+)
+from ar_adals_tf.callbacks.validation import (
+    Validation,
+    ValidationMeasures,
+    check_batches,
+    check_dataset,
+)
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.numbering import READ, as_dataset
+from ar_adals_tf.files import write_json
+from ar_adals_tf.forms.form import read
+from ar_adals_tf.forms.run_files import SOFT_LABELS
+from ar_adals_tf.methods.losses import Feedback
+from ar_adals_tf.one_output import take_output
+from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+
+class ARAdaLS(keras.callbacks.Callback):
+    """Callback to adapt the soft labels to the validation set's miscalibration.
+
+    After every epoch the callback makes one compiled pass over the validation set and
+    moves the soft label of each robustness level against that level's
+    overconfidence (Eq. 3). The next epoch trains with the new labels. The callback also
+    adds to the logs, and so to the `History`:
+
+    - `val_loss` (mean cross-entropy with the hard labels, without penalties),
+      `val_accuracy` and `val_ece`. `fit` needs no `validation_data` of its own.
+    - `val_ece_floor`, the mean ECE of a perfectly calibrated model with these
+      confidences (`calibration.expected_floor`). A `val_ece` near it is noise.
+    - `val_refinement`, the cross-entropy after the best temperature
+      (`calibration.refinement_nll`): how good the model will be once it is calibrated.
+      To stop by it, pass `EarlyStopping("val_refinement")`.
+    - `p/r` and `eps/r` for each level r, which the epoch was trained with, and
+      `conf/r` and `acc/r`, which it led to. A level without validation images has NaN
+      there and keeps its p. `p_min` and `p_mean` are the least p and the mean over the
+      levels. The progress line shows these two in place of the levels.
+
+    You must do two things:
+
+    - Pass `fit` the dataset that `soft_labels` returns for the same `smoothing`. Put no
+      `cache` after `soft_labels`: each epoch must read the labels anew. `repeat` with
+      `steps_per_epoch` works. Then the batches that were prepared ahead of an epoch
+      still have the labels of the epoch before.
+    - To go on after an interruption, give a `backup_dir` beside `BackupAndRestore`,
+      which keeps the model but not p.
+
+    What cannot work is refused before the first epoch, or after its first batch. The
+    callback goes in the list before those that read its logs, such as `EarlyStopping`,
+    `ModelCheckpoint` and `CSVLogger`, and tells them which direction of these logs is
+    better. With `use_ema` in the optimizer it validates the averaged weights, which
+    `fit` delivers at its end.
+
+    Args:
+        smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
+        validation_data: A finite dataset of validation examples with their hard labels,
+            in batches: `(id, x, y)`, `(id, x, y, sample_weight)` or dictionaries (see
+            `soft_labels`); without an index `(x, y)` or `(x, y, sample_weight)`. Arrays
+            and a `keras.utils.PyDataset` serve too. All measures are weighted.
+        validation_index: Robustness index of the validation examples, or their
+            `RobustnessLevels`. Defaults to `None`, which R = 1 allows.
+        refresh_every: When the model in training ranks the training and validation
+            examples itself, by `margin`, and so cuts new levels: a number of epochs, or
+            `"auto"` (`automatic.auto_refresh`). With levels made by
+            `RobustnessLevels.undivided` this takes the place of a vanilla model: one
+            level serves all until the first ranking, and each level begins with the p
+            that it has by then. With indexes it is on-the-fly AR-AdaLS. The logs get
+            `new_levels`, 1 in an epoch that began with new levels. Defaults to `None`:
+            the levels stay.
+        refresh_data: A finite dataset of the training examples to rank, each once,
+            without augmentation, in the form of `validation_data`. `x` is one tensor.
+        refresh_levels: The training examples' `RobustnessLevels`, which `soft_labels`
+            has too.
+        bounds: Where the inputs may lie, for the ranking: `(low, high)`, or None; see
+            `ar_adals_tf.attacks`. Defaults to `(0, 1)`.
+        num_bins: Number of bins of `val_ece`. Defaults to 15.
+        from_logits: Whether the model returns logits rather than probabilities.
+            Defaults to `None`: the model's last layer or its loss tells.
+        backup_dir: A folder that keeps p after every epoch, and the index of every
+            ranking. When `fit` starts again, with `BackupAndRestore` or with
+            `initial_epoch`, p and levels go on from there. Defaults to `None`, which
+            keeps nothing.
+        id_key: The entry of a dictionary that has the id.
+        label_key: The entry that has the label.
+        weight_key: The entry that has the sample weight, if there is one.
+        ensemble: Models whose averaged probabilities are validated instead of those of
+            the model in training: AR-AdaLS of Ensemble.
+        feedback: A loss that learns from the same validation pass, such as
+            `ar_adals_tf.methods.adafocal.AdaFocal`. What it learned is in the logs, and
+            not in `backup_dir`. Defaults to `None`.
+        output: For a model with several outputs, the one that is calibrated: its key,
+            the name of the layer that makes it, or its position. Defaults to `None`.
+        log_levels: Whether the logs have the entries of single levels, four for each.
+            Defaults to `True`.
+
+    Raises:
+        InputError: At once, if the validation data are no dataset, repeat without end
+            or are not in batches, if the index is of other examples, if their inputs
+            are not finite, if the backend is not TensorFlow, or if both `backup_dir`
+            and `feedback` are given. When training begins, if the model, its loss or
+            its metrics do not fit soft labels (see `ar_adals_tf.callbacks.checks`), if
+            `validation_data` of `fit` has labels of another kind, or if the validation
+            examples are the training examples. After the first batch, if the training
+            data does not come from `soft_labels`. After an epoch, if it is cached, or
+            if the model's output is not finite.
+
+    Example:
+        ```python
+        import keras
+        import numpy as np
+        import tensorflow as tf
+        from ar_adals_tf import ARAdaLS, AdaptiveLabelSmoothing
+        from ar_adals_tf import RobustnessIndex, soft_labels
+
+        rng = np.random.default_rng(0)
+        ids, y = np.arange(300), rng.integers(0, 3, 300)
+        noise = rng.uniform(size=(300, 8, 8, 1)).astype("float32")
+        x = (noise + y[:, None, None, None].astype("float32")) / 3  # images in [0, 1]
+
+        def trained(data, loss, callbacks=()):
+            model = keras.Sequential([
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ])
+            model.compile(keras.optimizers.Adam(0.01), loss(from_logits=True))
+            model.fit(data, epochs=10, callbacks=list(callbacks))
+            return model
+
+        plain = tf.data.Dataset.from_tensor_slices((x[:200], y[:200])).batch(20)
+        vanilla = trained(plain, keras.losses.SparseCategoricalCrossentropy)
+
+        data, index = {}, {}
+        for name, part in {"train": slice(200), "validation": slice(200, 300)}.items():
+            examples = (ids[part], x[part], y[part])
+            data[name] = tf.data.Dataset.from_tensor_slices(examples).batch(20)
+            index[name] = RobustnessIndex.compute(
+                vanilla, x[part], y[part], ids=ids[part], attack="margin"
+            )
+
+        smoothing = AdaptiveLabelSmoothing(num_classes=3, num_levels=2)
+        model = trained(
+            soft_labels(data["train"].shuffle(10), smoothing, index["train"]),
+            keras.losses.CategoricalCrossentropy,
+            [ARAdaLS(smoothing, data["validation"], index["validation"])],
+        )
+        ```
+
+        With one training there is neither `vanilla` nor an index:
+
+        ```python
+        from ar_adals_tf import RobustnessLevels
+
+        levels = {
+            "train": RobustnessLevels.undivided(ids[:200], 10, y[:200]),
+            "validation": RobustnessLevels.undivided(ids[200:], 10, y[200:]),
+        }
+        smoothing = AdaptiveLabelSmoothing(num_classes=3, num_levels=10, alpha="auto")
+        callback = ARAdaLS(
+            smoothing,
+            data["validation"],
+            levels["validation"],
+            refresh_every="auto",
+            refresh_data=data["train"],
+            refresh_levels=levels["train"],
+        )
+        model = trained(
+            soft_labels(data["train"].shuffle(10), smoothing, levels["train"]),
+            keras.losses.CategoricalCrossentropy,
+            [callback],
+        )
+        ```
+    """
+
+    def __init__(
+        self,
+        smoothing: AdaptiveLabelSmoothing,
+        validation_data: Any,
+        validation_index: RobustnessIndex | RobustnessLevels | None = None,
+        *,
+        num_bins: int = DEFAULT_NUM_BINS,
+        from_logits: bool | None = None,
+        backup_dir: str | Path | None = None,
+        id_key: str = "tfds_id",
+        label_key: str = "label",
+        weight_key: str = "sample_weight",
+        ensemble: Sequence[keras.Model] = (),
+        feedback: Feedback | None = None,
+        refresh_every: int | Literal["auto"] | None = None,
+        refresh_data: tf.data.Dataset | None = None,
+        refresh_levels: RobustnessLevels | None = None,
+        bounds: Any = UNIT,
+        output: str | int | None = None,
+        log_levels: bool = True,
+    ) -> None:
+        super().__init__()
+        if feedback and backup_dir:
+            raise InputError(
+                "backup_dir keeps p and nothing of feedback, so training would go on "
+                "otherwise; received both; leave out one of them"
+            )
+        if keras.backend.backend() != "tensorflow":
+            raise InputError(
+                "ARAdaLS needs Keras on TensorFlow; the backend is "
+                f"{keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
+            )
+        if refresh_every is not None and ensemble:
+            raise InputError(
+                "refresh_every ranks by the one model in training; received an "
+                "ensemble as well; leave out one of them"
+            )
+        validation_data = as_dataset(
+            validation_data, "validation data", READ, validation_index is not None
+        )
+        self.smoothing = smoothing
+        self.levels = as_levels(validation_index, smoothing.num_levels)
+        self._data = check_batches(
+            with_levels(
+                check_dataset(validation_data),
+                smoothing.num_classes,
+                self.levels,
+                id_key=id_key,
+                label_key=label_key,
+                weight_key=weight_key,
+            )
+        )
+        self._refresh_every: Any = refresh_every
+        self._own_levels = streamed_own_levels(
+            refresh_every,
+            (refresh_data, refresh_levels),
+            (validation_data, self.levels),
+            smoothing.num_classes,
+            Path(backup_dir, "levels") if backup_dir else None,
+            {"bounds": bounds, "from_logits": from_logits},
+            id_key=id_key,
+            label_key=label_key,
+            weight_key=weight_key,
+        )
+        self._num_bins = num_bins
+        self._from_logits, self._output = from_logits, output
+        self._ensemble = list(ensemble)
+        self._feedback = feedback
+        self._log_levels = log_levels
+        self.backup_dir = backup_dir
+        self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
+        self._history: dict[str, list[float]] = {}
+        self._validate: Validation | None = None
+        self._at_train_begin = self._at_epoch_begin = self._batches = 0
+        self._epochs_read_anew, self._begun = True, False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Check all that can be known, and compile the pass over the validation set."""
+        del logs
+        around = surroundings(self)
+        stand_before_readers(self, around.callbacks)
+        shorten_progress(around.callbacks)
+        checks.check_fellows(self, around.callbacks)
+        checks.check_monitors(around.callbacks)
+        self._epochs_read_anew = around.steps_per_epoch is None
+        models = self._ensemble or [self.model]
+        if not models[0].built:
+            for first in self._data.take(1):
+                models[0](first[0])  # a subclassed model knows its output from then on
+        heads = [take_output(model, self._output) for model in models]
+        checks.check_model(heads[0], self.model, self.smoothing, self._from_logits)
+        checks.check_labels_of(around.validation_data, heads[0])
+        self._validate = Validation(
+            self._data,
+            self.smoothing.num_levels,
+            heads,
+            num_bins=self._num_bins,
+            from_logits=self._from_logits,
+            trained=models,
+        )
+        if self.smoothing.alpha_is_auto:
+            self.smoothing.set_epochs(self._num_epochs("alpha='auto' follows"))
+        if self._own_levels:
+            epochs = self._num_epochs("refresh_every depends on")
+            self._own_levels.epochs = rankings(self._refresh_every, epochs)
+            self._own_levels.set_model(heads[0])
+            self._own_levels.on_train_begin()
+        index = self.levels.index if self.levels else None
+        checks.check_same_examples(self.smoothing, index)
+        checks.check_same_model(self.smoothing, self.model)
+        checks.check_pace(
+            self.smoothing,
+            (self.params or {}).get("epochs", 1),
+            self.levels.counts() if self.levels else None,
+        )
+        checks.check_replicas(self.model)
+        self._history = {}
+        self._at_train_begin, self._batches = self.smoothing.softened, 0
+        self._begun = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Restore p if training goes on, and cut new levels, if it is time."""
+        del logs
+        self._restore(epoch)
+        if not self._begun:
+            checks.check_resumed(self.smoothing, epoch, self._backup is not None)
+        self._begun = True
+        if self._own_levels:
+            self._own_levels.on_epoch_begin(epoch)
+        self._at_epoch_begin = self.smoothing.softened
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """After the first batch, check that it came from `soft_labels`."""
+        del batch, logs
+        if self._batches == 1:
+            self._check_source()
+        self._batches += 1
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Validate, publish the measures and update every level's soft label."""
+        self._check_source()
+        self._check_fresh_labels(epoch)
+        if self._own_levels:
+            self._own_levels.on_epoch_end(epoch, logs)
+        measures = self.evaluate()
+        if self.levels is not None and self.levels.index is None:
+            measures = measures.as_one_level()
+        if logs is not None:
+            logs.update(measures.totals)
+            logs.update(self._level_logs(measures))
+        if self._feedback:
+            learned = self._feedback.learn(*measures.by_image)
+            if logs is not None:
+                logs.update(learned)
+        self.smoothing.update(measures.confidence, measures.accuracy, epoch)
+        if self._backup:
+            self._history[str(epoch)] = self.smoothing.p.tolist()
+            self._backup.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._backup, self._history)
+
+    def evaluate(self) -> ValidationMeasures:
+        """Make one pass over the validation set with the model as it is.
+
+        Raises:
+            InputError: If the model's output for an example is not finite. The sentence
+                tells whether the example or the model is the cause. Also before
+                training begins; `ar_adals_tf.measure` is for a loop of one's own.
+        """
+        if self._validate is None:
+            raise InputError(
+                "ARAdaLS validates within fit; in a training loop of your own call "
+                "ar_adals_tf.measure(model, validation_data, validation_index) and "
+                "smoothing.update(...)"
+            )
+        return self._validate()
+
+    def _num_epochs(self, what: str) -> int:
+        """Return the number of epochs of the training, which `fit` tells."""
+        epochs = (self.params or {}).get("epochs")
+        if epochs is None:
+            raise InputError(
+                f"{what} the number of epochs, which is not known outside of fit; "
+                "call set_params({'epochs': 20}) of this callback first"
+            )
+        return int(epochs)
+
+    def _level_logs(self, measures: ValidationMeasures) -> dict[str, float]:
+        """Return what the logs say of the soft labels that the epoch was trained with.
+
+        The progress line has room for `p_min` and `p_mean` alone.
+        """
+        p = self.smoothing.p
+        logs = {"p_min": float(p.min()), "p_mean": float(p.mean())}
+        if self._log_levels:
+            levels = {
+                "p": p,
+                "eps": self.smoothing.epsilon,
+                "conf": measures.confidence,
+                "acc": measures.accuracy,
+            }
+            for r in range(self.smoothing.num_levels):
+                logs |= {f"{k}/{r}": float(v[r]) for k, v in levels.items()}
+        return logs
+
+    def _check_source(self) -> None:
+        """Check that the labels of this training are softened by this smoothing."""
+        if self.smoothing.softened == self._at_train_begin:
+            raise InputError(
+                "the training data does not come from soft_labels(...) with this "
+                "smoothing, so its labels never change; pass fit what soft_labels "
+                "returns"
+            )
+
+    def _check_fresh_labels(self, epoch: int) -> None:
+        """Check that the epoch's labels were softened in it, and not kept from before.
+
+        With `steps_per_epoch` an epoch may get what was softened ahead, in the epoch
+        before. But no more batches than were softened.
+        """
+        softened = self.smoothing.softened
+        if self._epochs_read_anew:
+            kept = softened == self._at_epoch_begin
+        else:
+            kept = self._batches > softened - self._at_train_begin
+        if kept:
+            raise InputError(
+                f"the training data of epoch {epoch} had old soft labels; it is cached "
+                "after soft_labels(...), so it never sees new ones: put cache before "
+                "it"
+            )
+
+    def _restore(self, epoch: int) -> None:
+        """Set p to what the backup has for the start of `epoch`."""
+        if not self._backup or epoch == 0 or str(epoch - 1) in self._history:
+            return
+        saved = read(self._backup, SOFT_LABELS) if self._backup.exists() else {}
+        if str(epoch - 1) not in saved:
+            raise InputError(
+                f"training goes on at epoch {epoch}, but {self._backup} has no soft "
+                f"labels after epoch {epoch - 1}; start from epoch 0, or give the "
+                "backup_dir of the interrupted run"
+            )
+        self._history = {e: p for e, p in saved.items() if int(e) < epoch}
+        self.smoothing.p = self._history[str(epoch - 1)]

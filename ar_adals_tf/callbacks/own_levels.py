@@ -1,0 +1,262 @@
+"""Robustness levels by the model in training itself, cut before given epochs.
+
+It is how AR-AdaLS does with one training: levels are undivided, the model ranks its
+examples when it has learned something, and again later. With levels of a vanilla model
+to begin with, it is on-the-fly AR-AdaLS.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.attacks.inputs import checked_images
+from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
+from ar_adals_tf.automatic import check_every
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.arrays import Shard, Source
+from ar_adals_tf.indexing import compute_and_save, is_of, sweep_index
+from ar_adals_tf.pipeline import RobustnessLevels, with_ids
+from ar_adals_tf.robustness import RobustnessIndex
+
+#: The most images that are in memory at once, and the most bytes of them.
+_MOST_IMAGES, _MOST_BYTES = 4096, 2**28
+
+
+class OwnLevels(keras.callbacks.Callback):
+    """Attacks the model in training before given epochs, and cuts the levels anew.
+
+    The soft label of each level carries over; only which example is in which level
+    changes, and nothing is compiled again. The logs get `new_levels`: 1 in an epoch
+    that began with new levels, otherwise 0.
+
+    With a folder each index is kept there as `epoch_<epoch>/<name>.npz`, and a training
+    that was interrupted reads it from there.
+
+    Args:
+        sources: The examples to rank, by name, such as `train` and `validation`.
+        levels: The levels of the same names, which are updated.
+        epochs: The epochs before which to rank, counted from 0. They may be set later,
+            as `epochs`, until the training begins.
+        attack: How the distances are found.
+        settings: Settings of the attack.
+        folder: Where indexes are kept. Defaults to None: nowhere.
+        shards: Whether to keep also what is done of an index, in case the process is
+            killed. The sources must then yield their examples in one order.
+        verbose: Whether to show progress.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        levels: Mapping[str, RobustnessLevels],
+        epochs: Sequence[int] = (),
+        *,
+        attack: str = OWN_ATTACK,
+        settings: Mapping[str, Any] = OWN_SETTINGS,
+        folder: Path | None = None,
+        shards: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__()
+        self.epochs = list(epochs)
+        self._sources, self._levels = sources, levels
+        self._attack, self._settings = attack, dict(settings)
+        self._folder, self._shards, self._verbose = folder, shards, verbose
+        self._runner: Any = None
+        self._last: int | None = None  # before which epoch the levels were cut
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Make the attack ready, once for all rankings, and try what it is given.
+
+        Raises:
+            InputError: If the model, or the first examples of a source, cannot be
+                attacked.
+        """
+        del logs
+        if self._runner is None or self._runner.model is not self.model:
+            self._runner = prepare(
+                self._attack, self.model, keep_adversarial=False, **self._settings
+            )
+        bounds = self._runner.settings.bounds
+        for source in self._sources.values():
+            for _, images in source.shards(self._runner.batch_size):
+                checked_images(images, self._runner.shape, bounds)
+                break
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Cut new levels if it is time, or those of an interrupted training.
+
+        Where nothing was kept of an interrupted training, the model ranks now.
+        """
+        del logs
+        due = [e for e in self.epochs if e <= epoch]
+        if not due or (due[-1] < epoch and due[-1] == self._last):
+            return
+        self._last = due[-1]
+        for name, levels in self._levels.items():
+            path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
+            if path and self._last < epoch:  # the training was interrupted since
+                levels.update(RobustnessIndex.load(path))
+            else:
+                levels.update(self._find_or_rank(path, self._sources[name]))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Say in the logs whether the epoch began with new levels."""
+        if logs is not None:
+            logs["new_levels"] = float(epoch in self.epochs)
+
+    def _find_or_rank(self, path: Path | None, source: Source) -> RobustnessIndex:
+        """Return the index of a source under the model as it is now."""
+        if path and path.exists():
+            index = RobustnessIndex.load(path)
+            if is_of(index, self.model, source, self._attack, self._settings):
+                sweep_index(path, index)  # there is no other writer
+                return index
+        arguments = {
+            "attack": self._attack,
+            "runner": self._runner,
+            "shard_size": self._shard_size(),
+            "verbose": self._verbose,
+            **self._settings,
+        }
+        if path and self._shards:
+            return compute_and_save(path, self.model, source, **arguments)
+        index = RobustnessIndex.compute(self.model, source, **arguments)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            index.save(path)
+        return index
+
+    def _shard_size(self) -> int:
+        """Return how many images to read at once: whole batches of all replicas."""
+        batch = (
+            self._runner.batch_size
+            * self.model.distribute_strategy.num_replicas_in_sync
+        )
+        fit = _MOST_BYTES // (4 * math.prod(self._runner.shape))
+        return max(1, min(_MOST_IMAGES, fit) // batch) * batch
+
+
+class StreamedExamples:
+    """A `tf.data` dataset of batches `(id, x)`, as what an index is computed from."""
+
+    def __init__(
+        self, name: str, data: tf.data.Dataset, levels: RobustnessLevels
+    ) -> None:
+        self.dataset, self.name = "data", name
+        self._data, self._levels = data, levels
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def digest(self) -> str:
+        """Return a digest of ids and labels. One of all inputs would take a pass."""
+        return self._levels.digest()
+
+    def shards(self, size: int) -> Iterator[Shard]:
+        """See `examples.arrays.Source`. The dataset's batches do not matter."""
+        for ids, x in self._data.rebatch(size).prefetch(1).as_numpy_iterator():
+            yield ids.astype(np.int64 if ids.dtype.kind in "iu" else "S"), x
+
+
+def streamed_own_levels(
+    refresh_every: int | str | None,
+    train: tuple[tf.data.Dataset | None, Any],
+    validation: tuple[tf.data.Dataset, RobustnessLevels | None],
+    num_classes: int,
+    folder: Path | None,
+    settings: Mapping[str, Any],
+    **keys: str,
+) -> OwnLevels | None:
+    """Return what ranks the examples of two datasets; None if nothing asks for it.
+
+    Args:
+        refresh_every: See `ARAdaLS`.
+        train: The dataset of the training examples, and their levels.
+        validation: The same of the validation examples.
+        num_classes: Number of classes Z.
+        folder: Where indexes are kept.
+        settings: Settings of the attack, besides `OWN_SETTINGS`.
+        **keys: The entries of dictionaries; see `soft_labels`.
+
+    Raises:
+        InputError: If something is missing, or does not fit together.
+    """
+    if refresh_every is None:
+        if train[0] is not None or train[1] is not None:
+            raise InputError(
+                "refresh_data and refresh_levels are ranked at the epochs of "
+                "refresh_every, which is None; give a number of epochs, or 'auto'"
+            )
+        return None
+    check_every(refresh_every)
+    pairs = {"train": train, "validation": validation}
+    _check_levels(train[1], validation[1])
+    sources: dict[str, Source] = {}
+    levels: dict[str, RobustnessLevels] = {}
+    for name, (data, own) in pairs.items():
+        sources[name] = _source(name, data, own, num_classes, **keys)
+        levels[name] = own
+    return OwnLevels(
+        sources, levels, settings=OWN_SETTINGS | dict(settings), folder=folder
+    )
+
+
+def _source(
+    name: str, data: Any, levels: RobustnessLevels, num_classes: int, **keys: str
+) -> StreamedExamples:
+    """Return a dataset as a source, or raise an `InputError`."""
+    what = "refresh_data" if name == "train" else "the validation dataset"
+    if not isinstance(data, tf.data.Dataset):
+        raise InputError(
+            "refresh_every ranks the training examples, so refresh_data must be a "
+            "tf.data.Dataset of them, with ids and without augmentation; received "
+            f"{type(data).__name__}"
+        )
+    if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise InputError(f"{what} repeats without end; remove .repeat()")
+    examples = with_ids(data, num_classes, levels, **keys)
+    ids, x = examples.element_spec
+    if ids.shape.rank != 1:
+        raise InputError(
+            f"{what} must yield batches; received single examples; add .batch(256)"
+        )
+    if not isinstance(x, tf.TensorSpec):
+        raise InputError(
+            f"a ranking perturbs one input; {what} has {len(tf.nest.flatten(x))}; "
+            "leave out refresh_every, and give indexes made in your own way"
+        )
+    return StreamedExamples(name, examples, levels)
+
+
+def _check_levels(train: Any, validation: RobustnessLevels | None) -> None:
+    """Refuse levels that are not there, or that began in different ways."""
+    if not isinstance(train, RobustnessLevels):
+        raise InputError(
+            "refresh_every changes the levels of the training examples, so "
+            "refresh_levels must be the RobustnessLevels that soft_labels got; "
+            f"received {type(train).__name__}; make one with "
+            "RobustnessLevels.undivided(ids, R), and give it to both"
+        )
+    if validation is None:
+        raise InputError(
+            "refresh_every ranks the validation examples too, so they need levels; "
+            "give RobustnessLevels.undivided(ids, R) in place of the validation index"
+        )
+    if train.num_levels != validation.num_levels:
+        raise InputError(
+            f"refresh_levels has {train.num_levels} levels, the validation examples "
+            f"{validation.num_levels}; use the same number"
+        )
+    if (train.index is None) != (validation.index is None):
+        raise InputError(
+            "training and validation examples must both begin with an index, or both "
+            "undivided; received an index of "
+            f"{'the validation' if train.index is None else 'the training'} examples "
+            "alone; give both or neither"
+        )

@@ -1,0 +1,412 @@
+"""Data in the forms that `model.fit` takes, as datasets whose examples have ids.
+
+Arrays are numbered by position. What streams keeps the ids that it brings, or gets ids
+from its content (`content_ids`).
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.autograph import as_written
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.content_ids import content_ids
+from ar_adals_tf.examples.elements import Elements, has_ids
+from ar_adals_tf.examples.orders import NATURAL, Order
+
+#: Size of batches where none is given: that of `model.fit`.
+BATCH_SIZE = 32
+
+#: Size of batches that are read and not trained on.
+READ = 256
+
+
+class Keys(NamedTuple):
+    """The entries of a dataset's dictionaries that have the id, label and weight."""
+
+    id: str = "tfds_id"
+    label: str = "label"
+    weight: str = "sample_weight"
+
+
+KEYS = Keys()
+
+
+class Arrays:
+    """Arrays of inputs, labels and perhaps weights. Each example's id is its position.
+
+    Args:
+        x: `(N, ...)`, or a dictionary or sequence of such arrays.
+        y: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot.
+        weight: `(N,)`. Defaults to None: all count alike.
+
+    Raises:
+        InputError: If something is no array, or if the arrays differ in length.
+    """
+
+    def __init__(self, x: Any, y: Any, weight: Any = None) -> None:
+        if y is None:
+            raise InputError("arrays of inputs need labels; received y=None; give y")
+        parts = [_structured(x), _array(y)]
+        parts += [] if weight is None else [_array(weight)]
+        self.x, self.y = parts[:2]
+        counts = [len(part) for part in tf.nest.flatten(parts)]
+        if len(set(counts)) > 1:
+            raise InputError(
+                "inputs, labels and weights must be equally many; received "
+                f"{', '.join(map(str, counts))}; give one of each for an example"
+            )
+        if not counts[0]:
+            raise InputError("the arrays are empty; give some examples")
+        self._parts = tuple(parts)
+        self._tensors: Any = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the examples have weights."""
+        return len(self._parts) == 3
+
+    def divided(self, share: float) -> tuple["Arrays", "Arrays"]:
+        """Return the first examples and the last ones, a share of all, as Keras does.
+
+        Raises:
+            InputError: If one of the two would be empty.
+        """
+        if not 0 < share < 1:
+            raise InputError(
+                f"validation_split must be between 0 and 1; received {share}; 0.1 "
+                "keeps the last tenth of the examples for validation"
+            )
+        at = math.floor(len(self) * (1 - share))
+        if at == 0:
+            raise InputError(
+                f"validation_split={share} leaves no training example of {len(self)}; "
+                "give more examples or another share"
+            )
+        first = tf.nest.map_structure(lambda array: array[:at], self._parts)
+        last = tf.nest.map_structure(lambda array: array[at:], self._parts)
+        return Arrays(*first), Arrays(*last)
+
+    def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
+        """Return batches `(position, x, y)`, or `(position, x, y, weight)`."""
+        if self._tensors is None:
+            with tf.device("CPU:0"):
+                self._tensors = tf.nest.map_structure(_tensor, self._parts)
+
+        @as_written
+        def read(positions: tf.Tensor) -> tuple[Any, ...]:
+            taken = (tf.gather(a, positions) for a in tf.nest.flatten(self._tensors))
+            return positions, *tf.nest.pack_sequence_as(self._tensors, list(taken))
+
+        batches = order.positions(len(self), size or BATCH_SIZE)
+        return _read_ahead(batches.map(read, tf.data.AUTOTUNE, deterministic=True))
+
+    def identified(self, num_classes: int, keys: Keys) -> bool:
+        """Tell whether the elements have ids."""
+        del num_classes, keys
+        return True
+
+    def on_epoch_end(self) -> None:
+        """Do nothing: nothing changes between epochs."""
+
+
+class Batches:
+    """A `keras.utils.PyDataset`, whose batches are read by their number.
+
+    Its workers are threads. `use_multiprocessing` is ignored.
+    """
+
+    def __init__(self, data: keras.utils.PyDataset) -> None:
+        self._data = data
+        count = _length(data)
+        if count is None:
+            raise InputError(
+                "a PyDataset without a length never ends; give it a __len__, the "
+                "number of its batches"
+            )
+        if not count:
+            raise InputError("the PyDataset is empty; give one that has batches")
+        self._count = count
+        ends = [_element(data[number]) for number in {0, count - 1}]
+        self._spec = tf.nest.map_structure(_common_spec, *ends)
+
+    def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
+        """Return the elements of the PyDataset. Their size is its own."""
+        del size
+        specs = tf.nest.flatten(self._spec)
+        workers = max(1, self._data.workers)
+
+        def get(number: np.ndarray) -> list[np.ndarray]:
+            element = _element(self._data[int(number)])
+            tf.nest.assert_same_structure(element, self._spec)
+            return tf.nest.flatten(element)
+
+        @as_written
+        def read(number: tf.Tensor) -> Any:
+            kinds = [spec.dtype for spec in specs]
+            parts = tf.numpy_function(get, [number[0]], kinds)
+            known = [
+                tf.ensure_shape(part, spec.shape)
+                for part, spec in zip(parts, specs, strict=True)
+            ]
+            return tf.nest.pack_sequence_as(self._spec, known)
+
+        numbers = order.positions(self._count, 1)
+        return _read_ahead(numbers.map(read, workers, deterministic=True))
+
+    def identified(self, num_classes: int, keys: Keys) -> bool:
+        """Tell whether the elements have ids."""
+        return has_ids(self._spec, keys.id, num_classes)
+
+    def on_epoch_end(self) -> None:
+        """Let the PyDataset do what it does between epochs, as `model.fit` does."""
+        self._data.on_epoch_end()
+
+
+class Stream:
+    """A finite `tf.data.Dataset`, or whatever can be read through again and again."""
+
+    def __init__(self, data: tf.data.Dataset) -> None:
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise InputError(
+                "the dataset repeats without end; remove .repeat(): every epoch reads "
+                "it anew, and steps_per_epoch may cut an epoch short"
+            )
+        self.dataset = data
+
+    def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
+        """Return the dataset, whose order and length are its own."""
+        del size, order
+        return self.dataset
+
+    def identified(self, num_classes: int, keys: Keys) -> bool:
+        """Tell whether the elements have ids."""
+        return has_ids(self.dataset.element_spec, keys.id, num_classes)
+
+    def on_epoch_end(self) -> None:
+        """Do nothing: the dataset begins anew by itself."""
+
+
+Data = Arrays | Batches | Stream
+
+
+def as_data(data: Any, what: str = "data") -> Data:
+    """Return data in any of the forms that `model.fit` takes.
+
+    Args:
+        data: `(x, y)` or `(x, y, sample_weight)` of arrays; a finite `tf.data.Dataset`;
+            a `keras.utils.PyDataset` with a length; or an object that can be iterated
+            several times. The last three yield what `soft_labels` takes.
+        what: What an error calls it.
+
+    Raises:
+        InputError: If it is something else, or can be read only once.
+    """
+    if isinstance(data, (tf.data.Dataset, Arrays, Batches, Stream)):
+        return Stream(data) if isinstance(data, tf.data.Dataset) else data
+    if isinstance(data, keras.utils.PyDataset):
+        return Batches(data)
+    if isinstance(data, (tuple, list)):
+        if len(data) not in (2, 3):
+            raise InputError(
+                f"the {what} must be (x, y) or (x, y, sample_weight); received "
+                f"{len(data)} parts; give two or three"
+            )
+        return Arrays(*data)
+    if hasattr(data, "__array__"):
+        raise InputError(f"the {what} is an array without labels; give (x, y)")
+    if isinstance(data, Iterable):
+        return Stream(_from_iterable(data, what))
+    raise InputError(
+        f"the {what} must be arrays (x, y), a tf.data.Dataset or a PyDataset; received "
+        f"{type(data).__name__}; give one of these"
+    )
+
+
+def numbered(
+    data: Data,
+    size: int | None,
+    num_classes: int,
+    *,
+    order: Order = NATURAL,
+    keys: Keys = KEYS,
+    with_ids: bool = True,
+) -> tf.data.Dataset:
+    """Return batches `(id, x, y)` or `(id, x, y, weight)`, in one form for all data.
+
+    Args:
+        data: The data; see `as_data`.
+        size: Number of examples of a batch, where the data have no batches of their
+            own. None for 32.
+        num_classes: Number of classes Z.
+        order: In which order arrays, and a PyDataset's batches, are read.
+        keys: The entries of dictionaries.
+        with_ids: Whether the elements begin with their ids.
+    """
+    identified = data.identified(num_classes, keys)
+    dataset = data.batches(size, order)
+    elements = Elements(dataset.element_spec, identified, *keys)
+    if not elements.batched(num_classes):
+        dataset = dataset.batch(size or BATCH_SIZE)
+        elements = Elements(dataset.element_spec, identified, *keys)
+
+    @as_written
+    def read(*element: Any) -> tuple[Any, ...]:
+        example_id, x, y, weight = elements.parts(element)
+        rest = (x, y) if weight is None else (x, y, weight)
+        if not with_ids:
+            return rest
+        if not identified:
+            example_id = content_ids(x, axes=1)
+        return example_id, *rest
+
+    return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+def each_once(
+    batches: Iterable[tuple[np.ndarray, Any]],
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Yield ids, bytes or int64, and inputs, without those of an id that came before.
+
+    Equal inputs without ids of their own share an id.
+
+    Example:
+        >>> batches = [(np.array([1, 2, 1]), np.eye(3)), (np.array([2, 3]), np.eye(2))]
+        >>> [(ids.tolist(), x.tolist()) for ids, x in each_once(batches)]
+        [([1, 2], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), ([3], [[0.0, 1.0]])]
+    """
+    seen: set[Any] = set()
+    for ids, x in batches:
+        ids = ids if ids.dtype.kind == "i" else ids.astype("S")
+        firsts = np.zeros(len(ids), bool)
+        firsts[np.unique(ids, return_index=True)[1]] = True
+        new = firsts & [i not in seen for i in ids.tolist()]
+        seen.update(ids.tolist())
+        if new.all():
+            yield ids, x
+        elif new.any():
+            yield ids[new], tf.nest.map_structure(lambda a, new=new: a[new], x)
+
+
+def as_dataset(
+    data: Any, what: str, size: int, with_ids: bool, shuffle: bool = False
+) -> tf.data.Dataset:
+    """Return a `tf.data.Dataset` as it is, and other data as one.
+
+    Args:
+        data: See `as_data`.
+        what: What an error calls the data.
+        size: Number of examples of a batch of arrays.
+        with_ids: Whether arrays get their positions as ids.
+        shuffle: Whether arrays, and a PyDataset's batches, get a random order at every
+            start.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return data
+    taken = as_data(data, what)
+    dataset = taken.batches(size, Order(shuffle, epoch=None if shuffle else 0))
+    if isinstance(taken, Arrays) and not with_ids:
+        dataset = dataset.map(_without_id, tf.data.AUTOTUNE, deterministic=True)
+    return dataset
+
+
+@as_written
+def _without_id(example_id: tf.Tensor, *rest: Any) -> Any:
+    del example_id
+    return rest
+
+
+def _read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _structured(x: Any) -> Any:
+    """Return inputs with arrays for leaves, and tuples for lists of them."""
+    if isinstance(x, dict):
+        return {name: _structured(part) for name, part in x.items()}
+    if isinstance(x, (list, tuple)) and all(hasattr(p, "shape") for p in x):
+        return tuple(map(_structured, x))
+    return _array(x)
+
+
+def _array(values: Any) -> Any:
+    """Return values as an array; float64 becomes Keras's floats, as in `model.fit`."""
+    if tf.is_tensor(values):
+        return values
+    array = np.asarray(values)
+    if array.dtype == np.float64:
+        array = array.astype(keras.config.floatx())
+    if array.ndim == 0 or array.dtype.kind not in "fiubSUO":
+        raise InputError(
+            "inputs, labels and weights must be arrays of numbers or text; received "
+            f"{type(values).__name__}; convert them with np.asarray"
+        )
+    return array
+
+
+def _tensor(array: Any) -> tf.Tensor:
+    try:
+        return tf.convert_to_tensor(array)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"an array of {getattr(array, 'dtype', 'unknown type')} holds other things "
+            "than numbers or text; convert it, for example with .astype('float32')"
+        ) from error
+
+
+def _length(data: Any) -> int | None:
+    """Return the number of batches, or None if it is unknown."""
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):
+        return getattr(data, "num_batches", None)
+
+
+def _element(element: Any) -> Any:
+    """Return one batch with NumPy arrays for leaves, and tuples for lists."""
+    if isinstance(element, dict):
+        return {name: _element(part) for name, part in element.items()}
+    if isinstance(element, (list, tuple)):
+        return tuple(_element(part) for part in element if part is not None)
+    array = np.asarray(element)
+    return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+
+
+def _common_spec(*arrays: np.ndarray) -> tf.TensorSpec:
+    """Return the spec of batches: any number of examples, and sides that are alike."""
+    first, last = arrays[0], arrays[-1]
+    sides = [
+        a if a == b else None for a, b in zip(first.shape, last.shape, strict=True)
+    ]
+    kind = tf.string if first.dtype.kind in "SO" else first.dtype
+    return tf.TensorSpec([None, *sides[1:]] if first.ndim else [], kind)
+
+
+def _from_iterable(data: Iterable, what: str) -> tf.data.Dataset:
+    """Return a dataset of the batches that an iterable yields."""
+    if iter(data) is data:
+        raise InputError(
+            f"the {what} is a generator, which can be read once; the method reads its "
+            "data several times: give tf.data.Dataset.from_generator(...), a PyDataset "
+            "or arrays"
+        )
+    first = next((_element(element) for element in data), None)
+    if first is None:
+        raise InputError(f"the {what} is empty; give some that has batches")
+
+    def read() -> Any:
+        return map(_element, data)
+
+    spec = tf.nest.map_structure(_common_spec, first)
+    dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
+    count = _length(data)
+    if count is not None:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return dataset

@@ -1,0 +1,147 @@
+"""What one pass over a set of examples finds: ids, labels, ranges, and faults."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.autograph import as_written
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.content_ids import content_ids
+from ar_adals_tf.examples.elements import finite_rows, one_hot
+from ar_adals_tf.examples.numbering import KEYS, READ, Data, Keys, numbered
+from ar_adals_tf.pipeline import RobustnessLevels
+from ar_adals_tf.robustness import RobustnessIndex
+
+
+class Facts(NamedTuple):
+    """What one pass over a set of examples finds.
+
+    Attributes:
+        ids: `(N,)` bytes or int64, the distinct ones as they come.
+        labels: `(N,)` int64, their classes; None if equal inputs have several.
+        contents: `(N,)` int64, the hashes of their inputs.
+        low, high: The range of each feature, `(...)` float32, or of all; None if the
+            inputs are text, or several.
+        total: Number of examples. Equal ones count.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray | None
+    contents: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+    total: int
+
+    def levels(
+        self, index: RobustnessIndex | None, num_levels: int
+    ) -> RobustnessLevels:
+        """Return the levels by an index, or undivided ones without an index.
+
+        Raises:
+            InputError: If the index is of other examples.
+        """
+        if index is None:
+            return RobustnessLevels.undivided(self.ids, num_levels, labels=self.labels)
+        if self.labels is None:
+            index = replace(index, labels=None)
+        unknown = np.zeros(len(self.ids), np.int64)  # no label is compared then
+        index.verify_examples(self.ids, unknown if self.labels is None else self.labels)
+        return RobustnessLevels(index, num_levels)
+
+    def with_labels(self, index: RobustnessIndex) -> RobustnessIndex:
+        """Return an index of these examples with their labels, if they are known."""
+        if self.labels is None:
+            return replace(index, labels=None)
+        order = np.argsort(self.ids)
+        at = order[np.searchsorted(self.ids, index.ids, sorter=order)]
+        return replace(index, labels=self.labels[at])
+
+
+def read_facts(data: Data, num_classes: int, keys: Keys = KEYS) -> Facts:
+    """Read through a set of examples once, and see that they can be used.
+
+    Raises:
+        InputError: If there is none, if labels are no classes, if inputs are not
+            finite, or if inputs without ids differ when they are read again.
+    """
+    examples = numbered(data, READ, num_classes, keys=keys)
+    by_content = not data.identified(num_classes, keys)
+
+    @as_written
+    def look(example_id: tf.Tensor, x: Any, y: tf.Tensor, *_: Any) -> tuple[Any, ...]:
+        rows = one_hot(y, num_classes, True, check=False)
+        is_class = tf.abs(tf.reduce_sum(rows, axis=-1) - 1) < 1e-3
+        if y.dtype.is_floating and y.shape.as_list()[1:] != [num_classes]:
+            is_class &= tf.reshape(tf.equal(y, tf.floor(y)), tf.shape(is_class))
+        content = example_id if by_content else content_ids(x, axes=1)
+        columns = tf.argmax(rows, axis=-1), is_class, finite_rows(x, example_id)
+        return (example_id, *columns, content), _range(x)
+
+    rows: list[tuple[np.ndarray, ...]] = []
+    ranges: list[tuple[np.ndarray, np.ndarray]] = []
+    looked = examples.map(look, tf.data.AUTOTUNE, deterministic=True)
+    for columns, ends in looked.as_numpy_iterator():
+        rows.append(columns)
+        if ends:
+            kept = ranges.pop() if ranges else ends
+            ranges.append((np.minimum(kept[0], ends[0]), np.maximum(kept[1], ends[1])))
+    if not rows:
+        raise InputError("the dataset is empty; give one that has examples")
+    ids, labels, is_class, finite, contents = map(
+        np.concatenate, zip(*rows, strict=True)
+    )
+    _refuse(
+        ids, ~is_class, f"labels that are none of the classes 0 to {num_classes - 1}"
+    )
+    _refuse(ids, ~finite, "inputs that are not finite (NaN or infinite)")
+    ids = ids if ids.dtype.kind == "i" else ids.astype("S")
+    distinct, first, which = np.unique(ids, return_index=True, return_inverse=True)
+    if by_content:
+        _refuse_changed(examples, distinct)
+    one_label = (labels == labels[first][which]).all()
+    first.sort()
+    low, high = ranges[0] if ranges else (None, None)
+    return Facts(
+        ids[first],
+        labels[first] if one_label else None,
+        contents[first],
+        low,
+        high,
+        len(ids),
+    )
+
+
+def _range(x: Any) -> tuple[tf.Tensor, ...]:
+    """Return the lowest and the highest value of each feature in a batch, if any."""
+    if not isinstance(x, tf.Tensor) or not (x.dtype.is_floating or x.dtype.is_integer):
+        return ()
+    axes = [0] if x.shape[1:].is_fully_defined() else None
+    x = tf.cast(x, tf.float32)
+    return tf.reduce_min(x, axes), tf.reduce_max(x, axes)
+
+
+def _refuse(ids: np.ndarray, bad: np.ndarray, what: str) -> None:
+    if bad.any():
+        first = ", ".join(map(repr, ids[bad][:3].tolist()))
+        raise InputError(
+            f"{bad.sum()} of {len(ids)} examples have {what}, the first ids are "
+            f"{first}; mend them or leave them out"
+        )
+
+
+def _refuse_changed(examples: tf.data.Dataset, known: np.ndarray) -> None:
+    """Refuse inputs that are others when they are read a second time."""
+    again = [batch[0] for batch in examples.take(4).as_numpy_iterator()]
+    new = ~np.isin(np.concatenate(again), known)
+    if new.any():
+        raise InputError(CHANGED.format(f"{new.sum()} of {len(new)} inputs differ"))
+
+
+#: What is wrong where an input gets another id than before.
+CHANGED = (
+    "{} when the dataset is read again, as after random augmentation or after shuffle "
+    "and take, so that no example is recognised; put augmentation into the model, or "
+    "number the examples before it: elements (id, x, y)"
+)

@@ -1,0 +1,281 @@
+"""`fit`: `model.fit`, and the model learns how sure it may be."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.autograph import as_written
+from ar_adals_tf.automatic import auto_alpha
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.elements import NO_CLASS, one_hot
+from ar_adals_tf.examples.numbering import (
+    BATCH_SIZE,
+    KEYS,
+    READ,
+    Arrays,
+    Data,
+    Keys,
+    Stream,
+    as_data,
+    numbered,
+)
+from ar_adals_tf.fitting.compiling import for_soft_labels
+from ar_adals_tf.fitting.facts import CHANGED
+from ar_adals_tf.fitting.preparing import prepare
+from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
+from ar_adals_tf.pipeline import NOT_IN_INDEX
+from ar_adals_tf.robustness import RobustnessIndex
+
+
+def fit(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    verbose: Any = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    shuffle: bool = True,
+    class_weight: dict[int, float] | None = None,
+    sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_batch_size: int | None = None,
+    vanilla: keras.Model | None = None,
+    num_levels: int | Literal["auto"] = "auto",
+    alpha: float | str | Callable[[int], float] = "auto",
+    attack: str = "ddn",
+    bounds: Any = "auto",
+    index: RobustnessIndex | None = None,
+    validation_index: RobustnessIndex | None = None,
+    cache_dir: str | Path | None = None,
+    refresh_every: int | Literal["auto"] | None = None,
+    backup_dir: str | Path | None = None,
+    from_logits: bool | None = None,
+    id_key: str = KEYS.id,
+    label_key: str = KEYS.label,
+    weight_key: str = KEYS.weight,
+    **settings: Any,
+) -> keras.callbacks.History:
+    """Train a compiled Keras classifier by AR-AdaLS, in place of `model.fit`.
+
+    Put it where `model.fit` stands. After every epoch the labels of each robustness
+    level are softened by as much as the validation examples of that level ask for. The
+    arguments that are not named here are those of `model.fit`.
+
+    A model that is compiled with a sparse loss, as most are, trains by the loss's
+    categorical counterpart, and is compiled as before afterwards.
+
+    Args:
+        model: A compiled classifier: several classes with a softmax or logits, or one
+            sigmoid output for two classes.
+        x: Inputs, or a finite `tf.data.Dataset`, a `keras.utils.PyDataset`, or what can
+            be iterated again and again and yields batches; see `prepare`.
+        y: Labels, if x is arrays: classes or one-hot.
+        batch_size: As in `model.fit`.
+        epochs: As in `model.fit`.
+        verbose: As in `model.fit`. 0 also hides the progress of attacks.
+        callbacks: As in `model.fit`. They read the logs of `ARAdaLS`.
+        validation_split: Share of the arrays, at their end, that is validation data.
+        validation_data: Needed, or `validation_split`: `(x, y)`,
+            `(x, y, sample_weight)`, or a dataset. The soft labels follow from it.
+        shuffle: As in `model.fit`. The order of an epoch follows from its number and
+            Keras's seed alone (`keras.utils.set_random_seed`).
+        class_weight: As in `model.fit`, where there is no `sample_weight`.
+        sample_weight: As in `model.fit`, for arrays.
+        initial_epoch: As in `model.fit`; see `backup_dir`.
+        steps_per_epoch: As in `model.fit`: the next epoch goes on where it stopped.
+        validation_batch_size: As in `model.fit`. Defaults to 256.
+        vanilla: A trained classifier to rank the examples, as in the paper. Defaults
+            to None: the model ranks them itself, after some epochs and again later.
+        num_levels: See `prepare`. Where no attack can move the inputs, and there is no
+            vanilla model, `"auto"` is 1.
+        alpha: See `prepare`.
+        attack: See `prepare`.
+        bounds: See `prepare`.
+        index: See `prepare`.
+        validation_index: See `prepare`.
+        cache_dir: See `prepare`.
+        refresh_every: See `prepare`.
+        backup_dir: A folder that keeps the soft labels, to go on by `initial_epoch`.
+            Defaults to one inside that of a `BackupAndRestore` among the callbacks.
+        from_logits: See `prepare`.
+        id_key: See `soft_labels`.
+        label_key: See `soft_labels`.
+        weight_key: See `soft_labels`.
+        **settings: Settings of the attack; see `prepare`.
+
+    Returns:
+        The `History` of `model.fit`, with `val_loss`, `val_accuracy`, `val_ece` and the
+        other logs of `ARAdaLS`.
+
+    Raises:
+        InputError: If the model is not compiled or no classifier, if there is no
+            validation data, or if data or settings cannot be used; see `prepare`.
+
+    Example:
+        ```python
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        ar_adals_tf.fit(model, x, y, validation_split=0.1, epochs=20)
+        ```
+    """
+    keys = Keys(id_key, label_key, weight_key)
+    train, validation = _data(x, y, sample_weight, validation_split, validation_data)
+    if class_weight is not None and isinstance(train, Arrays) and train.weighted:
+        raise InputError(
+            "class_weight and sample_weight were both given; leave out one of them, as "
+            "in model.fit"
+        )
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        raise InputError("callbacks must be a list; received a CallbackList")
+    callbacks = keras.tree.flatten(callbacks or [])
+    say = print if verbose else _say_nothing
+    inputs = _first_inputs(validation, keys)
+    if not model.built:
+        with model.distribute_strategy.scope():
+            model(inputs, training=False)
+    classes, sigmoid = num_classes(model), is_binary(model)
+    chosen = num_levels == "auto" and vanilla is None and index is None
+    if chosen and not _is_floats(model, inputs):
+        num_levels = 1
+        say(
+            "The inputs are not one tensor of floats, which is what an attack moves: "
+            "one level serves all (AdaLS)."
+        )
+    if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
+        batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
+    with for_soft_labels(model, sigmoid, say) as has_metrics:
+        is_softmax(model, from_logits)  # refuses what is no classifier, before all work
+        ready = prepare(
+            vanilla,
+            train,
+            validation,
+            num_levels=num_levels,
+            alpha=auto_alpha(epochs) if alpha == "auto" else alpha,
+            attack=attack,
+            bounds=bounds,
+            index=index,
+            validation_index=validation_index,
+            cache_dir=cache_dir,
+            refresh_every=refresh_every,
+            num_classes=classes,
+            sigmoid=sigmoid,
+            from_logits=from_logits,
+            backup_dir=backup_dir or _backup_dir(callbacks),
+            validation_batch_size=validation_batch_size or READ,
+            id_key=id_key,
+            label_key=label_key,
+            weight_key=weight_key,
+            verbose=bool(verbose),
+            **settings,
+        )
+        batches = ready.batches(batch_size, shuffle=shuffle, steps=steps_per_epoch)
+        hard = None
+        if has_metrics:  # the callback measures loss, accuracy and calibration alone
+            hard = _hard_batches(
+                validation, validation_batch_size, classes, sigmoid, keys
+            )
+        try:
+            return model.fit(
+                batches,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=[ready.callback, *callbacks],
+                validation_data=hard,
+                shuffle=False,  # what is to be shuffled is shuffled already
+                class_weight=class_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch if isinstance(train, Stream) else None,
+            )
+        except tf.errors.InvalidArgumentError as error:
+            raise _as_sentence(error, classes) from error
+
+
+def _data(
+    x: Any, y: Any, sample_weight: Any, validation_split: float, validation_data: Any
+) -> tuple[Data, Data]:
+    """Return training and validation data, from the arguments of `model.fit`."""
+    if y is not None:
+        train: Data = Arrays(x, y, sample_weight)
+    elif isinstance(x, (np.ndarray, tf.Tensor, dict, list, tuple)):
+        raise InputError("arrays of inputs need labels; received y=None; give y")
+    elif sample_weight is not None:
+        raise InputError(
+            "sample_weight is for arrays; a dataset has weights in its elements: "
+            "(x, y, sample_weight)"
+        )
+    else:
+        train = as_data(x, "training data")
+    if validation_data is not None:
+        return train, as_data(validation_data, "validation data")
+    if not validation_split:
+        raise InputError(
+            "the soft labels follow from validation data, and there are none; give "
+            "validation_data=(x_val, y_val), or validation_split=0.1 for arrays"
+        )
+    if not isinstance(train, Arrays):
+        raise InputError(
+            "validation_split divides arrays; received a dataset; give "
+            "validation_data, for example by dataset.take and dataset.skip"
+        )
+    return train.divided(validation_split)
+
+
+def _first_inputs(data: Data, keys: Keys) -> Any:
+    """Return the inputs of the first batch."""
+    for x, *_ in numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False).take(1):
+        return x
+    raise InputError("the validation data are empty; give some that have examples")
+
+
+def _is_floats(model: keras.Model, x: Any) -> bool:
+    """Tell whether a model takes one tensor of floats, which attacks can move."""
+    taken = getattr(model, "inputs", None) or tf.nest.flatten(x)
+    kinds = [keras.backend.standardize_dtype(one.dtype) for one in taken]
+    return len(kinds) == 1 and keras.backend.is_float_dtype(kinds[0])
+
+
+def _backup_dir(callbacks: Sequence[keras.callbacks.Callback]) -> Path | None:
+    """Return a folder inside that of `BackupAndRestore`, if it is among them."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            return Path(callback.backup_dir, "ar_adals")
+    return None
+
+
+def _hard_batches(
+    data: Data, size: int | None, num_classes: int, sigmoid: bool, keys: Keys
+) -> tf.data.Dataset:
+    """Return validation batches with the hard labels that the model's metrics take."""
+
+    @as_written
+    def read(x: Any, y: tf.Tensor, *weight: tf.Tensor) -> tuple[Any, ...]:
+        labels = one_hot(y, num_classes, True)
+        return x, labels[:, 1:] if sigmoid else labels, *weight
+
+    examples = numbered(data, size or READ, num_classes, keys=keys, with_ids=False)
+    return examples.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+
+def _as_sentence(error: Exception, num_classes: int) -> Exception:
+    """Return what an error inside the pipeline means, or the error."""
+    if any(text in str(error) for text in NOT_IN_INDEX):
+        return InputError(CHANGED.format("some inputs differ"))
+    if NO_CLASS in str(error):
+        return InputError(
+            f"some labels are none of the model's classes 0 to {num_classes - 1}; mend "
+            "them, or give the model as many outputs as there are classes"
+        )
+    return error
+
+
+def _say_nothing(line: str) -> None:
+    del line

@@ -1,0 +1,387 @@
+"""From training and validation data to the pieces that AR-AdaLS trains with."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ar_adals_tf.attacks.box import Box
+from ar_adals_tf.autograph import as_written
+from ar_adals_tf.automatic import auto_num_levels
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
+from ar_adals_tf.callbacks.ar_adals import ARAdaLS
+from ar_adals_tf.digests import digest_examples
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.arrays import Shard, Source, as_examples
+from ar_adals_tf.examples.numbering import (
+    KEYS,
+    READ,
+    Arrays,
+    Data,
+    Keys,
+    Stream,
+    as_data,
+    each_once,
+    numbered,
+)
+from ar_adals_tf.examples.orders import Order
+from ar_adals_tf.fitting.facts import Facts, read_facts
+from ar_adals_tf.indexing import compute_cached
+from ar_adals_tf.outputs import is_binary
+from ar_adals_tf.outputs import num_classes as classes_of
+from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+#: Ranges that images have, the narrowest first.
+_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What `prepare` returns: all that a training by AR-AdaLS needs.
+
+    Attributes:
+        callback: Goes into `fit`'s `callbacks`, before those that read its logs.
+        smoothing: The soft label of each level.
+        train_index: Robustness index of the training examples. None for one level, and
+            without a vanilla model.
+        validation_index: The same of the validation examples.
+    """
+
+    callback: ARAdaLS
+    smoothing: AdaptiveLabelSmoothing
+    train_index: RobustnessIndex | None
+    validation_index: RobustnessIndex | None
+    _train: Data
+    _levels: RobustnessLevels | None
+    _order: Order
+    _keys: Keys
+    _sigmoid: bool
+
+    def batches(
+        self,
+        size: int | None = None,
+        *,
+        shuffle: bool = True,
+        augment: Callable[[Any], Any] | None = None,
+        steps: int | None = None,
+    ) -> tf.data.Dataset:
+        """Return the training batches `(x, soft label)`, to pass to `fit`.
+
+        Args:
+            size: Number of examples of a batch, for data that have no batches of their
+                own. Defaults to 32.
+            shuffle: Whether arrays, and the batches of a PyDataset, get a random order
+                in every epoch. It follows from the epoch and Keras's seed
+                (`keras.utils.set_random_seed`) alone. A `tf.data.Dataset` has its own.
+            augment: Changes a batch of inputs, in TensorFlow. Defaults to None.
+            steps: Number of batches of an epoch, for arrays and PyDatasets. The next
+                epoch goes on where it stopped. Other data are repeated without end;
+                give `fit` the same `steps_per_epoch`. Defaults to all batches.
+
+        Returns:
+            Elements `(x, soft label)`, or `(x, soft label, sample_weight)`.
+        """
+        dataset = numbered(
+            self._train,
+            size,
+            self.smoothing.num_classes,
+            order=replace(self._order, shuffle=shuffle, steps=steps),
+            keys=self._keys,
+            with_ids=self._levels is not None,
+        )
+        if augment is not None:
+            at = 0 if self._levels is None else 1
+
+            @as_written
+            def change(*element: Any) -> tuple[Any, ...]:
+                return *element[:at], augment(element[at]), *element[at + 1 :]
+
+            dataset = dataset.map(change, tf.data.AUTOTUNE, deterministic=True)
+        softened = soft_labels(
+            dataset,
+            self.smoothing,
+            self._levels,
+            check_ids=False,
+            sigmoid=self._sigmoid,
+        )
+        if steps and isinstance(self._train, Stream):
+            softened = softened.repeat()  # after it: labels are read in every pass
+        return softened.prefetch(tf.data.AUTOTUNE)
+
+
+def prepare(
+    vanilla: keras.Model | None,
+    train: Any,
+    validation: Any,
+    *,
+    num_levels: int | Literal["auto"] = "auto",
+    alpha: float | str | Callable[[int], float] = "auto",
+    attack: str = "ddn",
+    bounds: Any = "auto",
+    index: RobustnessIndex | None = None,
+    validation_index: RobustnessIndex | None = None,
+    cache_dir: str | Path | None = None,
+    refresh_every: int | Literal["auto"] | None = None,
+    num_classes: int | None = None,
+    sigmoid: bool | None = None,
+    num_bins: int = DEFAULT_NUM_BINS,
+    from_logits: bool | None = None,
+    backup_dir: str | Path | None = None,
+    validation_batch_size: int = 256,
+    id_key: str = KEYS.id,
+    label_key: str = KEYS.label,
+    weight_key: str = KEYS.weight,
+    verbose: bool = True,
+    **settings: Any,
+) -> Prepared:
+    """Make ready what a training by AR-AdaLS needs. `fit` does it all by itself.
+
+    Every example gets an id. Arrays are numbered by position. Other data keep the ids
+    that they have, or get ids from the content of their inputs: equal inputs share one,
+    and the order does not matter. Data are read through once or twice, now, and are not
+    kept in memory.
+
+    Args:
+        vanilla: A trained classifier, which is attacked to rank the examples: the
+            paper's method. None: the model in training ranks them itself, by `margin`,
+            after some epochs and again later; one level serves all until then.
+        train: `(x, y)` or `(x, y, sample_weight)` of arrays, a finite
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, or what can be iterated again
+            and again and yields batches. Its elements are `(x, y)`,
+            `(x, y, sample_weight)`, or what `soft_labels` takes. Inputs must be equal
+            in every pass: augmentation belongs into the model, into
+            `batches(augment=...)`, or after ids of one's own.
+        validation: The same for the examples by which soft labels are adapted.
+        num_levels: R; 1 is AdaLS. Defaults to `"auto"`: at most 10, with at least 50
+            validation examples each.
+        alpha: Learning rate of the smoothing; see `AdaptiveLabelSmoothing`. Defaults to
+            `"auto"`: it follows from the number of epochs.
+        attack: How the vanilla model is attacked; see `RobustnessIndex.compute`.
+        bounds: Where inputs may lie: `(low, high)`, `"data"` for each feature's range,
+            or None. Defaults to `"auto"`: the narrowest of [0, 1], [-1, 1] and [0, 255]
+            that holds all images; for other inputs, each feature's range.
+        index: Robustness index of the training examples, if there is one already.
+        validation_index: The same for the validation examples.
+        cache_dir: A folder where indexes are kept and found again. Defaults to None.
+        refresh_every: Number of epochs between two rankings by the model in training.
+            Defaults to None: `"auto"` without a vanilla model and index, else never.
+        num_classes: Number of classes Z. Defaults to that of the vanilla model.
+        sigmoid: Whether the model to train has one sigmoid output for two classes.
+            Defaults to what the vanilla model has.
+        num_bins: Number of bins of `val_ece`.
+        from_logits: Whether the models return logits. Defaults to None: find out.
+        backup_dir: See `ARAdaLS`.
+        validation_batch_size: Number of validation examples of a batch, for data that
+            have no batches of their own.
+        id_key: The entry of a dictionary that has the id.
+        label_key: The entry that has the label.
+        weight_key: The entry that has the sample weight, if there is one.
+        verbose: Whether to show the progress of attacks.
+        **settings: Settings of the attack, such as `iterations=50`.
+
+    Raises:
+        InputError: If data are of an unusable form, labels are no classes, inputs are
+            not finite or differ between passes, an index is of other examples, or
+            something is missing.
+
+    Example:
+        ```python
+        ready = ar_adals_tf.prepare(vanilla, (x, y), (x_val, y_val), alpha=0.1)
+        model.compile("adam", "categorical_crossentropy")
+        model.fit(ready.batches(128), epochs=20, callbacks=[ready.callback])
+        ```
+    """
+    if num_classes is None and vanilla is None:
+        raise InputError(
+            "without a vanilla model num_classes is unknown; give num_classes="
+        )
+    classes = num_classes or classes_of(vanilla)
+    if sigmoid is None:
+        sigmoid = vanilla is not None and is_binary(vanilla)
+    keys = Keys(id_key, label_key, weight_key)
+    if vanilla is None and settings:
+        raise InputError(
+            f"there is no argument {next(iter(settings))!r}; settings of an attack are "
+            "for a vanilla model, and none was given"
+        )
+    data = {
+        "train": as_data(train, "training data"),
+        "validation": as_data(validation, "validation data"),
+    }
+    facts = {"validation": read_facts(data["validation"], classes, keys)}
+    if num_levels == "auto":
+        num_levels = auto_num_levels(len(facts["validation"].ids))
+    smoothing = AdaptiveLabelSmoothing(classes, int(num_levels), alpha)
+    order = _order()
+    indexes: dict[str, RobustnessIndex | None] = {
+        "train": index,
+        "validation": validation_index,
+    }
+    levels: dict[str, RobustnessLevels] = {}
+    refresh: dict[str, Any] = {}
+    if smoothing.num_levels > 1 or isinstance(data["train"], Arrays):
+        facts["train"] = read_facts(data["train"], classes, keys)
+    if smoothing.num_levels > 1:
+        if isinstance(bounds, str):
+            of_inputs = settings.get("at") is None  # else of a layer's output
+            both = facts["train"], facts["validation"]
+            bounds = chosen_bounds(bounds, *both) if of_inputs else None
+        for name, own in data.items():
+            if indexes[name] is None and vanilla is not None:
+                source = _source(name, own, facts[name], classes, keys, bounds)
+                made = _attacked(
+                    vanilla,
+                    source,
+                    attack,
+                    cache_dir,
+                    verbose,
+                    bounds=bounds,
+                    **settings,
+                )
+                indexes[name] = facts[name].with_labels(made)
+        if (indexes["train"] is None) != (indexes["validation"] is None):
+            raise InputError(
+                "one of the two indexes is missing; give both index= and "
+                "validation_index=, or a vanilla model that is attacked for the other"
+            )
+        for name, found in indexes.items():
+            levels[name] = facts[name].levels(found, smoothing.num_levels)
+        if indexes["train"] is None or refresh_every is not None:
+            refresh = {
+                "refresh_every": refresh_every or "auto",
+                "refresh_data": numbered(data["train"], READ, classes, keys=keys),
+                "refresh_levels": levels["train"],
+                "bounds": bounds,
+            }
+    size = validation_batch_size
+    callback = _Callback(
+        smoothing,
+        numbered(data["validation"], size, classes, keys=keys, with_ids=bool(levels)),
+        levels.get("validation"),
+        epoch=order.epoch,
+        train=data["train"],
+        num_bins=num_bins,
+        from_logits=from_logits,
+        backup_dir=backup_dir,
+        **refresh,
+    )
+    return Prepared(
+        callback,
+        smoothing,
+        indexes["train"],
+        indexes["validation"],
+        data["train"],
+        levels.get("train"),
+        order,
+        keys,
+        sigmoid,
+    )
+
+
+class _Callback(ARAdaLS):
+    """`ARAdaLS` that also tells the training data which epoch it is."""
+
+    def __init__(
+        self, *arguments: Any, epoch: tf.Variable, train: Data, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._epoch, self._train = epoch, train
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch.assign(epoch)
+        super().on_epoch_begin(epoch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        self._train.on_epoch_end()
+
+
+def chosen_bounds(name: str, *facts: Facts) -> Any:
+    """Return bounds that hold all inputs; see `prepare`."""
+    if name not in ("auto", "data"):
+        raise InputError(
+            f"bounds must be (low, high), 'data', 'auto' or None; received {name!r}"
+        )
+    known = [(f.low, f.high) for f in facts if f.low is not None and f.high is not None]
+    if len(known) < len(facts):
+        return None
+    low = np.min([lowest for lowest, _ in known], axis=0)
+    high = np.max([highest for _, highest in known], axis=0)
+    if name == "auto" and low.ndim > 1:
+        for least, most in _RANGES:
+            if low.min() >= least and high.max() <= most:
+                return least, most
+    return (low, high) if (low < high).any() else None
+
+
+def _order() -> Order:
+    """Return an order by Keras's seed, whose epoch is a variable."""
+    with tf.device("CPU:0"):
+        epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
+    # What keras.utils.set_random_seed was given. Reading it draws nothing.
+    return Order(seed=tf.compat.v1.get_seed(0)[0], epoch=epoch)
+
+
+def _source(
+    name: str, data: Data, facts: Facts, num_classes: int, keys: Keys, bounds: Any
+) -> Source:
+    """Return examples as an attack takes them."""
+    if not isinstance(data, Arrays) or not hasattr(data.x, "dtype"):
+        return _Streamed(name, numbered(data, READ, num_classes, keys=keys), facts)
+    unit = Box.unit(bounds)
+    x = data.x
+    if unit and x.dtype == np.uint8:
+        if facts.high is not None and np.max(facts.high) > 1:
+            raise InputError(
+                "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as "
+                "they are, from 0 to 255; leave bounds out, or divide the inputs by 255"
+            )
+        x = np.asarray(x, np.float32)  # `as_examples` would divide 8 bits by 255
+    return as_examples(x, facts.labels, name=name, unit=unit)
+
+
+class _Streamed:
+    """Batches `(id, x, ...)` as what an index is computed from; each id once."""
+
+    def __init__(self, name: str, examples: tf.data.Dataset, facts: Facts) -> None:
+        self.dataset, self.name = "data", name
+        self._examples, self._facts = examples, facts
+
+    def __len__(self) -> int:
+        return len(self._facts.ids)
+
+    def digest(self) -> str:
+        """See `Source`. The hash of an input stands for the input."""
+        facts = self._facts
+        labels = np.zeros(len(self)) if facts.labels is None else facts.labels
+        contents = (content.tobytes() for content in facts.contents)
+        return digest_examples(facts.ids.tolist(), labels, contents)
+
+    def shards(self, size: int) -> Iterator[Shard]:
+        """See `Source`."""
+        batches = self._examples.rebatch(size).prefetch(1).as_numpy_iterator()
+        yield from each_once(batch[:2] for batch in batches)
+
+
+def _attacked(
+    vanilla: keras.Model,
+    source: Source,
+    attack: str,
+    cache_dir: str | Path | None,
+    verbose: bool,
+    **settings: Any,
+) -> RobustnessIndex:
+    """Return the robustness index of examples, computed or found."""
+    if cache_dir is None:
+        return RobustnessIndex.compute(
+            vanilla, source, attack=attack, verbose=verbose, **settings
+        )
+    return compute_cached(
+        cache_dir, vanilla, source, attack, verbose=verbose, **settings
+    )

@@ -1,0 +1,1 @@
+"""What a robustness index is made of: distances, checks, shards, and its file."""

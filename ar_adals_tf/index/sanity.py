@@ -1,0 +1,99 @@
+"""Signs that an index was computed from the wrong model, labels or inputs."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ar_adals_tf.nested import leaves, map_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Images that it takes to tell a model's accuracy from a guess, and that are enough.
+_LEAST, _SAMPLE = 50, 1024
+
+#: Share of distances that may be longer than the bounds' diagonal.
+_FEW = 0.1
+
+
+class Seen:
+    """What the model saw, and how often it was right, shard by shard.
+
+    Args:
+        predict: Returns the class of each of some inputs.
+        count: The number of images.
+        labels: `(count,)` integers, their true classes, or None.
+        num_classes: Number of classes Z.
+
+    Example:
+        >>> seen = Seen(lambda x: x.argmax(1), 2, np.array([0, 1]), num_classes=2)
+        >>> seen.add(np.array([[0.75, 0.25], [0.0, 1.0]]))
+        >>> seen.metadata()
+        {'input_range': [0.0, 1.0], 'accuracy': 1.0}
+    """
+
+    def __init__(
+        self,
+        predict: "Callable[[np.ndarray], np.ndarray]",
+        count: int,
+        labels: np.ndarray | None,
+        num_classes: int,
+    ) -> None:
+        self._predict, self._num_classes, self._labels = predict, num_classes, labels
+        self._step = -(-count // _SAMPLE)
+        self._low, self._high = np.inf, -np.inf
+        self._position = self._right = self._asked = 0
+
+    def add(self, inputs: Any) -> None:
+        """Take the next inputs into account, in the order of the labels.
+
+        Only one array of numbers has a range.
+        """
+        arrays = [array for _, array in leaves(inputs)]
+        if len(arrays) == 1 and arrays[0].dtype.kind in "fiu":
+            self._low = min(self._low, float(arrays[0].min()))
+            self._high = max(self._high, float(arrays[0].max()))
+        count = len(arrays[0])
+        start, self._position = self._position, self._position + count
+        asked = np.arange(-start % self._step, count, self._step)
+        if self._labels is not None and len(asked):
+            some = map_leaves(lambda array: array[asked], inputs)
+            right = self._predict(some) == self._labels[start + asked]
+            self._right, self._asked = (
+                self._right + right.sum(),
+                self._asked + len(asked),
+            )
+
+    def metadata(self) -> dict[str, Any]:
+        """Return range and accuracy; warn where the accuracy is that of a guess."""
+        found: dict[str, Any] = {}
+        if self._low <= self._high:
+            found["input_range"] = [self._low, self._high]
+        if not self._asked:
+            return found
+        chance, accuracy = 1 / self._num_classes, float(self._right / self._asked)
+        margin = 2 * np.sqrt(chance * (1 - chance) / self._asked)
+        if self._asked >= _LEAST and accuracy <= chance + margin:
+            warnings.warn(
+                f"the model is right for {accuracy:.1%} of the images, no more than a "
+                f"guess among {self._num_classes} classes. Likely causes: the labels "
+                "are of other images or in another order, the inputs are not in the "
+                "range that the model was trained with (give bounds=), or it is not "
+                "trained",
+                stacklevel=4,
+            )
+        return found | {"accuracy": accuracy}
+
+
+def warn_of_long(distances: np.ndarray, diagonal: float, attack: str) -> None:
+    """Warn of distances that are longer than any two inputs are apart."""
+    long = np.isfinite(distances) & (distances > diagonal)
+    if (share := long.mean()) > _FEW:
+        warnings.warn(
+            f"{attack} says of {share:.1%} of the images that they are further than "
+            f"{diagonal:.4g}, the diagonal of the bounds, from another class, where no "
+            "input is. Likely causes: the model is not trained, or the inputs are not "
+            "in the range that it was trained with (give bounds=)",
+            stacklevel=4,
+        )

@@ -1,0 +1,1 @@
+"""How a command runs, waits, shows progress, is interrupted, and ends."""

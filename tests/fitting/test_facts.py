@@ -1,0 +1,82 @@
+"""One pass over examples: what it finds, beside NumPy on the arrays."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.numbering import as_data
+from ar_adals_tf.fitting.facts import read_facts
+from ar_adals_tf.robustness import RobustnessIndex
+
+N, Z = 600, 4
+
+
+@pytest.fixture
+def columns(rng):
+    return rng.normal(size=(N, 2, 3)).astype(np.float32), rng.integers(0, Z, N)
+
+
+def stream(x, y):
+    return as_data(tf.data.Dataset.from_tensor_slices((x, y)).batch(50))
+
+
+@pytest.mark.parametrize("make", [stream, lambda x, y: as_data((x, y))])
+def test_ids_labels_and_ranges(columns, make):
+    x, y = columns
+    facts = read_facts(make(x, y), Z)
+    assert facts.total == len(np.unique(facts.ids)) == N
+    np.testing.assert_array_equal(facts.labels, y)
+    np.testing.assert_array_equal(facts.low, x.min(axis=0))
+    np.testing.assert_array_equal(facts.high, x.max(axis=0))
+    streamed = read_facts(stream(x, y), Z)
+    np.testing.assert_array_equal(facts.contents, streamed.ids)
+
+
+def test_equal_inputs_are_one_example(columns):
+    x, y = columns
+    twice = np.concatenate([x, x[:5]]), np.concatenate([y, y[:5]])
+    facts = read_facts(stream(*twice), Z)
+    assert (facts.total, len(facts.ids)) == (N + 5, N)
+    np.testing.assert_array_equal(facts.labels, y)
+    other = twice[0], np.concatenate([y, (y[:5] + 1) % Z])
+    assert read_facts(stream(*other), Z).labels is None
+
+
+def test_an_index_is_of_these_examples(columns):
+    x, y = columns
+    facts = read_facts(stream(x, y), Z)
+    order = np.random.default_rng(1).permutation(N)
+    distances = np.linspace(1, 2, N).astype(np.float32)
+    index = RobustnessIndex(facts.ids[order], distances, np.ones(N, bool))
+    labelled = facts.with_labels(index)
+    np.testing.assert_array_equal(labelled.labels, y[order])
+    levels = facts.levels(labelled, 3)
+    np.testing.assert_array_equal(
+        levels.lookup(tf.constant(facts.ids[order])), np.arange(N) * 3 // N
+    )
+    wrong = RobustnessIndex(index.ids, distances, index.found, labels=(y + 1) % Z)
+    with pytest.raises(InputError, match="examples have another label there"):
+        facts.levels(wrong, 3)
+    with pytest.raises(InputError, match="5 of 600 images are not in the robustness"):
+        facts.levels(index.subset(index.ids[5:]), 3)
+
+
+def test_text_has_no_range():
+    facts = read_facts(stream(np.array(["a", "b"]), np.array([0, 1])), Z)
+    assert facts.low is None and facts.high is None
+
+
+def test_faults_are_counted_and_named(columns):
+    x, y = columns
+    broken = x.copy()
+    broken[[3, 8], 0, 0] = np.nan, np.inf
+    with pytest.raises(
+        InputError, match="2 of 600 examples have inputs .* ids are 3, 8"
+    ):
+        read_facts(as_data((broken, y)), Z)
+    for labels in (np.where(y == 2, 9, y), np.where(y == 2, 0.5, y), np.eye(Z)[y] * 2):
+        with pytest.raises(
+            InputError, match="labels that are none of the classes 0 to"
+        ):
+            read_facts(as_data((x, labels)), Z)

@@ -1,0 +1,758 @@
+"""`fit` in place of `model.fit`, in every situation that Keras users bring."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tests.test_numbering import Iterable, Sequence
+
+import ar_adals_tf
+from ar_adals_tf import AdaptiveLabelSmoothing, ARAdaLS, RobustnessIndex, soft_labels
+from ar_adals_tf.errors import InputError
+from tests.helpers import run_on_two_cpus
+
+Z, TRAIN, ALL = 3, 160, 260
+SPARSE = "sparse_categorical_crossentropy"
+LAYERS = keras.layers
+
+
+def blobs(features=4):
+    """Three classes that overlap, in [0, 1]."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, Z, ALL)
+    x = (rng.uniform(size=(ALL, features)) + 0.5 * y[:, None]) / 2
+    return x.astype(np.float32), y
+
+
+X, Y = blobs()
+XT, YT, XV, YV = X[:TRAIN], Y[:TRAIN], X[TRAIN:], Y[TRAIN:]
+
+
+def network(loss=SPARSE, activation="softmax", width=Z, seed=0, metrics=("accuracy",)):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            LAYERS.Dense(16, "relu"),
+            LAYERS.Dense(width, activation),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.03), loss, metrics=list(metrics))
+    return model
+
+
+@pytest.fixture(scope="module")
+def vanilla():
+    model = network(seed=1)
+    model.fit(XT, YT, epochs=10, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def indexes(vanilla):
+    """Margins of the two sets, whose ids are positions."""
+    return {
+        "index": RobustnessIndex.compute(vanilla, XT, YT, attack="margin"),
+        "validation_index": RobustnessIndex.compute(vanilla, XV, YV, attack="margin"),
+    }
+
+
+def train(model, x=XT, y=YT, **options):
+    """Fit quietly, with what is the same in most tests."""
+    options = {"epochs": 3, "alpha": 0.5, "verbose": 0, **options}
+    if "validation_split" not in options:
+        options.setdefault("validation_data", (XV, YV))
+    return ar_adals_tf.fit(model, x, y, **options)
+
+
+def by_hand(model, indexes, epochs=3, y=YT, weights=None, **compiled):
+    """The recipe of nine lines, in the order of the arrays."""
+    smoothing = AdaptiveLabelSmoothing(Z, 2, alpha=0.5)
+    columns = (np.arange(TRAIN), XT, y) + (() if weights is None else (weights,))
+    data = tf.data.Dataset.from_tensor_slices(columns).batch(32)
+    val = tf.data.Dataset.from_tensor_slices((np.arange(ALL - TRAIN), XV, YV))
+    data = soft_labels(data, smoothing, indexes["index"])
+    model.compile(model.optimizer, "categorical_crossentropy", metrics=["accuracy"])
+    callback = ARAdaLS(smoothing, val.batch(256), indexes["validation_index"])
+    return model.fit(
+        data, epochs=epochs, callbacks=[callback], verbose=0, shuffle=False, **compiled
+    )
+
+
+def assert_same(first, second):
+    """Two models and their histories are equal bit for bit."""
+    (one, one_history), (other, other_history) = first, second
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert set(one_history.history) == set(other_history.history)
+    for name, values in one_history.history.items():
+        np.testing.assert_array_equal(values, other_history.history[name], name)
+
+
+LABELS = {
+    "classes": YT,
+    "uint8": YT.astype(np.uint8),
+    "int8": YT.astype(np.int8),
+    "floats": YT.astype(np.float32),
+    "column": YT[:, None],
+    "one-hot": np.eye(Z)[YT],
+    "list": YT.tolist(),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_it_is_the_recipe_by_hand_bit_for_bit(form, indexes):
+    straight, short = network(), network()
+    expected = by_hand(straight, indexes)
+    history = train(short, y=LABELS[form], shuffle=False, num_levels=2, **indexes)
+    assert min(history.history["p/0"]) < 1
+    assert_same((straight, expected), (short, history))
+    assert short.loss == SPARSE
+    loss, accuracy = short.evaluate(XV, YV, verbose=0)
+    assert loss == pytest.approx(history.history["val_loss"][-1], abs=1e-6)
+    assert accuracy == pytest.approx(history.history["val_accuracy"][-1])
+
+
+def test_sample_weights_are_keras_own(indexes):
+    weights = np.linspace(0, 2, TRAIN).astype(np.float32)
+    straight, short = network(), network()
+    expected = by_hand(straight, indexes, weights=weights)
+    history = train(
+        short, sample_weight=weights, shuffle=False, num_levels=2, **indexes
+    )
+    assert_same((straight, expected), (short, history))
+
+
+def test_class_weights_are_keras_own(indexes):
+    class_weight = {0: 1.0, 1: 3.0, 2: 0.0}
+    straight, short = network(), network()
+    expected = by_hand(straight, indexes, class_weight=class_weight)
+    history = train(
+        short, class_weight=class_weight, shuffle=False, num_levels=2, **indexes
+    )
+    assert_same((straight, expected), (short, history))
+
+
+def test_validation_weights_and_split_are_keras_own(indexes):
+    """A validation example of weight 2 counts as two."""
+    weights = np.where(np.arange(ALL - TRAIN) < 10, 2, 1).astype(np.float32)
+    twice = np.concatenate([XV, XV[:10]]), np.concatenate([YV, YV[:10]])
+    options = {"shuffle": False, "num_levels": 1}
+    weighted = train(network(), validation_data=(XV, YV, weights), **options)
+    repeated = train(network(), validation_data=twice, **options)
+    for name in ("val_loss", "val_accuracy", "val_ece", "p/0"):
+        np.testing.assert_allclose(
+            weighted.history[name], repeated.history[name], atol=1e-6
+        )
+    split = train(network(), X, Y, validation_split=100 / ALL, **options)
+    given = train(network(), **options)
+    assert split.history == given.history
+
+
+def test_arrays_are_shuffled_anew_by_seed_and_epoch():
+    histories = [train(network(), num_levels=1).history for _ in range(2)]
+    assert histories[0] == histories[1]
+    assert train(network(), num_levels=1, shuffle=False).history != histories[0]
+
+
+FORMS = {
+    "arrays": lambda x, y: (x, y),
+    "batched": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).batch(32),
+    "single": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)),
+    "PyDataset": lambda x, y: Sequence((x, y), 32),
+    "iterable": lambda x, y: Iterable([Sequence((x, y), 32)[i] for i in range(5)][:5]),
+    "dictionaries": lambda x, y: tf.data.Dataset.from_tensor_slices(
+        {"image": x, "label": y}
+    ).batch(32),
+    "ids": lambda x, y: tf.data.Dataset.from_tensor_slices(
+        (np.arange(len(x)) + 7, x, y)
+    ).batch(32),
+}
+
+
+@pytest.mark.parametrize("form", [name for name in FORMS if name != "arrays"])
+def test_every_form_of_the_same_data_trains_alike(form, vanilla):
+    """The levels are those of the same examples, whatever their ids."""
+    options = {"vanilla": vanilla, "attack": "margin", "num_levels": 2}
+    straight = network()
+    expected = train(straight, shuffle=False, **options)
+    other = network()
+    validation = FORMS[form](XV, YV)
+    if form == "iterable":
+        validation = FORMS["batched"](XV, YV)
+    history = train(
+        other,
+        FORMS[form](XT, YT),
+        None,
+        validation_data=validation,
+        shuffle=False,
+        **options,
+    )
+    assert min(history.history["p/0"]) < 1
+    for name, values in expected.history.items():
+        np.testing.assert_allclose(values, history.history[name], atol=1e-5)
+
+
+def test_equal_inputs_share_a_level(vanilla):
+    twice = np.concatenate([XT, XT[:20]]), np.concatenate([YT, YT[:20]])
+    data = tf.data.Dataset.from_tensor_slices(twice).shuffle(200).batch(32)
+    ready = ar_adals_tf.prepare(
+        vanilla, data, (XV, YV), num_levels=4, attack="margin", alpha=0.1, verbose=False
+    )
+    assert len(ready.train_index) == TRAIN
+    ready.smoothing.p = [0.6, 0.7, 0.8, 0.9]
+    soft = {}
+    for x, labels in ready.batches():
+        for row, label in zip(x.numpy(), labels.numpy(), strict=True):
+            known = soft.setdefault(row.tobytes(), label)
+            np.testing.assert_array_equal(known, label)
+    assert len(soft) == TRAIN
+
+
+def test_images_of_a_folder_in_the_default_order(tmp_path, vanilla):
+    """0 to 255, Rescaling in the model, `image_dataset_from_directory` shuffles."""
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(0, 256, (120, 6, 6, 3)).astype(np.uint8)
+    labels = np.arange(120) % 2
+    pixels[labels == 1] //= 2
+    for n, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        folder = tmp_path / "ab"[label]
+        folder.mkdir(exist_ok=True)
+        keras.utils.save_img(folder / f"{n}.png", image, scale=False)
+    data = keras.utils.image_dataset_from_directory(
+        tmp_path, image_size=(6, 6), batch_size=16, verbose=0
+    )
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            LAYERS.Rescaling(1 / 255),
+            LAYERS.Flatten(),
+            LAYERS.Dense(2, "softmax"),
+        ]
+    )
+    model.compile("adam", SPARSE)
+    model.fit(data, epochs=3, verbose=0)
+    ready = ar_adals_tf.prepare(
+        model, data, data, num_levels=3, attack="margin", alpha=0.1, verbose=False
+    )
+    plain = RobustnessIndex.compute(
+        model, pixels.astype(np.float32), labels, attack="margin", bounds=(0, 255)
+    )
+    by_image = {
+        image.astype(np.float32).tobytes(): distance
+        for image, distance in zip(pixels, plain.distances, strict=True)
+    }
+    ready.smoothing.p = [0.6, 0.8, 1.0]
+    levels = dict(
+        zip(np.argsort(np.argsort(plain.distances)), plain.distances, strict=True)
+    )
+    cuts = [levels[40], levels[80]]
+    count = 0
+    for x, soft in ready.batches():
+        for image, label in zip(x.numpy(), soft.numpy(), strict=True):
+            level = np.searchsorted(cuts, by_image[image.tobytes()], side="right")
+            assert label.max() == pytest.approx([0.6, 0.8, 1.0][level])
+            count += 1
+    assert count == 120
+
+
+def test_a_table_of_its_own_range_with_a_normalization_inside():
+    """Breast cancer: 30 columns from 0 to 4,254; validation rows lie outside."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    x = x[::3].astype(np.float32)
+    y = y[::3]
+    low, high = x[:130].min(axis=0), x[:130].max(axis=0)
+    assert ((x[130:] < low) | (x[130:] > high)).any()
+    scale = LAYERS.Normalization()
+    scale.adapt(x[:130])
+
+    def table_model():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((30,)), scale, LAYERS.Dense(1, "sigmoid")]
+        )
+        optimizer = keras.optimizers.Adam(0.05)
+        model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"])
+        return model
+
+    first = table_model()
+    first.fit(x[:130], y[:130], epochs=20, verbose=0)
+    history = ar_adals_tf.fit(
+        table_model(),
+        x[:130],
+        y[:130],
+        validation_data=(x[130:], y[130:]),
+        vanilla=first,
+        num_levels=2,
+        alpha=0.5,
+        epochs=10,
+        verbose=0,
+    ).history
+    assert history["accuracy"][-1] > 0.9 and history["val_accuracy"][-1] > 0.9
+    assert len(history["p/1"]) == 10
+
+
+def test_one_sigmoid_is_two_classes_by_the_same_numbers():
+    """A softmax over [0, z] is the sigmoid of z, and so is its training."""
+    y = (Y > 0).astype(int)
+    options = {"num_levels": 1, "shuffle": False, "epochs": 4}
+    sigmoid = network("binary_crossentropy", "sigmoid", 1)
+    weights = sigmoid.get_weights()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    z = LAYERS.Dense(1)(LAYERS.Dense(16, "relu")(inputs))
+    logits = LAYERS.Concatenate()([0 * z, z])
+    two = keras.Model(inputs, LAYERS.Softmax()(logits))
+    two.compile(keras.optimizers.Adam(0.03), SPARSE, metrics=["accuracy"])
+    two.set_weights(weights)
+    one, other = (
+        train(model, XT, y[:TRAIN], validation_data=(XV, y[TRAIN:]), **options).history
+        for model in (sigmoid, two)
+    )
+    assert min(one["p/0"]) < 1
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["text", "tokens", "several inputs"])
+def test_what_no_attack_moves_has_one_level(kind, capsys):
+    keras.utils.set_random_seed(0)
+    y = np.arange(120) % 2
+    if kind == "text":
+        words = np.array(["good fine", "bad awful"])[y]
+        x, inputs = words, keras.Input((), dtype="string")
+        layer = LAYERS.TextVectorization(output_sequence_length=3)
+        layer.adapt(words)
+        hidden = LAYERS.Flatten()(LAYERS.Embedding(10, 2)(layer(inputs)))
+    elif kind == "tokens":
+        x = np.stack([y, 1 - y, y], axis=1) + 1
+        inputs = keras.Input((3,), dtype="int32")
+        hidden = LAYERS.GlobalAveragePooling1D()(
+            LAYERS.Embedding(5, 2, mask_zero=True)(inputs)
+        )
+    else:
+        x = {"a": np.eye(2)[y], "b": np.ones((120, 1))}
+        inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
+        hidden = LAYERS.Concatenate()([inputs["a"], inputs["b"]])
+    model = keras.Model(inputs, LAYERS.Dense(2, "softmax")(hidden))
+    model.compile(keras.optimizers.Adam(0.1), SPARSE, metrics=["accuracy"])
+    history = ar_adals_tf.fit(
+        model, x, y, validation_split=0.3, epochs=12, verbose=2
+    ).history
+    assert "one level serves all (AdaLS)" in capsys.readouterr().out
+    assert [name for name in history if name.startswith("p/")] == ["p/0"]
+    assert history["val_accuracy"][-1] == 1
+
+
+def test_metrics_of_the_user_are_there_for_validation_too():
+    metrics = [keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2"), SPARSE]
+    model = network(metrics=metrics)
+    history = train(model, num_levels=1).history
+    names = ("top2", SPARSE)
+    values = model.evaluate(XV, YV, verbose=0, return_dict=True)
+    for name in names:
+        assert history[f"val_{name}"][-1] == pytest.approx(values[name], abs=1e-6)
+    assert history["val_loss"][-1] == pytest.approx(values["loss"], abs=1e-6)
+
+
+def test_a_line_says_that_the_loss_is_another_and_silence_is_kept(capsys):
+    train(network(), num_levels=1, epochs=1, verbose=2)
+    out = capsys.readouterr().out
+    assert out.count("takes integer classes") == 1
+    train(network(), num_levels=1, epochs=1)
+    train(network("categorical_crossentropy"), num_levels=1, epochs=1)
+    assert not capsys.readouterr().out
+
+
+class Stop(keras.callbacks.Callback):
+    """Interrupts training like Ctrl-C, in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.at, self.epoch = epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == self.at and batch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path, indexes):
+    options = {"epochs": 5, "num_levels": 2, **indexes}
+    straight = network()
+    expected = train(straight, **options)
+    model = network()
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        train(model, callbacks=[backup(), Stop(3)], **options)
+    assert model.loss == SPARSE
+    again = network(seed=9)
+    keras.utils.set_random_seed(0)
+    history = train(again, callbacks=[backup()], **options)
+    assert history.epoch == [3, 4]
+    for a, b in zip(straight.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name, values in expected.history.items():
+        np.testing.assert_array_equal(values[3:], history.history[name], name)
+    assert not (tmp_path / "backup").exists()
+
+
+def test_initial_epoch_goes_on_with_p(tmp_path, indexes):
+    options = {"num_levels": 2, "backup_dir": tmp_path, **indexes}
+    straight, parts = network(), network()
+    expected = train(straight, epochs=4, num_levels=2, **indexes)
+    train(parts, epochs=2, **options)
+    train(parts, epochs=4, initial_epoch=2, **options)
+    for a, b in zip(straight.weights, parts.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert expected.history["p/0"][3] < 1
+
+
+def test_steps_per_epoch_of_arrays_go_on_where_they_stopped():
+    """10 epochs of 1 step see what 2 epochs of 5 steps see, where p stays."""
+    one, other = network(), network()
+    options = {"num_levels": 1, "alpha": 0, "batch_size": 32}
+    train(one, epochs=10, steps_per_epoch=1, **options)
+    train(other, epochs=2, **options)
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_steps_per_epoch_of_a_dataset_go_on_where_they_stopped():
+    """Ten epochs of half a pass are five passes, and p moves ten times."""
+    data = slices().batch(32)
+    one, other = network(), network()
+    options = {"num_levels": 1, "alpha": 0, "y": None}
+    train(one, data.take(4), epochs=6, steps_per_epoch=2, **options)
+    train(other, data.take(4), epochs=3, **options)
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    options["alpha"] = 0.5
+    history = train(network(), data, epochs=4, steps_per_epoch=2, **options).history
+    assert len(set(history["p/0"])) > 1
+
+
+def test_callbacks_read_the_logs(tmp_path):
+    stop = keras.callbacks.EarlyStopping("val_ece", mode="min", patience=0)
+    path = str(tmp_path / "best-{val_ece:.3f}.keras")
+    keep = keras.callbacks.ModelCheckpoint(path, monitor="val_ece", mode="min")
+    rows = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = train(
+        network(), num_levels=1, epochs=30, callbacks=[stop, keep, rows]
+    ).history
+    assert len(history["val_ece"]) < 30
+    assert history["val_ece"][-1] > min(history["val_ece"])
+    saved = keras.models.load_model(next(tmp_path.glob("best-*.keras")))
+    assert saved.loss == SPARSE
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,")
+
+
+def test_a_pydataset_is_told_of_every_epochs_end():
+    data = Sequence((XT, YT), 32)
+    train(network(), data, None, num_levels=1, epochs=3)
+    assert data.turns == 3
+
+
+def test_a_subclassed_model_and_a_train_step_of_ones_own():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.head = LAYERS.Dense(8, "relu"), LAYERS.Dense(Z, "softmax")
+
+        def call(self, x):
+            return self.head(self.hidden(x))
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {"loss": loss}
+
+    model = Own()
+    model.compile("adam", SPARSE)
+    history = train(model, num_levels=1).history
+    assert history["val_loss"][2] < history["val_loss"][0]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy, vanilla):
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                LAYERS.Dense(16, "relu"),
+                LAYERS.Dense(Z),
+                LAYERS.Softmax(dtype="float32"),
+            ]
+        )
+        model.compile(keras.optimizers.Adam(0.03), SPARSE)
+        optimizer = model.optimizer
+    finally:
+        keras.config.set_dtype_policy("float32")
+    history = train(model, vanilla=vanilla, attack="margin", num_levels=2).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert model.optimizer is optimizer and model.loss == SPARSE
+
+
+def test_an_index_is_cached_and_found_again(tmp_path, vanilla, capsys):
+    options = {"vanilla": vanilla, "attack": "margin", "num_levels": 2, "epochs": 1}
+    first = train(network(), cache_dir=tmp_path, **options)
+    files = sorted(tmp_path.glob("*.npz"))
+    assert [file.name.split("-")[0] for file in files] == ["train", "validation"]
+    times = [file.stat().st_mtime_ns for file in files]
+    second = train(network(), cache_dir=tmp_path, verbose=2, **options | {"epochs": 1})
+    assert capsys.readouterr().out.count("found in") == 2
+    assert [file.stat().st_mtime_ns for file in files] == times
+    assert first.history == second.history
+    streamed = tf.data.Dataset.from_tensor_slices((XT, YT)).batch(32)
+    for _ in range(2):
+        train(network(), streamed, None, cache_dir=tmp_path, **options)
+    assert len(list(tmp_path.glob("*.npz"))) == 3
+    train(network(), y=(YT + 1) % Z, cache_dir=tmp_path, **options)
+    assert len(list(tmp_path.glob("*.npz"))) == 4
+
+
+SENTENCES = {
+    "no validation data": ({"validation_data": None}, "validation_split=0.1"),
+    "y is missing": ({"y": None}, "y=None; give y"),
+    "unequal lengths": ({"y": YT[:-1]}, "received 160, 159"),
+    "labels from 1": ({"y": YT + 1}, r"\d+ of 160 examples have labels that are none"),
+    "no whole numbers": ({"y": YT + 0.5}, "labels that are none of the classes 0 to 2"),
+    "several labels": ({"y": np.ones((TRAIN, Z))}, "labels that are none of"),
+    "text labels": ({"y": np.array(["a", "b"])[YT % 2]}, "received text"),
+    "not finite": ({"x": np.where(XT > 0.9, np.nan, XT)}, "inputs that are not finite"),
+    "other index": ({"index": "validation_index"}, "not in the robustness index"),
+    "one index": ({"validation_index": None}, "one of the two indexes is missing"),
+    "both weights": (
+        {"sample_weight": np.ones(TRAIN), "class_weight": {0: 1}},
+        "class_weight and sample_weight",
+    ),
+    "a slip": ({"validaton_data": (XV, YV)}, "no argument 'validaton_data'"),
+    "split of 1": ({"validation_split": 1, "validation_data": None}, "between 0 and 1"),
+    "bounds": ({"bounds": "mine"}, "'data', 'auto' or None; received 'mine'"),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_bad_input_is_one_sentence_before_any_epoch(case, indexes):
+    changed, message = SENTENCES[case]
+    options = {"x": XT, "y": YT, "validation_data": (XV, YV), "num_levels": 2}
+    options |= {**indexes, "epochs": 1, "verbose": 0, **changed}
+    if options["index"] == "validation_index":
+        options["index"] = indexes["validation_index"]
+    model = network()
+    before = model.get_weights()
+    with pytest.raises(InputError, match=message) as error:
+        ar_adals_tf.fit(model, **options)
+    assert "\n" not in str(error.value)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.loss == SPARSE
+
+
+def slices(x=XT, y=YT):
+    return tf.data.Dataset.from_tensor_slices((x, y))
+
+
+def augmented():
+    """Random in every pass, as Keras's layers for augmentation are."""
+    layer = LAYERS.GaussianNoise(0.1)
+    return slices().batch(32).map(lambda x, y: (layer(x, training=True), y))
+
+
+STREAMS = {
+    "augmentation": (augmented, "put augmentation into"),
+    "shuffle and take": (lambda: slices().shuffle(160).take(80).batch(8), "and take"),
+    "no end": (lambda: slices().batch(32).repeat(), "repeats without end"),
+    "a generator": (lambda: (b for b in [(XT, YT)]), "which can be read once"),
+    "labels": (lambda: slices(y=YT + 1).batch(32), "labels that are none of"),
+    "empty": (lambda: slices().take(0).batch(32), "is empty"),
+    "no labels": (lambda: tf.data.Dataset.from_tensor_slices(XT).batch(9), r"\(x, y\)"),
+}
+
+
+@pytest.mark.parametrize("case", STREAMS)
+def test_unusable_datasets_are_one_sentence(case, vanilla):
+    make, message = STREAMS[case]
+    with pytest.raises(InputError, match=message) as error:
+        train(network(), make(), None, vanilla=vanilla, attack="margin", num_levels=2)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_turn_up_in_training_are_one_sentence():
+    """With one level a stream is not read before training."""
+    with pytest.raises(InputError, match="labels are none of the model's classes 0 to"):
+        train(network(), slices(y=YT + 1).batch(32), None, num_levels=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "message"),
+    [
+        ("binary_crossentropy", None, "may have several labels"),
+        ("binary_crossentropy", "sigmoid", "ends in the activation 'sigmoid'"),
+    ],
+)
+def test_a_model_of_several_labels_is_refused_before_the_attack(
+    loss, activation, message
+):
+    model = network(loss, activation)
+    with pytest.raises(InputError, match=message):
+        train(model, vanilla="is not even looked at")
+
+
+def test_a_model_that_is_not_compiled_is_refused():
+    model = keras.Sequential([keras.Input((4,)), LAYERS.Dense(Z, "softmax")])
+    with pytest.raises(InputError, match="is not compiled; call model.compile"):
+        train(model)
+
+
+def test_two_replicas_train_as_one():
+    """Also from inside of the strategy's scope, and from arrays and a PyDataset."""
+    code = """
+import keras, numpy as np
+from tests import test_model_fit as t
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+options = {"vanilla": None, "num_levels": 1}
+alone = t.train(t.network(), **options).history
+with strategy.scope():
+    inside = t.train(t.network(), **options).history
+with strategy.scope():
+    model = t.network()
+outside = t.train(model, **options).history
+for name in alone:
+    np.testing.assert_allclose(alone[name], inside[name], atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(alone[name], outside[name], atol=2e-4, err_msg=name)
+assert model.loss == t.SPARSE
+print("equal")
+"""
+    assert run_on_two_cpus(code).endswith("equal\n")
+
+
+# Without a vanilla model
+
+
+def test_the_model_in_training_ranks_its_own_examples():
+    """One level serves all until the first ranking; each level begins with its p."""
+    wrong = XV, (YV + 1) % Z  # so that the model is too sure and p falls
+    options = {"validation_data": wrong, "alpha": 0.1, "num_levels": 2}
+    history = train(network(), epochs=8, **options).history
+    first = history["new_levels"].index(1)
+    assert 0 < first < 7
+    before, after = history["p/0"][: first + 1], history["p/0"][first + 1 :]
+    assert history["p/1"][: first + 1] == before and before[-1] < 1
+    assert history["p/1"][first + 1 :] != after
+
+
+def test_without_settings_everything_is_chosen():
+    history = ar_adals_tf.fit(
+        network(), XT, YT, validation_data=(XV, YV), epochs=6, verbose=0
+    ).history
+    levels = [name for name in history if name.startswith("p/")]
+    assert len(levels) == (ALL - TRAIN) // 50
+    assert history["p/0"][2] < 1
+
+
+@pytest.mark.parametrize("form", ["batched", "PyDataset", "ids"])
+def test_streams_are_ranked_by_the_model_in_training(form):
+    options = {"epochs": 6, "num_levels": 2, "shuffle": False}
+    expected = train(network(), **options).history
+    data, validation = FORMS[form](XT, YT), FORMS[form](XV, YV)
+    found = train(network(), data, None, validation_data=validation, **options).history
+    for name, values in expected.items():
+        np.testing.assert_allclose(values, found[name], atol=1e-5, err_msg=name)
+
+
+def test_equal_inputs_do_not_disturb_a_ranking():
+    twice = np.concatenate([XT, XT[:9]]), np.concatenate([YT, YT[:9]])
+    both = np.concatenate([XV, XV[:9]]), np.concatenate([YV, YV[:9]])
+    data, validation = (
+        tf.data.Dataset.from_tensor_slices(columns).batch(32)
+        for columns in (twice, both)
+    )
+    options = {"epochs": 6, "num_levels": 2}
+    history = train(network(), data, None, validation_data=validation, **options)
+    assert 1 in history.history["new_levels"]
+
+
+def test_an_interrupted_training_that_ranks_itself_goes_on(tmp_path):
+    options = {"epochs": 8, "num_levels": 2}
+    straight, again = network(), network()
+    train(straight, **options)
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        train(again, callbacks=[backup(), Stop(6)], **options)
+    train(again, callbacks=[backup()], **options)
+    for a, b in zip(straight.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+#: What a script of one's own needs; the names before are the user's.
+SNIPPETS = {
+    "arrays": """
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+ar_adals_tf.fit(model, x_train, y_train, validation_data=(x_val, y_val), epochs=20)
+""",
+    "tf.data": """
+train = keras.utils.image_dataset_from_directory("photos/train", image_size=(8, 8))
+val = keras.utils.image_dataset_from_directory("photos/val", image_size=(8, 8))
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+ar_adals_tf.fit(model, train, validation_data=val, epochs=20)
+""",
+    "table": """
+x, y = sklearn.datasets.load_breast_cancer(return_X_y=True)
+scale = keras.layers.Normalization()
+scale.adapt(x)
+model = keras.Sequential([scale, keras.layers.Dense(1, activation="sigmoid")])
+model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+ar_adals_tf.fit(model, x, y, validation_split=0.3, epochs=20)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", SNIPPETS)
+def test_six_lines_are_enough(kind, tmp_path, monkeypatch):
+    import sklearn.datasets
+
+    monkeypatch.chdir(tmp_path)
+    code = SNIPPETS[kind].strip()
+    assert len(code.splitlines()) <= 6
+    script = {"keras": keras, "ar_adals_tf": ar_adals_tf, "sklearn": sklearn}
+    script |= {"x_train": XT, "y_train": YT, "x_val": XV, "y_val": YV}
+    if kind == "arrays":
+        script["model"] = network()
+    if kind == "tf.data":
+        rng = np.random.default_rng(0)
+        for n, image in enumerate(rng.integers(0, 256, (220, 8, 8, 3))):
+            folder = tmp_path / "photos" / ("val" if n < 110 else "train") / "ab"[n % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(folder / f"{n}.png", image // (1 + n % 2), scale=False)
+        script["model"] = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                LAYERS.Rescaling(1 / 255),
+                LAYERS.Flatten(),
+                LAYERS.Dense(2, "softmax"),
+            ]
+        )
+    exec(code.replace("epochs=20", "epochs=4, verbose=0"), script)
+    history = script["model"].history.history
+    assert len(history["val_ece"]) == 4 and len(history["p/1"]) == 4
