@@ -96,6 +96,16 @@ def define_import_flag() -> None:
     )
 
 
+def define_members_flag() -> None:
+    """Define the flag that names the members of an ensemble."""
+    flags.DEFINE_list(
+        "members",
+        None,
+        "Finished runs, in the order of their seeds, that an ensemble takes as its "
+        "members instead of training them. Its folder keeps copies of their models.",
+    )
+
+
 def values(*names: str) -> Any:
     """Return the values of flags, in the order of their names."""
     return tuple(FLAGS[name].value for name in names)

@@ -63,12 +63,7 @@ def main() -> None:
 
 command_line.define()
 command_line.define_strategy_flags()
-flags.DEFINE_list(
-    "members",
-    None,
-    "Finished runs, in the order of their seeds, that an ensemble takes as its members "
-    "instead of training them. Its folder keeps copies of their models.",
-)
+command_line.define_members_flag()
 command_line.define_import_flag()
 
 flags.adopt_module_key_flags(command_line)

@@ -20,9 +20,8 @@ from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.methods.table import METHODS
 
-#: What a method lacks to which a setting means nothing; see `Declaration.needs`.
+#: What a method lacks to which a smoothing means nothing; see `Declaration.needs`.
 _LACKS = {
-    "by_robustness": "has no robustness levels",
     "adaptive": "has no soft labels that move",
     "smoothed": "has no fixed label smoothing",
 }
@@ -158,7 +157,7 @@ def config_from(given: Mapping[str, Any]) -> Config:
     """
     own = {flag.name for flag in method_flags()}
     attack = {flag.name for flag in attack_flags()}
-    _refuse_needless(given, attack)
+    _refuse_needless(given)
     values = {k: v for k, v in given.items() if k not in own | attack}
     alone = values.get("levels_from") == OWN or values.get("vanilla") == "none"
     usual = OWN_ATTACK if alone else DECLARATIONS["attack"].default
@@ -170,18 +169,19 @@ def config_from(given: Mapping[str, Any]) -> Config:
     return Config.make(**values)
 
 
-def _refuse_needless(given: Mapping[str, Any], attack: Iterable[str]) -> None:
-    """Refuse what is given, is not the default, and means nothing to the method."""
+def _refuse_needless(given: Mapping[str, Any]) -> None:
+    """Refuse a smoothing that is given and means nothing to the method.
+
+    How levels are made may be said to every method: one command line then serves all.
+    """
     method = METHODS.get(given.get("method", DECLARATIONS["method"].default))
-    needs = {name: declared.needs for name, declared in DECLARATIONS.items()}
-    needs |= dict.fromkeys(attack, needs["attack"])
-    for name, needed in needs.items():
-        usual = DECLARATIONS[name].default if name in DECLARATIONS else None
+    for name, declared in DECLARATIONS.items():
+        needed = declared.needs
         if (
             method is not None
-            and needed
+            and needed in _LACKS
             and not getattr(method, needed)
-            and given.get(name) not in (None, usual)
+            and given.get(name) not in (None, declared.default)
         ):
             raise InputError(
                 f"--{name} means nothing to --method={given['method']}, which "

@@ -373,10 +373,6 @@ def test_another_index_type_is_refused(validation):
             lambda: soft_labels(data, validation.index, smoothing),
             "the order is soft_labels",
         ),
-        (
-            lambda: ARAdaLS(smoothing, table(validation)[0], validation.index),
-            "received tuple; make one",
-        ),
         (lambda: AdaptiveLabelSmoothing(Z, 2.5), "num_levels must be a whole number"),
         (
             lambda: RobustnessIndex.compute(*table(validation)[0][:2]),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -161,6 +162,12 @@ def test_only_a_shard_of_inputs_is_in_memory(model):
     before = []
 
     class Runner:
+        shape, num_classes = SHAPE, 10
+        box = Box.make((0, 1), SHAPE)
+
+        def predictions(self, images):
+            return np.zeros(len(images), np.int64)
+
         def __call__(self, images, progress=None):
             before.append((len(images), len(read)))
             count = len(images)

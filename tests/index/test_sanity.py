@@ -76,7 +76,7 @@ def test_a_label_that_is_no_class_of_the_model_is_refused(wrong, trained):
     model, x, y = trained
     labels = y.astype(int)
     labels[7] = wrong
-    said = f"1 of 600 labels are not one of .* classes 0 to 9, the first is {wrong}"
+    said = f"the model's classes, 0 to 9; 1 of 600 are not, such as {wrong};"
     with pytest.raises(InputError, match=said):
         compute(model, x, labels)
 
@@ -90,7 +90,7 @@ def test_a_sample_of_many_images_is_spread_over_all(rng):
         asked.extend(inputs[:, 0].astype(int))
         return labels[inputs[:, 0].astype(int)]
 
-    seen = Seen(predict, 10, len(labels), labels)
+    seen = Seen(predict, len(labels), labels, num_classes=10)
     inputs = np.arange(len(labels), dtype=np.float64)[:, np.newaxis]
     for part in np.split(inputs, np.sort(rng.choice(len(labels), 9, replace=False))):
         seen.add(part) if len(part) else None
@@ -101,7 +101,7 @@ def test_a_sample_of_many_images_is_spread_over_all(rng):
 def test_a_few_images_say_nothing_of_the_accuracy():
     for count, warns in ((49, False), (50, True)):
         labels = np.zeros(count, int)
-        seen = Seen(lambda x: np.ones(len(x), int), 2, count, labels)
+        seen = Seen(lambda x: np.ones(len(x), int), count, labels, num_classes=2)
         seen.add(np.zeros((count, 3)))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

@@ -72,7 +72,7 @@ def assert_same(run, expected):
         np.testing.assert_array_equal(a, b)
     for name in names(expected):
         if name.endswith((".csv", ".json")) and not name.endswith("config.json"):
-            assert (run / name).read_text() == (expected / name).read_text()
+            assert (run / name).read_text() == (expected / name).read_text(), name
 
 
 def names(run):
