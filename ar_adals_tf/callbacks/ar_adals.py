@@ -87,7 +87,8 @@ class ARAdaLS(keras.callbacks.Callback):
             `new_levels`, 1 in an epoch that began with new levels. Defaults to `None`:
             the levels stay.
         refresh_data: A finite dataset of the training examples to rank, each once,
-            without augmentation, in the form of `validation_data`. `x` is one tensor.
+            without augmentation, in a form of `validation_data`: arrays serve too,
+            whose ids are their positions. `x` is one tensor.
         refresh_levels: The training examples' `RobustnessLevels`, which `soft_labels`
             has too.
         bounds: Where the inputs may lie, for the ranking: `(low, high)`, or None; see

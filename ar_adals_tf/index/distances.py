@@ -118,8 +118,9 @@ def as_source(
     import tensorflow as tf
 
     from ar_adals_tf.attacks.box import UNIT, Box
-    from ar_adals_tf.examples.streamed import StreamedExamples, Takes
-    from ar_adals_tf.outputs import input_specs
+    from ar_adals_tf.examples.elements import Takes
+    from ar_adals_tf.examples.read_twice import ReadTwice
+    from ar_adals_tf.outputs import input_specs, num_classes
 
     if not isinstance(model, keras.Model):
         raise InputError(
@@ -141,7 +142,8 @@ def as_source(
                 "a dataset brings its labels itself; received y beside it; leave y "
                 "out, or give arrays"
             )
-        return StreamedExamples(inputs, Takes.of(specs), ids, dataset, split, unit)
+        takes, classes = Takes.of(specs), num_classes(model)
+        return ReadTwice(inputs, takes, classes, ids, dataset, split, unit)
     if isinstance(inputs, (str, Path)):
         raise InputError(
             f"inputs must be arrays or a dataset; received {_shown(inputs)}; read the "

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.test_numbering import Iterable, Sequence
 
 import ar_adals_tf
 from ar_adals_tf import AdaptiveLabelSmoothing, ARAdaLS, RobustnessIndex, soft_labels
 from ar_adals_tf.errors import InputError
+from tests.examples.test_numbering import Iterable, Sequence
 from tests.helpers import run_on_two_cpus
 
 Z, TRAIN, ALL = 3, 160, 260
