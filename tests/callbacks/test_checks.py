@@ -375,7 +375,7 @@ def test_another_index_type_is_refused(validation):
         ),
         (
             lambda: ARAdaLS(smoothing, table(validation)[0], validation.index),
-            "received tuple; make one",
+            "labels must be integer classes",
         ),
         (lambda: AdaptiveLabelSmoothing(Z, 2.5), "num_levels must be a whole number"),
         (

@@ -625,7 +625,7 @@ def test_two_replicas_train_as_one():
     """Also from inside of the strategy's scope, and from arrays and a PyDataset."""
     code = """
 import keras, numpy as np
-from tests import test_model_fit as t
+from tests.fitting import test_model_fit as t
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 options = {"vanilla": None, "num_levels": 1}
