@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
@@ -298,6 +299,16 @@ def test_the_recipes_alpha_follows_the_epochs_and_a_given_one_stays():
     for method, alpha in (("adals", "0.5"), ("ar_adals", "0.05")):
         assert Config.make("cifar10", method, epochs=20).alpha == alpha
         assert Config.make("cifar10", method, epochs=20, alpha=0.005).alpha == "0.005"
+
+
+def test_alpha_of_data_without_a_recipe_is_that_of_fit():
+    for epochs in (1, 5, 20, 40, 300):
+        for method in ("adals", "ar_adals"):
+            config = Config.make(
+                "mine.npz", method, image_size="28,28,1", epochs=epochs
+            )
+            assert float(config.alpha) == pytest.approx(auto_alpha(epochs), rel=1e-5)
+    assert Config.make("cifar10", "adals", epochs=20, alpha="auto").alpha == "0.25"
 
 
 # Where a model starts from.
