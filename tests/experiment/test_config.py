@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
 from ar_adals_tf.automatic import auto_alpha
@@ -301,12 +302,13 @@ def test_the_recipes_alpha_follows_the_epochs_and_a_given_one_stays():
         assert Config.make("cifar10", method, epochs=20, alpha=0.005).alpha == "0.005"
 
 
-def test_alpha_of_data_without_a_recipe_is_that_of_fit():
+def test_alpha_of_data_without_a_recipe_is_that_of_fit(tmp_path):
+    path = tmp_path / "mine.npz"
+    x, y = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
     for epochs in (1, 5, 20, 40, 300):
         for method in ("adals", "ar_adals"):
-            config = Config.make(
-                "mine.npz", method, image_size="28,28,1", epochs=epochs
-            )
+            config = Config.make(str(path), method, epochs=epochs)
             assert float(config.alpha) == pytest.approx(auto_alpha(epochs), rel=1e-5)
     assert Config.make("cifar10", "adals", epochs=20, alpha="auto").alpha == "0.25"
 
