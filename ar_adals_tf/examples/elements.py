@@ -40,7 +40,7 @@ class Takes(NamedTuple):
 
     @classmethod
     def of(cls, specs: Any) -> "Takes":
-        """Return what the result of `outputs.input_specs` says."""
+        """Return what the result of `graph.input_specs` says."""
         if specs is None:
             return cls()
         parts = leaves(specs)

@@ -127,7 +127,8 @@ def as_source(
     from ar_adals_tf.attacks.box import UNIT, Box
     from ar_adals_tf.examples.elements import Takes
     from ar_adals_tf.examples.read_twice import ReadTwice
-    from ar_adals_tf.outputs import input_specs, num_classes
+    from ar_adals_tf.graph import input_specs
+    from ar_adals_tf.outputs import num_classes
 
     if not isinstance(model, keras.Model):
         raise InputError(
