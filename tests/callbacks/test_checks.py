@@ -380,7 +380,7 @@ def test_another_index_type_is_refused(validation):
         (lambda: AdaptiveLabelSmoothing(Z, 2.5), "num_levels must be a whole number"),
         (
             lambda: RobustnessIndex.compute(*table(validation)[0][:2]),
-            "the order is Rob",
+            "the order is compute",
         ),
     ):
         with pytest.raises(InputError, match=message):
