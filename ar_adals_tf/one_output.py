@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.outputs import input_specs
+from ar_adals_tf.graph import input_specs
 
 
 def take_output(model: keras.Model, output: str | int | None) -> keras.Model:

@@ -15,6 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.graph import (
+    before_softmax,
+    input_specs,
+    is_softmax_function,
+    last_operation,
+)
 
 _FLOOR = 1e-30  # the least probability whose logarithm is taken
 
@@ -119,12 +125,6 @@ def _refuse_narrow(model: keras.Model, width: int, name: str) -> None:
         )
 
 
-def is_softmax_function(operation: Any) -> bool:
-    """Tell whether an operation is `keras.ops.softmax`, which has no public class."""
-    kind = type(operation)
-    return kind.__name__ == "Softmax" and kind.__module__.startswith("keras.")
-
-
 def _loss_tells(model: keras.Model, width: int) -> bool | None:
     """Return whether the compiled loss takes probabilities; None if it says nothing."""
     loss = getattr(model, "loss", None)
@@ -179,19 +179,6 @@ def _rows_tell(model: keras.Model) -> bool | None:
     return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-2))
 
 
-def input_specs(model: keras.Model) -> Any:
-    """Return the inputs as the model takes them, of tensors without values, or None."""
-    if getattr(model, "inputs", None):
-        only = model.inputs[0] if len(model.inputs) == 1 else model.inputs
-        return only if isinstance(model, keras.Sequential) else model.input
-    built_for = (model.get_build_config() or {}).get("input_shape")
-    if built_for is None:
-        return None
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:])), built_for
-    )
-
-
 def logits_fn(
     model: keras.Model, from_logits: bool | None = None
 ) -> Callable[[Any], tf.Tensor]:
@@ -217,7 +204,7 @@ def logits_fn(
     binary = is_binary(model)
     if not is_softmax(model, from_logits):
         return _as_two_logits(outputs) if binary else outputs
-    opened = _before_softmax(model)
+    opened = before_softmax(model)
     if opened is not None:
         single = _as_float32(opened)
         return _as_two_logits(single) if binary else single
@@ -227,7 +214,7 @@ def logits_fn(
 
 def has_floor(model: keras.Model, from_logits: bool | None = None) -> bool:
     """Tell whether `logits_fn` can only take the logarithm of probabilities."""
-    return is_softmax(model, from_logits) and _before_softmax(model) is None
+    return is_softmax(model, from_logits) and before_softmax(model) is None
 
 
 def at_floor(logits: tf.Tensor) -> tf.Tensor:
@@ -403,64 +390,3 @@ def _output_shape(model: keras.Model) -> Any:
         return None
     outputs = model.compute_output_spec(inputs)
     return keras.tree.map_structure(lambda output: tuple(output.shape), outputs)
-
-
-def last_operation(model: keras.Model) -> Any:
-    """Return the operation that makes the output, looking into nested models."""
-    try:
-        return _maker(model.outputs[0])
-    except (AttributeError, IndexError, TypeError):
-        return None
-
-
-def _maker(tensor: Any) -> Any:
-    operation, node, _ = tensor._keras_history
-    if _is_nested(operation):
-        return last_operation(operation)
-    if _is_identity(operation):
-        return _maker(operation._inbound_nodes[node].input_tensors[0])
-    return operation
-
-
-def _is_identity(operation: Any) -> bool:
-    """Tell whether a layer only changes the number format, as mixed precision needs."""
-    plain = isinstance(operation, keras.layers.Activation)
-    return plain and operation.activation is keras.activations.linear
-
-
-def _is_nested(operation: Any) -> bool:
-    has_outputs = bool(getattr(operation, "outputs", None))
-    return isinstance(operation, keras.Model) and has_outputs
-
-
-def _before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
-    """Return the function up to the softmax, or None if the head cannot be opened."""
-    try:
-        # From the node: the `input` of a nested model is that model's own Input.
-        operation, node, _ = model.outputs[0]._keras_history
-        body = keras.Model(
-            input_specs(model), operation._inbound_nodes[node].input_tensors[0]
-        )
-    except (AttributeError, IndexError, TypeError, ValueError):
-        return None
-    if _is_identity(operation):
-        return _before_softmax(body)
-    if _is_nested(operation):
-        head = _before_softmax(operation)
-        return None if head is None else lambda x: head(body(x, training=False))
-    if isinstance(operation, keras.layers.Dense):
-        return lambda x: _dense(operation, body(x, training=False))
-    plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
-    if plain or is_softmax_function(operation):
-        return lambda x: body(x, training=False)
-    return None
-
-
-def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:
-    """Do what the layer does, in its own number format, without its activation."""
-    inputs = tf.cast(inputs, layer.compute_dtype)
-    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
-    outputs = tf.matmul(inputs, kernel)
-    if layer.use_bias:
-        outputs += tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype)
-    return outputs

@@ -9,7 +9,7 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import as_ids
-from ar_adals_tf.examples.elements import Elements, is_batch, one_hot
+from ar_adals_tf.examples.elements import Elements, Keys, as_tuple, is_batch, one_hot
 from ar_adals_tf.examples.numbering import BATCH_SIZE, READ, as_dataset
 from ar_adals_tf.joining import check_examples, check_split
 from ar_adals_tf.robustness import RobustnessIndex
@@ -274,15 +274,14 @@ def soft_labels(
             "epoch anew by itself"
         )
     levels = as_levels(index, smoothing.num_levels)
-    elements = Elements(
-        dataset.element_spec, levels is not None, id_key, label_key, weight_key
-    )
+    keys = Keys(id_key, label_key, weight_key)
+    elements = Elements(dataset.element_spec, levels is not None, keys)
     if levels is not None:
         check_split(levels.index, "training", ("validation", "test"))
 
     @as_written
     def soften(position: tf.Tensor, element: Any) -> tuple[Any, ...]:
-        example_id, x, y, weight = elements.parts(_as_tuple(element))
+        example_id, x, y, weight = elements.parts(as_tuple(element))
         y = one_hot(
             y, smoothing.num_classes, is_batch(example_id, x, y, smoothing.num_classes)
         )
@@ -325,9 +324,8 @@ def with_levels(
         InputError: If elements have another form, or the levels are of other examples.
     """
     dataset = as_dataset(dataset, "validation data", READ, levels is not None)
-    elements = Elements(
-        dataset.element_spec, levels is not None, id_key, label_key, weight_key
-    )
+    keys = Keys(id_key, label_key, weight_key)
+    elements = Elements(dataset.element_spec, levels is not None, keys)
     if levels is not None:
         check_split(levels.index, "validation", ("train",))
 
@@ -364,7 +362,8 @@ def with_ids(
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
-    elements = Elements(dataset.element_spec, True, id_key, label_key, weight_key)
+    keys = Keys(id_key, label_key, weight_key)
+    elements = Elements(dataset.element_spec, True, keys)
     facts = elements.facts(dataset, num_classes)
     count, different = check_examples(facts, levels, num_classes)
     if different != len(levels):
@@ -410,10 +409,6 @@ def as_levels(
             f"{num_levels}; use the same number"
         )
     return index
-
-
-def _as_tuple(element: Any) -> tuple[Any, ...]:
-    return element if isinstance(element, tuple) else (element,)
 
 
 def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf.Tensor:

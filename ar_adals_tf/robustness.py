@@ -14,6 +14,7 @@ from ar_adals_tf.index.distances import (
     as_source,
     check_labels_are_classes,
     compute_distances,
+    known_labels,
     resolved,
 )
 from ar_adals_tf.index.file import REMEDY, no_index, read_index, write_index
@@ -208,10 +209,7 @@ class RobustnessIndex:
             runner=runner,
             verbose=verbose,
         )
-        known = None
-        if getattr(source, "labelled", False):  # splits read from disk bring none
-            known = source.labels_of(results[0])  # type: ignore[attr-defined]
-        return cls(*results, known)
+        return cls(*results, known_labels(source, results[0]))
 
     def levels(self, num_levels: int) -> np.ndarray:
         """Divide the images into `num_levels` equal parts by robustness.

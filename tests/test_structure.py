@@ -14,8 +14,8 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
     "bounds captions errors lazy version",
-    "automatic autograph calibration corruptions digests files finite forms nested "
-    "outputs process smoothing",
+    "automatic autograph calibration corruptions digests files finite forms graph "
+    "nested outputs process smoothing",
     "examples one_output",
     "models distribution calibrated",
     "datasets methods figures metrics",

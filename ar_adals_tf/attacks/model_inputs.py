@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.graph import input_specs
 from ar_adals_tf.nested import as_array, leaves
-from ar_adals_tf.outputs import input_specs
 
 
 class ModelInputs:

@@ -86,8 +86,9 @@ class ARAdaLS(keras.callbacks.Callback):
             that it has by then. With indexes it is on-the-fly AR-AdaLS. The logs get
             `new_levels`, 1 in an epoch that began with new levels. Defaults to `None`:
             the levels stay.
-        refresh_data: A finite dataset of the training examples to rank, each once,
-            without augmentation, in the form of `validation_data`. `x` is one tensor.
+        refresh_data: A finite dataset of the training examples to rank, without
+            augmentation, in a form of `validation_data`. The ids of arrays are their
+            positions. `x` is one tensor. What comes twice is ranked once.
         refresh_levels: The training examples' `RobustnessLevels`, which `soft_labels`
             has too.
         bounds: Where the inputs may lie, for the ranking: `(low, high)`, or None; see

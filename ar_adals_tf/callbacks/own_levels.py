@@ -6,19 +6,20 @@ to begin with, it is on-the-fly AR-AdaLS.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.inputs import checked_images
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
 from ar_adals_tf.automatic import check_every
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.arrays import Shard, Source
+from ar_adals_tf.examples.arrays import Source
+from ar_adals_tf.examples.numbering import READ, as_dataset
+from ar_adals_tf.examples.streamed import Streamed
 from ar_adals_tf.indexing import compute_and_save, is_of, sweep_index
 from ar_adals_tf.pipeline import RobustnessLevels, with_ids
 from ar_adals_tf.robustness import RobustnessIndex
@@ -142,31 +143,9 @@ class OwnLevels(keras.callbacks.Callback):
         return max(1, min(_MOST_IMAGES, fit) // batch) * batch
 
 
-class StreamedExamples:
-    """A `tf.data` dataset of batches `(id, x)`, as what an index is computed from."""
-
-    def __init__(
-        self, name: str, data: tf.data.Dataset, levels: RobustnessLevels
-    ) -> None:
-        self.dataset, self.name = "data", name
-        self._data, self._levels = data, levels
-
-    def __len__(self) -> int:
-        return len(self._levels)
-
-    def digest(self) -> str:
-        """Return a digest of ids and labels. One of all inputs would take a pass."""
-        return self._levels.digest()
-
-    def shards(self, size: int) -> Iterator[Shard]:
-        """See `examples.arrays.Source`. The dataset's batches do not matter."""
-        for ids, x in self._data.rebatch(size).prefetch(1).as_numpy_iterator():
-            yield ids.astype(np.int64 if ids.dtype.kind in "iu" else "S"), x
-
-
 def streamed_own_levels(
     refresh_every: int | str | None,
-    train: tuple[tf.data.Dataset | None, Any],
+    train: tuple[Any, Any],
     validation: tuple[tf.data.Dataset, RobustnessLevels | None],
     num_classes: int,
     folder: Path | None,
@@ -177,7 +156,7 @@ def streamed_own_levels(
 
     Args:
         refresh_every: See `ARAdaLS`.
-        train: The dataset of the training examples, and their levels.
+        train: The training examples, in a form that `as_data` takes, and their levels.
         validation: The same of the validation examples.
         num_classes: Number of classes Z.
         folder: Where indexes are kept.
@@ -209,15 +188,16 @@ def streamed_own_levels(
 
 def _source(
     name: str, data: Any, levels: RobustnessLevels, num_classes: int, **keys: str
-) -> StreamedExamples:
+) -> Streamed:
     """Return a dataset as a source, or raise an `InputError`."""
     what = "refresh_data" if name == "train" else "the validation dataset"
-    if not isinstance(data, tf.data.Dataset):
+    if data is None:
         raise InputError(
-            "refresh_every ranks the training examples, so refresh_data must be a "
-            "tf.data.Dataset of them, with ids and without augmentation; received "
-            f"{type(data).__name__}"
+            "refresh_every ranks the training examples, so refresh_data must be these, "
+            "with ids and without augmentation; received NoneType; give arrays, a "
+            "tf.data.Dataset or a PyDataset"
         )
+    data = as_dataset(data, what, READ, with_ids=True)
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(f"{what} repeats without end; remove .repeat()")
     examples = with_ids(data, num_classes, levels, **keys)
@@ -231,7 +211,9 @@ def _source(
             f"a ranking perturbs one input; {what} has {len(tf.nest.flatten(x))}; "
             "leave out refresh_every, and give indexes made in your own way"
         )
-    return StreamedExamples(name, examples, levels)
+    # A digest of all inputs would take a pass.
+    read = examples.prefetch(1).as_numpy_iterator
+    return Streamed("data", name, read, len(levels), levels.digest)
 
 
 def _check_levels(train: Any, validation: RobustnessLevels | None) -> None:

@@ -9,23 +9,20 @@
 
 All train with Adam for 40 epochs, in batches of 128, or of 32 where there are less than
 5,000 training examples. The learning rate falls to a tenth
-after 28 epochs and to a hundredth after 36. Alpha is 0.05: alpha times the epochs is 2,
-as in the recipe of the small images that come with the package. Grey images are often
-characters or scans, whose mirror image is something else. This module loads no
-TensorFlow.
+after 28 epochs and to a hundredth after 36. Alpha and the number of levels follow from
+the epochs and the validation examples (`automatic`). Grey images are often characters
+or scans, whose mirror image is something else. This module loads no TensorFlow.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ar_adals_tf.automatic import auto_num_levels
 from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
 
 #: Images whose shorter side is larger get a network that shrinks them first.
 _SMALL = 64
-
-#: A level's confidence and accuracy need that many validation examples.
-_PER_LEVEL, _MOST_LEVELS = 50, 10
 
 #: With fewer training examples, batches are small, so that an epoch has some steps.
 _MANY, _SMALL_BATCH = 5000, 32
@@ -35,7 +32,7 @@ _GENERIC = Recipe(
     batch_size=128,
     epochs=40,
     milestones=((28, 0.1), (36, 0.01)),
-    alpha={"adals": "0.05", "ar_adals": "0.05"},
+    alpha={"adals": "auto", "ar_adals": "auto"},
     refresh_epochs=(13, 26),
 )
 
@@ -44,8 +41,6 @@ def generic_recipe(
     shape: tuple[int, ...], sizes: Mapping[str, int] | None = None
 ) -> Recipe:
     """Return the recipe for inputs of a shape, in splits of these sizes.
-
-    There are at most 10 levels, of at least 50 validation examples each.
 
     Example:
         >>> generic_recipe((30,)).model, generic_recipe((224, 224, 3)).model
@@ -64,7 +59,7 @@ def generic_recipe(
         recipe = replace(_GENERIC, model="small_cnn" if shape[2] == 1 else "cnn7")
     if sizes is None:
         return recipe
-    levels = max(1, min(_MOST_LEVELS, sizes["validation"] // _PER_LEVEL))
+    levels = auto_num_levels(sizes["validation"])
     batch = recipe.batch_size if sizes["train"] >= _MANY else _SMALL_BATCH
     return replace(recipe, num_levels=levels, batch_size=batch)
 

@@ -30,7 +30,8 @@ class Recipe:
             moves them in proportion.
         subtract_pixel_mean: Whether the model subtracts the training images' mean.
         label_smoothing: Degree eps of the method `ls`.
-        alpha: Learning rate of the smoothing by method.
+        alpha: Learning rate of the smoothing by method; `auto` follows from the number
+            of epochs (`automatic.auto_alpha`).
         refresh_epochs: The epochs before which on-the-fly AR-AdaLS attacks again.
         standardise: Whether the model divides by the training inputs' standard
             deviation as well.

@@ -75,8 +75,10 @@ class Examples:
         return self._digest
 
     def labels_of(self, ids: np.ndarray) -> np.ndarray:
-        """Return the labels of all ids, which stand in the examples' own order."""
-        return self.labels.astype(np.int64)
+        """Return the labels of ids, in their order."""
+        order = np.argsort(self.ids)
+        at = order[np.searchsorted(self.ids, ids, sorter=order)]
+        return self.labels[at].astype(np.int64)
 
     def few(self) -> Any:
         """Return the inputs of one example, as `shards` gives them."""

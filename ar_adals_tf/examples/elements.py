@@ -1,46 +1,92 @@
 """The forms of a dataset's elements: where the id, the input and the label are."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.nested import leaves
 
 #: What TensorFlow says of a label that turns up in training.
 NO_CLASS = "a label is not one of the classes"
 
+#: Entries by which TFDS names an example, besides `tfds_id`. They are no inputs.
+_NAMES = ("id", "file_name")
+
+
+class Keys(NamedTuple):
+    """The entries of a dataset's dictionaries that have the id, label and weight."""
+
+    id: str = "tfds_id"
+    label: str = "label"
+    weight: str = "sample_weight"
+
+
+KEYS = Keys()
+
+
+class Takes(NamedTuple):
+    """What a model takes: the names of its inputs, their ranks with the batch, types.
+
+    All are empty for a model that does not say, and where no model is known.
+    """
+
+    names: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    text: bool = False
+
+    @classmethod
+    def of(cls, specs: Any) -> "Takes":
+        """Return what the result of `graph.input_specs` says."""
+        if specs is None:
+            return cls()
+        parts = leaves(specs)
+        names = tuple(
+            name if isinstance(specs, Mapping) else getattr(spec, "name", name)
+            for name, spec in parts
+        )
+        ranks = tuple(len(spec.shape) for _, spec in parts)
+        return cls(names, ranks, str(getattr(parts[0][1], "dtype", "")) == "string")
+
+
+ANYTHING = Takes()
+
 
 class Elements:
-    """Elements of a dataset in one of the known forms, which their spec tells."""
+    """Elements of a dataset in one of the known forms, which their spec tells.
+
+    Args:
+        spec: The dataset's `element_spec`.
+        with_id: Whether the elements have ids; see `has_ids`.
+        keys: The entries of dictionaries.
+        takes: What the model takes that is to get the inputs, if it is known.
+        labelled: Whether each element must have a label.
+
+    Raises:
+        InputError: If the elements have another form.
+    """
 
     def __init__(
-        self, spec: Any, with_id: bool, id_key: str, label_key: str, weight_key: str
+        self,
+        spec: Any,
+        with_id: bool,
+        keys: Keys = KEYS,
+        takes: Takes = ANYTHING,
+        labelled: bool = True,
     ) -> None:
-        self._with_id = with_id
-        self._keys = (id_key, label_key, weight_key)
-        self._spec = spec if isinstance(spec, tuple) else (spec,)
-        wanted = (
-            "(id, x, y) or (id, x, y, weight)" if with_id else "(x, y) or (x, y, w)"
-        )
+        self._with_id, self._keys, self._takes = with_id, keys, takes
+        self._spec = as_tuple(spec)
+        spec = self._spec[0] if len(self._spec) == 1 else spec
         if isinstance(spec, dict):
-            needed = [id_key, label_key] if with_id else [label_key]
-            absent = [key for key in needed if key not in spec]
-            if absent:
-                raise InputError(
-                    f"the dataset's dictionaries have no {absent[0]!r}, only "
-                    f"{', '.join(map(repr, spec))}; name the entry with id_key= or "
-                    "label_key= (TFDS adds ids with ReadConfig(add_tfds_id=True))"
-                )
-        elif not isinstance(spec, tuple) or len(spec) - with_id not in (2, 3):
-            raise InputError(
-                f"the dataset's elements must be {wanted}, or dictionaries; received "
-                f"{spec}; number the examples before shuffling, for example with "
-                "Dataset.from_tensor_slices((np.arange(n), x, y))"
-            )
+            self._check_entries(spec, labelled)
+            self._inputs = self._input_names(spec)
+        else:
+            self._check_parts(spec, labelled)
         labels = self.parts(self._spec)[2]
-        if not isinstance(labels, tf.TensorSpec):
+        if labels is not None and not isinstance(labels, tf.TensorSpec):
             raise InputError(
                 "labels must be one tensor, the class of each example; received "
                 f"{labels}; soften those of one output, and add the others with a "
@@ -50,23 +96,77 @@ class Elements:
     def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
         """Return id, x, y and weight. What is absent is None."""
         if isinstance(element[0], dict) and len(element) == 1:
-            entries = dict(element[0])
-            id_key, label_key, weight_key = self._keys
-            example_id = entries.pop(id_key, None)
-            y, weight = entries.pop(label_key), entries.pop(weight_key, None)
-            name = getattr(entries.get("id"), "dtype", None)
-            if len(entries) > 1 and name == tf.string:
-                del entries["id"]  # TFDS's own name of an example is no input
-            x = entries if len(entries) > 1 else next(iter(entries.values()))
-            return example_id, x, y, weight
+            entries = element[0]
+            example_id, y, weight = map(entries.get, self._keys)
+            x = {name: entries[name] for name in self._inputs}
+            return example_id, next(iter(x.values())) if len(x) == 1 else x, y, weight
         example_id, rest = (
             (element[0], element[1:]) if self._with_id else (None, element)
         )
-        return example_id, rest[0], rest[1], rest[2] if len(rest) > 2 else None
+        return (example_id, *rest, *[None] * (3 - len(rest)))
+
+    def _check_entries(self, spec: dict[str, Any], labelled: bool) -> None:
+        needed = [self._keys.id] * self._with_id + [self._keys.label] * labelled
+        absent = [key for key in needed if key not in spec]
+        if absent:
+            raise InputError(
+                f"the dataset's dictionaries have no {absent[0]!r}, only "
+                f"{', '.join(map(repr, spec))}; name the entry with id_key= or "
+                "label_key= (TFDS adds ids with ReadConfig(add_tfds_id=True))"
+            )
+
+    def _check_parts(self, spec: Any, labelled: bool) -> None:
+        count = len(self._spec) - self._with_id
+        if labelled and not (isinstance(spec, tuple) and count in (2, 3)):
+            wanted = "(id, x, y) or (id, x, y, weight)"
+            raise InputError(
+                "the dataset's elements must be "
+                f"{wanted if self._with_id else '(x, y) or (x, y, w)'}, or "
+                f"dictionaries; received {spec}; number the examples before "
+                "shuffling, for example with "
+                "Dataset.from_tensor_slices((np.arange(n), x, y))"
+            )
+        if count not in (1, 2, 3):
+            raise InputError(
+                "the dataset's elements must be x, (x, y), (x, y, weight), (id, x, y) "
+                f"or dictionaries; received {len(self._spec)} parts"
+            )
+
+    def _input_names(self, spec: dict[str, Any]) -> tuple[str, ...]:
+        """Return which entries of a dictionary are inputs."""
+        wanted = self._takes.names
+        if wanted and all(name in spec for name in wanted):
+            return wanted
+        left = tuple(name for name in spec if name not in self._keys)
+        if not left:
+            raise InputError(
+                "the dataset's dictionaries have no input, only "
+                f"{', '.join(map(repr, spec))}; add one"
+            )
+        one = len(wanted) == 1
+        inputs = tuple(
+            name
+            for name in left
+            if name not in _NAMES or not (one or _is_text(spec[name]))
+        )
+        inputs = inputs or left
+        if one and len(inputs) > 1:
+            raise InputError(
+                "the dataset's dictionaries have the entries "
+                f"{', '.join(map(repr, inputs))}, and the model has one input; choose "
+                "it: .map(lambda e: (e['tfds_id'], e['image'], e['label']))"
+            )
+        return inputs
 
     def batched(self, num_classes: int) -> bool:
         """Tell whether an element is a batch of examples, rather than a single one."""
         example_id, x, y, _ = self.parts(self._spec)
+        ranks = [part.shape.rank for part in tf.nest.flatten(x)]
+        unclear = y is None or (y.shape.rank == 1 and y.shape[0] is not None)
+        if example_id is None and unclear and len(ranks) == len(self._takes.ranks):
+            return max(ranks) == max(self._takes.ranks)
+        if y is None:
+            return example_id is not None and example_id.shape.rank == 1
         told = is_batch(example_id, x, y, num_classes)
         return _looks_batched(y, num_classes) if told is None else told
 
@@ -89,11 +189,12 @@ class Elements:
         return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
 
-def has_ids(spec: Any, id_key: str, num_classes: int) -> bool:
+def has_ids(spec: Any, id_key: str, num_classes: int, takes: Takes = ANYTHING) -> bool:
     """Tell whether a dataset's elements have an id, first or in a dictionary.
 
     `(id, x, y, w)` have one, `(x, y)` have none. Three parts are `(id, x, y)` or
-    `(x, y, w)`: an id is one whole number or text for each example.
+    `(x, y, w)`: an id is one whole number or text for each example. What a model takes
+    settles what can be both.
 
     Raises:
         InputError: If both can be meant.
@@ -102,15 +203,20 @@ def has_ids(spec: Any, id_key: str, num_classes: int) -> bool:
         return id_key in spec
     if not isinstance(spec, tuple) or len(spec) != 3:
         return isinstance(spec, tuple) and len(spec) == 4
-    if not all(isinstance(part, tf.TensorSpec) for part in (spec[0], spec[2])):
-        return False
     first, second, third = spec
-    alike = first.shape.rank in (0, 1) and first.shape.rank <= (third.shape.rank or 0)
-    if not alike or not (first.dtype.is_integer or first.dtype == tf.string):
+    if not all(isinstance(part, tf.TensorSpec) for part in (first, third)):
         return False
+    alike = first.shape.rank in (0, 1) and first.shape.rank <= (third.shape.rank or 0)
+    if not alike or not (first.dtype.is_integer or _is_text(first)):
+        return False
+    one = isinstance(second, tf.TensorSpec)
+    if one and takes.ranks:
+        if _is_text(second) or (takes.text and _is_text(first)):
+            return _is_text(second)
+        return second.shape.rank > first.shape.rank
     if not third.dtype.is_floating or third.shape.rank != first.shape.rank:
         return True
-    labels = isinstance(second, tf.TensorSpec) and (
+    labels = one and (
         second.shape.rank == first.shape.rank
         or second.shape[first.shape.rank :].as_list() in ([1], [num_classes])
     )
@@ -120,6 +226,20 @@ def has_ids(spec: Any, id_key: str, num_classes: int) -> bool:
             f"received {spec}; make labels integers, or give all four"
         )
     return not labels
+
+
+def as_tuple(element: Any) -> tuple[Any, ...]:
+    """Return an element as a tuple of its parts, as `Elements.parts` takes it."""
+    return element if isinstance(element, tuple) else (element,)
+
+
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """Return the ids of a batch that TensorFlow gave as bytes or int64."""
+    return ids.astype(np.int64 if ids.dtype.kind in "iu" else "S")
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, tf.TensorSpec) and part.dtype == tf.string
 
 
 def one_hot(

@@ -5,8 +5,8 @@ from its content (`content_ids`).
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ import tensorflow as tf
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.content_ids import content_ids
-from ar_adals_tf.examples.elements import Elements, has_ids
+from ar_adals_tf.examples.elements import ANYTHING, KEYS, Elements, Keys, Takes, has_ids
 from ar_adals_tf.examples.orders import NATURAL, Order
 
 #: Size of batches where none is given: that of `model.fit`.
@@ -23,17 +23,6 @@ BATCH_SIZE = 32
 
 #: Size of batches that are read and not trained on.
 READ = 256
-
-
-class Keys(NamedTuple):
-    """The entries of a dataset's dictionaries that have the id, label and weight."""
-
-    id: str = "tfds_id"
-    label: str = "label"
-    weight: str = "sample_weight"
-
-
-KEYS = Keys()
 
 
 class Arrays:
@@ -108,9 +97,9 @@ class Arrays:
         batches = order.positions(len(self), size or BATCH_SIZE)
         return _read_ahead(batches.map(read, tf.data.AUTOTUNE, deterministic=True))
 
-    def identified(self, num_classes: int, keys: Keys) -> bool:
+    def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
         """Tell whether the elements have ids."""
-        del num_classes, keys
+        del num_classes, keys, takes
         return True
 
     def on_epoch_end(self) -> None:
@@ -161,9 +150,9 @@ class Batches:
         numbers = order.positions(self._count, 1)
         return _read_ahead(numbers.map(read, workers, deterministic=True))
 
-    def identified(self, num_classes: int, keys: Keys) -> bool:
+    def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
         """Tell whether the elements have ids."""
-        return has_ids(self._spec, keys.id, num_classes)
+        return has_ids(self._spec, keys.id, num_classes, takes)
 
     def on_epoch_end(self) -> None:
         """Let the PyDataset do what it does between epochs, as `model.fit` does."""
@@ -176,8 +165,9 @@ class Stream:
     def __init__(self, data: tf.data.Dataset) -> None:
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError(
-                "the dataset repeats without end; remove .repeat(): every epoch reads "
-                "it anew, and steps_per_epoch may cut an epoch short"
+                "the dataset repeats without end; remove .repeat(), or cut it with "
+                ".take(number of elements); fit reads it anew in every epoch by "
+                "itself, and steps_per_epoch may cut an epoch short"
             )
         self.dataset = data
 
@@ -186,9 +176,9 @@ class Stream:
         del size, order
         return self.dataset
 
-    def identified(self, num_classes: int, keys: Keys) -> bool:
+    def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
         """Tell whether the elements have ids."""
-        return has_ids(self.dataset.element_spec, keys.id, num_classes)
+        return has_ids(self.dataset.element_spec, keys.id, num_classes, takes)
 
     def on_epoch_end(self) -> None:
         """Do nothing: the dataset begins anew by itself."""
@@ -251,11 +241,9 @@ def numbered(
         with_ids: Whether the elements begin with their ids.
     """
     identified = data.identified(num_classes, keys)
-    dataset = data.batches(size, order)
-    elements = Elements(dataset.element_spec, identified, *keys)
-    if not elements.batched(num_classes):
-        dataset = dataset.batch(size or BATCH_SIZE)
-        elements = Elements(dataset.element_spec, identified, *keys)
+    dataset, elements = in_batches(
+        data, size, num_classes, identified, order=order, keys=keys
+    )
 
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
@@ -270,29 +258,31 @@ def numbered(
     return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
 
-def each_once(
-    batches: Iterable[tuple[np.ndarray, Any]],
-) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yield ids, bytes or int64, and inputs, without those of an id that came before.
+def in_batches(
+    data: Data,
+    size: int | None,
+    num_classes: int,
+    identified: bool,
+    *,
+    order: Order = NATURAL,
+    keys: Keys = KEYS,
+    takes: Takes = ANYTHING,
+    labelled: bool = True,
+) -> tuple[tf.data.Dataset, Elements]:
+    """Return data as a dataset of batches, and what its elements are.
 
-    Equal inputs without ids of their own share an id.
-
-    Example:
-        >>> batches = [(np.array([1, 2, 1]), np.eye(3)), (np.array([2, 3]), np.eye(2))]
-        >>> [(ids.tolist(), x.tolist()) for ids, x in each_once(batches)]
-        [([1, 2], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), ([3], [[0.0, 1.0]])]
+    `identified` says whether they have ids. The other arguments are those of `numbered`
+    and of `Elements`.
     """
-    seen: set[Any] = set()
-    for ids, x in batches:
-        ids = ids if ids.dtype.kind == "i" else ids.astype("S")
-        firsts = np.zeros(len(ids), bool)
-        firsts[np.unique(ids, return_index=True)[1]] = True
-        new = firsts & [i not in seen for i in ids.tolist()]
-        seen.update(ids.tolist())
-        if new.all():
-            yield ids, x
-        elif new.any():
-            yield ids[new], tf.nest.map_structure(lambda a, new=new: a[new], x)
+    dataset = data.batches(size, order)
+    how = keys, takes, labelled
+    elements = Elements(dataset.element_spec, identified, *how)
+    # A PyDataset has batches. Where there may be no labels, nothing else tells it.
+    known = isinstance(data, Batches) and not labelled
+    if not known and not elements.batched(num_classes):
+        dataset = dataset.batch(size or BATCH_SIZE)
+        elements = Elements(dataset.element_spec, identified, *how)
+    return dataset, elements
 
 
 def as_dataset(

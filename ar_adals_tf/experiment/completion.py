@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, attack_settings
-from ar_adals_tf.automatic import auto_refresh
+from ar_adals_tf.automatic import auto_alpha, auto_refresh
 from ar_adals_tf.datasets import own
 from ar_adals_tf.datasets.generic import shape_text
 from ar_adals_tf.datasets.table import DATASETS, Recipe
@@ -76,7 +76,9 @@ def complete(
     from ar_adals_tf.smoothing import AlphaSchedule
 
     method, adversarial = values["method"], values["adversarial_training"]
-    if values["alpha"] is not None:
+    if values["alpha"] == "auto":
+        values["alpha"] = f"{auto_alpha(max(1, values['epochs'])):g}"
+    elif values["alpha"] is not None:
         alpha = AlphaSchedule.parse(values["alpha"])
         if not alpha_is_given:
             alpha = alpha.stretched(recipe.epochs, to=max(1, values["epochs"]))

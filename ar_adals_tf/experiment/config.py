@@ -190,10 +190,11 @@ class Config:
     )
     alpha: str | None = own_setting(
         "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
-        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0).",
+        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto.",
         default=Default(
             "the recipe's for the method; with fewer epochs it grows, so that alpha "
-            "times the epochs stays",
+            "times the epochs stays; 5 / epochs and at most 0.5 for data without a "
+            "recipe, as with auto",
             lambda recipe, method: recipe.alpha[
                 "ar_adals" if method.by_robustness else "adals"
             ],

@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
+from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.content_ids import content_ids
-from ar_adals_tf.examples.elements import finite_rows, one_hot
-from ar_adals_tf.examples.numbering import KEYS, READ, Data, Keys, numbered
+from ar_adals_tf.examples.elements import KEYS, Keys, finite_rows, one_hot, plain_ids
+from ar_adals_tf.examples.numbering import READ, Data, numbered
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -49,6 +50,12 @@ class Facts(NamedTuple):
         unknown = np.zeros(len(self.ids), np.int64)  # no label is compared then
         index.verify_examples(self.ids, unknown if self.labels is None else self.labels)
         return RobustnessLevels(index, num_levels)
+
+    def digest(self) -> str:
+        """Return a digest of the examples. The hash of an input stands for it."""
+        labels = np.zeros(len(self.ids)) if self.labels is None else self.labels
+        contents = (content.tobytes() for content in self.contents)
+        return digest_examples(self.ids.tolist(), labels, contents)
 
     def with_labels(self, index: RobustnessIndex) -> RobustnessIndex:
         """Return an index of these examples with their labels, if they are known."""
@@ -96,7 +103,7 @@ def read_facts(data: Data, num_classes: int, keys: Keys = KEYS) -> Facts:
         ids, ~is_class, f"labels that are none of the classes 0 to {num_classes - 1}"
     )
     _refuse(ids, ~finite, "inputs that are not finite (NaN or infinite)")
-    ids = ids if ids.dtype.kind == "i" else ids.astype("S")
+    ids = plain_ids(ids)
     distinct, first, which = np.unique(ids, return_index=True, return_inverse=True)
     if by_content:
         _refuse_changed(examples, distinct)

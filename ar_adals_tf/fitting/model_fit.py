@@ -12,14 +12,12 @@ import tensorflow as tf
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.elements import NO_CLASS, one_hot
+from ar_adals_tf.examples.elements import KEYS, NO_CLASS, Keys, one_hot
 from ar_adals_tf.examples.numbering import (
     BATCH_SIZE,
-    KEYS,
     READ,
     Arrays,
     Data,
-    Keys,
     Stream,
     as_data,
     numbered,

@@ -1,6 +1,6 @@
 """From training and validation data to the pieces that AR-AdaLS trains with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,21 +14,19 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_num_levels
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
-from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.arrays import Shard, Source, as_examples
+from ar_adals_tf.examples.arrays import Source, as_examples
+from ar_adals_tf.examples.elements import KEYS, Keys
 from ar_adals_tf.examples.numbering import (
-    KEYS,
     READ,
     Arrays,
     Data,
-    Keys,
     Stream,
     as_data,
-    each_once,
     numbered,
 )
 from ar_adals_tf.examples.orders import Order
+from ar_adals_tf.examples.streamed import Streamed
 from ar_adals_tf.fitting.facts import Facts, read_facts
 from ar_adals_tf.indexing import compute_cached
 from ar_adals_tf.outputs import is_binary
@@ -333,7 +331,9 @@ def _source(
 ) -> Source:
     """Return examples as an attack takes them."""
     if not isinstance(data, Arrays) or not hasattr(data.x, "dtype"):
-        return _Streamed(name, numbered(data, READ, num_classes, keys=keys), facts)
+        examples = numbered(data, READ, num_classes, keys=keys)
+        read = examples.prefetch(1).as_numpy_iterator
+        return Streamed("data", name, read, len(facts.ids), facts.digest)
     unit = Box.unit(bounds)
     x = data.x
     if unit and x.dtype == np.uint8:
@@ -344,29 +344,6 @@ def _source(
             )
         x = np.asarray(x, np.float32)  # `as_examples` would divide 8 bits by 255
     return as_examples(x, facts.labels, name=name, unit=unit)
-
-
-class _Streamed:
-    """Batches `(id, x, ...)` as what an index is computed from; each id once."""
-
-    def __init__(self, name: str, examples: tf.data.Dataset, facts: Facts) -> None:
-        self.dataset, self.name = "data", name
-        self._examples, self._facts = examples, facts
-
-    def __len__(self) -> int:
-        return len(self._facts.ids)
-
-    def digest(self) -> str:
-        """See `Source`. The hash of an input stands for the input."""
-        facts = self._facts
-        labels = np.zeros(len(self)) if facts.labels is None else facts.labels
-        contents = (content.tobytes() for content in facts.contents)
-        return digest_examples(facts.ids.tolist(), labels, contents)
-
-    def shards(self, size: int) -> Iterator[Shard]:
-        """See `Source`."""
-        batches = self._examples.rebatch(size).prefetch(1).as_numpy_iterator()
-        yield from each_once(batch[:2] for batch in batches)
 
 
 def _attacked(

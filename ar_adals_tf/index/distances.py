@@ -48,10 +48,7 @@ def compute_distances(
     runner = runner or prepare(
         attack, model, few_of(source), keep_adversarial=False, **settings
     )
-    labels = None
-    if getattr(source, "labelled", False):  # splits read from disk bring none
-        labels = source.labels  # type: ignore[attr-defined]
-    seen = Seen(runner.predictions, len(source), labels, runner.num_classes)
+    seen = Seen(runner.predictions, len(source), runner.num_classes)
     metadata = describe(model, source, attack, settings)
     shards = None
     if shards_dir is not None:
@@ -62,7 +59,7 @@ def compute_distances(
     with progress_bar(len(source), title, show=verbose) as bar:
         for number, (shard_ids, inputs) in enumerate(source.shards(shard_size)):
             move = move_from_here(bar)
-            seen.add(inputs)
+            seen.add(inputs, known_labels(source, shard_ids))
             part = shards.load(number, shard_ids) if shards else None
             if part is None:
                 try:
@@ -89,6 +86,16 @@ def compute_distances(
     metadata["seconds"] = round(time.perf_counter() - started, 3)
     ids, distances, found = (joined[n] for n in ("ids", "distances", "found"))
     return ids, distances, found, metadata
+
+
+def known_labels(source: Source, ids: np.ndarray) -> np.ndarray | None:
+    """Return the labels of some examples of a source, in the order of `ids`.
+
+    None if it has none, as splits that are read from disk.
+    """
+    if not getattr(source, "labelled", False):
+        return None
+    return source.labels_of(ids)  # type: ignore[attr-defined]
 
 
 def few_of(source: Source) -> Any:
@@ -118,8 +125,10 @@ def as_source(
     import tensorflow as tf
 
     from ar_adals_tf.attacks.box import UNIT, Box
-    from ar_adals_tf.examples.streamed import StreamedExamples, Takes
-    from ar_adals_tf.outputs import input_specs
+    from ar_adals_tf.examples.elements import Takes
+    from ar_adals_tf.examples.read_twice import ReadTwice
+    from ar_adals_tf.graph import input_specs
+    from ar_adals_tf.outputs import num_classes
 
     if not isinstance(model, keras.Model):
         raise InputError(
@@ -141,7 +150,8 @@ def as_source(
                 "a dataset brings its labels itself; received y beside it; leave y "
                 "out, or give arrays"
             )
-        return StreamedExamples(inputs, Takes.of(specs), ids, dataset, split, unit)
+        takes, classes = Takes.of(specs), num_classes(model)
+        return ReadTwice(inputs, takes, classes, ids, dataset, split, unit)
     if isinstance(inputs, (str, Path)):
         raise InputError(
             f"inputs must be arrays or a dataset; received {_shown(inputs)}; read the "

@@ -23,12 +23,11 @@ class Seen:
     Args:
         predict: Returns the class of each of some inputs.
         count: The number of images.
-        labels: `(count,)` integers, their true classes, or None.
         num_classes: Number of classes Z.
 
     Example:
-        >>> seen = Seen(lambda x: x.argmax(1), 2, np.array([0, 1]), num_classes=2)
-        >>> seen.add(np.array([[0.75, 0.25], [0.0, 1.0]]))
+        >>> seen = Seen(lambda x: x.argmax(1), 2, num_classes=2)
+        >>> seen.add(np.array([[0.75, 0.25], [0.0, 1.0]]), np.array([0, 1]))
         >>> seen.metadata()
         {'input_range': [0.0, 1.0], 'accuracy': 1.0}
     """
@@ -37,16 +36,15 @@ class Seen:
         self,
         predict: "Callable[[np.ndarray], np.ndarray]",
         count: int,
-        labels: np.ndarray | None,
         num_classes: int,
     ) -> None:
-        self._predict, self._num_classes, self._labels = predict, num_classes, labels
+        self._predict, self._num_classes = predict, num_classes
         self._step = -(-count // _SAMPLE)
         self._low, self._high = np.inf, -np.inf
         self._position = self._right = self._asked = 0
 
-    def add(self, inputs: Any) -> None:
-        """Take the next inputs into account, in the order of the labels.
+    def add(self, inputs: Any, labels: np.ndarray | None = None) -> None:
+        """Take the next inputs into account, and their true classes if they are known.
 
         Only one array of numbers has a range.
         """
@@ -57,9 +55,9 @@ class Seen:
         count = len(arrays[0])
         start, self._position = self._position, self._position + count
         asked = np.arange(-start % self._step, count, self._step)
-        if self._labels is not None and len(asked):
+        if labels is not None and len(asked):
             some = map_leaves(lambda array: array[asked], inputs)
-            right = self._predict(some) == self._labels[start + asked]
+            right = self._predict(some) == labels[asked]
             self._right, self._asked = (
                 self._right + right.sum(),
                 self._asked + len(asked),

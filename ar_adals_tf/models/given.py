@@ -10,14 +10,9 @@ from keras import layers, ops
 
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.graph import is_softmax_function, last_operation
 from ar_adals_tf.models.applications import synchronise
-from ar_adals_tf.outputs import (
-    is_binary,
-    is_softmax,
-    is_softmax_function,
-    last_operation,
-    num_classes,
-)
+from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 
 UNIT = (0.0, 1.0)
 

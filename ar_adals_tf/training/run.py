@@ -193,7 +193,7 @@ def _say_alpha(config: Config) -> None:
     if config.alpha == stretched.alpha != recipe.alpha:
         print(
             f"alpha is {config.alpha}: the recipe's {recipe.alpha} is for "
-            f"{recipe.epochs} epochs, and alpha times the epochs stays"
+            f"{recipe.epochs} epochs, and alpha follows their number"
         )
 
 

@@ -373,10 +373,14 @@ def test_another_index_type_is_refused(validation):
             lambda: soft_labels(data, validation.index, smoothing),
             "the order is soft_labels",
         ),
+        (
+            lambda: ARAdaLS(smoothing, table(validation)[0], validation.index),
+            "labels must be integer classes",
+        ),
         (lambda: AdaptiveLabelSmoothing(Z, 2.5), "num_levels must be a whole number"),
         (
             lambda: RobustnessIndex.compute(*table(validation)[0][:2]),
-            "the order is Rob",
+            "the order is compute",
         ),
     ):
         with pytest.raises(InputError, match=message):

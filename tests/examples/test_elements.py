@@ -40,9 +40,7 @@ def test_an_id_is_told_from_an_input(form, batch):
     data = tf.data.Dataset.from_tensor_slices(columns)
     data = data.batch(batch) if batch else data
     assert has_ids(data.element_spec, "tfds_id", Z) == identified
-    elements = Elements(
-        data.element_spec, identified, "tfds_id", "label", "sample_weight"
-    )
+    elements = Elements(data.element_spec, identified)
     assert elements.batched(Z) == bool(batch)
 
 
@@ -68,7 +66,7 @@ def test_the_name_that_tfds_gives_cifar_is_no_input():
         "image": tf.TensorSpec([5]),
         "label": tf.TensorSpec([], tf.int64),
     }
-    elements = Elements(spec, True, "tfds_id", "label", "sample_weight")
+    elements = Elements(spec, True)
     example_id, x, y, weight = elements.parts((spec,))
     assert (example_id, x, y) == (spec["tfds_id"], spec["image"], spec["label"])
     assert weight is None

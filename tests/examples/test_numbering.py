@@ -10,10 +10,10 @@ from ar_adals_tf.examples.numbering import (
     Arrays,
     as_data,
     as_dataset,
-    each_once,
     numbered,
 )
 from ar_adals_tf.examples.orders import NATURAL, Order
+from ar_adals_tf.examples.streamed import each_once
 
 N, Z = 23, 3
 

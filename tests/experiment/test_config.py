@@ -3,8 +3,10 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
+from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
@@ -298,6 +300,17 @@ def test_the_recipes_alpha_follows_the_epochs_and_a_given_one_stays():
     for method, alpha in (("adals", "0.5"), ("ar_adals", "0.05")):
         assert Config.make("cifar10", method, epochs=20).alpha == alpha
         assert Config.make("cifar10", method, epochs=20, alpha=0.005).alpha == "0.005"
+
+
+def test_alpha_of_data_without_a_recipe_is_that_of_fit(tmp_path):
+    path = tmp_path / "mine.npz"
+    x, y = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    for epochs in (1, 5, 20, 40, 300):
+        for method in ("adals", "ar_adals"):
+            config = Config.make(str(path), method, epochs=epochs)
+            assert float(config.alpha) == pytest.approx(auto_alpha(epochs), rel=1e-5)
+    assert Config.make("cifar10", "adals", epochs=20, alpha="auto").alpha == "0.25"
 
 
 # Where a model starts from.

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.test_numbering import Iterable, Sequence
 
 import ar_adals_tf
 from ar_adals_tf import AdaptiveLabelSmoothing, ARAdaLS, RobustnessIndex, soft_labels
 from ar_adals_tf.errors import InputError
+from tests.examples.test_numbering import Iterable, Sequence
 from tests.helpers import run_on_two_cpus
 
 Z, TRAIN, ALL = 3, 160, 260
@@ -625,7 +625,7 @@ def test_two_replicas_train_as_one():
     """Also from inside of the strategy's scope, and from arrays and a PyDataset."""
     code = """
 import keras, numpy as np
-from tests import test_model_fit as t
+from tests.fitting import test_model_fit as t
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 options = {"vanilla": None, "num_levels": 1}

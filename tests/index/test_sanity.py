@@ -76,7 +76,7 @@ def test_a_label_that_is_no_class_of_the_model_is_refused(wrong, trained):
     model, x, y = trained
     labels = y.astype(int)
     labels[7] = wrong
-    said = f"the model's classes, 0 to 9; 1 of 600 are not, such as {wrong};"
+    said = f"model's classes, 0 to 9; 1 of 600 are not, such as {wrong}"
     with pytest.raises(InputError, match=said):
         compute(model, x, labels)
 
@@ -90,19 +90,19 @@ def test_a_sample_of_many_images_is_spread_over_all(rng):
         asked.extend(inputs[:, 0].astype(int))
         return labels[inputs[:, 0].astype(int)]
 
-    seen = Seen(predict, len(labels), labels, num_classes=10)
+    seen = Seen(predict, len(labels), 10)
     inputs = np.arange(len(labels), dtype=np.float64)[:, np.newaxis]
-    for part in np.split(inputs, np.sort(rng.choice(len(labels), 9, replace=False))):
-        seen.add(part) if len(part) else None
+    cuts = np.sort(rng.choice(np.arange(1, len(labels)), 9, replace=False))
+    for part, own in zip(np.split(inputs, cuts), np.split(labels, cuts), strict=True):
+        seen.add(part, own)
     assert asked == list(range(0, len(labels), 5))
     assert seen.metadata() == {"input_range": [0.0, 4999.0], "accuracy": 1.0}
 
 
 def test_a_few_images_say_nothing_of_the_accuracy():
     for count, warns in ((49, False), (50, True)):
-        labels = np.zeros(count, int)
-        seen = Seen(lambda x: np.ones(len(x), int), count, labels, num_classes=2)
-        seen.add(np.zeros((count, 3)))
+        seen = Seen(lambda x: np.ones(len(x), int), count, 2)
+        seen.add(np.zeros((count, 3)), np.zeros(count, int))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             assert seen.metadata()["accuracy"] == 0

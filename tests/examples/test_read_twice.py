@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf.attacks.box import Box
+from ar_adals_tf.attacks import prepare
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -116,6 +116,32 @@ def test_a_dataset_s_own_ids_are_the_index_s(form, model, expected):
     assert index.metadata["digest"] == arrays.metadata["digest"]
 
 
+def test_the_accuracy_of_a_shuffled_dataset_is_that_of_its_own_labels(model):
+    right = model.predict(X, verbose=0).argmax(axis=1)
+    data = slices(IDS, X, right).shuffle(N)
+    for batches in (data, data.batch(5)):
+        index = RobustnessIndex.compute(model, batches, **SETTINGS)
+        assert index.metadata["accuracy"] == 1
+        np.testing.assert_array_equal(index.labels[index.aligned(IDS)], right)
+
+
+def test_a_dictionary_s_other_names_are_no_inputs(model, expected):
+    more = {**TFDS, "file_name": IDS, "sample_weight": W}
+    data = tf.data.Dataset.from_tensor_slices(more).batch(5)
+    index = RobustnessIndex.compute(model, data, **SETTINGS)
+    np.testing.assert_array_equal(index.distances, expected.distances)
+
+
+def test_a_pydataset_without_labels_is_batches_whatever_the_model_takes():
+    """A column of numbers has the rank of single examples."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(Z)])
+    column = X[:, :1, 0, 0]
+    wanted = RobustnessIndex.compute(model, column, **SETTINGS)
+    index = RobustnessIndex.compute(model, Batches(column), **SETTINGS)
+    np.testing.assert_array_equal(index.distances, wanted.distances)
+
+
 def test_whole_numbers_as_ids_are_told_from_weights(model, expected):
     numbers = np.arange(N)[::-1].copy()
     index = RobustnessIndex.compute(model, slices(numbers, X, Y), **SETTINGS)
@@ -161,25 +187,15 @@ def test_only_a_shard_of_inputs_is_in_memory(model):
     data = tf.data.Dataset.from_generator(produce, output_signature=signature)
     before = []
 
-    class Runner:
-        shape, num_classes = SHAPE, 10
-        box = Box.make((0, 1), SHAPE)
+    real = prepare("margin", model, keep_adversarial=False, batch_size=8)
 
-        def predictions(self, images):
-            return np.zeros(len(images), np.int64)
+    class Runner:
+        def __getattr__(self, name):
+            return getattr(real, name)
 
         def __call__(self, images, progress=None):
             before.append((len(images), len(read)))
-            count = len(images)
-            return type(
-                "Result",
-                (),
-                {
-                    "distances": np.ones(count, np.float32),
-                    "found": np.ones(count, bool),
-                    "found_within_steps": np.ones(count, bool),
-                },
-            )
+            return real(images)
 
     RobustnessIndex.compute(
         model, data.batch(2), shard_size=4, runner=Runner(), **SETTINGS

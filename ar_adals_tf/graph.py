@@ -1,0 +1,87 @@
+"""A Keras model's inputs, the operation that it ends in, and what comes before that."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def input_specs(model: keras.Model) -> Any:
+    """Return the inputs as the model takes them, of tensors without values, or None."""
+    if getattr(model, "inputs", None):
+        only = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+        return only if isinstance(model, keras.Sequential) else model.input
+    built_for = (model.get_build_config() or {}).get("input_shape")
+    if built_for is None:
+        return None
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:])), built_for
+    )
+
+
+def last_operation(model: keras.Model) -> Any:
+    """Return the operation that makes the output, looking into nested models."""
+    try:
+        return _maker(model.outputs[0])
+    except (AttributeError, IndexError, TypeError):
+        return None
+
+
+def _maker(tensor: Any) -> Any:
+    operation, node, _ = tensor._keras_history
+    if _is_nested(operation):
+        return last_operation(operation)
+    if _is_identity(operation):
+        return _maker(operation._inbound_nodes[node].input_tensors[0])
+    return operation
+
+
+def _is_identity(operation: Any) -> bool:
+    """Tell whether a layer only changes the number format, as mixed precision needs."""
+    plain = isinstance(operation, keras.layers.Activation)
+    return plain and operation.activation is keras.activations.linear
+
+
+def _is_nested(operation: Any) -> bool:
+    has_outputs = bool(getattr(operation, "outputs", None))
+    return isinstance(operation, keras.Model) and has_outputs
+
+
+def is_softmax_function(operation: Any) -> bool:
+    """Tell whether an operation is `keras.ops.softmax`, which has no public class."""
+    kind = type(operation)
+    return kind.__name__ == "Softmax" and kind.__module__.startswith("keras.")
+
+
+def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
+    """Return the function up to the softmax, or None if the head cannot be opened."""
+    try:
+        # From the node: the `input` of a nested model is that model's own Input.
+        operation, node, _ = model.outputs[0]._keras_history
+        body = keras.Model(
+            input_specs(model), operation._inbound_nodes[node].input_tensors[0]
+        )
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return None
+    if _is_identity(operation):
+        return before_softmax(body)
+    if _is_nested(operation):
+        head = before_softmax(operation)
+        return None if head is None else lambda x: head(body(x, training=False))
+    if isinstance(operation, keras.layers.Dense):
+        return lambda x: _dense(operation, body(x, training=False))
+    plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
+    if plain or is_softmax_function(operation):
+        return lambda x: body(x, training=False)
+    return None
+
+
+def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:
+    """Do what the layer does, in its own number format, without its activation."""
+    inputs = tf.cast(inputs, layer.compute_dtype)
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype)
+    outputs = tf.matmul(inputs, kernel)
+    if layer.use_bias:
+        outputs += tf.cast(tf.convert_to_tensor(layer.bias), inputs.dtype)
+    return outputs
