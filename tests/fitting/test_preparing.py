@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.test_model_fit import TRAIN, XT, XV, YT, YV, Z, network
-from tests.test_numbering import Sequence
 
 import ar_adals_tf
 from ar_adals_tf.errors import InputError
@@ -13,6 +11,8 @@ from ar_adals_tf.examples.numbering import as_data
 from ar_adals_tf.fitting.facts import read_facts
 from ar_adals_tf.fitting.preparing import chosen_bounds
 from ar_adals_tf.robustness import RobustnessIndex
+from tests.examples.test_numbering import Sequence
+from tests.fitting.test_model_fit import TRAIN, XT, XV, YT, YV, Z, network
 
 
 @pytest.fixture(scope="module")
