@@ -36,6 +36,10 @@ _OF_CLASSES = {
     "categoricalfocalcrossentropy",
 }
 _OF_YES_OR_NO = {"binarycrossentropy", "binaryfocalcrossentropy"}
+_OF_NUMBERS = {
+    *("meansquarederror", "meanabsoluteerror", "huber", "logcosh"),
+    *("meanabsolutepercentageerror", "meansquaredlogarithmicerror", "poisson"),
+}
 
 
 def is_softmax(model: keras.Model, from_logits: bool | None = None) -> bool:
@@ -113,8 +117,20 @@ def _head_tells(model: keras.Model, width: int) -> bool | None:
         )
     if name == "linear" and width > 1:
         _loss_tells(model, width)  # refuses what is no classifier
+        _refuse_regression(model, width)
         return False
     return None
+
+
+def _refuse_regression(model: keras.Model, width: int) -> None:
+    """Refuse a loss that brings outputs without a softmax near the labels' numbers."""
+    _, name, kind = _compiled_loss(model)
+    if kind in _OF_NUMBERS:
+        raise InputError(
+            f"model {model.name!r} has {width} outputs without a softmax and the loss "
+            f"{name}: that is no classifier; compile it with "
+            "CategoricalCrossentropy(from_logits=True), or end the model in a softmax"
+        )
 
 
 def _refuse_narrow(model: keras.Model, width: int, name: str) -> None:
@@ -127,14 +143,7 @@ def _refuse_narrow(model: keras.Model, width: int, name: str) -> None:
 
 def _loss_tells(model: keras.Model, width: int) -> bool | None:
     """Return whether the compiled loss takes probabilities; None if it says nothing."""
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, str):
-        try:
-            loss = keras.losses.get(loss)
-        except ValueError:
-            return None
-    name = getattr(loss, "__name__", type(loss).__name__)
-    kind = name.replace("_", "").lower()
+    loss, name, kind = _compiled_loss(model)
     if width > 1 and kind in _OF_YES_OR_NO:
         raise InputError(
             f"the loss of model {model.name!r} is {name} over {width} outputs: an "
@@ -150,6 +159,18 @@ def _loss_tells(model: keras.Model, width: int) -> bool | None:
         return not getattr(loss, "from_logits", False)
     declared = getattr(loss, "from_logits", None)
     return None if declared is None else not declared
+
+
+def _compiled_loss(model: keras.Model) -> tuple[Any, str, str]:
+    """Return a model's loss or None, its name, and that as `_OF_CLASSES` has it."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            loss = None
+    name = getattr(loss, "__name__", type(loss).__name__)
+    return loss, name, name.replace("_", "").lower()
 
 
 def _rows_tell(model: keras.Model) -> bool | None:

@@ -260,7 +260,9 @@ class AdaptiveLabelSmoothing:
 
     def __repr__(self) -> str:
         low, high = self._p.min(), self._p.max()
-        alpha = getattr(self.alpha, "__name__", self.alpha)
+        alpha: Any = getattr(self.alpha, "__name__", self.alpha)
+        if self.alpha is _unknown_alpha:
+            alpha = "auto"
         p = f"p {low:.4g}" if low == high else f"p from {low:.4g} to {high:.4g}"
         levels = f"{self.num_levels} level{'s' if self.num_levels > 1 else ''}"
         return (

@@ -163,3 +163,9 @@ def test_a_last_layer_for_the_number_format_hides_nothing():
         expected = special.softmax(z.astype(np.float64), axis=1)
         np.testing.assert_allclose(probabilities_fn(made)(X), expected, atol=1e-5)
         np.testing.assert_allclose(logits_fn(made)(X), z, rtol=1e-4, atol=1e-4)
+
+
+def test_outputs_that_are_brought_near_numbers_are_no_logits():
+    with pytest.raises(InputError, match="loss mean_squared_error: that is no class"):
+        is_softmax(model(loss="mse"))
+    assert is_softmax(model(loss="mse", activation="softmax"))  # the Brier score

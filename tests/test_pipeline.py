@@ -482,3 +482,10 @@ def test_undivided_levels_of_what_cannot_be_are_refused(
 ):
     with pytest.raises(InputError, match=message):
         RobustnessLevels.undivided(np.array(ids), num_levels, labels)
+
+
+def test_rows_of_several_labels_are_no_one_hot_labels():
+    x, y = np.zeros((4, 2)), np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0], [1, 0, 0]])
+    data = soft_labels((x, y), AdaptiveLabelSmoothing(3, 1))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="does not sum to 1"):
+        next(iter(data))

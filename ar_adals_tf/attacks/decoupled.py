@@ -9,15 +9,18 @@ cross-entropy. Both gradients have one direction, and only the direction counts.
 cross-entropy's gradient is exactly 0 where the model is sure enough, and the attack
 would not move.
 
-Without bounds nothing says how long a step should be. Then an image's own linear
-estimate of its distance, from the first gradient, is its unit of length; or its norm,
-if that is smaller: where a network is flat, the estimate is far too long.
+Without bounds nothing says how long a step should be, and neither do bounds of each
+feature's own: in a table one may be a million times as wide as another. Then an image's
+own linear estimate of its distance, from the first gradient, is its unit of length.
+Without bounds it is its norm, if that is smaller: where a network is flat, the estimate
+is far too long.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import (
@@ -36,7 +39,7 @@ class _State(NamedTuple):
     rows: Rows
     candidate: tf.Tensor  # (B, D)
     norm: tf.Tensor  # (B,), the length that the perturbation gets
-    unit: tf.Tensor  # (B,), what lengths are multiples of; 1 with bounds
+    unit: tf.Tensor  # (B,), what lengths are multiples of; 1 with bounds for all
     spent: tf.Tensor  # (B,), rounds of `steps` steps that are over
 
 
@@ -83,9 +86,11 @@ class DecoupledDirectionNorm(Program):
         _, flips = gap_and_flip(logits, rows.label)
 
         unit, norm = state.unit, state.norm
-        if self.width is None:
+        if self.width is None or np.ndim(self.width):
             first = (i == 0) & (state.spent == 0)
             own = _linear_distance(loss, gradient, tf.norm(rows.image, axis=1))
+            if self.width is not None:
+                own = self._distance_in_box(loss, gradient, rows.image)
             unit = tf.where(first, own, unit)
             norm = tf.where(first, self.settings.initial_norm * unit, norm)
 
@@ -104,6 +109,35 @@ class DecoupledDirectionNorm(Program):
         candidate = rows.image + norm[:, None] * _unit(delta)
         candidate = clip_to_box(candidate, rows.image, self.width)
         return state._replace(rows=rows, candidate=candidate, norm=norm, unit=unit)
+
+    def _distance_in_box(
+        self, loss: tf.Tensor, gradient: tf.Tensor, image: tf.Tensor
+    ) -> tf.Tensor:
+        """Return how far a linear loss is from 0 in the box, `(B,)`; 1 if unknown.
+
+        The nearest point is the one along the gradient that is clipped to the box, for
+        the shortest way that reaches 0: it is bisected. Where none does, the corner is
+        taken.
+        """
+        low, high = tf.minimum(-image, 0.0), tf.maximum(self.width - image, 0.0)
+        if self.free is not None:
+            low, high = (tf.where(self.free, end, 0.0) for end in (low, high))
+        way = _unit(gradient)
+        least = tf.math.divide_no_nan(tf.abs(loss), tf.norm(gradient, axis=1))
+
+        def clipped(power: tf.Tensor) -> tf.Tensor:
+            length = (least * 2.0**power)[:, None]
+            return tf.clip_by_value(length * way, low, high)
+
+        short, long = tf.zeros_like(least), tf.zeros_like(least) + 60.0
+        for _ in range(14):
+            middle = (short + long) / 2
+            reached = tf.reduce_sum(clipped(middle) * gradient, axis=1) >= -loss
+            short = tf.where(reached, short, middle)
+            long = tf.where(reached, middle, long)
+        distance = tf.norm(clipped(long), axis=1)
+        known = tf.math.is_finite(distance) & (distance > 0)
+        return tf.where(known, distance, 1.0)
 
 
 def _linear_distance(

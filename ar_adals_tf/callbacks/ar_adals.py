@@ -214,6 +214,12 @@ class ARAdaLS(keras.callbacks.Callback):
         log_levels: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(smoothing, AdaptiveLabelSmoothing):
+            raise InputError(
+                "smoothing must be an AdaptiveLabelSmoothing; received "
+                f"{type(smoothing).__name__}; the order is ARAdaLS(smoothing, "
+                "validation_data, validation_index)"
+            )
         if feedback and backup_dir:
             raise InputError(
                 "backup_dir keeps p and nothing of feedback, so training would go on "

@@ -81,7 +81,11 @@ class OwnLevels(keras.callbacks.Callback):
         del logs
         if self._runner is None or self._runner.model is not self.model:
             self._runner = prepare(
-                self._attack, self.model, keep_adversarial=False, **self._settings
+                self._attack,
+                self.model,
+                self._first_inputs(),
+                keep_adversarial=False,
+                **self._settings,
             )
         bounds = self._runner.settings.bounds
         for source in self._sources.values():
@@ -110,6 +114,13 @@ class OwnLevels(keras.callbacks.Callback):
         """Say in the logs whether the epoch began with new levels."""
         if logs is not None:
             logs["new_levels"] = float(epoch in self.epochs)
+
+    def _first_inputs(self) -> Any:
+        """Return some inputs, which a subclassed model knows its size by, or None."""
+        for source in self._sources.values():
+            for _, images in source.shards(1):
+                return images
+        return None
 
     def _find_or_rank(self, path: Path | None, source: Source) -> RobustnessIndex:
         """Return the index of a source under the model as it is now."""

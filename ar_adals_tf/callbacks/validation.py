@@ -18,6 +18,7 @@ from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import finite_rows
+from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.one_output import take_output
 from ar_adals_tf.outputs import num_classes, probabilities_fn
@@ -53,7 +54,7 @@ class ValidationMeasures(NamedTuple):
 
 def measure(
     model: keras.Model,
-    validation_data: tf.data.Dataset,
+    validation_data: Any,
     validation_index: RobustnessIndex | RobustnessLevels | None = None,
     *,
     num_levels: int = 10,
@@ -86,14 +87,14 @@ def measure(
         weight_key: See `ARAdaLS`.
 
     Raises:
-        InputError: If the data have another form or are empty, or if the model is no
-            classifier or returns values that are not finite.
+        InputError: If the data have another form or are empty, if no weight is above 0
+            or one is below, or if the model is no classifier or returns values that are
+            not finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
         >>> x, y = np.zeros((4, 2)), np.array([0, 1, 1, 0])
-        >>> data = tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
-        >>> found = measure(model, data)
+        >>> found = measure(model, (x, y))
         >>> found.confidence, found.accuracy
         (array([0.5]), array([0.5]))
     """
@@ -102,6 +103,9 @@ def measure(
         levels = RobustnessLevels(levels, num_levels)
     keys = {"id_key": id_key, "label_key": label_key, "weight_key": weight_key}
     one = take_output(model, output)
+    validation_data = as_dataset(
+        validation_data, "validation data", READ, levels is not None
+    )
     data = with_levels(
         check_dataset(validation_data),
         num_classes(one),
@@ -184,6 +188,12 @@ class Validation:
             self._refuse_inputs()
             refuse_not_finite(finite, self._models)
         *nll, confidence, correct, loss, level, weight = rows.T.astype(np.float64)
+        if (weight < 0).any() or not weight.any():
+            raise InputError(
+                "the validation weights must be at least 0, and not all 0; received "
+                f"weights from {weight.min():g} to {weight.max():g}; mend them or "
+                "leave them out"
+            )
         total = np.bincount(level.astype(int), weight, self._num_levels)
         with np.errstate(invalid="ignore"):
             by_level = [

@@ -261,7 +261,16 @@ def one_hot(
     if batched is None:
         batched = _looks_batched(labels, num_classes)
     if rank == int(batched) + 1 and last == [num_classes]:
-        return tf.cast(labels, tf.float32)
+        rows = tf.cast(labels, tf.float32)
+        if not check:
+            return rows
+        off = tf.abs(tf.reduce_sum(rows, axis=-1) - 1)
+        one = tf.debugging.Assert(
+            tf.reduce_all(off < 1e-2),
+            [f"{NO_CLASS}: a row of {num_classes} does not sum to 1:", rows],
+        )
+        with tf.control_dependencies([] if one is None else [one]):
+            return tf.identity(rows)
     labels = classes(labels, num_classes, batched)
     if not check:
         return tf.one_hot(labels, num_classes)

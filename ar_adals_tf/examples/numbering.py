@@ -40,6 +40,12 @@ class Arrays:
     def __init__(self, x: Any, y: Any, weight: Any = None) -> None:
         if y is None:
             raise InputError("arrays of inputs need labels; received y=None; give y")
+        if isinstance(y, dict):
+            raise InputError(
+                "labels must be one array; received a dictionary of them; a model "
+                "with several outputs needs ARAdaLS(..., output=...), and the labels "
+                "of that output alone from soft_labels(...)"
+            )
         parts = [_structured(x), _array(y)]
         parts += [] if weight is None else [_array(weight)]
         self.x, self.y = parts[:2]

@@ -1,5 +1,6 @@
 """What one pass over a set of examples finds: ids, labels, ranges, and faults."""
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -56,6 +57,29 @@ class Facts(NamedTuple):
         labels = np.zeros(len(self.ids)) if self.labels is None else self.labels
         contents = (content.tobytes() for content in self.contents)
         return digest_examples(self.ids.tolist(), labels, contents)
+
+    def check_held_out(self, train: "Facts") -> None:
+        """Refuse validation examples that are the training examples.
+
+        Warn where all of them are among the training examples. In a table of few
+        categories that may be right.
+
+        Raises:
+            InputError: If both have the same inputs, equally many.
+        """
+        if not np.isin(self.contents, train.contents).all():
+            return
+        mend = "validate by examples that are held out of training"
+        same = len(self.contents) == len(train.contents) and self.total == train.total
+        if same:
+            raise InputError(
+                f"the validation examples are the training examples; {mend}"
+            )
+        warnings.warn(
+            f"the inputs of all {self.total} validation examples are training inputs "
+            f"too; {mend}",
+            stacklevel=4,
+        )
 
     def with_labels(self, index: RobustnessIndex) -> RobustnessIndex:
         """Return an index of these examples with their labels, if they are known."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_alpha
+from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import KEYS, NO_CLASS, Keys, one_hot
 from ar_adals_tf.examples.numbering import (
@@ -66,8 +67,7 @@ def fit(
     """Train a compiled Keras classifier by AR-AdaLS, in place of `model.fit`.
 
     Put it where `model.fit` stands. After every epoch the labels of each robustness
-    level are softened by as much as the validation examples of that level ask for. The
-    arguments that are not named here are those of `model.fit`.
+    level are softened by as much as the validation examples of that level ask for.
 
     A model that is compiled with a sparse loss, as most are, trains by the loss's
     categorical counterpart, and is compiled as before afterwards.
@@ -125,6 +125,11 @@ def fit(
         ar_adals_tf.fit(model, x, y, validation_split=0.1, epochs=20)
         ```
     """
+    if not isinstance(model, keras.Model):
+        raise InputError(
+            f"the model must be a keras.Model; received {type(model).__name__}; the "
+            "order is fit(model, x, y)"
+        )
     keys = Keys(id_key, label_key, weight_key)
     train, validation = _data(x, y, sample_weight, validation_split, validation_data)
     if class_weight is not None and isinstance(train, Arrays) and train.weighted:
@@ -135,12 +140,19 @@ def fit(
     if isinstance(callbacks, keras.callbacks.CallbackList):
         raise InputError("callbacks must be a list; received a CallbackList")
     callbacks = keras.tree.flatten(callbacks or [])
+    if any(isinstance(callback, ARAdaLS) for callback in callbacks):
+        raise InputError(
+            "fit makes its own ARAdaLS; received another among the callbacks; leave it "
+            "out, or train by model.fit with what soft_labels returns"
+        )
     say = print if verbose else _say_nothing
     inputs = _first_inputs(validation, keys)
     if not model.built:
         with model.distribute_strategy.scope():
             model(inputs, training=False)
     classes, sigmoid = num_classes(model), is_binary(model)
+    if class_weight is not None:  # classes left out count 1, as in model.fit of arrays
+        class_weight = {c: class_weight.get(c, 1.0) for c in range(classes)}
     chosen = num_levels == "auto" and vanilla is None and index is None
     if chosen and not _is_floats(model, inputs):
         num_levels = 1

@@ -39,7 +39,7 @@ from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prepared:
     """What `prepare` returns: all that a training by AR-AdaLS needs.
 
@@ -60,6 +60,12 @@ class Prepared:
     _order: Order
     _keys: Keys
     _sigmoid: bool
+
+    def __repr__(self) -> str:
+        return (
+            f"Prepared({self.smoothing!r}, train_index={self.train_index!r}, "
+            f"validation_index={self.validation_index!r})"
+        )
 
     def batches(
         self,
@@ -225,6 +231,8 @@ def prepare(
     refresh: dict[str, Any] = {}
     if smoothing.num_levels > 1 or isinstance(data["train"], Arrays):
         facts["train"] = read_facts(data["train"], classes, keys)
+    if "train" in facts:
+        facts["validation"].check_held_out(facts["train"])
     if smoothing.num_levels > 1:
         if isinstance(bounds, str):
             of_inputs = settings.get("at") is None  # else of a layer's output
@@ -252,7 +260,7 @@ def prepare(
             levels[name] = facts[name].levels(found, smoothing.num_levels)
         if indexes["train"] is None or refresh_every is not None:
             refresh = {
-                "refresh_every": refresh_every or "auto",
+                "refresh_every": "auto" if refresh_every is None else refresh_every,
                 "refresh_data": numbered(data["train"], READ, classes, keys=keys),
                 "refresh_levels": levels["train"],
                 "bounds": bounds,

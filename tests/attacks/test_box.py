@@ -74,6 +74,18 @@ def test_features_with_ranges_of_their_own_stay_in_them(name):
     assert np.median(found.distances / exact) < (1.2 if name == "deepfool" else 1.05)
 
 
+def test_a_tables_features_may_differ_in_range_a_million_times():
+    """Raw columns, with their Normalization inside: the steps fit every one of them."""
+    widths = np.logspace(-3, 3, D).astype(np.float32)
+    model, inputs = linear(widths), widths * UNIT_IMAGES
+    bounds = (np.zeros(D, np.float32), widths)
+    exact = distances_in_a_box(model, inputs, *bounds)
+    found = attacks.prepare("ddn", model, bounds=bounds)(inputs)
+    assert found.found.all() and np.isfinite(exact).all()
+    ratio = found.distances / exact
+    assert (ratio > 1 - 1e-3).all() and np.median(ratio) < 1.1
+
+
 def test_a_feature_without_room_does_not_move():
     low, high = np.zeros(D, np.float32), np.ones(D, np.float32)
     low[3] = high[3] = 0.25

@@ -242,3 +242,27 @@ def test_the_loss_of_the_output_is_checked(validation):
             verbose=0,
             callbacks=[ARAdaLS(smoothing, data, output="cls")],
         )
+
+
+def test_arrays_are_measured_like_the_dataset_of_them(validation):
+    """The loop of one's own has arrays, as `ARAdaLS` takes them."""
+    model = compiled(mlp())
+    rows, labels = table(validation)[1], validation.labels
+    found = measure(model, (rows, labels))
+    probabilities = softmax(model.predict(rows, verbose=0))
+    assert found.totals["val_ece"] == pytest.approx(
+        ece(probabilities, labels, np.ones(len(labels))), abs=1e-6
+    )
+    ids = np.arange(len(labels))
+    index = RobustnessIndex(ids, ids.astype(float), np.ones(len(ids), bool))
+    right = probabilities.argmax(axis=1) == labels
+    halves = measure(model, (rows, labels), index, num_levels=2).accuracy
+    np.testing.assert_allclose(halves, right.reshape(2, -1).mean(axis=1))
+
+
+@pytest.mark.parametrize("weight", [0, -1])
+def test_weights_that_mean_nothing_are_refused(weight, validation):
+    rows, labels = table(validation)[1], validation.labels
+    data = rows, labels, np.full(len(labels), weight, np.float32)
+    with pytest.raises(InputError, match="weights must be at least 0, and not all 0"):
+        measure(compiled(mlp()), data)

@@ -756,3 +756,86 @@ def test_six_lines_are_enough(kind, tmp_path, monkeypatch):
     exec(code.replace("epochs=20", "epochs=4, verbose=0"), script)
     history = script["model"].history.history
     assert len(history["val_ece"]) == 4 and len(history["p/1"]) == 4
+
+
+def test_validation_by_the_training_examples_is_refused():
+    """Whatever form they have: the inputs tell."""
+    as_dataset = tf.data.Dataset.from_tensor_slices((XT, YT)).batch(50)
+    with pytest.raises(InputError, match="validation examples are the training exam"):
+        ar_adals_tf.fit(network(), XT, YT, validation_data=as_dataset, verbose=0)
+    with pytest.warns(UserWarning, match="all 60 validation examples are training"):
+        ar_adals_tf.fit(
+            network(), XT, YT, validation_data=(XT[:60], YT[:60]), verbose=0
+        )
+
+
+@pytest.mark.parametrize("shape", ["subclassed", "open"])
+def test_a_model_that_does_not_say_its_size_ranks_its_examples_too(shape):
+    if shape == "open":
+        x = X.reshape(-1, 2, 2, 1)
+        body = [keras.Input((None, None, 1)), LAYERS.Conv2D(8, 2)]
+        model = keras.Sequential(
+            [*body, LAYERS.GlobalAveragePooling2D(), LAYERS.Dense(Z, "softmax")]
+        )
+    else:
+        x, model = X, Own()
+    model.compile("adam", SPARSE)
+    history = ar_adals_tf.fit(
+        model,
+        x[:TRAIN],
+        YT,
+        validation_data=(x[TRAIN:], YV),
+        epochs=3,
+        verbose=0,
+    ).history
+    assert sum(history["new_levels"]) == 1
+    assert np.isfinite(history["val_ece"]).all()
+
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = LAYERS.Dense(Z, "softmax")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def test_classes_without_a_weight_count_1(indexes):
+    """As in `model.fit` of arrays. Twice all weights is another learning rate."""
+    losses = [
+        ar_adals_tf.fit(
+            network(), XT, YT, validation_data=(XV, YV), class_weight=weight, verbose=0
+        ).history["loss"]
+        for weight in ({1: 3.0}, {0: 1.0, 1: 3.0, 2: 1.0})
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("m.keras", XT, YT), "model must be a keras.Model; received str"),
+        ((network(), XT, {"cls": YT}), r"labels must be one array.*output=\.\.\."),
+    ],
+)
+def test_arguments_of_another_kind_are_one_sentence(given, message):
+    with pytest.raises(InputError, match=message):
+        ar_adals_tf.fit(*given, validation_data=(XV, YV))
+
+
+def test_a_second_callback_is_refused():
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    own = ARAdaLS(smoothing, (XV, YV))
+    with pytest.raises(InputError, match="fit makes its own ARAdaLS"):
+        ar_adals_tf.fit(network(), XT, YT, validation_data=(XV, YV), callbacks=[own])
+    with pytest.raises(InputError, match="the order is ARAdaLS"):
+        ARAdaLS((XV, YV), smoothing)  # type: ignore[arg-type]
+
+
+def test_what_is_prepared_prints_one_line():
+    ready = ar_adals_tf.prepare(None, (XT, YT), (XV, YV), num_classes=Z)
+    assert repr(ready) == (
+        "Prepared(AdaptiveLabelSmoothing(3 classes, 2 levels, alpha auto, p 1), "
+        "train_index=None, validation_index=None)"
+    )
