@@ -1,6 +1,6 @@
 r"""Measure how well a model's confidence agrees with how often it is right.
 
-Measure runs again, or any model of images in [0, 1], or the predictions of any program:
+Measure runs again, or any model of images, or the predictions of any program:
 
     python -m ar_adals_tf.evaluate --run_dir=runs/cifar10-ar_adals-0
     python -m ar_adals_tf.evaluate --model_file=my.keras --dataset=cifar10 \
@@ -17,6 +17,8 @@ shift-first-N/ and so on.
 --model_file takes a .keras file; no code in it is run. For inference alone (no attacks,
 no robustness levels) it also takes a .tflite file or a SavedModel folder. A SavedModel
 is a program that can read and write files: take one only from people whom you trust.
+A model that expects other inputs than [0, 1] needs --model_range=0,255. The models that
+are written here take [0, 1]; `export --model_file` writes one of the model's own range.
 
 --predictions takes labels, and probabilities or logits, and measures what needs no
 model: accuracy, ECE with its floor and interval, NLL, Brier score, reliability.
@@ -79,6 +81,12 @@ flags.DEFINE_string(
     None,
     "An index of the test images, for measures by level; default: the vanilla run's, "
     "or that of --model_file itself, by the attack margin.",
+)
+flags.DEFINE_string(
+    "model_range",
+    None,
+    "The range of inputs that the model of --model_file expects, such as 0,255; the "
+    "default is 0,1. Strengths of attacks stay those of images in [0, 1].",
 )
 flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
 flags.DEFINE_list("shift_types", None, "Such as fog,contrast; default: the dataset's.")

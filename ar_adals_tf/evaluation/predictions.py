@@ -110,12 +110,15 @@ class Predictions(NamedTuple):
             raise InputError(f"{different} of {here} labels are not the clean ones'")
 
     @classmethod
-    def load(cls, path: str | Path, name: str | None = None) -> "Predictions":
+    def load(
+        cls, path: str | Path, name: str | None = None, own_classes: bool = True
+    ) -> "Predictions":
         """Read what `save` or `save_compactly` wrote.
 
         Args:
             path: The `.npz` file.
             name: What the set is called. A file of version 0.1.0 does not know.
+            own_classes: See `check`.
 
         Raises:
             InputError: If the file is absent or damaged, or is another set.
@@ -138,13 +141,17 @@ class Predictions(NamedTuple):
                 smallest = calibration.SMALLEST_PROBABILITY
                 probabilities = np.maximum(arrays["probabilities"], smallest)
                 found = cls(ids, labels, np.log(probabilities))
-            found.check()
+            found.check(own_classes)
         except (KeyError, TypeError, ValueError) as error:
             raise files.not_whole(path, what, error, remedy) from error
         return found
 
-    def check(self) -> None:
+    def check(self, own_classes: bool = True) -> None:
         """Make sure that ids, labels and logits are those of the same images.
+
+        Args:
+            own_classes: Whether the labels are the model's classes. Those of
+                out-of-distribution images are not, and there may be more of them.
 
         Raises:
             InputError: On other shapes or types, labels that are no classes, or logits
@@ -156,7 +163,8 @@ class Predictions(NamedTuple):
         shape = np.shape(self.logits)
         if len(shape) != 2 or not shape[0] or shape[1] < 2:
             raise InputError(f"it has outputs of shape {shape}, not (images, classes)")
-        check_labels(self.labels, *shape)
+        num_classes = shape[1] if own_classes else np.iinfo(np.int64).max
+        check_labels(self.labels, shape[0], num_classes)
         if np.shape(self.ids) != shape[:1] or self.ids.dtype.kind != "S":
             ids = f"{self.ids.dtype} of shape {np.shape(self.ids)}"
             raise InputError(f"its ids are {ids}, not bytes, one for each image")
@@ -222,12 +230,12 @@ class PredictionStore:
         found = self._load(name)
         if found is None:
             make(name).save_compactly(self.path(name), name)
-            found = Predictions.load(self.path(name), name)
+            found = Predictions.load(self.path(name), name, self._same_images)
         return found
 
     def _load(self, name: str) -> Predictions | None:
         try:
-            found = Predictions.load(self.path(name), name)
+            found = Predictions.load(self.path(name), name, self._same_images)
             if self._clean is not None:
                 found.check_beside(self._clean, self._same_images)
         except InputError:

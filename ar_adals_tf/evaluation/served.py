@@ -46,13 +46,18 @@ class Served:
     Args:
         path: Where it lies. A SavedModel is a program of TensorFlow's operations, some
             of which read and write files: load one from people whom you trust.
+        model_range: The range of inputs that it expects.
 
     Raises:
         InputError: If it cannot be loaded, or has not one input and one output.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self, path: str | Path, model_range: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
         self.path = Path(path)
+        self._low, high = model_range
+        self._width = high - self._low
         load = _saved_model if self.path.is_dir() else _lite
         self._function, self._rounding = load(self.path)
 
@@ -103,7 +108,7 @@ class Served:
 
     def _run(self, images: np.ndarray, split: Split) -> np.ndarray:
         try:
-            return self._function(images)
+            return self._function(self._low + self._width * images)
         except Exception as error:  # whatever the runtime raises on another shape
             raise InputError(
                 f"{self.path} cannot predict images of shape {images.shape[1:]} of "
@@ -132,6 +137,8 @@ def _saved_model(path: Path) -> _Function:
     def run(images: np.ndarray) -> np.ndarray:
         # From the model itself, which holds the variables.
         call = loaded.signatures["serving_default"]
+        if spec.dtype.is_integer:
+            images = np.rint(images)
         (found,) = call(**{name: tf.cast(images, spec.dtype)}).values()
         return tf.cast(found, tf.float32).numpy()
 
@@ -173,6 +180,8 @@ def _quantised(images: np.ndarray, details: Any) -> np.ndarray:
     if scale:
         limits = np.iinfo(kind)
         images = np.clip(np.rint(images / scale + zero), limits.min, limits.max)
+    elif np.issubdtype(kind, np.integer):
+        images = np.rint(images)
     return images.astype(kind)
 
 

@@ -105,9 +105,9 @@ class Evaluation:
         self._say("\n".join([describe_run(subject.title, metrics), *self._index.words]))
         if subject.record and guesses(metrics["clean"], self.test.info.num_classes):
             self._say(
-                f"{subject.title} is right no more often than a guess: perhaps "
-                "its images have another range than [0, 1], or its classes another "
-                "order"
+                f"{subject.title} is right no more often than a guess: perhaps it "
+                "expects another range than [0, 1] (--model_range=0,255), or its "
+                "classes have another order"
             )
 
     def _forget_others(self) -> Measures:
@@ -116,9 +116,12 @@ class Evaluation:
         there = (folder / "metrics.json").exists()
         if record is None or find_record(folder) == record:
             return read_metrics(folder) if there else {}
-        for name in ("metrics.json", "temperature.json", "calibrated.keras"):
-            if (folder / name).exists():
-                remove(folder / name)
+        names = ("metrics.json", "temperature.json", "calibrated.keras")
+        # The same weights behind another range of inputs have other distances.
+        index = index_path(folder, OWN_ATTACK, {}, "test")
+        for path in [*(folder / name for name in names), index]:
+            if path.exists():
+                remove(path)
         record.save(folder)
         return {}
 

@@ -21,6 +21,7 @@ from ar_adals_tf.evaluation.predictor import check_shape
 from ar_adals_tf.evaluation.record import Record, find_record, plain_text
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.served import Served, is_served
+from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.runs import (
     digest_run,
@@ -30,6 +31,7 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.files import atomic_write, writable_folder
+from ar_adals_tf.models.given import in_range
 from ar_adals_tf.outputs import is_softmax, num_classes
 
 #: The value of `--validation` that names the dataset's own validation images.
@@ -44,7 +46,8 @@ class Subject:
         title: What people call it.
         path: The run directory or the model's file.
         folder: Where the results go.
-        models: One, or the members of an ensemble; none of what is for inference alone.
+        models: One, or the members of an ensemble, all of images in [0, 1]; none of
+            what is for inference alone.
         model_files: Their `.keras` files.
         dataset: The dataset of its images.
         where: Where these come from: `data_dir`, `split_seed`, `validation_examples`.
@@ -76,8 +79,9 @@ class Subject:
 
     @cached_property
     def identity(self) -> str:
-        """What tells its models from others."""
-        return digest(self.path)
+        """What tells its models, and the range of their inputs, from others."""
+        own_range = self.record.flags.get("model_range") if self.record else None
+        return digest(self.path) + (f" of {own_range}" if own_range else "")
 
     @property
     def validation(self) -> str | None:
@@ -188,6 +192,7 @@ def _again(
         num_bins=num_bins or flags.get("num_bins"),
         validation=flags.get("validation"),
         robustness_index=flags.get("robustness_index"),
+        model_range=flags.get("model_range"),
         title=flags.get("title"),
         reading={name: flags.get(name) for name in OF_READING},
     )
@@ -208,6 +213,7 @@ def model_subject(
     num_bins: int | None = None,
     validation: str | None = None,
     robustness_index: str | Path | None = None,
+    model_range: str | None = None,
     title: str | None = None,
     reading: Mapping[str, str | None] | None = None,
 ) -> Subject:
@@ -217,7 +223,8 @@ def model_subject(
         InputError: If the file is no model, or the folder for the results does not do.
     """
     folder = results_folder(output_dir, "--model_file")
-    served = Served(file) if is_served(file) else None
+    own_range = start.model_range(model_range)
+    served = Served(file, own_range) if is_served(file) else None
     where = {
         "data_dir": data_dir,
         "split_seed": split_seed,
@@ -226,6 +233,7 @@ def model_subject(
     flags: dict[str, Any] = {"model_file": str(file), "dataset": dataset} | where
     flags |= {"limit_examples": limit_examples, "num_bins": num_bins}
     flags |= {"validation": validation, "title": title} | dict(reading or {})
+    flags |= {"model_range": model_range}
     if robustness_index is not None:
         flags["robustness_index"] = str(robustness_index)
     given = {n: v for n, v in flags.items() if v is not None and (n, v) != _SEED}
@@ -234,7 +242,7 @@ def model_subject(
         title=name,
         path=file,
         folder=folder,
-        models=[] if served else [load_model(file)],
+        models=[] if served else [in_range(load_model(file), own_range)],
         model_files=[] if served else [file],
         dataset=dataset,
         where=where,

@@ -94,6 +94,7 @@ def evaluate(
     split_names: str | None = None,
     num_bins: int | None = None,
     robustness_index: str | Path | None = None,
+    model_range: str | None = None,
     shift: bool = False,
     shift_types: Sequence[str] | None = None,
     severities: Sequence[int | str] = SEVERITIES,
@@ -105,7 +106,7 @@ def evaluate(
     posthoc: Sequence[str] | None = None,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    """Measure runs again, or any model of images in [0, 1], or predictions.
+    """Measure runs again, or any model of images, or predictions.
 
     `predictions.npz`, `metrics.json` and `figures/` are written into the folder, and
     for what is no run `subject.json`, so that `write_report` takes the folder. A run's
@@ -144,6 +145,8 @@ def evaluate(
         robustness_index: A file with an index of the test images, to measure by level.
             Defaults to the one in the run's vanilla run, if there is one; for
             `model_file` to its own, by the attack `margin`.
+        model_range: The range of inputs that the model of `model_file` expects, such as
+            `0,255`. Defaults to `0,1`. What is written takes images in [0, 1].
         shift: Whether to measure on corrupted test images, see `evaluate_shift`.
         shift_types: Corruptions. Defaults to the paper's list for the dataset, or to
             all that change its images.
@@ -182,7 +185,7 @@ def evaluate(
         more: dict[str, Any] = {"--shift": shift, "--ood": ood, "--attacks": attacks}
         more |= {"--footprint": footprint, "--posthoc": posthoc}
         more |= {"--robustness_index": robustness_index, "--validation": validation}
-        more |= {"--limit_examples": limit_examples}
+        more |= {"--limit_examples": limit_examples, "--model_range": model_range}
         return evaluate_predictions(
             predictions,
             output_dir,
@@ -210,6 +213,7 @@ def evaluate(
                 num_bins=num_bins,
                 validation=validation,
                 robustness_index=robustness_index,
+                model_range=model_range,
                 title=title,
                 reading={
                     "image_size": image_size,
@@ -222,6 +226,11 @@ def evaluate(
         if validation:
             raise InputError(
                 "--validation is for --model_file; a run has validation images"
+            )
+        if model_range:
+            raise InputError(
+                "--model_range is for --model_file; what --run_dir names has its own: "
+                "leave it out"
             )
         subjects = [run_subject(r, data_dir, num_bins, limit_examples) for r in runs]
     for subject in subjects:

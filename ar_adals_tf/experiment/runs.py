@@ -57,14 +57,28 @@ def is_finished(config: Config, run: Path) -> bool:
     if not (run / "config.json").exists():
         return False
     saved = saved_config(run)
-    begun = ("checkpoint.npz", "metrics.json", "member_0")
-    if any((run / name).exists() for name in begun):
+    if has_begun(run):
         check_same(config, saved, run)
     return (run / "metrics.json").exists()
 
 
-def check_same(config: Config, saved: Config, run: Path) -> None:
+def has_begun(run: Path) -> bool:
+    """Tell whether a directory holds a run with something that would be lost."""
+    begun = ("checkpoint.npz", "metrics.json", "member_0")
+    there = any((run / name).exists() for name in begun)
+    return there and (run / "config.json").exists()
+
+
+def check_same(
+    config: Config, saved: Config, run: Path, flag: str = "--output_dir"
+) -> None:
     """Refuse a directory that holds a run with other settings.
+
+    Args:
+        config: The settings that it should have.
+        saved: Those that it has.
+        run: The directory.
+        flag: What names it, for the sentence.
 
     Raises:
         InputError: If the saved settings would compute something else.
@@ -73,7 +87,7 @@ def check_same(config: Config, saved: Config, run: Path) -> None:
     if differences:
         raise InputError(
             f"{run} holds a run with other settings ({'; '.join(differences)}); give "
-            "another --output_dir, or the settings of that run"
+            f"another {flag}, or the settings of that run"
         )
 
 

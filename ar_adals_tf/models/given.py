@@ -90,8 +90,54 @@ def prepared(
     return network
 
 
+def in_range(
+    model: keras.Model, model_range: tuple[float, float] = UNIT
+) -> keras.Model:
+    """Return a classifier of images in [0, 1] that asks one of another range.
+
+    Its outputs and its weights are those of `model`, which it shares.
+
+    Args:
+        model: A built Keras classifier with one input and one output.
+        model_range: See `prepared`.
+
+    Raises:
+        InputError: If the model does not take one input of floats of a known shape.
+
+    Example:
+        >>> own = keras.Sequential([
+        ...     keras.Input((1,)), layers.Dense(2, kernel_initializer="ones")
+        ... ])
+        >>> in_range(own, (-1, 1))(ops.convert_to_tensor([[0.75]])).numpy()
+        array([[0.5, 0.5]], dtype=float32)
+    """
+    if tuple(model_range) == UNIT:
+        return model
+    low, high = model_range
+    inputs = keras.Input(_input_shape(model, f"model {model.name!r}"), name="image")
+    x = layers.Rescaling(high - low, low, dtype="float32", name="to_own_range")(inputs)
+    return keras.Model(inputs, model(x), name=model.name)
+
+
 def _check_input(model: keras.Model, input_shape: tuple[int, ...], called: str) -> None:
     """Refuse inputs that images in [0, 1] cannot be."""
+    shape = _input_shape(model, called)
+    same_rank = len(shape) == len(input_shape)
+    pairs = zip(shape, input_shape, strict=False)
+    if not same_rank or any(own not in (None, side) for own, side in pairs):
+        raise InputError(
+            f"{called} takes inputs of shape {tuple(shape)}, the data have "
+            f"{tuple(input_shape)}; give a model for this shape, or the model's own "
+            "--dataset"
+        )
+
+
+def _input_shape(model: keras.Model, called: str) -> tuple[int | None, ...]:
+    """Return the shape of a model's one input of floats, without the batch.
+
+    Raises:
+        InputError: If it has another kind of input.
+    """
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) > 1:
         raise InputError(
@@ -109,14 +155,7 @@ def _check_input(model: keras.Model, input_shape: tuple[int, ...], called: str) 
             f"{called} does not know the shape of its inputs; call it on one batch "
             "before it is saved, or give it an Input"
         )
-    same_rank = len(shape) == len(input_shape)
-    pairs = zip(shape, input_shape, strict=False)
-    if not same_rank or any(own not in (None, side) for own, side in pairs):
-        raise InputError(
-            f"{called} takes inputs of shape {tuple(shape)}, the data have "
-            f"{tuple(input_shape)}; give a model for this shape, or the model's own "
-            "--dataset"
-        )
+    return tuple(shape)
 
 
 def _built_shape(model: keras.Model) -> tuple[int | None, ...] | None:

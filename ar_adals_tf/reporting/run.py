@@ -226,9 +226,10 @@ class Run:
 
     def _stored(self, folder: str, name: str) -> Predictions:
         path, clean = self._path(folder, name), self.predictions
-        found = Predictions.load(path, name)
+        own = folder != "ood"
+        found = Predictions.load(path, name, own_classes=own)
         try:
-            found.check_beside(clean, same_images=folder != "ood")
+            found.check_beside(clean, same_images=own)
         except InputError as error:
             raise InputError(
                 f"{path} does not belong to the clean predictions: {error}; evaluate "

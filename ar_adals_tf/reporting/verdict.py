@@ -8,6 +8,7 @@ import numpy as np
 
 from ar_adals_tf import captions, figures
 from ar_adals_tf.calibration.bootstrap import ImageScores
+from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.evaluation.results import guesses
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
@@ -16,6 +17,9 @@ from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
 #: The standard normal quantile of 97.5 %.
 _Z = 1.959963984540054
 
+
+#: As many trained models as a page judges in words.
+MOST_TRAINED = 3
 
 #: A temperature that is nearer to 1 changes no probability by half a percent.
 _NEXT_TO_NOTHING = 0.01
@@ -50,12 +54,12 @@ def gap_of(confidence: np.ndarray, correct: np.ndarray) -> Gap:
 
 
 def verdicts(collection: Collection) -> Section:
-    """Return the first section of a page on models that were not trained here.
+    """Return the first section of a page on a user's own models or data.
 
     A paragraph for each model says how calibrated it is, and what a temperature does. A
     reliability diagram stands beside it, one more with the temperature.
     """
-    groups = [group for group in collection.groups if group.runs[0].record]
+    groups = _judged(collection)
     pictures = [
         Picture(
             f"verdict_{collection.dataset}_{slug(group.key)}",
@@ -209,6 +213,23 @@ def _points(estimate: float, low: float, high: float) -> str:
 
 
 def all_verdicts(collections: Sequence[Collection]) -> list[Section]:
-    """Return the first section of each collection that has models of others."""
-    with_models = [c for c in collections if len(c.trained) < len(c.runs)]
-    return [verdicts(collection) for collection in with_models]
+    """Return the first section of each collection of a user's own models or data."""
+    return [verdicts(collection) for collection in collections if _judged(collection)]
+
+
+def _judged(collection: Collection) -> list[Group]:
+    """Return the models that are judged in words, what was given before what is made.
+
+    They are a user's own ones and, on a user's own data or from a user's own model, the
+    first that were trained. Seeds that are averaged are no one model.
+    """
+    others = [group for group in collection.groups if group.runs[0].record]
+    mine = is_own(collection.dataset) or any(
+        run.config.get("finetune") for run in collection.trained
+    )
+    trained = [
+        group
+        for group in collection.groups
+        if not group.runs[0].record and len(group.runs) == 1
+    ]
+    return [*(trained[:MOST_TRAINED] if mine else []), *others]

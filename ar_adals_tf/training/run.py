@@ -26,6 +26,7 @@ from ar_adals_tf.experiment.runs import (
     RUN_FILES,
     check_members,
     check_same,
+    has_begun,
     is_finished,
     load_model,
     load_models,
@@ -156,7 +157,6 @@ def _train(
         vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
         if plan.method.by_robustness:
             indexes = level_indexes(plan, vanilla)
-        _write_range(run, plan)
         if config.verbose:
             doing = "measuring" if config.as_given else "training"
             print(f"{doing} {config.title} on {config.dataset} in {run}")
@@ -176,6 +176,7 @@ def _train(
         if not any((run / name).exists() for name in begun):
             remove(run / "config.json")
         raise
+    _write_range(run, plan)
     if fitted is not None:
         _save(plan, fitted)
     if fitted and plan.config.own_levels:
@@ -234,12 +235,14 @@ def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
     if plan.config.vanilla_dir and not finetune and (folder / "metrics.json").exists():
         _check_same_data(plan.vanilla, folder)
     else:
+        if has_begun(folder):
+            check_same(plan.vanilla, saved_config(folder), folder, "--vanilla_dir")
         train(plan.vanilla, plan.loaded)
-    _warn_near_chance(folder)
+    _warn_near_chance(folder, finetune)
     return load_model(folder / "model.keras")
 
 
-def _warn_near_chance(folder: Path) -> None:
+def _warn_near_chance(folder: Path, given: bool = False) -> None:
     """Warn of a vanilla model that has learnt nothing, before it is attacked.
 
     It is then hardly more often right than who always names the largest class.
@@ -249,11 +252,19 @@ def _warn_near_chance(folder: Path) -> None:
     right = np.mean(predictions.logits.argmax(axis=1) == predictions.labels)
     largest = np.bincount(predictions.labels).max() / count
     if right <= largest + np.sqrt(largest * (1 - largest) / count):
+        mend = (
+            "it has hardly learnt, so its robustness means little; check labels and "
+            "--input_range, or give more --epochs or another --learning_rate"
+        )
+        if given:
+            mend = (
+                "so its robustness means little; perhaps the model expects another "
+                "range than [0, 1] (--model_range=0,255), or its classes have another "
+                "order"
+            )
         warnings.warn(
             f"the vanilla model in {folder} is right on {right:.1%} of the test "
-            f"examples, and {largest:.1%} are of one class: it has hardly learnt, so "
-            "its robustness means little; check labels and --input_range, or give more "
-            "--epochs or another --learning_rate",
+            f"examples, and {largest:.1%} are of one class: {mend}",
             stacklevel=2,
         )
 

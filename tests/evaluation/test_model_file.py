@@ -118,6 +118,91 @@ def test_levels_are_cut_by_the_model_itself(files, splits, tmp_path):
     assert found["by_level"]["accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.fixture(scope="module")
+def wide(files, splits):
+    """The linear classifier of inputs from -1 to 255, and of whole numbers."""
+    model = keras.models.load_model(files / "my.keras")
+    kernel, bias = model.get_weights()
+    # w x + b at x = (z + 1) / 256.
+    model.set_weights([kernel / 256, bias + kernel.sum(axis=0) / 256])
+    model.save(files / "wide.keras")
+    model.export(files / "wide", verbose=False)
+    whole = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            keras.models.load_model(files / "my.keras"),
+        ]
+    )
+    whole.export(files / "whole", verbose=False)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "model_range"),
+    [("wide.keras", "-1,255"), ("wide", "-1,255"), ("whole", "0,255")],
+)
+def test_a_model_of_another_range_is_the_model_of_0_to_1(
+    name, model_range, wide, tmp_path
+):
+    """Oracle: the same classifier of images in [0, 1], measured without the flag."""
+    how = {"validation": "validation", "shift": True, "shift_types": ["contrast"]}
+    how |= {"severities": [3]} | WHERE
+    if name.endswith(".keras"):
+        how |= {"attacks": ["fgsm"], "epsilons": [8], "footprint": True}
+    plain = evaluate(model_file=wide / "my.keras", output_dir=tmp_path / "a", **how)
+    out = tmp_path / "b"
+    # What a wrong range left behind is not taken up.
+    evaluate(model_file=wide / name, output_dir=out, **how)
+    how["model_range"] = model_range
+    found = evaluate(model_file=wide / name, output_dir=out, **how)
+    measured = ["clean", "validation", "temperature_scaled", "shift"]
+    if name.endswith(".keras"):
+        measured += ["by_level", "attacks"]
+    for key in measured:
+        assert_close(found[key], plain[key])
+    assert Record.load(out).flags["model_range"] == model_range
+    assert evaluate(out, say=str) == found
+    if name.endswith(".keras"):
+        assert found["footprint"]["forms"]["lite_float32"]["accuracy"] == pytest.approx(
+            found["clean"]["accuracy"]
+        )
+        test = datasets.load("fashion_mnist_small", limit_examples=LIMIT)["test"]
+        calibrated = keras.models.load_model(out / "calibrated.keras")
+        own = keras.models.load_model(tmp_path / "a" / "calibrated.keras")
+        images = test.images / np.float32(255)
+        p = calibrated.predict(images, verbose=0)
+        assert np.allclose(p, own.predict(images, verbose=0), atol=1e-4)
+
+
+def assert_close(found, expected):
+    """Compare nested measures; what was drawn or rounded may differ a little."""
+    if isinstance(expected, dict):
+        assert found.keys() >= expected.keys() - {"by_level"}  # needs a gradient
+        for key in found.keys() & expected.keys():
+            assert_close(found[key], expected[key])
+    elif isinstance(expected, list):
+        for one, other in zip(found, expected, strict=True):
+            assert_close(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("text", ["255", "255,0", "0,nan", "0,inf", "a,b", "0,1,2"])
+def test_a_range_that_is_none_is_refused(text, files, tmp_path):
+    with pytest.raises(InputError, match="--model_range must be two numbers"):
+        evaluate(model_file=files / "my.keras", output_dir=tmp_path, model_range=text)
+
+
+def test_only_the_file_of_a_model_takes_a_range(files, tmp_path):
+    with pytest.raises(InputError, match="--model_range is for --model_file"):
+        evaluate(tmp_path, model_range="0,255")
+    with pytest.raises(InputError, match="--model_range"):
+        evaluate(predictions=tmp_path, output_dir=tmp_path, model_range="0,255")
+
+
 def test_an_evaluation_goes_on_as_a_run_does(files, tmp_path):
     out = tmp_path / "out"
     first = evaluate(

@@ -114,6 +114,34 @@ def test_scores_tell_out_of_distribution_images(model, tfds_dir, tmp_path):
     assert asked == ["fashion_mnist_small", "cifar10"]
 
 
+def test_other_data_may_have_more_classes(model, tmp_path):
+    """Their labels are no classes of the model; they are kept and read again."""
+    own = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)
+    labels = np.arange(50)
+    np.savez(
+        tmp_path / "many.npz",
+        x_train=np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8),
+        y_train=labels,
+        x_test=np.random.default_rng(1).integers(0, 256, (50, 28, 28), np.uint8),
+        y_test=labels,
+    )
+    clean = Predictor(model)(own["test"], verbose=False)
+
+    def predict(split, verbose=True):
+        asked.append(split.dataset)
+        return Predictor(model)(split, verbose)
+
+    asked = []
+    where = clean, own["test"], [str(tmp_path / "many.npz")], tmp_path / "ood"
+    found = evaluate_ood(predict, *where, verbose=False)
+    assert found["many"]["num_examples"] == 50
+    assert evaluate_ood(predict, *where, verbose=False) == found and len(asked) == 1
+    stored = Predictions.load(tmp_path / "ood" / "many.npz", own_classes=False)
+    assert sorted(stored.labels) == list(range(50))
+    with pytest.raises(InputError, match=r"labels must lie in \[0, 10\)"):
+        Predictions.load(tmp_path / "ood" / "many.npz")
+
+
 def test_the_models_own_dataset_is_refused(model, tmp_path):
     split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)[
         "test"

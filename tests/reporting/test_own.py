@@ -9,7 +9,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.without_model import write_evaluation
-from ar_adals_tf.reporting import commands, contents, page
+from ar_adals_tf.reporting import commands, contents, page, verdict
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.run import Run
 from tests.helpers import N, make_run, noisy, softmax
@@ -145,3 +145,23 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     (other / "subject.json").unlink()
     with pytest.raises(InputError, match="no finished run .it has no config.json"):
         load_collections([other])
+
+
+def test_runs_on_own_data_are_judged_in_words(tmp_path, monkeypatch):
+    """What calibration was and is stands first, of single runs."""
+    folders = [
+        make_run(tmp_path / "v", types=None),
+        make_run(tmp_path / "a", "ar_adals", types=None),
+        make_run(tmp_path / "l0", "ls", seed=0, types=None),
+        make_run(tmp_path / "l1", "ls", seed=1, types=None),
+    ]
+    (collection,) = load_collections(folders)
+    assert not verdict.all_verdicts([collection])  # the paper's data
+    monkeypatch.setattr(verdict, "is_own", lambda dataset: True)
+    (section,) = verdict.all_verdicts([collection])
+    assert section.first and section.title.endswith("their confidence be trusted?")
+    (first, before), (second, after) = section.paragraphs
+    assert first.startswith("Vanilla") and second.startswith("AR-AdaLS")
+    measured = collection.groups[0].clean_sample.intervals["ece"][0]
+    assert f"(ECE, 15 bins) is {100 * measured:.2f} %" in before
+    assert f"that of {first}" in after and "same examples" not in before

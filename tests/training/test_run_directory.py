@@ -328,6 +328,30 @@ def test_an_ensembles_member_into_the_vanilla_runs_folder_is_refused(tmp_path):
         train(make_config(tmp_path / "run", "ar_adals", **given))
 
 
+def test_a_vanilla_run_of_other_settings_is_named_by_its_own_flag(tmp_path):
+    """Another --output_dir beside it would find the same vanilla run."""
+    train(make_config(tmp_path / VANILLA, "vanilla"))
+    config = make_config(tmp_path / "run", "ar_adals", attack="margin", epochs=7)
+    with pytest.raises(
+        InputError, match="other settings .* give another --vanilla_dir"
+    ):
+        train(config)
+
+
+def test_a_refused_run_on_arrays_leaves_nothing_behind(tmp_path):
+    """So that the next one can have its folder."""
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=np.arange(60) % 2)
+    given = {"epochs": 1, "tensorboard": False, "verbose": False}
+    given |= {"output_dir": str(tmp_path / "run")}
+    data = str(tmp_path / "mine.npz")
+    with pytest.raises(InputError, match="takes images"):
+        train(Config.make(data, "vanilla", model="resnet18", **given))
+    assert names(tmp_path / "run") == []
+    train(Config.make(data, "vanilla", **given))
+    assert (tmp_path / "run" / "inputs.json").exists()
+
+
 @pytest.mark.parametrize("name", ["model.keras", "history.csv", "checkpoint.npz"])
 def test_a_folder_with_files_of_something_else_is_refused(name, tmp_path):
     overwrite(tmp_path / name, "years of work")
