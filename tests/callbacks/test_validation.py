@@ -140,7 +140,7 @@ def test_bad_data_and_models_are_refused(validation):
     data = batches(table(validation, with_id=False)[0], 100)
     for arguments, message in (
         ((mlp(), data.take(0)), "the validation dataset is empty"),
-        ((mlp(), table(validation)[0]), "must be a tf.data.Dataset; received tuple"),
+        ((mlp(), 5), "a tf.data.Dataset or a PyDataset; received int"),
         ((Subclassed(), data), "is not built"),
         ((mlp(), data.unbatch()), "must yield batches"),
     ):
