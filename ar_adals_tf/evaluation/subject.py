@@ -93,6 +93,14 @@ class Subject:
         """Whether it can be attacked."""
         return self.served is None
 
+    def with_classes(self, test: Split) -> "Subject":
+        """Return the subject with the names of the classes in its record."""
+        names = getattr(test.info, "class_names", None)
+        if self.record is None or not names:
+            return self
+        record = dataclasses.replace(self.record, classes=[*map(str, names)])
+        return dataclasses.replace(self, record=record)
+
     def check(self, test: Split) -> None:
         """Refuse a model that cannot be asked about the test images.
 

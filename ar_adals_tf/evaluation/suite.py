@@ -238,6 +238,8 @@ def evaluate(
             wanted.check_served(subject)
     splits = _load(subjects, wanted)
     test = splits["test"]
+    if model_file:
+        subjects = [subject.with_classes(test) for subject in subjects]
     if is_own(test.dataset):
         say("\n".join(describe_splits(splits)))
     found_index = None

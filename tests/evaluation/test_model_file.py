@@ -203,6 +203,18 @@ def test_only_the_file_of_a_model_takes_a_range(files, tmp_path):
         evaluate(predictions=tmp_path, output_dir=tmp_path, model_range="0,255")
 
 
+def test_the_record_has_the_names_of_the_classes(files, splits, tmp_path):
+    """So that a page's table by class shows them."""
+    split, names = splits["test"], [f"kind {z}" for z in range(10)]
+    mine = {"x_train": split.images, "y_train": split.labels, "class_names": names}
+    np.savez(tmp_path / "mine.npz", **mine, x_test=split.images, y_test=split.labels)
+    how = {"dataset": str(tmp_path / "mine.npz"), "say": str}
+    how |= {"model_file": files / "my.keras", "output_dir": tmp_path / "out"}
+    found = evaluate(**how)
+    assert Record.load(tmp_path / "out").classes == names
+    assert evaluate(**how) == found
+
+
 def test_an_evaluation_goes_on_as_a_run_does(files, tmp_path):
     out = tmp_path / "out"
     first = evaluate(
