@@ -29,6 +29,7 @@ from ar_adals_tf.attacks.program import (
     Rows,
     clip_to_box,
     gap_and_flip,
+    linear_distance_in_box,
     slope,
 )
 from ar_adals_tf.attacks.settings import DDNSettings
@@ -90,7 +91,10 @@ class DecoupledDirectionNorm(Program):
             first = (i == 0) & (state.spent == 0)
             own = _linear_distance(loss, gradient, tf.norm(rows.image, axis=1))
             if self.width is not None:
-                own = self._distance_in_box(loss, gradient, rows.image)
+                own = linear_distance_in_box(
+                    -loss, gradient, rows.image, self.width, self.free
+                )
+                own = tf.where(tf.math.is_finite(own) & (own > 0), own, 1.0)
             unit = tf.where(first, own, unit)
             norm = tf.where(first, self.settings.initial_norm * unit, norm)
 
@@ -109,35 +113,6 @@ class DecoupledDirectionNorm(Program):
         candidate = rows.image + norm[:, None] * _unit(delta)
         candidate = clip_to_box(candidate, rows.image, self.width)
         return state._replace(rows=rows, candidate=candidate, norm=norm, unit=unit)
-
-    def _distance_in_box(
-        self, loss: tf.Tensor, gradient: tf.Tensor, image: tf.Tensor
-    ) -> tf.Tensor:
-        """Return how far a linear loss is from 0 in the box, `(B,)`; 1 if unknown.
-
-        The nearest point is the one along the gradient that is clipped to the box, for
-        the shortest way that reaches 0: it is bisected. Where none does, the corner is
-        taken.
-        """
-        low, high = tf.minimum(-image, 0.0), tf.maximum(self.width - image, 0.0)
-        if self.free is not None:
-            low, high = (tf.where(self.free, end, 0.0) for end in (low, high))
-        way = _unit(gradient)
-        least = tf.math.divide_no_nan(tf.abs(loss), tf.norm(gradient, axis=1))
-
-        def clipped(power: tf.Tensor) -> tf.Tensor:
-            length = (least * 2.0**power)[:, None]
-            return tf.clip_by_value(length * way, low, high)
-
-        short, long = tf.zeros_like(least), tf.zeros_like(least) + 60.0
-        for _ in range(14):
-            middle = (short + long) / 2
-            reached = tf.reduce_sum(clipped(middle) * gradient, axis=1) >= -loss
-            short = tf.where(reached, short, middle)
-            long = tf.where(reached, middle, long)
-        distance = tf.norm(clipped(long), axis=1)
-        known = tf.math.is_finite(distance) & (distance > 0)
-        return tf.where(known, distance, 1.0)
 
 
 def _linear_distance(

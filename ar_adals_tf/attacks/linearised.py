@@ -8,6 +8,7 @@ DeepFool (Moosavi-Dezfooli et al., 2016, algorithm 2) goes there and linearises 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.device import accelerated
@@ -20,6 +21,7 @@ from ar_adals_tf.attacks.program import (
     clip_to_box,
     gap_and_flip,
     known_slope,
+    linear_distance_in_box,
 )
 from ar_adals_tf.attacks.settings import DeepFoolSettings, MarginSettings, num_rivals
 
@@ -42,6 +44,7 @@ def nearest_boundary(
     label: tf.Tensor,
     top_k: int | None,
     width: Any = None,
+    inside: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Linearise, and find the class whose boundary is nearest.
 
@@ -57,6 +60,8 @@ def nearest_boundary(
             all.
         width: If given, a boundary counts only if a part of it lies within
             [0, width], a number or `(D,)`.
+        inside: Whether the distance is that to the part within. The way is still the
+            one to the nearest part of all.
 
     Returns:
         The logits `(B, Z)`; the distance `(B,)`, infinite where every gradient is
@@ -83,7 +88,10 @@ def nearest_boundary(
         counts = steepness > _TINY
         if width is not None:
             counts &= gap <= _most_gain(normal, image, width) * _ROUNDING
-        candidate = tf.where(counts, gap / steepness, distance.dtype.max)
+        away = gap / steepness
+        if inside:
+            away = linear_distance_in_box(gap, normal, image, width)
+        candidate = tf.where(counts, away, distance.dtype.max)
         nearer = candidate < distance
         step = normal * (candidate / tf.maximum(steepness, _TINY))[:, None]
         return (
@@ -123,8 +131,11 @@ def _most_gain(gradient: tf.Tensor, image: tf.Tensor, width: Any) -> tf.Tensor:
 class Margin(Estimate):
     """The one-Jacobian estimate, in one forward pass.
 
-    An image is not found if every linear boundary lies outside [0, 1]: then no image
+    An image is not found if every linear boundary lies outside the box: then no image
     flips the linear model. So no distance is longer than that to the farthest corner.
+    Where each feature has a range of its own, the distance is that to the part of the
+    boundary in the box; features of a narrow range would else rule it, which move
+    least. In a box of one width that would change few images' order.
     """
 
     settings: MarginSettings
@@ -144,6 +155,7 @@ class Margin(Estimate):
             label,
             self.settings.top_k,
             self.width,
+            inside=np.ndim(self.width) > 0,
         )
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         distance = tf.where((label >= 0) & (label != predicted), 0.0, distance)

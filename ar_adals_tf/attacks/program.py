@@ -52,6 +52,41 @@ class Rows(NamedTuple):
         )
 
 
+def linear_distance_in_box(
+    rise: tf.Tensor, gradient: tf.Tensor, image: tf.Tensor, width: Any, free: Any = None
+) -> tf.Tensor:
+    """Return how far a linear function goes in the box until it has risen, `(B,)`.
+
+    The nearest point is the one along the gradient that is clipped to the box, for the
+    shortest way that rises enough: it is bisected. Where none does, it is the corner.
+
+    Args:
+        rise: `(B,)`, by how much the function is to rise, above 0.
+        gradient: `(B, D)`, of the function.
+        image: `(B, D)`. A value outside of the box may stay where it is.
+        width: The box is [0, width], a number or `(D,)`.
+        free: `(D,)` bool, the values that may move. Defaults to None: all.
+    """
+    low, high = tf.minimum(-image, 0.0), tf.maximum(width - image, 0.0)
+    if free is not None:
+        low, high = (tf.where(free, end, 0.0) for end in (low, high))
+    steepness = tf.norm(gradient, axis=1)
+    way = tf.math.divide_no_nan(gradient, steepness[:, None])
+    least = tf.math.divide_no_nan(rise, steepness)
+
+    def clipped(power: tf.Tensor) -> tf.Tensor:
+        length = (least * 2.0**power)[:, None]
+        return tf.clip_by_value(length * way, low, high)
+
+    short, long = tf.zeros_like(least), tf.zeros_like(least) + 60.0
+    for _ in range(14):
+        middle = (short + long) / 2
+        reached = tf.reduce_sum(clipped(middle) * gradient, axis=1) >= rise
+        short = tf.where(reached, short, middle)
+        long = tf.where(reached, middle, long)
+    return tf.norm(clipped(long), axis=1)
+
+
 def clip_to_box(points: tf.Tensor, image: tf.Tensor, width: Any) -> tf.Tensor:
     """Return points `(B, D)` put back into the box that an image `(B, D)` lies in.
 

@@ -86,6 +86,19 @@ def test_a_tables_features_may_differ_in_range_a_million_times():
     assert (ratio > 1 - 1e-3).all() and np.median(ratio) < 1.1
 
 
+@pytest.mark.parametrize("decades", [0, 3])
+def test_margin_is_exact_where_each_feature_has_a_range_of_its_own(decades):
+    """Features of a narrow range have steep gradients, and no room."""
+    widths = np.logspace(-decades, decades, D).astype(np.float32)
+    widths[0] *= 1.5  # no box of one width
+    model, inputs = linear(widths), widths * UNIT_IMAGES
+    bounds = (np.zeros(D, np.float32), widths)
+    found = attacks.prepare("margin", model, bounds=bounds)(inputs)
+    exact = distances_in_a_box(model, inputs, *bounds)
+    assert (found.found == np.isfinite(exact)).all()
+    np.testing.assert_allclose(found.distances, exact, rtol=0.01)
+
+
 def test_a_feature_without_room_does_not_move():
     low, high = np.zeros(D, np.float32), np.ones(D, np.float32)
     low[3] = high[3] = 0.25
