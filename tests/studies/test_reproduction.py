@@ -1,9 +1,12 @@
 """The command's work: plans, bad inputs, the time that is up, whole small studies."""
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -205,3 +208,60 @@ def test_a_study_from_its_file_to_its_report_where_one_method_fails():
     assert again.returncode == 0
     record = json.loads(Path("s/cells/train-vanilla-0.json").read_text())
     assert record["starts"] == 1
+
+
+def commands_below(folder):
+    """Return the processes whose command line names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if os.fsencode(folder) in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_leaves_no_orphans_and_goes_on(number, tmp_path):
+    """A real signal, as Ctrl-C and `kill` send it, while a model is in training."""
+    Path("tiny.toml").write_text(
+        TINY.partition("[methods.broken]")[0].replace("epochs = 1", "epochs = 40")
+    )
+    folder = tmp_path / "s"
+    run = folder / "fashion_mnist_small-vanilla-0"
+    line = [sys.executable, "-m", "ar_adals_tf.reproduce", "--study=tiny.toml"]
+    line.append(f"--output_dir={folder}")
+    process = subprocess.Popen(
+        line,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        # What starts the tests may have told them to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    history = run / "history.csv"
+    for _ in range(1200):
+        if history.exists() and len(history.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.05)
+    assert len(commands_below(folder)) > 1  # the study and its cell
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not commands_below(folder)
+    record = folder / "cells" / "train-vanilla-0.json"
+    about = json.loads(record.read_text())
+    assert (about["state"], about["starts"]) == ("stopped", 1)
+    assert not (run / "metrics.json").exists()
+
+    again = command("--study=tiny.toml", f"--output_dir={folder}")
+    assert again.returncode == 0, again.stderr
+    about = json.loads(record.read_text())
+    assert (about["state"], about["starts"]) == ("done", 2)
+    with history.open(newline="") as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file)]
+    assert epochs == [str(epoch) for epoch in range(40)]
+    assert (folder / "report" / "index.html").exists()
