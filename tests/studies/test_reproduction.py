@@ -13,6 +13,7 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.locks import LOCK
+from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.studies import listing
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.estimate import Estimate
@@ -161,6 +162,40 @@ def test_what_is_stale_is_left_alone_with_all_that_needs_it():
     assert "train vanilla-0 is stale: epochs is 2 here, 9 there" in "\n".join(lines)
     assert (vanilla / "metrics.json").read_bytes() == before
     assert not Path("s/cells").exists()
+
+
+def test_finished_runs_are_exported_at_any_time(tmp_path):
+    """Those that are trained, under the study's default folder; nothing is run."""
+    cells = {c.name: c for c in cells_of(load_study("smoke"), "s")}
+    settings = {"dataset": "fashion_mnist_small", "limit_examples": 300}
+    for seed in (0, 1):
+        run = cells[f"train vanilla-{seed}"].output.absolute()
+        make_run(run, seed=seed, epochs=2, **settings)
+    choice = cells["train adals-alpha=0.5"].output.absolute()
+    make_run(choice, "adals", epochs=2, alpha="0.5", **settings)
+    other = cells["train ar_adals-0"].output.absolute()
+    make_run(other, "ar_adals", epochs=2, **settings)  # of other settings
+    before = sorted(Path("s").rglob("*"))
+    status, text = said(output_dir="s", export="all.zip", only=["adals"])
+    assert (status, sorted(Path("s").rglob("*"))) == (0, before)
+    assert text.startswith("all.zip is written: 2 runs, ")
+    said(output_dir="s", export="clean.zip", export_sets="clean")
+    names = [f"fashion_mnist_small-vanilla-{seed}" for seed in (0, 1)]
+    for file, number in (("all.zip", 9), ("clean.zip", 0)):
+        with unpacked([file]) as found:
+            assert [folder.name for folder in found.folders] == names
+            places = [str(found.places[folder]) for folder in found.folders]
+            assert places == [f"runs/smoke-study/{name}" for name in names]
+            for folder in found.folders:
+                assert len(list(folder.glob("shift/*.npz"))) == number
+
+
+def test_an_export_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="is finished in s, so there is nothing to ex"):
+        said(output_dir="s", export="all.zip")
+    with pytest.raises(InputError, match="export_sets must be all or clean"):
+        said(output_dir="s", export="all.zip", export_sets="some")
+    assert not any(Path().iterdir())
 
 
 TINY = """
