@@ -107,17 +107,18 @@ def pack(
                     f"two of the runs are called {name}; give them different names, or "
                     "export them into two files"
                 )
-            if not re.fullmatch(_NAME, name, re.ASCII):
-                raise InputError(
-                    f"{run.folder} cannot be exported: its name must have letters, "
-                    "digits and . , = + - alone; rename it"
-                )
             for inner in _files_of(run, clean_only):
                 sources[f"{name}/{inner}"] = run.folder / inner
         if collection.index_path is not None:
             # In a run, or in the vanilla run that another one names.
             inner = "/".join(collection.index_path.parts[-4:])
             sources[inner] = collection.index_path
+    for name, source in sources.items():
+        if not _is_ours(name):
+            raise InputError(
+                f"{source} cannot be exported: names must have letters, digits, _ and "
+                ". , = + - alone; rename it"
+            )
     manifest: dict[str, Any] = {
         "version": VERSION,
         "written_by": f"ar_adals_tf {__version__}",
@@ -236,7 +237,9 @@ def unpacked(runs: Sequence[str | Path]) -> Iterator[Unpacked]:
             folders += [folder for folder in own if folder not in folders]
 
         def named(words: str) -> str:
-            for folder, source in sources.items():
+            # The longest first: a-10 begins like a-1.
+            for folder in sorted(sources, key=lambda one: -len(f"{one}")):
+                source = sources[folder]
                 words = words.replace(f"{folder}", f"{source}/{folder.name}")
             return words
 
@@ -293,9 +296,7 @@ def _checked_infos(
         raise _not_whole(file, "it has a name twice")
     packed, whole = 0, 0
     for name, info in infos.items():
-        run, _, inner = name.partition("/")
-        plain = re.fullmatch(_NAME, run, re.ASCII) and _FILE.fullmatch(inner)
-        if not plain and name != MANIFEST:
+        if not _is_ours(name) and name != MANIFEST:
             raise _not_whole(file, f"it has {name[:80]!r}, which no run has")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise _not_whole(file, f"{name} is a link")
@@ -310,6 +311,12 @@ def _checked_infos(
             f"{free / 1e9:.1f} GB left; name another folder as TMPDIR"
         )
     return infos
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a name is that of a run's folder and of a file in it."""
+    run, _, inner = name.partition("/")
+    return bool(re.fullmatch(_NAME, run, re.ASCII) and _FILE.fullmatch(inner))
 
 
 def _is_bomb(whole: int, packed: int) -> bool:

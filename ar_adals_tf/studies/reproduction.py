@@ -94,8 +94,10 @@ def reproduce(
             "--jobs is for --engine=local; with Ray, --cpus_per_cell and "
             "--gpus_per_cell say how many cells a machine has room for"
         )
-    if export_sets not in ("all", "clean"):
-        raise InputError(f"export_sets must be all or clean; received {export_sets!r}")
+    _check_choices(
+        {"plan": plan, "commands": commands, "report": report, "export": export},
+        export_sets,
+    )
     deadline = time.time() + parse_budget(budget) if budget else None
     _check_folder(found, folder)
     command = _command(study, output_dir)
@@ -207,6 +209,19 @@ def _command(study: str, output_dir: str | Path | None) -> str:
     """Return the command that makes the whole study and its report."""
     flags = {"study": study} | ({"output_dir": output_dir} if output_dir else {})
     return shell_command("reproduce", flags)
+
+
+def _check_choices(choices: Mapping[str, Any], export_sets: str) -> None:
+    """Refuse several things to do at once, and what means nothing."""
+    given = [f"--{name}" for name, value in choices.items() if value]
+    if len(given) > 1:
+        raise InputError(f"give {' or '.join(given)}, one at a time")
+    if export_sets not in ("all", "clean"):
+        raise InputError(
+            f"--export_sets must be all or clean; received {export_sets!r}"
+        )
+    if export_sets != "all" and not choices["export"]:
+        raise InputError("--export_sets is for --export=FILE.zip; leave it out")
 
 
 def _check_folder(study: Study, folder: Path) -> None:

@@ -96,6 +96,11 @@ def test_commands_are_those_that_are_missing():
         ({"budget": "-1m"}, "--budget must be"),
         ({"budget": "nanm"}, "--budget must be"),
         ({"engine": "ray", "jobs": 2}, "--jobs is for --engine=local"),
+        ({"plan": True, "export": "a.zip"}, "give --plan or --export, one at a time"),
+        ({"export_sets": "clean"}, "--export_sets is for --export=FILE.zip"),
+        ({"export": "a.zip", "export_sets": "some"}, "must be all or clean; received"),
+        ({"export": "a.zip"}, "is finished in runs/smoke-study, so there is nothing"),
+        ({"export": "a.tar"}, "is finished in runs/smoke-study, so there is nothing"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(arguments, says):
@@ -188,14 +193,6 @@ def test_finished_runs_are_exported_at_any_time(tmp_path):
             assert places == [f"runs/smoke-study/{name}" for name in names]
             for folder in found.folders:
                 assert len(list(folder.glob("shift/*.npz"))) == number
-
-
-def test_an_export_that_cannot_be_is_refused():
-    with pytest.raises(InputError, match="is finished in s, so there is nothing to ex"):
-        said(output_dir="s", export="all.zip")
-    with pytest.raises(InputError, match="export_sets must be all or clean"):
-        said(output_dir="s", export="all.zip", export_sets="some")
-    assert not any(Path().iterdir())
 
 
 TINY = """
