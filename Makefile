@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETS := floor colab newest
 
-.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check format bench clean
+.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check tables format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
@@ -35,6 +35,11 @@ check: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m baselines.tables --check
+
+# Fills the tables of the documents from the stored results.
+tables: .venv/installed-test
+	$(BIN)/python -m baselines.tables
 
 format: .venv/installed-test
 	$(BIN)/ruff format .

@@ -3,11 +3,15 @@
     python -m ar_adals_tf.report --runs=runs/cifar10-vanilla-0,runs/cifar10-ls-0
 
 writes `report/index.html`, which needs no other file. Beside it lie the figures as PNG
-and PDF, the tables as CSV, and the whole report as report.md. Everything comes from
-what the runs have stored; no model is loaded. Runs that differ only in their seed are
-averaged, with their standard deviation. Numbers have 95 % intervals from the stored
-predictions; bold is what is not worse than the best beyond doubt. Where something is
-missing, the report names the command that makes it.
+and PDF, the tables as CSV, the whole report as report.md, and reproduction.json, which
+says of each of the paper's figures whether it lies inside our interval. Everything
+comes from what the runs have stored; no model is loaded. Runs that differ only in their
+seed are averaged, with their standard deviation. Numbers have 95 % intervals from the
+stored predictions; bold is what is not worse than the best beyond doubt. Where
+something is missing, the report names the command that makes it.
+
+--runs=cifar10.zip reports on what `reproduce --export` wrote, and
+--runs=cifar10.zip,more.zip,runs/mine on several together.
 """
 
 import time
@@ -27,7 +31,11 @@ def main() -> None:
     print(f"{page} is written, in {time.perf_counter() - started:.0f} s")
 
 
-flags.DEFINE_list("runs", None, "Finished run directories, separated by commas.")
+flags.DEFINE_list(
+    "runs",
+    None,
+    "Finished run directories, or zip files of reproduce --export; commas between.",
+)
 
 flags.DEFINE_string("output_dir", "report", "Where the report goes.")
 

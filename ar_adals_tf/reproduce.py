@@ -8,7 +8,9 @@ on where it was. All methods at the first seed come first.
 
 --plan only says what is done and what is missing, and how long it will take. --commands
 prints the missing commands stage by stage, for the job array of a cluster. --report
-only reports on what is there. --engine=ray works on all machines of a Ray cluster.
+only reports on what is there. --export=cifar10.zip writes the finished runs into a file
+without models, which `report --runs=cifar10.zip` takes on any machine. --engine=ray
+works on all machines of a Ray cluster.
 
 The studies are the files of flags/studies. `--study=smoke` takes minutes on any
 machine. A .toml file of your own is a study as well.
@@ -38,6 +40,13 @@ flags.DEFINE_string("output_dir", None, "The default is runs/<study>-study.")
 flags.DEFINE_bool("plan", False, "Only say what is missing and how long it takes.")
 flags.DEFINE_bool("commands", False, "Only print the missing commands.")
 flags.DEFINE_bool("report", False, "Only report on what is there.")
+flags.DEFINE_string("export", None, "Only write the finished runs into this .zip file.")
+flags.DEFINE_enum(
+    "export_sets",
+    "all",
+    ["all", "clean"],
+    "Which predictions --export takes. clean: those of the clean test images alone.",
+)
 flags.DEFINE_integer("jobs", None, "How many cells run at a time; default: GPUs.", 1)
 flags.DEFINE_string(
     "budget",

@@ -345,10 +345,10 @@ def _index_words(found: dict[str, Any]) -> str:
 
 def _index_commands(run: Run) -> tuple[str, str]:
     """Return the commands that make a run's own index and measure with it."""
-    flags = {"model_file": run.folder / "model.keras", "dataset": run.config["dataset"]}
+    flags = {"model_file": run.place / "model.keras", "dataset": run.config["dataset"]}
     names = [name for name in ("data_dir", "limit_examples") if run.config.get(name)]
     flags |= {name: run.config[name] for name in names}
-    index = run.folder / "robustness" / "cw" / "test.npz"
+    index = run.place / "robustness" / "cw" / "test.npz"
     return (
         commands.shell_command(
             "compute_robustness", flags | {"split": "test", "output_file": index}

@@ -1,6 +1,6 @@
 """All finished runs on one dataset, checked and put together by method."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,25 +186,28 @@ class Collection:
 
 
 def load_collections(
-    folders: Sequence[str | Path], say: Callable[[str], Any] = str
+    folders: Sequence[str | Path],
+    say: Callable[[str], Any] = str,
+    places: Mapping[Path, Path] | None = None,
 ) -> list[Collection]:
     """Read runs, make sure that they can be compared, and group them.
 
     Args:
         folders: Run directories.
         say: Takes each line for people: which robustness index was found.
+        places: Where commands say that a run lies, by its folder. Defaults to there.
 
     Raises:
         InputError: If there are no runs, if one is not finished, or if two cannot be
             compared, see `check_comparable`.
     """
-    folders = list(dict.fromkeys(Path(folder) for folder in folders))
-    if not folders:
+    paths = list(dict.fromkeys(Path(folder) for folder in folders))
+    if not paths:
         raise InputError(
             "a report needs at least one run; give --runs=RUN1,RUN2, directories that "
             "python -m ar_adals_tf.train has filled"
         )
-    runs = [Run.load(folder) for folder in folders]
+    runs = [Run.load(folder, (places or {}).get(folder)) for folder in paths]
     check_comparable(runs)
     collections = []
     for dataset in sorted({run.dataset for run in runs}, key=names.dataset_order):
@@ -234,7 +237,7 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         for i, same in enumerate(variants):
             different = _differences(same[0], [other[0] for other in variants])
             if label in [group.label for group in groups if same[0].record]:
-                different = str(same[0].folder)
+                different = str(same[0].place)
             full = f"{label} ({different})" if different else label
             if same[0].as_given:
                 model = in_words_by_setting(same[0].settings)["model"]
@@ -249,7 +252,7 @@ def _differences(run: Run, variants: Sequence[Run]) -> str:
     Models that were not trained here are told apart by their folders.
     """
     if run.record:
-        return str(run.folder) if len(variants) > 1 else ""
+        return str(run.place) if len(variants) > 1 else ""
     own = in_words_by_setting(run.settings)
     others = [in_words_by_setting(variant.settings) for variant in variants]
     return ", ".join(

@@ -30,22 +30,22 @@ def made_by(run: Run) -> str:
     if (record := run.record) is not None:
         if record.source == "python":
             return f"# {record.title}: ar_adals_tf.audit(...) in Python"
-        return shell_command("evaluate", {**record.flags, "output_dir": run.folder})
+        return shell_command("evaluate", {**record.flags, "output_dir": run.place})
     settings = {name: v for name, v in run.config.items() if name != "output_dir"}
-    return shell_command("train", flags_from(settings) | {"output_dir": run.folder})
+    return shell_command("train", flags_from(settings) | {"output_dir": run.place})
 
 
 def seed_command(run: Run, seed: int) -> str:
     """Return the command that makes a run once more with another seed."""
-    folder = run.folder.with_name(f"{run.folder.name.removesuffix('-0')}-{seed}")
-    return made_by(replace(run, folder=folder, config={**run.config, "seed": seed}))
+    place = run.place.with_name(f"{run.place.name.removesuffix('-0')}-{seed}")
+    return made_by(replace(run, elsewhere=place, config={**run.config, "seed": seed}))
 
 
 def like_command(run: Run, **more: Any) -> str:
     """Return the command that makes a run once more with other settings."""
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
-    folder = run.folder.with_name(f"{run.folder.name}{suffix}")
-    return made_by(replace(run, folder=folder, config=run.config | more))
+    place = run.place.with_name(f"{run.place.name}{suffix}")
+    return made_by(replace(run, elsewhere=place, config=run.config | more))
 
 
 def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
@@ -77,13 +77,13 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         flags["vanilla_dir"] = like.config["vanilla_dir"]
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
-    folder = like.folder.parent / f"{dataset}-{key}{suffix}-0"
+    folder = like.place.parent / f"{dataset}-{key}{suffix}-0"
     return shell_command("train", flags | {"output_dir": folder})
 
 
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
-    return " ".join([shell_command("evaluate", {"run_dir": run.folder}), *flags])
+    return " ".join([shell_command("evaluate", {"run_dir": run.place}), *flags])
 
 
 def missing(what: str, commands: Sequence[str]) -> list[Missing]:

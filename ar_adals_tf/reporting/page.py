@@ -15,13 +15,16 @@ from ar_adals_tf.files import (
     remove,
     sweep,
     writable_folder,
+    write_json,
 )
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, escape, html
+from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_command, made_by, shell_command
 from ar_adals_tf.reporting.items import Item, Section, Table, slug
 from ar_adals_tf.reporting.names import adversarial_study, paper
+from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.run import Run
 from ar_adals_tf.version import __version__
 
@@ -35,8 +38,9 @@ def write_report(
     """Write a report of finished runs.
 
     Args:
-        runs: Run directories.
-        output_dir: Where `index.html`, `report.md`, `figures/` and `tables/` go.
+        runs: Run directories, and zip files of runs that `reproduce --export` wrote.
+        output_dir: Where `index.html`, `report.md`, `figures/` and `tables/` go, and
+            `reproduction.json` where the paper has printed numbers beside ours.
         title: The page's heading. Defaults to "How sure are they really?".
         command: The one command that made the runs and the report. Defaults to the
             commands of each run and of the report.
@@ -49,11 +53,16 @@ def write_report(
 
     Raises:
         InputError: If a run is not finished, if two cannot be compared, if the folder
-            is one of the runs, or if it holds an `index.html` or `report.md` that is no
-            report.
+            is one of the runs, if it holds an `index.html` or `report.md` that is no
+            report, or if a zip file cannot be used; see `packed.unpacked`.
     """
-    collections = load_collections(runs, say=print)
-    return write_collections(collections, runs, output_dir, title, command)
+    with unpacked(runs) as (folders, places, named):
+
+        def say(line: str) -> None:
+            print(named(line))
+
+        collections = load_collections(folders, say, places)
+        return write_collections(collections, runs, output_dir, title, command)
 
 
 def write_collections(
@@ -68,7 +77,7 @@ def write_collections(
     folder = writable_folder(output_dir, "--output_dir")
     commands = command or _commands(collections, runs, output_dir)
     with only_writer(folder / LOCK):
-        sweep(folder, "index.html", "report.md", "figures/*", "tables/*")
+        sweep(folder, "index.html", "report.md", FILE, "figures/*", "tables/*")
         _replace(collections, folder, title, commands)
     return folder / "index.html"
 
@@ -80,6 +89,9 @@ def _replace(
     old = _files_of(folder)
     sections = _named(contents.report_sections(collections))
     new = {name for s in sections for item in s.items for name in _files(item)}
+    numbers = printed_and_ours(sections)
+    if numbers:
+        new.add(FILE)
     for path in (folder / name for name in sorted(old - new)):
         if path.is_file():
             remove(path)
@@ -90,6 +102,8 @@ def _replace(
     for section in sections:
         for item in section.items:
             _write_files(item, folder)
+    if numbers:
+        write_json(folder / FILE, numbers)
     page = _page(title, collections, sections, folder, commands)
     _write(folder / "index.html", page)
 
@@ -117,7 +131,7 @@ def _files_of(folder: Path) -> set[str]:
                 f"{path} is there and no report of this package, so it is not "
                 "overwritten; give another --output_dir"
             )
-        found |= set(_LINK.findall(text))
+        found |= set(_LINK.findall(text)) | {FILE}
     # The Markdown of older versions does not link to the PDF beside a PNG.
     return found | {name[:-4] + ".pdf" for name in found if name.endswith(".png")}
 

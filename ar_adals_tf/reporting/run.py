@@ -48,10 +48,15 @@ class Run:
     predictions: Predictions  # on the clean test set
     temperature: float | None  # what was fitted to the validation set, if any
     record: Record | None = None  # of an evaluation without a run
+    elsewhere: Path | None = None  # see `place`
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Run":
+    def load(cls, folder: str | Path, place: Path | None = None) -> "Run":
         """Read a run directory, or the folder of an evaluation.
+
+        Args:
+            folder: The folder.
+            place: Where commands say that it lies. Defaults to the folder.
 
         Raises:
             InputError: If the folder holds no finished one, or a damaged one.
@@ -75,7 +80,13 @@ class Run:
             Predictions.load(folder / "predictions.npz"),
             saved_temperature(folder),
             record,
+            place,
         )
+
+    @property
+    def place(self) -> Path:
+        """Where commands say that it lies: in its folder, unless it was unpacked."""
+        return self.elsewhere or self.folder
 
     @property
     def dataset(self) -> str:
@@ -182,15 +193,15 @@ class Run:
         return predictions.probabilities
 
     @cached_property
-    def lost(self) -> dict[str, list[str]]:
-        """The sets of predictions that were measured and are not there any more.
+    def measured(self) -> dict[str, list[str]]:
+        """The sets of predictions that were measured.
 
         By folder, `shift`, `ood` and `attacked`, their names, such as `fog_3`,
         `cifar100` and `pgd_8`.
         """
         shift = self.metrics.get("shift", {})
         pairs = [(a, e) for a, own in self.attack_measures().items() for e in own]
-        measured = {
+        return {
             "shift": [
                 f"{name}_{severity}"
                 for name in shift.get("types", ())
@@ -199,9 +210,13 @@ class Run:
             "ood": list(self.metrics.get("ood", ())),
             "attacked": [f"{attack}_{e}" for attack, e in pairs if float(e)],
         }
+
+    @cached_property
+    def lost(self) -> dict[str, list[str]]:
+        """Those of `measured` that are not there any more."""
         return {
             folder: [n for n in names if not self._path(folder, n).exists()]
-            for folder, names in measured.items()
+            for folder, names in self.measured.items()
         }
 
     def under_shift(self, name: str, severity: int) -> Predictions:

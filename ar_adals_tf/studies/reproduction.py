@@ -41,6 +41,8 @@ def reproduce(
     plan: bool = False,
     commands: bool = False,
     report: bool = False,
+    export: str | Path | None = None,
+    export_sets: str = "all",
     jobs: int | None = None,
     budget: str | None = None,
     engine: str = "local",
@@ -58,6 +60,9 @@ def reproduce(
         plan: Only say what is there, what is missing, and how long it will take.
         commands: Only print the commands that are missing, stage by stage.
         report: Only report on what is there.
+        export: Only write the finished runs into this `.zip` file, which
+            `write_report` takes on any machine; see `reporting.packed`.
+        export_sets: `all` predictions, or those of the `clean` test images alone.
         jobs: How many cells run at a time. Defaults to one for each GPU, or one.
         budget: The time after which nothing new begins, such as `40m`. Defaults to
             none.
@@ -77,7 +82,7 @@ def reproduce(
     if study is None:
         raise InputError(f"--study is missing; choose from {', '.join(study_names())}")
     found = load_study(study)
-    folder = Path(output_dir or f"runs/{found.name}-study")
+    folder = Path(output_dir or default_folder(found))
     cells = cells_of(found, folder, _seeds(seeds), only)
     if left_out := [name for name in only or found.methods if not _has(cells, name)]:
         words = f"--seeds leaves out {', '.join(left_out)}"
@@ -89,6 +94,10 @@ def reproduce(
             "--jobs is for --engine=local; with Ray, --cpus_per_cell and "
             "--gpus_per_cell say how many cells a machine has room for"
         )
+    _check_choices(
+        {"plan": plan, "commands": commands, "report": report, "export": export},
+        export_sets,
+    )
     deadline = time.time() + parse_budget(budget) if budget else None
     _check_folder(found, folder)
     command = _command(study, output_dir)
@@ -101,6 +110,9 @@ def reproduce(
         return 0
     if report:
         _report(found, folder, command)
+        return 0
+    if export:
+        _export(found, folder, export, export_sets, say)
         return 0
     writable_folder(folder, "--output_dir")
 
@@ -199,6 +211,19 @@ def _command(study: str, output_dir: str | Path | None) -> str:
     return shell_command("reproduce", flags)
 
 
+def _check_choices(choices: Mapping[str, Any], export_sets: str) -> None:
+    """Refuse several things to do at once, and what means nothing."""
+    given = [f"--{name}" for name, value in choices.items() if value]
+    if len(given) > 1:
+        raise InputError(f"give {' or '.join(given)}, one at a time")
+    if export_sets not in ("all", "clean"):
+        raise InputError(
+            f"--export_sets must be all or clean; received {export_sets!r}"
+        )
+    if export_sets != "all" and not choices["export"]:
+        raise InputError("--export_sets is for --export=FILE.zip; leave it out")
+
+
 def _check_folder(study: Study, folder: Path) -> None:
     """Refuse a folder that holds another study, or no study but a run."""
     path = folder / "study.json"
@@ -228,27 +253,51 @@ def _may_run(cells: Sequence[Cell], states: Mapping[str, State]) -> list[Cell]:
 
 
 def _report(study: Study, folder: Path, command: str) -> None:
-    """Write the report of all runs of a study that are trained, not of some of them.
-
-    Runs that only serve a choice are left out.
-    """
+    """Write the report of all runs of a study that are trained, not of some of them."""
     from ar_adals_tf.reporting.page import write_report
 
+    runs = _finished(study, folder)
+    if not runs:
+        print(f"no run of {study.title} is finished, so there is no report yet")
+        return
+    page = write_report(runs, folder / "report", study.title, command)
+    print(f"{page} is written")
+
+
+def _export(
+    study: Study, folder: Path, file: str | Path, sets: str, say: Callable[[str], Any]
+) -> None:
+    """Write all runs of a study that are trained into a zip file."""
+    from ar_adals_tf.reporting.packed import pack
+
+    runs = _finished(study, folder)
+    if not runs:
+        raise InputError(
+            f"no run of {study.title} is finished in {folder}, so there is nothing to "
+            "export; run the study first, or give its --output_dir"
+        )
+    where = default_folder(study)
+    path = pack(runs, file, folder=where, clean_only=sets == "clean")
+    say(f"{path} is written: {len(runs)} runs, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _finished(study: Study, folder: Path) -> list[Path]:
+    """Return the runs of a study that are trained; not those that serve a choice."""
     cells = cells_of(study, folder)
     states = states_of(cells, folder)
     measured = {cell.run for cell in cells if cell.module == "evaluate"}
-    runs = [
+    return [
         cell.output
         for cell in cells
         if cell.module == "train"
         and states[cell.name].kind == DONE
         and (cell.output in measured or not measured)
     ]
-    if not runs:
-        print(f"no run of {study.title} is finished, so there is no report yet")
-        return
-    page = write_report(runs, folder / "report", study.title, command)
-    print(f"{page} is written")
+
+
+def default_folder(study: Study) -> str:
+    """Return where a study goes unless something else is said."""
+    return f"runs/{study.name}-study"
 
 
 def _end(

@@ -1,15 +1,19 @@
 """The command's work: plans, bad inputs, the time that is up, whole small studies."""
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.locks import LOCK
+from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.studies import listing
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.estimate import Estimate
@@ -92,6 +96,11 @@ def test_commands_are_those_that_are_missing():
         ({"budget": "-1m"}, "--budget must be"),
         ({"budget": "nanm"}, "--budget must be"),
         ({"engine": "ray", "jobs": 2}, "--jobs is for --engine=local"),
+        ({"plan": True, "export": "a.zip"}, "give --plan or --export, one at a time"),
+        ({"export_sets": "clean"}, "--export_sets is for --export=FILE.zip"),
+        ({"export": "a.zip", "export_sets": "some"}, "must be all or clean; received"),
+        ({"export": "a.zip"}, "is finished in runs/smoke-study, so there is nothing"),
+        ({"export": "a.tar"}, "is finished in runs/smoke-study, so there is nothing"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(arguments, says):
@@ -160,6 +169,32 @@ def test_what_is_stale_is_left_alone_with_all_that_needs_it():
     assert not Path("s/cells").exists()
 
 
+def test_finished_runs_are_exported_at_any_time(tmp_path):
+    """Those that are trained, under the study's default folder; nothing is run."""
+    cells = {c.name: c for c in cells_of(load_study("smoke"), "s")}
+    settings = {"dataset": "fashion_mnist_small", "limit_examples": 300}
+    for seed in (0, 1):
+        run = cells[f"train vanilla-{seed}"].output.absolute()
+        make_run(run, seed=seed, epochs=2, **settings)
+    choice = cells["train adals-alpha=0.5"].output.absolute()
+    make_run(choice, "adals", epochs=2, alpha="0.5", **settings)
+    other = cells["train ar_adals-0"].output.absolute()
+    make_run(other, "ar_adals", epochs=2, **settings)  # of other settings
+    before = sorted(Path("s").rglob("*"))
+    status, text = said(output_dir="s", export="all.zip", only=["adals"])
+    assert (status, sorted(Path("s").rglob("*"))) == (0, before)
+    assert text.startswith("all.zip is written: 2 runs, ")
+    said(output_dir="s", export="clean.zip", export_sets="clean")
+    names = [f"fashion_mnist_small-vanilla-{seed}" for seed in (0, 1)]
+    for file, number in (("all.zip", 9), ("clean.zip", 0)):
+        with unpacked([file]) as found:
+            assert [folder.name for folder in found.folders] == names
+            places = [str(found.places[folder]) for folder in found.folders]
+            assert places == [f"runs/smoke-study/{name}" for name in names]
+            for folder in found.folders:
+                assert len(list(folder.glob("shift/*.npz"))) == number
+
+
 TINY = """
 title = "Tiny"
 dataset = "fashion_mnist_small"
@@ -205,3 +240,60 @@ def test_a_study_from_its_file_to_its_report_where_one_method_fails():
     assert again.returncode == 0
     record = json.loads(Path("s/cells/train-vanilla-0.json").read_text())
     assert record["starts"] == 1
+
+
+def commands_below(folder):
+    """Return the processes whose command line names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if os.fsencode(folder) in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_leaves_no_orphans_and_goes_on(number, tmp_path):
+    """A real signal, as Ctrl-C and `kill` send it, while a model is in training."""
+    Path("tiny.toml").write_text(
+        TINY.partition("[methods.broken]")[0].replace("epochs = 1", "epochs = 150")
+    )
+    folder = tmp_path / "s"
+    run = folder / "fashion_mnist_small-vanilla-0"
+    line = [sys.executable, "-m", "ar_adals_tf.reproduce", "--study=tiny.toml"]
+    line.append(f"--output_dir={folder}")
+    process = subprocess.Popen(
+        line,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        # What starts the tests may have told them to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    history = run / "history.csv"
+    for _ in range(1200):
+        if history.exists() and history.read_text().count("\n") > 1:
+            break
+        time.sleep(0.05)
+    assert len(commands_below(folder)) > 1  # the study and its cell
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not commands_below(folder)
+    record = folder / "cells" / "train-vanilla-0.json"
+    about = json.loads(record.read_text())
+    assert (about["state"], about["starts"]) == ("stopped", 1), about
+    assert not (run / "metrics.json").exists()
+
+    again = command("--study=tiny.toml", f"--output_dir={folder}")
+    assert again.returncode == 0, again.stderr
+    about = json.loads(record.read_text())
+    assert (about["state"], about["starts"]) == ("done", 2)
+    with history.open(newline="") as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file)]
+    assert epochs == [str(epoch) for epoch in range(150)]
+    assert (folder / "report" / "index.html").exists()

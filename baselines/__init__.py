@@ -1,0 +1,1 @@
+"""Results, and the command that fills the tables of the documents with them."""
