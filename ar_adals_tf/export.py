@@ -18,8 +18,8 @@ ensemble are averaged. Each model is read again by its own runtime and compared 
 the run's on test images, before its file gets its name. What is there already is left
 as it is.
 
-Any trained .keras file is calibrated on the validation images of a dataset, and then
-exported:
+Any trained .keras file is calibrated on the validation images of a dataset, which it
+must not have been trained on, and then exported:
 
     python -m ar_adals_tf.export --model_file=my.keras --model_range=0,255 \
         --dataset=cifar10 --output_dir=exported --format=tflite

@@ -108,5 +108,5 @@ def _check_range(low: float, high: float, index: RobustnessIndex) -> None:
             f"the dataset's inputs lie in [{low:g}, {high:g}], those that the "
             f"robustness index is of in [{attacked[0]:g}, {attacked[1]:g}]; compute "
             "the index with the inputs that the model is trained with (bounds= says "
-            "their range), or pass check_ids=False if its layers make up for that"
+            "their range), or give soft_labels check_ids=False if layers make up for it"
         )

@@ -216,14 +216,14 @@ def describe_classes(
 
     Example:
         >>> describe_classes(("a", "b"), {"train": np.array([0, 0, 0, 1])})
-        ['training examples by class: a 3, b 1 (3.0 to 1)']
+        ['training examples by class: a: 3, b: 1 (3.0 to 1)']
     """
     counts = {n: np.bincount(own, minlength=len(names)) for n, own in labels.items()}
     lines = []
     if "train" in counts:
         train = counts["train"].tolist()
         order = sorted(range(len(names)), key=lambda label: (-train[label], label))
-        shown = [f"{names[label]} {train[label]:,}" for label in order]
+        shown = [f"{names[label]}: {train[label]:,}" for label in order]
         if len(shown) > 10:
             shown = [*shown[:5], "...", *shown[-3:]]
         most, least = train[order[0]], train[order[-1]]

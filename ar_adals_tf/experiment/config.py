@@ -137,7 +137,8 @@ class Config:
         "Calibrate the trained model of a .keras file by a few epochs from its "
         "weights, by any --method. Its own robustness gives the levels. The vanilla "
         "run is the model as it is. The recipe is then 10 epochs of Adam at 1e-4, "
-        "batches of 128, alpha 0.2.",
+        "batches of 128, alpha 0.2. The model must not have been trained on what are "
+        "validation images here: on images that it knows its confidence looks right.",
         default=False,
         new=True,
     )

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Share of images that an attack should flip, and of bounds that inputs should fill.
 _ENOUGH, _FILLED = 0.9, 0.2
 
+#: Attacks that know one length for all features, and ranges too different for that.
+_ONE_STEP_FOR_ALL, _FAR_APART = ("cw", "cleverhans_cw_l2"), 10
+
 
 def compute_distances(
     model: "keras.Model",
@@ -45,6 +48,7 @@ def compute_distances(
     """
     from ar_adals_tf.attacks import prepare
 
+    warn_of_scales(attack, settings)
     runner = runner or prepare(
         attack, model, few_of(source), keep_adversarial=False, **settings
     )
@@ -267,6 +271,26 @@ def _warn_of_loose(source: Source, settings: Mapping[str, Any]) -> None:
             f"the inputs fill only {share:.1%} of the bounds, whose width is the unit "
             "of an attack's steps, so distances may be far too long; give narrower "
             "bounds, bounds='data', or None",
+            stacklevel=4,
+        )
+
+
+def warn_of_scales(attack: str, settings: Mapping[str, Any]) -> None:
+    """Warn where CW-L2 is given features of very different ranges.
+
+    Adam moves every feature by about the same length. In a raw table that is far too
+    much for one and far too little for another.
+    """
+    bounds = settings.get("bounds")
+    if attack not in _ONE_STEP_FOR_ALL or bounds is None or isinstance(bounds, str):
+        return
+    widths = np.subtract(bounds[1], bounds[0])
+    widths = widths[widths > 0]
+    if widths.size and widths.max() > _FAR_APART * widths.min():
+        warnings.warn(
+            f"{attack} moves all features by steps of one length, and their ranges "
+            f"differ by up to {widths.max() / widths.min():.3g} times, so distances "
+            "are far too long; give attack='ddn', or standardise the features before",
             stacklevel=4,
         )
 

@@ -59,9 +59,9 @@ def show_warning_above_bars(
     message: Any, category: type, filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
     """Print a warning on a line of its own; it can replace `warnings.showwarning`."""
-    text = warnings.formatwarning(message, category, filename, lineno)
+    del category, filename, lineno  # where it is said is of no use to a command's user
     with tqdm.external_write_mode(file=sys.stderr):
-        print(text, end="", file=sys.stderr)
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def move_from_here(bar: tqdm) -> Callable[[int], None]:

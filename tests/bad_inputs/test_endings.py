@@ -163,7 +163,7 @@ def test_a_warning_stands_above_the_bar(capsys, monkeypatch):
         warnings.warn("few images", UserWarning, stacklevel=1)
     shown = capsys.readouterr().err
     lines = [part for line in shown.splitlines() for part in line.split("\r")]
-    assert any("UserWarning: few images" in line for line in lines)
+    assert any("warning: few images" in line for line in lines)
     assert not [one for one in lines if "few images" in one and "training" in one]
 
 

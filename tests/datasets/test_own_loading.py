@@ -336,7 +336,7 @@ def test_lines_on_sizes_classes_and_what_is_lacking(tmp_path):
     np.savez(tmp_path / "few.npz", **arrays, class_names=["ant", "bee", "cow"])
     assert describe_splits(datasets.load(str(tmp_path / "few.npz"))) == [
         "few: 25 train, 3 validation, 1 test vectors of 3 classes, 5 (kept in memory)",
-        "training examples by class: ant 20, bee 4, cow 1 (20.0 to 1)",
+        "training examples by class: ant: 20, bee: 4, cow: 1 (20.0 to 1)",
         "1 of 3 classes have no validation example: cow",
         "2 of 3 classes have no test example: ant, bee",
     ]

@@ -86,3 +86,13 @@ def test_the_index_says_its_unit(model):
         assert index.metadata["unit"] == unit
         assert f"(10/50/90 %, {unit})" in str(index)
     assert unit_of({"attack_input": "a", "bounds": None}) == "input 'a', unbounded"
+
+
+def test_cw_in_a_raw_table_is_warned_of():
+    """Its steps have one length; columns of 1 and of 1,000 need two."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    x = np.array([[0.1, 100.0], [0.9, 900.0]], np.float32)
+    with pytest.warns(UserWarning, match="ranges differ by up to 1e\\+03 times"):
+        RobustnessIndex.compute(
+            model, x, attack="cw", bounds=([0, 0], [1, 1000]), iterations=2
+        )
