@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
@@ -163,26 +164,28 @@ def missing_seeds(collection: Collection) -> list[Missing]:
 
 def missing_attacks(collection: Collection) -> list[Missing]:
     """Return what is missing where runs lack an attack or a strength of the others."""
-    commands = []
+    commands, runs = [], 0
     for run in (run for run in collection.runs if run.can_measure_more):
         there, lost = run.attack_measures(), run.lost["attacked"]
         lacking = [
             (attack, epsilon)
-            for attack in collection.attacks
-            for epsilon in collection.strengths
-            if (epsilon and f"{epsilon:g}" not in there.get(attack, {}))
+            for attack, epsilon in collection.attack_cases
+            if f"{epsilon:g}" not in there.get(attack, {})
             or f"{attack}_{epsilon:g}" in lost
         ]
+        runs += bool(lacking or not there)
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
         elif lacking:
-            names = ",".join(dict.fromkeys(attack for attack, _ in lacking))
-            strengths = sorted({epsilon for _, epsilon in lacking})
-            values = ",".join(f"{epsilon:g}" for epsilon in strengths)
-            flags = f"--attacks={names}", f"--epsilons={values}"
-            commands.append(evaluate_command(run, *flags))
+            for norm in ("inf", "2"):  # strengths in one mean little in the other
+                own = [p for p in lacking if BOUNDED_ATTACKS[p[0]].norm == norm]
+                names = ",".join(dict.fromkeys(attack for attack, _ in own))
+                strengths = sorted({epsilon for _, epsilon in own})
+                values = ",".join(f"{epsilon:g}" for epsilon in strengths)
+                flags = f"--attacks={names}", f"--epsilons={values}"
+                commands += [evaluate_command(run, *flags)] * bool(own)
     what = (
-        f"{collection.title}: {len(commands)} of {len(collection.runs)} runs are not "
+        f"{collection.title}: {runs} of {len(collection.runs)} runs are not "
         f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
     )
     return missing(what, commands)
