@@ -12,9 +12,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ar_adals_tf.attacks.auto import norms
-from ar_adals_tf.attacks.auto.losses import CLEAR, lead
 from ar_adals_tf.attacks.auto.rows import Rows, Steps
-from ar_adals_tf.attacks.program import Logits, slope
+from ar_adals_tf.attacks.program import Logits, gap_and_flip, slope
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
@@ -71,7 +70,7 @@ class FAB(Steps):
         x = (1 - alpha) * (x + ETA * delta) + alpha * (image + ETA * delta_image)
         x = tf.clip_by_value(x, 0.0, 1.0)
 
-        flips = lead(self.logits(x), rows.label) < -CLEAR
+        _, flips = gap_and_flip(self.logits(x), rows.label)
         distance = norms.length(x - image, self.norm)
         nearer = flips & (distance < state.distance)
         within = nearer & (distance <= rows.epsilon)

@@ -20,16 +20,16 @@ DOWN, UP = 0, 1
 # Below every value of a point that keeps its class.
 _OTHER_CLASS = 1e6
 
-#: By how much a class must lead, as a share of the largest centred logit. Predictions
-#: are kept as float16, in parts and then whole; this is more than both can round.
-CLEAR = 3e-3
+#: By how much a class must lead where it is to be kept, as a share of the largest
+#: centred logit: more than what batches of other sizes round differently.
+CLEAR = 1e-4
 
 
 def lead(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     """Return how clearly the label leads, `(B,)`; below 0 another class does.
 
     It is the label's logit minus the largest other one, as a share of the largest
-    centred logit. Beyond `CLEAR` no rounding changes which class is predicted.
+    centred logit.
 
     Example:
         >>> lead(tf.constant([[3.0, 1.0, -4.0]]), tf.constant([1])).numpy()
@@ -46,7 +46,7 @@ def cross_entropy(rows: Rows, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Its softplus inverse, the log odds against the label, is raised in its place: both
     have one order and one direction, and the log odds do not saturate in float32.
     """
-    broken = lead(logits, rows.label) < -CLEAR
+    _, broken = gap_and_flip(logits, rows.label)
     return log_odds(tf.maximum(rows.label, 0), logits), broken
 
 
@@ -63,7 +63,7 @@ def targeted_dlr(rows: Rows, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         >>> targeted_dlr(rows, tf.constant([[4.0, 3.0, 2.0, 0.0]]))[0].numpy().round(3)
         array([-0.333], dtype=float32)
     """
-    broken = lead(logits, rows.label) < -CLEAR
+    _, broken = gap_and_flip(logits, rows.label)
     label = tf.maximum(rows.label, 0)
     difference = tf.gather(logits, label, batch_dims=1) - tf.gather(
         logits, rows.aim, batch_dims=1

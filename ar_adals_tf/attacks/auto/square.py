@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.auto import draws, norms
-from ar_adals_tf.attacks.auto.losses import CLEAR, lead
 from ar_adals_tf.attacks.auto.rows import Rows, Steps
 from ar_adals_tf.attacks.program import Logits, gap_and_flip
 
@@ -70,9 +69,7 @@ class Square(Steps):
     def step(self, state: _State) -> _State:
         """Ask about the point, keep it if the margin fell, and propose another one."""
         rows = state.rows
-        logits = self.logits(state.point)
-        margin, _ = gap_and_flip(logits, rows.label)
-        flips = lead(logits, rows.label) < -CLEAR
+        margin, flips = gap_and_flip(self.logits(state.point), rows.label)
         better = (margin < state.margin) | flips
         query = state.query + 1
         rows = rows._replace(
