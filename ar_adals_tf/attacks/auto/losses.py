@@ -20,8 +20,8 @@ DOWN, UP = 0, 1
 # Below every value of a point that keeps its class.
 _OTHER_CLASS = 1e6
 
-#: By how much a class must lead where it is to be kept, as a share of the largest
-#: centred logit: more than what batches of other sizes round differently.
+#: By how much a class must lead where it is to be kept, see `lead`: more than what
+#: batches of other sizes round differently.
 CLEAR = 1e-4
 
 
@@ -29,15 +29,14 @@ def lead(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     """Return how clearly the label leads, `(B,)`; below 0 another class does.
 
     It is the label's logit minus the largest other one, as a share of the largest
-    centred logit.
+    logit where that is more than 1.
 
     Example:
         >>> lead(tf.constant([[3.0, 1.0, -4.0]]), tf.constant([1])).numpy()
         array([-0.5], dtype=float32)
     """
     gap, _ = gap_and_flip(logits, label)
-    centred = logits - tf.reduce_mean(logits, axis=1, keepdims=True)
-    return tf.math.divide_no_nan(gap, tf.reduce_max(tf.abs(centred), axis=1))
+    return gap / tf.maximum(tf.reduce_max(tf.abs(logits), axis=1), 1.0)
 
 
 def cross_entropy(rows: Rows, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
