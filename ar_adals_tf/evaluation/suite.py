@@ -68,7 +68,7 @@ class Wanted:
         """
         by_gradient = [a for a in self.attacks if BOUNDED_ATTACKS[a].needs_gradient]
         flags = {
-            f"--attacks={','.join(by_gradient)}": by_gradient,
+            "--attacks": by_gradient,
             "--footprint": self.footprint,
             "--posthoc": self.posthoc,
         }

@@ -57,6 +57,9 @@ DEFAULT_EPSILONS = (0.0, 4.0, 8.0, 12.0, 16.0)
 
 """Strengths over 255: the largest change of a pixel in [0, 255]."""
 
+#: What people call the attacks; the norm is said apart.
+_NAMES = [name for name in BOUNDED_ATTACKS if not name.endswith("_l2")]
+
 _MOST_L2 = 25_500  # an L2 norm of 100
 
 L2_BUDGETS = np.arange(0, 61) / 20
@@ -294,8 +297,7 @@ def parse_epsilons(
     for name in attacks:
         if name not in BOUNDED_ATTACKS:
             raise InputError(
-                f"--attacks takes {', '.join(BOUNDED_ATTACKS)}; received {name!r}; "
-                "choose one of them"
+                f"--attacks takes {', '.join(_NAMES)}; received {name!r}; choose some"
             )
     only_l2 = attacks and all(BOUNDED_ATTACKS[name].norm == "2" for name in attacks)
     most = _MOST_L2 if only_l2 else 255

@@ -1,4 +1,4 @@
-"""The Square Attack: closed forms, the paper's patterns, and models without gradient."""
+"""The Square Attack: closed forms, the paper's patterns, and margins that fall."""
 
 import numpy as np
 import pytest
