@@ -177,18 +177,31 @@ def missing_attacks(collection: Collection) -> list[Missing]:
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
         elif lacking:
-            for norm in ("inf", "2"):  # strengths in one mean little in the other
-                own = [p for p in lacking if BOUNDED_ATTACKS[p[0]].norm == norm]
-                names = ",".join(dict.fromkeys(attack for attack, _ in own))
-                strengths = sorted({epsilon for _, epsilon in own})
-                values = ",".join(f"{epsilon:g}" for epsilon in strengths)
-                flags = f"--attacks={names}", f"--epsilons={values}"
-                commands += [evaluate_command(run, *flags)] * bool(own)
+            commands += [evaluate_command(run, *own) for own in _attack_flags(lacking)]
     what = (
         f"{collection.title}: {runs} of {len(collection.runs)} runs are not "
         f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
     )
     return missing(what, commands)
+
+
+def _attack_flags(cases: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+    """Return the flags that measure attacks at strengths, a pair for each command.
+
+    FGSM and PGD cost little, so one command measures them at all strengths. Of the
+    others those share a command that share their strengths.
+    """
+    wanted: dict[Any, dict[str, list[float]]] = {}
+    for attack in dict.fromkeys(attack for attack, _ in cases):
+        own = sorted({epsilon for name, epsilon in cases if name == attack})
+        key = tuple(own) if BOUNDED_ATTACKS[attack].parts else "plain"
+        wanted.setdefault(key, {})[attack] = own
+    flags = []
+    for some in wanted.values():
+        strengths = sorted({epsilon for own in some.values() for epsilon in own})
+        values = ",".join(f"{epsilon:g}" for epsilon in strengths)
+        flags.append((f"--attacks={','.join(some)}", f"--epsilons={values}"))
+    return flags
 
 
 def next_seed_command(group: Group) -> str:
