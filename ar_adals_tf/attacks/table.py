@@ -96,7 +96,13 @@ def _auto_attacks(norm: str) -> dict[str, BoundedAttack]:
         ("apgd_t", "APGD-T", aimed, f"{AUTO_STEPS} steps {targets}", most),
         ("fab_t", "FAB-T", aimed, f"{AUTO_STEPS} steps {targets}", 2 * most),
         ("square", "Square", queries, f"{AUTO_QUERIES:,} queries", AUTO_QUERIES),
-        ("autoattack", "AutoAttack", aimed | queries, "these four in turn", whole),
+        (
+            "autoattack",
+            "AutoAttack",
+            aimed | queries,
+            "APGD-CE, APGD-T, FAB-T and Square in turn",
+            whole,
+        ),
     ]
     return _in_norm(
         norm,

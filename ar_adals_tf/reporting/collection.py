@@ -28,6 +28,12 @@ NUM_LEVELS = 10
 #: The strength over 255 of tables with one strength, if it was measured.
 REFERENCE_STRENGTH = 8.0
 
+_EARLY_WORDS = (
+    "AutoAttack and its parts stop at the first wrong class and leave images that are "
+    "wrong already, so their accuracy compares with that of FGSM and PGD, their ECE "
+    "does not"
+)
+
 #: Attacks by what they leave standing, as far as their kind tells.
 _STRONGEST_FIRST = ("autoattack", "apgd_t", "apgd_ce", "pgd", "fgsm")
 
@@ -204,8 +210,8 @@ class Collection:
 
     def attack_words(self, attacks: Sequence[str] | None = None) -> str:
         """Return what attacks are, all by default, from what the runs have stored."""
-        words = []
-        for attack in self.attacks if attacks is None else attacks:
+        words, chosen = [], self.attacks if attacks is None else attacks
+        for attack in chosen:
             if attack not in self.attacks:
                 continue
             if BOUNDED_ATTACKS[attack].parts:
@@ -221,9 +227,16 @@ class Collection:
                 more = f", {settings['steps']} steps of {settings['step_size']}"
                 more += " from a random start" * settings["random_start"]
             words.append(f"{attack.upper()}{more}")
+        if any(_stops_early(attack) for attack in chosen):
+            words.append(_EARLY_WORDS)
         if any(group.is_ensemble for group in self.groups):
             words.append("the averaged probabilities of an ensemble are attacked")
         return "; ".join(words)
+
+
+def _stops_early(attack: str) -> bool:
+    entry = BOUNDED_ATTACKS[attack]
+    return bool(entry.parts) and entry.settings["label"] == "true"
 
 
 def load_collections(

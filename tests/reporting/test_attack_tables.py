@@ -155,7 +155,8 @@ def test_every_attack_has_the_columns_of_its_own_strengths(more_attacks):
     for (attack, e), cell in zip(MORE.items(), cells[-3:], strict=True):
         labels, p = plain(more_attacks[0], attack, e)
         assert cell.mean == pytest.approx(100 * plain_ece(labels, p), rel=1e-4)
-    assert "AutoAttack: these four in turn" in table.caption
+    assert "AutoAttack: APGD-CE, APGD-T, FAB-T and Square in turn" in table.caption
+    assert "their accuracy compares with that of FGSM and PGD" in table.caption
     study = attack_tables.under_attack(collection)
     assert [c.title for c in study.columns][2] == "PGD-10 accuracy (%)"
     assert "AutoAttack" not in study.caption
