@@ -10,6 +10,7 @@ from ar_adals_tf.attacks.table import BOUNDED_TITLES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import attacks as figures
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.attack_words import attack_words
 from ar_adals_tf.reporting.certainty import (
     BARS_WORDS,
     INTERVAL_WORDS,
@@ -72,7 +73,7 @@ def over_strength(collection: Collection) -> Picture:
         f"Accuracy, ECE and confidence over the strength, {collection.title}",
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
         "low. Attacks on one that is not leave it sure of what is wrong. "
-        f"{collection.attack_words()}. Before temperature scaling; means over seeds. "
+        f"{attack_words(collection)}. Before temperature scaling; means over seeds. "
         f"{BARS_WORDS}",
         figures.draw_grid_of_lines(
             panels, "Strength over 255", labels_of(groups), errors
@@ -107,7 +108,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 "overconfidence. Larger marks stand for more images, and lines join "
                 "those of ten or more. Under a strong attack an undefended model's "
                 "marks gather at the lower right: sure and wrong. "
-                f"{collection.attack_words()}. {collection.num_bins} bins, all seeds "
+                f"{attack_words(collection)}. {collection.num_bins} bins, all seeds "
                 "together.",
                 figures.draw_reliability_grid(bins, labels_of(some)),
             )
@@ -144,7 +145,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 "The same levels for every method: the clean images ordered by how "
                 "small a change flips the vanilla model. Look at the left, where "
                 f"attacks succeed first. {collection.levels_words}"
-                f"{collection.attack_words()}. Before "
+                f"{attack_words(collection)}. Before "
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
                     panels, "Level (0: least robust)", labels_of(groups)

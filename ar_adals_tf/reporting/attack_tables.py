@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ar_adals_tf.attacks.table import BOUNDED_TITLES
 from ar_adals_tf.evaluation.results import FORM_TITLES
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.attack_words import attack_words
 from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import (
@@ -103,7 +104,7 @@ def by_strength(collection: Collection) -> list[Table]:
             Table(
                 f"{measure.name}_by_strength_{collection.dataset}",
                 f"{measure.heading()} by attack and strength, {collection.title}",
-                f"{collection.attack_words()}. {words}{temperature_words(single)}"
+                f"{attack_words(collection)}. {words}{temperature_words(single)}"
                 f"{seed_words(single)} {AS_ABOVE_WORDS}",
                 [measure.column(title, digits) for title in titles],
                 rows,
@@ -171,7 +172,7 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
         f"{in_words(numbers)} test images, ECE "
         f"over {collection.num_bins} bins. Attacks at {epsilon} in the L-infinity "
         "norm, by CleverHans, on the true label: "
-        f"{collection.attack_words(_STUDY_ATTACKS)}. "
+        f"{attack_words(collection, _STUDY_ATTACKS)}. "
     )
     if any(cell.paper is not None for row in rows for cell in row.cells):
         words += (

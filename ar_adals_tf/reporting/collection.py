@@ -28,12 +28,6 @@ NUM_LEVELS = 10
 #: The strength over 255 of tables with one strength, if it was measured.
 REFERENCE_STRENGTH = 8.0
 
-_EARLY_WORDS = (
-    "AutoAttack and its parts stop at the first wrong class and leave images that are "
-    "wrong already, so their accuracy compares with that of FGSM and PGD, their ECE "
-    "does not"
-)
-
 #: Attacks by what they leave standing, as far as their kind tells.
 _STRONGEST_FIRST = ("autoattack", "apgd_t", "apgd_ce", "pgd", "fgsm")
 
@@ -207,36 +201,6 @@ class Collection:
             if run.record and run.folder == folder:
                 model = run.record.title
         return f"{self.title}'s levels are cut by {attack}{more} on {model}. "
-
-    def attack_words(self, attacks: Sequence[str] | None = None) -> str:
-        """Return what attacks are, all by default, from what the runs have stored."""
-        words, chosen = [], self.attacks if attacks is None else attacks
-        for attack in chosen:
-            if attack not in self.attacks:
-                continue
-            if BOUNDED_ATTACKS[attack].parts:
-                entry = BOUNDED_ATTACKS[attack]
-                words.append(f"{entry.title}: {entry.words}")
-                continue
-            known = [
-                run.metrics["attacks"]["attacks"] for run in self.runs_under_attack
-            ]
-            settings = next(own[attack] for own in known if own.get(attack))
-            more = ", one step"
-            if "steps" in settings:
-                more = f", {settings['steps']} steps of {settings['step_size']}"
-                more += " from a random start" * settings["random_start"]
-            words.append(f"{attack.upper()}{more}")
-        if any(_stops_early(attack) for attack in chosen):
-            words.append(_EARLY_WORDS)
-        if any(group.is_ensemble for group in self.groups):
-            words.append("the averaged probabilities of an ensemble are attacked")
-        return "; ".join(words)
-
-
-def _stops_early(attack: str) -> bool:
-    entry = BOUNDED_ATTACKS[attack]
-    return bool(entry.parts) and entry.settings["label"] == "true"
 
 
 def load_collections(
