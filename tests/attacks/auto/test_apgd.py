@@ -50,10 +50,8 @@ def plain_apgd(value_and_gradient, x0, start, epsilon, norm, steps):
     x_before, (f, g) = start, value_and_gradient(start)
     f_max, x_max = f, start
     x = projected(x_before + eta * direction(g))
-    rises, best_then, halved_then, halvings = 0, f_max, True, 0
-    f_before = f
-    best_then = -np.inf
-    rises = 1  # the paper compares the first value with nothing
+    # The start counts as a rise: the paper compares the first value with nothing.
+    rises, best_then, halved_then, halvings, f_before = 1, -np.inf, True, 0, f
     for k in range(1, steps + 1):
         f, g = value_and_gradient(x)
         rises += f > f_before
