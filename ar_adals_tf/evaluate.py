@@ -14,11 +14,12 @@ there is not computed again: --run_dir=runs/mine --shift goes on with an evaluat
 With --run_dir, --limit_examples=N is a quick look at N test images, kept apart in
 shift-first-N/ and so on.
 
---model_file takes a .keras file; no code in it is run. For inference alone (no attacks,
-no robustness levels) it also takes a .tflite file or a SavedModel folder. A SavedModel
-is a program that can read and write files: take one only from people whom you trust.
-A model that expects other inputs than [0, 1] needs --model_range=0,255. The models that
-are written here take [0, 1]; `export --model_file` writes one of the model's own range.
+--model_file takes a .keras file; no code in it is run. For inference alone (no attacks
+but square, no robustness levels) it also takes a .tflite file or a SavedModel folder. A
+SavedModel is a program that can read and write files: take one only from people whom
+you trust. A model that expects other inputs than [0, 1] needs --model_range=0,255. The
+models that are written here take [0, 1]; `export --model_file` writes one of the
+model's own range.
 
 --predictions takes labels, and probabilities or logits, and measures what needs no
 model: accuracy, ECE with its floor and interval, NLL, Brier score, reliability.
@@ -102,7 +103,19 @@ flags.DEFINE_enum(
 flags.DEFINE_list(
     "ood", None, "Out-of-distribution data, such as cifar100 or a folder of pictures."
 )
-flags.DEFINE_list("attacks", None, "Measure under attack as well: fgsm, pgd.")
+flags.DEFINE_list(
+    "attacks",
+    None,
+    "Measure under attack as well: fgsm, pgd; autoattack or its parts apgd_ce, apgd_t, "
+    "fab_t, square; underconfidence, overconfidence, miscalibration, which change "
+    "confidences and no predicted class.",
+)
+flags.DEFINE_enum(
+    "attack_norm",
+    "linf",
+    ["linf", "l2"],
+    "The norm of all attacks but fgsm and pgd, which are in linf.",
+)
 flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")
 flags.DEFINE_list(

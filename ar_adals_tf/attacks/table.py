@@ -40,37 +40,160 @@ OWN_ATTACK, OWN_SETTINGS = "margin", {"top_k": 2}
 
 
 class BoundedAttack(NamedTuple):
-    """An attack that moves each pixel by at most a given strength.
+    """An attack that moves an image by at most a given strength.
 
     Attributes:
         title: What people call it.
-        function: A lazy reference to a function of `ar_adals_tf.attacks.bounded`.
         settings: What decides the attack besides its strength, ready for JSON.
+        words: What it is, for a caption.
+        passes: How many passes through the model an image takes at most.
+        function: A lazy reference to a function of `ar_adals_tf.attacks.bounded`.
+        parts: Of one that needs several images at a time, the names that
+            `ar_adals_tf.attacks.auto` has for what is done in turn.
+        needs_gradient: Whether the model must be differentiable.
     """
 
     title: str
-    function: str
     settings: Mapping[str, Any]
+    words: str
+    passes: int
+    function: str = ""
+    parts: tuple[str, ...] = ()
+    needs_gradient: bool = True
+
+    @property
+    def norm(self) -> str:
+        """The norm of the strength, `inf` or `2`."""
+        return self.settings["norm"]
 
 
 PGD_STEPS = 10
 
 PGD_STEPS_PER_EPSILON = 4
 
+#: AutoAttack's own: steps of a gradient attack, classes aimed at, Square's queries.
+AUTO_STEPS, AUTO_TARGETS, AUTO_QUERIES = 100, 9, 5000
+
+#: Steps of the attacks on confidence.
+CONFIDENCE_STEPS = 40
+
 _L_INFINITY = {"norm": "inf", "label": "true", "by": "cleverhans"}
 
+NORMS = {"linf": "inf", "l2": "2"}
+"""What `--attack_norm` takes, and how settings write it."""
+
+
+def _auto_attacks(norm: str) -> dict[str, BoundedAttack]:
+    """Return AutoAttack and its parts in a norm; all but the L-infinity one say it."""
+    targets = f"aimed at up to {AUTO_TARGETS} classes"
+    steps = {"steps_each": AUTO_STEPS}
+    aimed = steps | {"targets": AUTO_TARGETS}
+    queries = {"queries": AUTO_QUERIES}
+    most = AUTO_STEPS * AUTO_TARGETS
+    whole = AUTO_STEPS + 3 * most + AUTO_QUERIES
+    rows: list[tuple[str, str, dict[str, Any], str, int]] = [
+        ("apgd_ce", "APGD-CE", steps, f"{AUTO_STEPS} steps", AUTO_STEPS),
+        ("apgd_t", "APGD-T", aimed, f"{AUTO_STEPS} steps {targets}", most),
+        ("fab_t", "FAB-T", aimed, f"{AUTO_STEPS} steps {targets}", 2 * most),
+        ("square", "Square", queries, f"{AUTO_QUERIES:,} queries", AUTO_QUERIES),
+        (
+            "autoattack",
+            "AutoAttack",
+            aimed | queries,
+            "APGD-CE, APGD-T, FAB-T and Square in turn",
+            whole,
+        ),
+    ]
+    return _in_norm(
+        norm,
+        {
+            name: BoundedAttack(
+                title,
+                {"norm": NORMS[norm], "label": "true", **settings},
+                words,
+                passes,
+                parts=AUTO_PARTS if name == "autoattack" else (name,),
+                needs_gradient=name != "square",
+            )
+            for name, title, settings, words, passes in rows
+        },
+    )
+
+
+AUTO_PARTS = ("apgd_ce", "apgd_t", "fab_t", "square")
+"""AutoAttack's attacks, in turn."""
+
+
+def _confidence_attacks(norm: str) -> dict[str, BoundedAttack]:
+    """Return the attacks on confidence in a norm: no predicted class changes."""
+    rows = {
+        "underconfidence": ("Under-confidence", "lowers each confidence"),
+        "overconfidence": ("Over-confidence", "raises each confidence"),
+        "miscalibration": (
+            "Miscalibration",
+            "lowers the confidence of right predictions and raises that of wrong ones",
+        ),
+    }
+    return _in_norm(
+        norm,
+        {
+            name: BoundedAttack(
+                title,
+                {"norm": NORMS[norm], "label": "kept", "steps_each": CONFIDENCE_STEPS},
+                f"{words}, keeps the class, {CONFIDENCE_STEPS} steps",
+                CONFIDENCE_STEPS,
+                parts=(name,),
+            )
+            for name, (title, words) in rows.items()
+        },
+    )
+
+
+def _in_norm(
+    norm: str, attacks: Mapping[str, BoundedAttack]
+) -> dict[str, BoundedAttack]:
+    if norm == "linf":
+        return dict(attacks)
+    return {
+        in_norm(name, norm): attack._replace(title=f"{attack.title} L2")
+        for name, attack in attacks.items()
+    }
+
+
+def in_norm(name: str, norm: str) -> str:
+    """Return an attack's key in `BOUNDED_ATTACKS` in a norm of `NORMS`.
+
+    Example:
+        >>> in_norm("square", "linf"), in_norm("square", "l2")
+        ('square', 'square_l2')
+    """
+    return name if norm == "linf" else f"{name}_{norm}"
+
+
 BOUNDED_ATTACKS: dict[str, BoundedAttack] = {
-    "fgsm": BoundedAttack("FGSM", "ar_adals_tf.attacks.bounded:fgsm", _L_INFINITY),
+    "fgsm": BoundedAttack(
+        "FGSM",
+        _L_INFINITY,
+        "one step",
+        1,
+        "ar_adals_tf.attacks.bounded:fgsm",
+    ),
     "pgd": BoundedAttack(
         f"PGD-{PGD_STEPS}",
-        "ar_adals_tf.attacks.bounded:pgd",
         {
             **_L_INFINITY,
             "steps": PGD_STEPS,
             "step_size": f"epsilon / {PGD_STEPS_PER_EPSILON}",
             "random_start": True,
         },
+        f"{PGD_STEPS} steps of epsilon / {PGD_STEPS_PER_EPSILON} from a random start",
+        PGD_STEPS,
+        "ar_adals_tf.attacks.bounded:pgd",
     ),
+    **_auto_attacks("linf"),
+    **_auto_attacks("l2"),
+    **_confidence_attacks("linf"),
+    **_confidence_attacks("l2"),
 }
 
 """The attacks of a given strength: what can a bounded change do."""

@@ -67,7 +67,9 @@ class Predictions(NamedTuple):
     def save_compactly(self, path: str | Path, name: str | None = None) -> None:
         """Write ids, labels and centred float16 logits, half the size.
 
-        Rounded probabilities would lose the NLL; logits lose next to nothing.
+        Rounded probabilities would lose the NLL; logits lose next to nothing. Where
+        rounding would leave the largest one in doubt, it becomes the next number, so
+        the predicted class is always the model's.
 
         Args:
             path: The `.npz` file.
@@ -78,8 +80,12 @@ class Predictions(NamedTuple):
         below = self.logits - self.logits.max(axis=1, keepdims=True)
         far = np.abs(centred).max(axis=1, keepdims=True) > _FLOAT16_MAX
         kept = np.where(far, np.maximum(below, -_FLOAT16_MAX), centred)
+        rounded, largest = kept.astype(np.float16), self.logits.argmax(axis=1)
+        lost = np.flatnonzero(rounded.argmax(axis=1) != largest)
+        most = rounded[lost].max(axis=1)
+        rounded[lost, largest[lost]] = np.nextafter(most, np.float16(np.inf))
         named = {} if name is None else {"set": np.array(name)}
-        self._save(path, logits=kept.astype(np.float16), **named)
+        self._save(path, logits=rounded, **named)
 
     def _save(self, path: str | Path, **values: Any) -> None:
         with files.atomic_write(path) as aside, open(aside, "wb") as file:

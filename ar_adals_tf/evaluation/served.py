@@ -1,7 +1,7 @@
 """Models for inference alone: SavedModel folders and `.tflite` files.
 
 What they return is told from its rows: probabilities if none is negative and all sum
-to 1, else logits. They have no gradient, so nothing that attacks them can be measured.
+to 1, else logits. They have no gradient: the Square Attack alone can attack them.
 """
 
 from collections.abc import Callable
@@ -97,6 +97,13 @@ class Served:
             raise InputError(
                 f"the outputs of {self.path} cannot be used: {error}"
             ) from error
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits `(B, Z)` of images `(B, H, W, C)` that `check` has seen.
+
+        They are up to a constant an image; see `__call__` for what is refused.
+        """
+        return self._logits(self._function(images))
 
     def _logits(self, outputs: np.ndarray) -> np.ndarray:
         outputs = outputs.astype(np.float64)

@@ -255,9 +255,10 @@ class Evaluation:
             temperature=subject.temperature,
             own_index=own_index,
             identity=subject.identity,
+            served=subject.served.logits if subject.served else None,
         )
         self.keep("attacks", found, describe_attacks(found))
-        if not one_model:
+        if len(subject.models) > 1:
             self._say("attacked: the averaged probabilities of the ensemble")
 
     def measure_costs(self, splits: Mapping[str, Split]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ar_adals_tf import datasets
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.own import is_own
@@ -32,6 +33,7 @@ from ar_adals_tf.evaluation.subject import (
 )
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
+    attacks_in_norm,
     parse_epsilons,
     sets_under_attack,
 )
@@ -64,8 +66,9 @@ class Wanted:
         Raises:
             InputError: If something of the kind is wanted.
         """
+        by_gradient = [a for a in self.attacks if BOUNDED_ATTACKS[a].needs_gradient]
         flags = {
-            "--attacks": self.attacks,
+            "--attacks": by_gradient,
             "--footprint": self.footprint,
             "--posthoc": self.posthoc,
         }
@@ -73,6 +76,8 @@ class Wanted:
             raise InputError(
                 f"{subject.path} is for inference alone, so {', '.join(refused)} "
                 "cannot be measured; give the .keras file, or leave that out"
+                + " (--attacks=square needs no gradient)"
+                * bool(by_gradient)
             )
 
 
@@ -102,6 +107,7 @@ def evaluate(
     ood: Sequence[str] | None = None,
     attacks: Sequence[str] | None = None,
     epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
+    attack_norm: str = "linf",
     footprint: bool = False,
     posthoc: Sequence[str] | None = None,
     say: Callable[[str], Any] = print,
@@ -154,7 +160,9 @@ def evaluate(
         shift_source: See `datasets.corrupted.find_source`.
         ood: Datasets that are out-of-distribution, see `evaluate_ood`.
         attacks: Attacks such as `["fgsm", "pgd"]`, see `evaluate_attacks`.
-        epsilons: Their strengths over 255.
+        epsilons: Their strengths over 255, each a norm of [0, 1] pixels.
+        attack_norm: The norm of AutoAttack, its parts and the attacks on confidence,
+            `linf` or `l2`.
         footprint: Whether to measure costs, see `measure_footprint`.
         posthoc: Calibrations to fit to the validation images and to measure, such as
             `["vector", "margin"]`, also on the corrupted images that were measured; see
@@ -178,7 +186,8 @@ def evaluate(
             f"--predictions=FILE.npz; received {' and '.join(given) or 'none of them'}"
         )
     posthoc = None if posthoc is None else check_posthoc(posthoc)
-    wanted = Wanted(shift, ood or (), attacks or (), footprint, posthoc or ())
+    attacks = attacks_in_norm(attacks or (), attack_norm)
+    wanted = Wanted(shift, ood or (), attacks, footprint, posthoc or ())
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
     strengths = _parse_severities(severities)
     if predictions:

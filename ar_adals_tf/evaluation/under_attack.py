@@ -1,10 +1,11 @@
 """Calibration under attack: the test images, each moved against the model.
 
-The attacks are CleverHans's, in the L-infinity norm and against the true label: FGSM,
-one step of the whole strength, and PGD, ten steps of a quarter of it from a random
-start. They move the logits, also those of models that end in a softmax. For an ensemble
-they move the logarithm of the averaged probabilities, so the average itself is
-attacked.
+FGSM and PGD are CleverHans's, in the L-infinity norm and against the true label: one
+step of the whole strength, and ten steps of a quarter of it from a random start.
+AutoAttack, its parts and the attacks on confidence are in `attacks.auto`, in the
+L-infinity and the L2 norm. All move the logits, also those of models that end in a
+softmax. For an ensemble they move the logarithm of the averaged probabilities, so the
+average itself is attacked.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +19,16 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks.bounded import attack_step, image_seeds
 from ar_adals_tf.attacks.device import default_batch_size
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
+from ar_adals_tf.attacks.table import (
+    BOUNDED_ATTACKS,
+    BOUNDED_TITLES,
+    NORMS,
+    in_norm,
+)
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.in_parts import PartedAttacks
 from ar_adals_tf.evaluation.measures import (
     SET_DRAWS,
     Measures,
@@ -29,9 +36,14 @@ from ar_adals_tf.evaluation.measures import (
     measured,
     nested,
 )
-from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
+from ar_adals_tf.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    stored_settings,
+)
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
+from ar_adals_tf.files import write_json
 from ar_adals_tf.outputs import (
     at_floor,
     ensemble_logits_fn,
@@ -45,6 +57,11 @@ DEFAULT_EPSILONS = (0.0, 4.0, 8.0, 12.0, 16.0)
 
 """Strengths over 255: the largest change of a pixel in [0, 255]."""
 
+#: What people call the attacks; the norm is said apart.
+_NAMES = [name for name in BOUNDED_ATTACKS if not name.endswith("_l2")]
+
+_MOST_L2 = 25_500  # an L2 norm of 100
+
 L2_BUDGETS = np.arange(0, 61) / 20
 
 """L2 norms in [0, 1] pixels at which success is counted: 0, 0.05, .. 3."""
@@ -55,7 +72,7 @@ def evaluate_attacks(
     split: Split,
     clean: Predictions,
     folder: str | Path,
-    attacks: Sequence[str] = tuple(BOUNDED_ATTACKS),
+    attacks: Sequence[str] = ("fgsm", "pgd"),
     epsilons: Sequence[float] = DEFAULT_EPSILONS,
     *,
     index: RobustnessIndex | None = None,
@@ -66,6 +83,7 @@ def evaluate_attacks(
     seed: int = 0,
     identity: str = "",
     batch_size: int | None = None,
+    served: Callable[[np.ndarray], np.ndarray] | None = None,
     verbose: bool = True,
 ) -> Measures:
     """Attack a test set at several strengths and measure the calibration.
@@ -81,8 +99,9 @@ def evaluate_attacks(
         split: The clean test set.
         clean: The predictions on it, which are measured at strength 0.
         folder: Where the predictions go, a file `<attack>_<epsilon>.npz` each.
-        attacks: Keys of `BOUNDED_ATTACKS`. Defaults to all.
-        epsilons: Strengths over 255, 0 to 255. Defaults to 0, 4, 8, 12 and 16.
+        attacks: Keys of `BOUNDED_ATTACKS`. Defaults to FGSM and PGD.
+        epsilons: Strengths over 255, 0 to 255; in L2 more is allowed. Defaults to 0, 4,
+            8, 12 and 16.
         index: Robustness index that the levels of the test images are cut from.
             Defaults to `None`: nothing is measured by level.
         num_levels: R; fewer if there are fewer images. Defaults to 10.
@@ -94,6 +113,8 @@ def evaluate_attacks(
         identity: What tells this model from others, such as a digest.
         batch_size: How many images each replica attacks at once. Defaults to what
             suits the model and the device.
+        served: In the place of models without a gradient, a function from images
+            `(B, H, W, C)` to logits `(B, Z)`, for attacks that need no gradient.
         verbose: Whether to show a progress bar.
 
     Returns:
@@ -117,7 +138,9 @@ def evaluate_attacks(
     facts = {"num_examples": len(split), "seed": seed}
     settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
     identities = {"attacks": settings, "dataset": split.dataset, "model": identity}
+    _let_grow(folder, facts | identities)
     store = PredictionStore(folder, facts | identities, clean)
+    parted = PartedAttacks(models, served, split, clean, folder, facts | identities)
     named, whole = sets_under_attack(folder), store.names()
     there = {name: pair for name, pair in named.items() if name in whole}
     pairs = there | {f"{a}_{e:g}": (a, e) for a in attacks for e in strengths if e}
@@ -126,6 +149,8 @@ def evaluate_attacks(
 
         def make(name: str) -> Predictions:
             attack, epsilon = pairs[name]
+            if BOUNDED_ATTACKS[attack].parts:
+                return parted.predict(attack, epsilon, seed, batch_size, bar.update)
             return _predict(
                 models, split, attack, epsilon, seed, batch_size, bar.update
             )
@@ -135,7 +160,12 @@ def evaluate_attacks(
             draws = calibration.DEFAULT_DRAWS if predictions is clean else SET_DRAWS
             return _measure(predictions.at(t), num_bins, index, num_levels, draws)
 
-        sets = ((name, store.get(name, make)) for name in pairs)
+        def kept(name: str) -> Predictions:
+            found = store.get(name, make)
+            parted.forget(name)
+            return found
+
+        sets = ((name, kept(name)) for name in pairs)
         found = measured(chain([("clean", clean)], sets), temperature, measure_set)
 
     used = {attack for attack, _ in pairs.values()} or set(attacks)
@@ -163,6 +193,50 @@ def evaluate_attacks(
             "success": l2_success(own_index.distances, L2_BUDGETS).tolist(),
         }
     return results
+
+
+def _let_grow(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Let a store's settings name attacks that did not exist when it was made."""
+    there = stored_settings(folder)
+    if there is None or there == settings:
+        return
+    known, now = there.get("attacks"), settings["attacks"]
+    if not isinstance(known, dict) or {**there, "attacks": now} != settings:
+        return
+    if all(now.get(name) == own for name, own in known.items()):
+        write_json(Path(folder) / "settings.json", settings)
+
+
+def attacks_in_norm(attacks: Sequence[str], norm: str) -> list[str]:
+    """Return the keys of attacks in `BOUNDED_ATTACKS`, in a norm.
+
+    A name that ends in `_l2` says its norm itself.
+
+    Args:
+        attacks: Such as `["square", "apgd_ce_l2"]`.
+        norm: `linf` or `l2`.
+
+    Raises:
+        InputError: If there is no such norm, or if an attack has none but the other.
+
+    Example:
+        >>> attacks_in_norm(["square", "apgd_ce_l2"], "l2")
+        ['square_l2', 'apgd_ce_l2']
+    """
+    if norm not in NORMS:
+        raise InputError(f"--attack_norm takes {', '.join(NORMS)}; received {norm!r}")
+    keys = []
+    for name in attacks:
+        own = BOUNDED_ATTACKS.get(name)
+        key = name if own and own.norm == NORMS[norm] else in_norm(name, norm)
+        if own and key not in BOUNDED_ATTACKS:
+            able = [n for n in BOUNDED_ATTACKS if in_norm(n, norm) in BOUNDED_ATTACKS]
+            raise InputError(
+                f"--attack_norm={norm} is for {', '.join(able)}; received {name!r}; "
+                "choose others, or leave the norm out"
+            )
+        keys.append(key if own else name)
+    return keys
 
 
 def describe_attacks(found: Mapping[str, Any]) -> str:
@@ -207,7 +281,7 @@ def parse_epsilons(
 
     Raises:
         InputError: On an unknown attack, on what is no number, on no strength, or on
-            one outside 0 to 255.
+            one outside 0 to 255, or in L2 alone 0 to 25,500.
 
     Example:
         >>> parse_epsilons(["0", "4", "0.5"], ["fgsm"])
@@ -223,12 +297,13 @@ def parse_epsilons(
     for name in attacks:
         if name not in BOUNDED_ATTACKS:
             raise InputError(
-                f"--attacks takes {', '.join(BOUNDED_ATTACKS)}; received {name!r}; "
-                "choose one of them"
+                f"--attacks takes {', '.join(_NAMES)}; received {name!r}; choose some"
             )
-    if not epsilons or not all(0 <= epsilon <= 255 for epsilon in epsilons):
+    only_l2 = attacks and all(BOUNDED_ATTACKS[name].norm == "2" for name in attacks)
+    most = _MOST_L2 if only_l2 else 255
+    if not epsilons or not all(0 <= epsilon <= most for epsilon in epsilons):
         raise InputError(
-            "--epsilons takes strengths over 255, from 0 to 255; received "
+            f"--epsilons takes strengths over 255, from 0 to {most}; received "
             f"{', '.join(f'{e:g}' for e in epsilons) or 'none'}; such as "
             "--epsilons=0,4,8"
         )

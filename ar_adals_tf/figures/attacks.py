@@ -100,7 +100,7 @@ def draw_reliability_grid(
         labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
     """
     style.need(bins=bins)
-    num_columns = len(next(iter(bins.values())))
+    num_columns = max(map(len, bins.values()))
     each = [by_method for row in bins.values() for by_method in row.values()]
     styles = style.method_styles({name: 1 for own in each for name in own}, labels)
     figure, grid = style.new_figure(
@@ -114,7 +114,9 @@ def draw_reliability_grid(
     )
     look: style.Look = {"linewidth": 1, "sizes": (6, 70), "joined_from": _JOINED_FROM}
     for row, (attack, by_column) in zip(grid, bins.items(), strict=True):
-        for axes, (title, by_method) in zip(row, by_column.items(), strict=True):
+        for axes in row[len(by_column) :]:
+            axes.set_axis_off()
+        for axes, (title, by_method) in zip(row, by_column.items(), strict=False):
             style.diagonal(axes)
             for name, own in by_method.items():
                 draw_curve(axes, own, styles[name], **look)

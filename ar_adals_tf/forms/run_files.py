@@ -123,12 +123,12 @@ _attacked = both(
 
 def _is_strength(name: str) -> bool:
     try:
-        return 0 <= float(name) <= 255
+        return 0 <= float(name) <= 25_500  # an L2 norm may be larger than 1
     except ValueError:
         return False
 
 
-_strength = where(_is_strength, "a strength from 0 to 255")
+_strength = where(_is_strength, "a strength over 255")
 _several_steps = {"steps": count, "step_size": text(), "random_start": truth}
 
 

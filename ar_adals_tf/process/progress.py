@@ -1,7 +1,6 @@
 """Progress of long work, and times for people to read."""
 
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 

@@ -10,6 +10,7 @@ from ar_adals_tf.attacks.table import BOUNDED_TITLES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import attacks as figures
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.attack_words import attack_words
 from ar_adals_tf.reporting.certainty import (
     BARS_WORDS,
     INTERVAL_WORDS,
@@ -72,7 +73,7 @@ def over_strength(collection: Collection) -> Picture:
         f"Accuracy, ECE and confidence over the strength, {collection.title}",
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
         "low. Attacks on one that is not leave it sure of what is wrong. "
-        f"{collection.attack_words}. Before temperature scaling; means over seeds. "
+        f"{attack_words(collection)}. Before temperature scaling; means over seeds. "
         f"{BARS_WORDS}",
         figures.draw_grid_of_lines(
             panels, "Strength over 255", labels_of(groups), errors
@@ -94,7 +95,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
         bins: dict[str, dict[str, Any]] = {}
         for attack in collection.attacks:
             bins[BOUNDED_TITLES[attack]] = {}
-            for epsilon in collection.strengths:
+            for epsilon in collection.strengths_of(attack):
                 found = {g.key: g.attack_reliability(attack, epsilon) for g in some}
                 there = {key: own for key, own in found.items() if own}
                 bins[BOUNDED_TITLES[attack]][strength_words(epsilon)] = there
@@ -107,7 +108,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 "overconfidence. Larger marks stand for more images, and lines join "
                 "those of ten or more. Under a strong attack an undefended model's "
                 "marks gather at the lower right: sure and wrong. "
-                f"{collection.attack_words}. {collection.num_bins} bins, all seeds "
+                f"{attack_words(collection)}. {collection.num_bins} bins, all seeds "
                 "together.",
                 figures.draw_reliability_grid(bins, labels_of(some)),
             )
@@ -127,7 +128,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
     pictures = []
     for attack in collection.attacks:
         panels: dict[str, Any] = {measure.heading(): {} for measure in shown}
-        for epsilon in collection.strengths:
+        for epsilon in collection.strengths_of(attack):
             case = (attack, epsilon, levels, count)
             found = {group.key: group.attack_by_level(*case) for group in groups}
             for measure in shown:
@@ -144,7 +145,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 "The same levels for every method: the clean images ordered by how "
                 "small a change flips the vanilla model. Look at the left, where "
                 f"attacks succeed first. {collection.levels_words}"
-                f"{collection.attack_words}. Before "
+                f"{attack_words(collection)}. Before "
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
                     panels, "Level (0: least robust)", labels_of(groups)
@@ -159,7 +160,8 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
 
 def trade_off(collection: Collection) -> list[Item]:
     """Compare clean accuracy, robust accuracy and ECE, and find the Pareto front."""
-    attack, epsilon = collection.attacks[-1], collection.reference_strength
+    attack = collection.strongest_attack
+    epsilon = collection.reference_of(attack)
     robust = f"{BOUNDED_TITLES[attack]}, {strength_words(epsilon)}"
     wanted = (("accuracy", 0.0), ("accuracy", epsilon), ("ece", 0.0), ("ece", epsilon))
     found: dict[str, list[float]] = {}

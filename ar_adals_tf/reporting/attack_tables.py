@@ -6,9 +6,10 @@ The companion study is the one of adversarial training and calibration, see
 
 from collections.abc import Sequence
 
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
+from ar_adals_tf.attacks.table import BOUNDED_TITLES
 from ar_adals_tf.evaluation.results import FORM_TITLES
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.attack_words import attack_words
 from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import (
@@ -33,6 +34,9 @@ from ar_adals_tf.reporting.run import in_words_by_setting
 #: The measures that are shown at every strength.
 BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
 
+#: The attacks of the study's table.
+_STUDY_ATTACKS = ("fgsm", "pgd")
+
 #: Decimals of the accuracy: the study prints two.
 _DIGITS = {"accuracy": 2}
 
@@ -40,7 +44,7 @@ _DIGITS = {"accuracy": 2}
 def under_attack(collection: Collection) -> Table:
     """Return accuracy and ECE, clean and under each attack at one strength."""
     epsilon = collection.reference_strength
-    cases = [("", 0.0), *((attack, epsilon) for attack in BOUNDED_ATTACKS)]
+    cases = [("", 0.0), *((attack, epsilon) for attack in _STUDY_ATTACKS)]
     shown = [
         (measure, *case) for measure in measures("accuracy", "ece") for case in cases
     ]
@@ -80,7 +84,7 @@ def by_strength(collection: Collection) -> list[Table]:
     """Return a table for each measure, over attacks and strengths."""
     single = collection.groups_under_attack
     cases = [("", 0.0)]
-    cases += [(a, e) for a in BOUNDED_ATTACKS for e in collection.strengths if e]
+    cases += collection.attack_cases
     titles = ["Clean"]
     titles += [f"{BOUNDED_TITLES[a]} {strength_words(e)}" for a, e in cases[1:]]
     tables = []
@@ -100,7 +104,7 @@ def by_strength(collection: Collection) -> list[Table]:
             Table(
                 f"{measure.name}_by_strength_{collection.dataset}",
                 f"{measure.heading()} by attack and strength, {collection.title}",
-                f"{collection.attack_words}. {words}{temperature_words(single)}"
+                f"{attack_words(collection)}. {words}{temperature_words(single)}"
                 f"{seed_words(single)} {AS_ABOVE_WORDS}",
                 [measure.column(title, digits) for title in titles],
                 rows,
@@ -167,7 +171,8 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
     words = (
         f"{in_words(numbers)} test images, ECE "
         f"over {collection.num_bins} bins. Attacks at {epsilon} in the L-infinity "
-        f"norm, by CleverHans, on the true label: {collection.attack_words}. "
+        "norm, by CleverHans, on the true label: "
+        f"{attack_words(collection, _STUDY_ATTACKS)}. "
     )
     if any(cell.paper is not None for row in rows for cell in row.cells):
         words += (

@@ -28,6 +28,9 @@ NUM_LEVELS = 10
 #: The strength over 255 of tables with one strength, if it was measured.
 REFERENCE_STRENGTH = 8.0
 
+#: Attacks by what they leave standing, as far as their kind tells.
+_STRONGEST_FIRST = ("autoattack", "apgd_t", "apgd_ce", "pgd", "fgsm")
+
 #: Settings under attack that runs of one report share.
 _SAME_UNDER_ATTACK = ("seed", "num_examples", "num_bins")
 
@@ -122,6 +125,38 @@ class Collection:
         return [name for name in BOUNDED_ATTACKS if any(name in m for m in measured)]
 
     @property
+    def attack_cases(self) -> list[tuple[str, float]]:
+        """The attacks, each at its strengths above 0.
+
+        Those are the ones that some run was measured at; FGSM and PGD share theirs, so
+        that one command measures both.
+        """
+        own: dict[str, set[float]] = {name: set() for name in self.attacks}
+        for run in self.runs:
+            for name, found in run.attack_measures().items():
+                own[name] |= {float(e) for e in found if float(e)}
+        plain = [name for name in own if not BOUNDED_ATTACKS[name].parts]
+        shared = set().union(*(own[name] for name in plain))
+        own |= dict.fromkeys(plain, shared)
+        return [(name, e) for name, found in own.items() for e in sorted(found)]
+
+    def strengths_of(self, attack: str) -> list[float]:
+        """Return an attack's strengths as in `attack_cases`, after the clean set's."""
+        measured = [e for name, e in self.attack_cases if name == attack]
+        return [0.0] * (0.0 in self.strengths) + measured
+
+    def reference_of(self, attack: str) -> float:
+        """Return the strength that stands for an attack; see `reference_strength`."""
+        measured = [e for e in self.strengths_of(attack) if e] or [REFERENCE_STRENGTH]
+        return REFERENCE_STRENGTH if REFERENCE_STRENGTH in measured else measured[-1]
+
+    @property
+    def strongest_attack(self) -> str:
+        """The attack that stands for robust accuracy: the strongest by its kind."""
+        ordered = (a for a in _STRONGEST_FIRST if a in self.attacks)
+        return next(ordered, self.attacks[-1])
+
+    @property
     def strengths(self) -> list[float]:
         """The strengths over 255 that some run was measured at, in order."""
         found = [own for run in self.runs for own in run.attack_measures().values()]
@@ -130,8 +165,9 @@ class Collection:
     @property
     def reference_strength(self) -> float:
         """The strength of tables with one: 8/255, or the greatest that was measured."""
-        measured = [e for e in self.strengths if e] or [REFERENCE_STRENGTH]
-        return REFERENCE_STRENGTH if REFERENCE_STRENGTH in measured else measured[-1]
+        measured = [e for a, e in self.attack_cases if not BOUNDED_ATTACKS[a].parts]
+        greatest = max(measured, default=REFERENCE_STRENGTH)
+        return REFERENCE_STRENGTH if REFERENCE_STRENGTH in measured else greatest
 
     @property
     def shift_words(self) -> str:
@@ -165,24 +201,6 @@ class Collection:
             if run.record and run.folder == folder:
                 model = run.record.title
         return f"{self.title}'s levels are cut by {attack}{more} on {model}. "
-
-    @property
-    def attack_words(self) -> str:
-        """What the attacks are, from what the runs have stored."""
-        words = []
-        for attack in self.attacks:
-            known = [
-                run.metrics["attacks"]["attacks"] for run in self.runs_under_attack
-            ]
-            settings = next(own[attack] for own in known if own.get(attack))
-            more = ", one step"
-            if "steps" in settings:
-                more = f", {settings['steps']} steps of {settings['step_size']}"
-                more += " from a random start" * settings["random_start"]
-            words.append(f"{attack.upper()}{more}")
-        if any(group.is_ensemble for group in self.groups):
-            words.append("the averaged probabilities of an ensemble are attacked")
-        return "; ".join(words)
 
 
 def load_collections(

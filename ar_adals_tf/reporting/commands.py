@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
@@ -163,29 +164,44 @@ def missing_seeds(collection: Collection) -> list[Missing]:
 
 def missing_attacks(collection: Collection) -> list[Missing]:
     """Return what is missing where runs lack an attack or a strength of the others."""
-    commands = []
+    commands, runs = [], 0
     for run in (run for run in collection.runs if run.can_measure_more):
         there, lost = run.attack_measures(), run.lost["attacked"]
         lacking = [
             (attack, epsilon)
-            for attack in collection.attacks
-            for epsilon in collection.strengths
-            if (epsilon and f"{epsilon:g}" not in there.get(attack, {}))
+            for attack, epsilon in collection.attack_cases
+            if f"{epsilon:g}" not in there.get(attack, {})
             or f"{attack}_{epsilon:g}" in lost
         ]
+        runs += bool(lacking or not there)
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
         elif lacking:
-            names = ",".join(dict.fromkeys(attack for attack, _ in lacking))
-            strengths = sorted({epsilon for _, epsilon in lacking})
-            values = ",".join(f"{epsilon:g}" for epsilon in strengths)
-            flags = f"--attacks={names}", f"--epsilons={values}"
-            commands.append(evaluate_command(run, *flags))
+            commands += [evaluate_command(run, *own) for own in _attack_flags(lacking)]
     what = (
-        f"{collection.title}: {len(commands)} of {len(collection.runs)} runs are not "
+        f"{collection.title}: {runs} of {len(collection.runs)} runs are not "
         f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
     )
     return missing(what, commands)
+
+
+def _attack_flags(cases: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+    """Return the flags that measure attacks at strengths, a pair for each command.
+
+    FGSM and PGD cost little, so one command measures them at all strengths. Of the
+    others those share a command that share their strengths.
+    """
+    wanted: dict[Any, dict[str, list[float]]] = {}
+    for attack in dict.fromkeys(attack for attack, _ in cases):
+        own = sorted({epsilon for name, epsilon in cases if name == attack})
+        key = tuple(own) if BOUNDED_ATTACKS[attack].parts else "plain"
+        wanted.setdefault(key, {})[attack] = own
+    flags = []
+    for some in wanted.values():
+        strengths = sorted({epsilon for own in some.values() for epsilon in own})
+        values = ",".join(f"{epsilon:g}" for epsilon in strengths)
+        flags.append((f"--attacks={','.join(some)}", f"--epsilons={values}"))
+    return flags
 
 
 def next_seed_command(group: Group) -> str:

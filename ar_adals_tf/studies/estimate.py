@@ -57,7 +57,7 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
     if cell.module == "evaluate":
         sets = 1 + changed_sets(cell)
         for attack, _ in attacked_sets(cell):
-            sets += _GRADIENT * int(BOUNDED_ATTACKS[attack].settings.get("steps", 1))
+            sets += _GRADIENT * BOUNDED_ATTACKS[attack].passes
         return Work("predict", config.model, images["test"] * sets * models)
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]

@@ -86,7 +86,7 @@ def test_what_is_raised_are_the_log_odds():
 
 
 def test_the_table_says_what_the_attacks_do():
-    assert list(BOUNDED_ATTACKS) == ["fgsm", "pgd"]
+    assert list(BOUNDED_ATTACKS)[:2] == ["fgsm", "pgd"]
     common = {"norm": "inf", "label": "true", "by": "cleverhans"}
     assert dict(BOUNDED_ATTACKS["fgsm"].settings) == common
     assert dict(BOUNDED_ATTACKS["pgd"].settings) == common | {

@@ -386,6 +386,9 @@ OF_EVALUATE = [
         for value in ("cw", "FGSM", "fgsm,x", "../pgd")
     ],
     evaluate("--attacks=", says="--attacks must not be empty"),
+    evaluate("--attacks=pgd", "--attack_norm=l2", says="--attack_norm=l2 is for apgd"),
+    evaluate("--attacks=square", "--attack_norm=l1", says="should be one", status=1),
+    evaluate("--attacks=square", "--epsilons=256", says="--epsilons takes"),
     *[
         evaluate(f"--ood={value}", says="--ood takes datasets other than")
         for value in ("fashion_mnist_small", "mnits", "../cifar10", "cifar10,x")

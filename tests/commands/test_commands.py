@@ -293,7 +293,10 @@ UNUSABLE = [
             sentence,
         )
         for arguments, sentence in [
-            (["--attacks=cw"], "--attacks takes fgsm, pgd; received 'cw'"),
+            (
+                ["--attacks=cw"],
+                "--attacks takes fgsm, pgd, apgd_ce, apgd_t, fab_t",
+            ),
             (
                 ["--attacks=fgsm", "--epsilons=8/255"],
                 "--epsilons takes numbers over 255; received 8/255",

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf import datasets
+from ar_adals_tf.attacks.auto import autoattack
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.errors import InputError
@@ -286,7 +287,7 @@ def test_several_share_each_corrupted_set(files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["saved", "my.tflite", "int8.tflite"])
 def test_models_for_inference_alone_predict_as_the_keras_model(
-    name, files, splits, tmp_path
+    name, files, splits, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
     lines = []
@@ -306,6 +307,10 @@ def test_models_for_inference_alone_predict_as_the_keras_model(
     assert "has no gradient, so nothing is measured by level" in lines[0]
     with pytest.raises(InputError, match=r"for inference alone, so --attacks, --post"):
         evaluate(out, attacks=["fgsm"], posthoc=["vector"], say=str)
+    monkeypatch.setattr(autoattack, "AUTO_QUERIES", 40)
+    attacked = evaluate(out, attacks=["square"], epsilons=[0, 40], say=str)
+    by_strength = attacked["attacks"]["by_attack"]["square"]
+    assert by_strength["40"]["accuracy"] < by_strength["0"]["accuracy"] - 0.1
 
 
 def test_files_that_are_no_models_are_refused(files, tmp_path):

@@ -1,6 +1,8 @@
 """Predictions in files, and folders that keep them set by set."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,3 +186,22 @@ def test_enormous_logits_are_kept_as_certainty(predictions, tmp_path):
     kept = Predictions.load(tmp_path / "p.npz")
     assert (kept.logits.argmax(axis=1) == huge.logits.argmax(axis=1)).mean() > 0.9
     assert np.isfinite(kept.probabilities).all()
+
+
+def test_a_rounded_set_predicts_what_the_model_does():
+    """Two logits that float16 cannot tell apart, kept in parts and then whole."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 5)).astype(np.float32)
+    logits[:, 3] = logits[:, :3].max(axis=1) + np.float32(1e-6)
+    logits[::2] -= 20
+    predictions = Predictions(np.arange(300).astype("S"), np.zeros(300, int), logits)
+    classes = logits.argmax(axis=1)
+    assert (logits.astype(np.float16).argmax(axis=1) != classes).any()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            predictions.save_compactly(Path(folder) / "set.npz")
+            predictions = Predictions.load(Path(folder) / "set.npz")
+            np.testing.assert_array_equal(predictions.logits.argmax(axis=1), classes)
+            error = predictions.logits - logits
+            error -= error.mean(axis=1, keepdims=True)
+            assert np.abs(error).max() < 5e-3

@@ -14,10 +14,11 @@ from cleverhans.tf2.attacks.projected_gradient_descent import (
 
 from ar_adals_tf import calibration, datasets
 from ar_adals_tf.attacks import bounded
+from ar_adals_tf.attacks.auto import autoattack
 from ar_adals_tf.attacks.bounded import attack_step, image_seeds
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation import under_attack
+from ar_adals_tf.evaluation import in_parts, under_attack
 from ar_adals_tf.evaluation.measures import SET_DRAWS
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
@@ -383,8 +384,11 @@ def test_a_runs_own_index_is_of_its_own_model(model, split, tmp_path):
 @pytest.mark.parametrize(
     ("attacks", "epsilons", "message"),
     [
-        (["cw"], ["8"], "--attacks takes fgsm, pgd; received 'cw'"),
+        (["cw"], ["8"], "--attacks takes fgsm, pgd, apgd_ce, .*received 'cw'"),
         (["fgsm"], ["-1"], "from 0 to 255; received -1"),
+        (["square"], ["256"], "from 0 to 255; received 256"),
+        (["square_l2"], ["25501"], "from 0 to 25500; received 25501"),
+        (["square_l2", "pgd"], ["256"], "from 0 to 255; received 256"),
         (["fgsm"], ["0", "256"], "received 0, 256"),
         (["fgsm"], ["nan"], "received nan"),
         (["fgsm"], [], "received none"),
@@ -394,3 +398,108 @@ def test_a_runs_own_index_is_of_its_own_model(model, split, tmp_path):
 def test_wrong_requests_are_refused(attacks, epsilons, message):
     with pytest.raises(InputError, match=message):
         under_attack.parse_epsilons(epsilons, attacks)
+
+
+def test_the_norm_chooses_the_attack():
+    norm = under_attack.attacks_in_norm
+    assert norm(["fgsm", "square"], "linf") == ["fgsm", "square"]
+    assert norm(["square", "underconfidence"], "l2") == [
+        "square_l2",
+        "underconfidence_l2",
+    ]
+    assert norm(["autoattack_l2"], "linf") == norm(["autoattack_l2"], "l2")
+    assert norm(["cw"], "l2") == ["cw"]  # refused by its own sentence
+    with pytest.raises(InputError, match="l2 is for apgd_ce, .*; received 'pgd'"):
+        norm(["square", "pgd"], "l2")
+    with pytest.raises(InputError, match="--attack_norm takes linf, l2; received 'l1'"):
+        norm(["square"], "l1")
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr(autoattack, "AUTO_STEPS", 10)
+    monkeypatch.setattr(autoattack, "AUTO_TARGETS", 2)
+    monkeypatch.setattr(autoattack, "AUTO_QUERIES", 30)
+
+
+def test_autoattack_leaves_no_more_right_than_its_first_part(
+    model, split, clean, tmp_path, few_steps
+):
+    found = evaluated(model, split, clean, tmp_path, ["apgd_ce", "autoattack"])
+    accuracy = {name: own["8"]["accuracy"] for name, own in found["by_attack"].items()}
+    assert 0 < accuracy["autoattack"] <= accuracy["apgd_ce"] < 0.9
+    whole = Predictions.load(tmp_path / "autoattack_8.npz")
+    right = whole.logits.argmax(axis=1) == split.labels
+    assert accuracy["autoattack"] == pytest.approx(right.mean())
+    assert json.dumps(found) and not (tmp_path / "parts").exists()
+
+
+def test_attacks_on_confidence_keep_the_accuracy_and_spoil_the_ece(
+    model, split, clean, tmp_path
+):
+    names = ["underconfidence", "overconfidence", "miscalibration"]
+    found = evaluated(model, split, clean, tmp_path, names, temperature=1.3)
+    for of in (found, found["temperature_scaled"]):
+        by_attack = of["by_attack"]
+        means = {}
+        for name in names:
+            before, after = by_attack[name]["0"], by_attack[name]["8"]
+            assert after["accuracy"] == before["accuracy"]
+            means[name] = after["mean_confidence"] - before["mean_confidence"]
+        assert means["underconfidence"] < -0.05 < 0.05 < means["overconfidence"]
+        worst = by_attack["miscalibration"]["8"]["ece"]
+        assert worst > by_attack["miscalibration"]["0"]["ece"] + 0.05
+        assert worst > by_attack["underconfidence"]["8"]["ece"]
+    classes = clean.logits.argmax(axis=1)
+    for name in names:
+        stored = Predictions.load(tmp_path / f"{name}_8.npz")
+        np.testing.assert_array_equal(stored.logits.argmax(axis=1), classes)
+
+
+def test_an_interrupted_set_goes_on_part_by_part(
+    model, split, clean, tmp_path, monkeypatch, few_steps
+):
+    monkeypatch.setattr(in_parts, "PART", 30)
+    attacked, real = [], autoattack.Prepared.__call__
+
+    def counted(self, images, *others):
+        attacked.append(len(images))
+        if len(attacked) == 5:
+            raise KeyboardInterrupt
+        return real(self, images, *others)
+
+    monkeypatch.setattr(autoattack.Prepared, "__call__", counted)
+    whole = evaluated(model, split, clean, tmp_path / "whole", ["apgd_ce"])
+    assert attacked == [30, 30, 10]
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(model, split, clean, tmp_path / "cut", ["apgd_ce"])
+    assert attacked[3:] == [30, 30]
+    assert evaluated(model, split, clean, tmp_path / "cut", ["apgd_ce"]) == whole
+    assert attacked[5:] == [30, 10]  # the first part was there
+    one, other = (
+        (tmp_path / name / "apgd_ce_8.npz").read_bytes() for name in ("whole", "cut")
+    )
+    assert one == other
+    assert [path.name for path in sorted((tmp_path / "cut").iterdir())] == [
+        "apgd_ce_8.npz",
+        "settings.json",
+    ]
+
+
+def test_a_folder_that_knows_fewer_attacks_keeps_its_sets(
+    model, split, clean, tmp_path
+):
+    evaluated(model, split, clean, tmp_path, ["fgsm"])
+    path, kept = tmp_path / "settings.json", (tmp_path / "fgsm_8.npz").read_bytes()
+    settings = json.loads(path.read_text())
+    older = {name: settings["attacks"][name] for name in ("fgsm", "pgd")}
+    path.write_text(json.dumps(settings | {"attacks": older}))
+    (tmp_path / "mark.npz").write_bytes(b"")  # removed with void sets
+    evaluated(model, split, clean, tmp_path, ["fgsm"])
+    assert (tmp_path / "mark.npz").exists()
+    assert (tmp_path / "fgsm_8.npz").read_bytes() == kept
+    assert json.loads(path.read_text()) == settings
+    other = older | {"pgd": older["pgd"] | {"steps": 20}}
+    path.write_text(json.dumps(settings | {"attacks": other}))
+    evaluated(model, split, clean, tmp_path, ["fgsm"])
+    assert not (tmp_path / "mark.npz").exists()

@@ -1,14 +1,19 @@
 """Tables of models under attack are made of the stored predictions."""
 
+import json
+
 import numpy as np
 import pytest
 
 from ar_adals_tf import calibration
+from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
-from ar_adals_tf.reporting import attack_tables
+from ar_adals_tf.evaluation.under_attack import evaluate_attacks
+from ar_adals_tf.reporting import attack_figures, attack_tables, commands
 from ar_adals_tf.reporting.certainty import SHIFT_DRAWS
 from ar_adals_tf.reporting.collection import load_collections
-from tests.helpers import N, plain_ece, stored
+from tests.helpers import N, noisy, plain_ece, stored
 from tests.reporting.attack_runs import LABELS, attack_run, plain
 
 
@@ -111,3 +116,70 @@ def test_intervals_under_attack_are_of_the_stored_predictions(
     clean = rows[vanilla.label][3]
     interval = vanilla.clean_sample.intervals["ece"]
     assert (clean.low, clean.high) == (100 * interval.low, 100 * interval.high)
+
+
+MORE = {"autoattack": 8.0, "square_l2": 128.0, "miscalibration": 4.0}
+
+
+@pytest.fixture(scope="module")
+def more_attacks(tmp_path_factory):
+    """Two runs; one of them was also measured under three other attacks."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = [attack_run(folder / str(seed), seed=seed) for seed in (0, 1)]
+    metrics = json.loads((runs[0] / "metrics.json").read_text())
+    for number, (attack, e) in enumerate(MORE.items()):
+        own = noisy(LABELS, [99, number], 3.0, 2.0)
+        own.save_compactly(runs[0] / "attacked" / f"{attack}_{e:g}.npz")
+    clean = Predictions.load(runs[0] / "predictions.npz")
+    images = np.zeros((N, 32, 32, 3), np.uint8)
+    info = DatasetInfo(10, (32, 32, 3))
+    split = ArraySplit("cifar10", "test", info, clean.ids, images, LABELS)
+    found = evaluate_attacks([], split, clean, runs[0] / "attacked", ["fgsm"], [0])
+    metrics["attacks"] = json.loads(json.dumps(found)) | {
+        "l2_success": metrics["attacks"]["l2_success"]
+    }
+    (runs[0] / "metrics.json").write_text(json.dumps(metrics))
+    return runs
+
+
+def test_every_attack_has_the_columns_of_its_own_strengths(more_attacks):
+    (collection,) = load_collections(more_attacks)
+    tables = {table.name: table for table in attack_tables.by_strength(collection)}
+    table = tables["ece_by_strength_cifar10"]
+    titles = [column.title for column in table.columns]
+    assert titles == [
+        *("Clean", "FGSM 4/255", "FGSM 8/255", "PGD-10 4/255", "PGD-10 8/255"),
+        *("AutoAttack 8/255", "Square L2 128/255", "Miscalibration 4/255"),
+    ]
+    cells = table.rows[0].cells
+    for (attack, e), cell in zip(MORE.items(), cells[-3:], strict=True):
+        labels, p = plain(more_attacks[0], attack, e)
+        assert cell.mean == pytest.approx(100 * plain_ece(labels, p), rel=1e-4)
+    assert "AutoAttack: APGD-CE, APGD-T, FAB-T and Square in turn" in table.caption
+    assert "their accuracy compares with that of FGSM and PGD" in table.caption
+    study = attack_tables.under_attack(collection)
+    assert [c.title for c in study.columns][2] == "PGD-10 accuracy (%)"
+    assert "AutoAttack" not in study.caption
+
+
+def test_what_another_run_lacks_is_a_command_for_each_set_of_strengths(more_attacks):
+    (collection,) = load_collections(more_attacks)
+    (missing,) = commands.missing_attacks(collection)
+    assert "1 of 2 runs are not wholly measured" in missing.what
+    flags = [one.partition(" --attacks=")[2] for one in missing.commands]
+    assert flags == [
+        "autoattack --epsilons=8",
+        "square_l2 --epsilons=128",
+        "miscalibration --epsilons=4",
+    ]
+
+
+def test_figures_take_attacks_of_different_strengths(more_attacks):
+    (collection,) = load_collections(more_attacks)
+    for picture in attack_figures.reliability_under_attack(collection):
+        shown = [axes for axes in picture.figure.axes if axes.axison]
+        titles = [axes.get_title("left") for axes in shown]
+        assert "Square L2, 128/255" in titles and "Square L2, 8/255" not in titles
+    assert attack_figures.over_strength(collection).figure is not None
+    _, front = attack_figures.trade_off(collection)
+    assert front.columns[1].title == "Accuracy (%) under AutoAttack, 8/255"
