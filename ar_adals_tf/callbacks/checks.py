@@ -291,8 +291,8 @@ def check_resumed(
     if epoch > 0 and smoothing.at_start and not backed_up:
         warnings.warn(
             f"training goes on at epoch {epoch} with hard labels in every level, as at "
-            "the start of a training; give ARAdaLS or fit a backup_dir, which keeps the "
-            "soft labels, or set smoothing.p to what they were",
+            "the start of a training; give ARAdaLS, or fit, a backup_dir, which keeps "
+            "the soft labels, or set smoothing.p to what they were",
             stacklevel=2,
         )
 
