@@ -513,7 +513,9 @@ class Config:
             ['epochs is 200 here, 5 there']
         """
         return [
-            f"{start.words(name)} is {value} here, {saved.get(name)} there"
+            f"the data in {self.dataset} have changed since"
+            if name == "data_digest"
+            else f"{start.words(name)} is {value} here, {saved.get(name)} there"
             for name, value in self.as_dict().items()
             if DECLARATIONS[name].changes != "nothing" and saved.get(name) != value
         ]

@@ -21,13 +21,6 @@ OF_TRAINING = (
 _OF_NAMES = {"weights_file": None, "dropout": 0, "mixed_precision": "none"}
 
 
-#: What people call settings that are found out.
-_WORDS = {
-    "model_digest": "the digest of the model's file",
-    "data_digest": "the digest of the data",
-}
-
-
 def is_file(model: str) -> bool:
     """Tell whether `--model` names a file and not a network.
 
@@ -144,4 +137,4 @@ def words(setting: str) -> str:
         >>> words("epochs")
         'epochs'
     """
-    return _WORDS.get(setting, setting)
+    return "the digest of the model's file" if setting == "model_digest" else setting

@@ -197,6 +197,7 @@ def build(
         InputError: If the name is unknown or an argument is outside its range.
 
     Example:
+        >>> import numpy as np
         >>> images = np.random.default_rng(0).random((8, 28, 28, 1))
         >>> model = build("small_cnn", (28, 28, 1), 10, pixel_mean=images.mean(axis=0))
         >>> model(images).shape

@@ -68,6 +68,10 @@ def test_masked_values_stay_and_the_distance_is_within_the_others(name, kind):
     )
     there = np.isfinite(exact)
     assert there.sum() >= 10
+    if name == "margin" and np.ndim(ends[0]):  # each feature has its own range
+        np.testing.assert_array_equal(found.found, there)
+        np.testing.assert_allclose(found.distances[there], exact[there], rtol=0.01)
+        return
     if name == "margin":  # the hyperplane's, where that meets the box at all
         np.testing.assert_array_equal(found.found, there)
         normals = np.linalg.norm(

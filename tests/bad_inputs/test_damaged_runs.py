@@ -149,7 +149,6 @@ def _at(file, *places):
 PLACES = [
     *_at(
         "ada/config.json",
-        ("dataset", "no_such"),
         ("method", "no_such"),
         ("seed", "word"),
         ("split_seed", -1),

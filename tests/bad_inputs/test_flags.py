@@ -497,10 +497,10 @@ OF_COMPUTE = [
     ],
     arrays("equally many", labels=np.arange(5)),
     arrays("equally many", labels=np.arange(6)[None]),
+    arrays("inputs must be numbers; received text", images=np.full((6, 4, 4, 1), "a")),
     *[
         arrays("images must be uint8, or floats", images=images)
         for images in (
-            np.full((6, 4, 4, 1), "a"),
             GREY.astype(np.int64),
             GREY.astype(bool),
             GREY.astype("M8[D]"),

@@ -423,7 +423,7 @@ def test_the_attack_is_compiled_once(train, validation, monkeypatch):
     monkeypatch.setattr(
         linearised,
         "nearest_boundary",
-        lambda *arguments: traced.append(1) or look(*arguments),
+        lambda *arguments, **more: traced.append(1) or look(*arguments, **more),
     )
     run = Outcome(train, validation, epochs=4, refresh_every=1)
     assert run.history["new_levels"] == [0, 1, 1, 1]

@@ -235,8 +235,9 @@ def test_images_of_a_folder_in_the_default_order(tmp_path, vanilla):
     )
     model.compile("adam", SPARSE)
     model.fit(data, epochs=3, verbose=0)
+    others = data.map(lambda x, y: (255.0 - x, y))
     ready = ar_adals_tf.prepare(
-        model, data, data, num_levels=3, attack="margin", alpha=0.1, verbose=False
+        model, data, others, num_levels=3, attack="margin", alpha=0.1, verbose=False
     )
     plain = RobustnessIndex.compute(
         model, pixels.astype(np.float32), labels, attack="margin", bounds=(0, 255)

@@ -128,7 +128,7 @@ def test_8_bit_images_are_attacked_as_the_model_gets_them():
         [keras.Input((4, 4, 1)), keras.layers.Rescaling(1 / 255), body]
     )
     ready = prepared(
-        inside, (pixels, labels), (pixels, labels), attack="ddn", from_logits=True
+        inside, (pixels, labels), (255 - pixels, labels), attack="ddn", from_logits=True
     )
     twin = RobustnessIndex.compute(
         body, pixels.astype(np.float32) / 255, labels, attack="ddn"

@@ -36,7 +36,13 @@ def small(shape=COLOUR, **given):
     return models.build_application("MobileNetV2", shape, 10, alpha=0.35, **given)
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "MobileNetV2" else pytest.mark.slow)
+        for name in WAYS
+    ],
+)
 def test_the_networks_own_preprocessing_is_inside(name, tmp_path):
     """The oracle is Keras's function on NumPy arrays in [0, 255], then the layers."""
     model = models.build(name, COLOUR, 7)

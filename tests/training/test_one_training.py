@@ -84,7 +84,7 @@ def test_test_images_are_measured_by_the_models_own_levels(run):
     assert again["by_level"] == metrics["by_level"]
 
 
-@pytest.mark.parametrize("after", [2, 3])
+@pytest.mark.parametrize("after", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     after, tmp_path, stop_after, undisturbed
 ):

@@ -130,7 +130,7 @@ def test_training_starts_from_its_weights(own, reference):
     assert 0 < moved < 0.01  # Adam at 1e-4 for 8 steps: 8e-4 at most, or so
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_fine_tuning_that_was_killed_goes_on(
     epochs, own, reference, tmp_path, stop_after
 ):
