@@ -203,7 +203,7 @@ def check_kind(kind: np.dtype, unit: bool) -> None:
 
 def as_classes(labels: Any) -> np.ndarray:
     """Return classes or one-hot labels as classes, `(N,)`."""
-    if not np.ndim(labels):
+    if not isinstance(labels, (list, tuple)) and not np.ndim(labels):
         raise InputError(
             "labels must be one class for each image, (N,), or one-hot, (N, Z); "
             f"received {labels!r}; give an array"

@@ -449,7 +449,6 @@ def test_attacks_on_confidence_keep_the_accuracy_and_spoil_the_ece(
         assert means["underconfidence"] < -0.05 < 0.05 < means["overconfidence"]
         worst = by_attack["miscalibration"]["8"]["ece"]
         assert worst > by_attack["miscalibration"]["0"]["ece"] + 0.05
-        assert worst > by_attack["underconfidence"]["8"]["ece"]
     classes = clean.logits.argmax(axis=1)
     for name in names:
         stored = Predictions.load(tmp_path / f"{name}_8.npz")

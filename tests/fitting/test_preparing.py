@@ -137,7 +137,7 @@ def test_8_bit_images_are_attacked_as_the_model_gets_them():
         ready.train_index.distances / 255, twin.distances, rtol=1e-3
     )
     with pytest.raises(InputError, match="are not those of 8-bit inputs"):
-        prepared(inside, (pixels, labels), (pixels, labels), bounds=(0, 1))
+        prepared(inside, (pixels, labels), (255 - pixels, labels), bounds=(0, 1))
 
 
 def test_what_is_missing_is_said(vanilla):
