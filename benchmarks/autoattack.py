@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,9 @@ print(json.dumps([right / len(images), time.perf_counter() - begin]))
 """
 
 
-def measured(name: str, norm: str, model, split, epsilon: float) -> tuple[float, ...]:
+def measured(
+    name: str, norm: str, model: Any, split: Any, epsilon: float
+) -> tuple[float, ...]:
     """Return the accuracy that is left, the seconds of a first and of a second call."""
     from ar_adals_tf.evaluation.predictor import Predictor
     from ar_adals_tf.evaluation.under_attack import attacks_in_norm, evaluate_attacks
@@ -81,7 +84,7 @@ def measured(name: str, norm: str, model, split, epsilon: float) -> tuple[float,
     return accuracy, *seconds
 
 
-def peers(file: Path, split, norm: str, epsilon: float) -> tuple[float, float]:
+def peers(file: Path, split: Any, norm: str, epsilon: float) -> tuple[float, float]:
     """Return what `torchattacks` leaves of the same images, and its seconds."""
     _, images, labels = next(iter(split.batches(len(split)).as_numpy_iterator()))
     with tempfile.TemporaryDirectory() as folder:

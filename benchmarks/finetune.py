@@ -10,6 +10,7 @@ asks for them.
 """
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ flags.DEFINE_integer("seeds", 1, "Number of seeds, of the own model as well.")
 flags.DEFINE_bool("shift", False, "Measure on corrupted images as well.")
 
 #: The methods that train on, and what they need beside the defaults.
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "vanilla": {"epochs": 10},
     "adals": {},
     "ar_adals": {"attack": "margin"},

@@ -22,7 +22,7 @@ flags.DEFINE_integer("draws", 1000, "How many draws.", lower_bound=1)
 flags.DEFINE_integer("repeats", 5, "Counted calls, after one to warm up.")
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(FLAGS.images, 10))
     p = special.softmax(logits, axis=1)

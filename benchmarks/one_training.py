@@ -17,13 +17,14 @@ that was interrupted goes on where it was.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import app, flags
 
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.process import hardware
+from ar_adals_tf.reporting.certainty import Sample
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.training.run import train
@@ -53,7 +54,7 @@ class Row(NamedTuple):
     def run(self, seed: int) -> Path:
         """Train and measure, unless it is done, and return the run directory."""
         base = Path(FLAGS.folder)
-        settings = {
+        by_method: dict[str, dict[str, Any]] = {
             "vanilla": {},
             "adals": {},
             "ar_adals": {
@@ -62,7 +63,8 @@ class Row(NamedTuple):
                 "vanilla_dir": str(base / f"vanilla-{self.epochs}-0"),
             },
             "own": {"vanilla": "none"},
-        }[self.method]
+        }
+        settings = by_method[self.method]
         if self.rankings:
             settings["refresh_epochs"] = self.rankings.replace("+", ",")
         parts = [self.method, self.epochs, self.alpha, self.rankings, seed]
@@ -130,9 +132,11 @@ def main(_: list[str]) -> None:
         f"{'epochs':>6} {'method':24}{'alpha':>7}  {'accuracy %':22}{'ECE %':22}"
         f"{'ECE under shift %':22}{'NLL under shift':>16}  less pre-computed"
     )
-    base: dict[tuple[int, float | None], Group] = {}
+    base: dict[tuple[int, float | None], Sample] = {}
     for row in rows():
         own = group(row)
+        # Every run here is measured on clean and on shifted images.
+        assert own.clean_sample and own.shift_sample
         clean, shift = own.clean_sample.intervals, own.shift_sample.intervals
         title = row.method + (f" before {row.rankings}" if row.rankings else "")
         line = f"{row.epochs:6} {title:24}{row.alpha or 0:7.3f}  "
@@ -141,10 +145,10 @@ def main(_: list[str]) -> None:
         line += f"{shift['nll'][0]:16.3f}"
         key = row.epochs, row.alpha
         if key in base:
-            difference = own.shift_sample.difference(base[key].shift_sample, "ece")
+            difference = own.shift_sample.difference(base[key], "ece")
             line += f"  {shown(difference)}"
         if row.method == "ar_adals" or key not in base:
-            base[key] = own
+            base[key] = own.shift_sample
         print(line, flush=True)
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex, hardware
+from ar_adals_tf import AdaptiveLabelSmoothing, RobustnessIndex
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.pipeline import soft_labels
+from ar_adals_tf.process import hardware
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 50_000, "How many images an epoch.", lower_bound=256)

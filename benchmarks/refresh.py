@@ -28,12 +28,12 @@ from ar_adals_tf import (
     RobustnessIndex,
     attacks,
     datasets,
-    hardware,
 )
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.indexing import agreement
 from ar_adals_tf.pipeline import soft_labels
+from ar_adals_tf.process import hardware
 from ar_adals_tf.training.building import build_model
 
 FLAGS = flags.FLAGS
@@ -54,7 +54,7 @@ def timed(run: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - seconds, time.process_time() - processor
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     print(hardware.describe_hardware())
     splits = datasets.load(
         FLAGS.dataset,

@@ -28,13 +28,13 @@ from ar_adals_tf import (
     ExpectedCalibrationError,
     RobustnessIndex,
     datasets,
-    hardware,
     models,
 )
 from ar_adals_tf.automatic import auto_refresh
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.process import hardware
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
@@ -97,7 +97,8 @@ def main(_: list[str]) -> None:
         }
     callback = ARAdaLS(smoothing, validation, levels["validation"], **own)
     # The callback ranks when an epoch begins, from the second one on.
-    before, ranking = [], []
+    before: list[float] = []
+    ranking: list[float] = []
     start, stop = (
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs, to=to: to.append(time.perf_counter())
