@@ -174,9 +174,11 @@ def audit(
         own.mkdir(parents=True, exist_ok=True)
         with only_writer(own / LOCK, say):
             sweep(own, *RUN_FILES, "subject.json")
-            clear(own / "robustness" / _LEVELS, "test.npz")
+            clear(own / "robustness" / _LEVELS, "test.npz", "gallery.npz")
             if index is not None and i == 0:
-                index.save(_ready(index_path(own, _LEVELS, {}, "test")))
+                path = _ready(index_path(own, _LEVELS, {}, "test"))
+                index.save(path)
+                test.keep_gallery(path, index, classes)
             found = write_evaluation(
                 own,
                 record,

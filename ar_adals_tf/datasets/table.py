@@ -141,6 +141,12 @@ class DatasetInfo:
         return len(self.image_shape) == 3
 
 
+_CLOTHES = tuple(
+    "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")
+)
+
+_CIFAR_10 = tuple("airplane car bird cat deer dog frog horse ship truck".split())
+
 DATASETS: dict[str, DatasetInfo] = {
     "fashion_mnist_small": DatasetInfo(
         num_classes=10,
@@ -148,14 +154,19 @@ DATASETS: dict[str, DatasetInfo] = {
         validation_fraction=None,
         title="Fashion-MNIST (small)",
         embedded="fashion_mnist_small.npz",
+        class_names=_CLOTHES,
     ),
     "fashion_mnist": DatasetInfo(
-        num_classes=10, image_shape=(28, 28, 1), title="Fashion-MNIST"
+        num_classes=10,
+        image_shape=(28, 28, 1),
+        title="Fashion-MNIST",
+        class_names=_CLOTHES,
     ),
     "svhn_cropped": DatasetInfo(
         num_classes=10,
         image_shape=(32, 32, 3),
         title="SVHN",
+        class_names=tuple("0123456789"),
         recipe=Recipe(  # ours
             model="cnn7",
             batch_size=256,
@@ -169,6 +180,7 @@ DATASETS: dict[str, DatasetInfo] = {
         image_shape=(32, 32, 3),
         augment=f"{_AUGMENTATION}:shift_and_flip",
         title="CIFAR-10",
+        class_names=_CIFAR_10,
         recipe=Recipe(
             model="resnet29_v2",
             batch_size=256,

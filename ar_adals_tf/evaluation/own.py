@@ -16,6 +16,7 @@ from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.arrays import position_ids
+from ar_adals_tf.evaluation.gallery import ends_of, gallery_path, make_gallery
 from ar_adals_tf.evaluation.measures import Measures
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import evaluate_shift
@@ -136,6 +137,31 @@ class OwnTest:
         except (InputError, ValueError, TypeError) as error:  # without a gradient
             return None, lacking + str(error).splitlines()[0]
         return index, ""
+
+    def keep_gallery(
+        self, path: Path, index: RobustnessIndex, class_names: Sequence[str] | None
+    ) -> None:
+        """Write the gallery of the first model's index, if the inputs are images.
+
+        Args:
+            path: The file of the index.
+            index: What `levels` returned.
+            class_names: Their names, if they are known.
+        """
+        if self.inputs is None or self.channels is None or self.bounds is None:
+            return
+        low, high = map(float, self.bounds)
+        where = np.array([int(one) for one in ends_of(index)], int)
+        if len(where):
+            make_gallery(
+                next(iter(self.models.values())),
+                self.inputs[where],
+                self.labels[where],
+                index,
+                bounds=(low, high),
+                class_names=tuple(class_names or ()),
+                from_logits=self.from_logits,
+            ).save(gallery_path(path))
 
     def shift(
         self,

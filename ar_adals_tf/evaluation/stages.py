@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.footprint import (
@@ -12,6 +14,7 @@ from ar_adals_tf.evaluation.footprint import (
     describe_footprint,
     measure_footprint,
 )
+from ar_adals_tf.evaluation.gallery import keep_gallery
 from ar_adals_tf.evaluation.measures import (
     Measures,
     fit_and_save_temperature,
@@ -44,6 +47,7 @@ from ar_adals_tf.experiment.runs import (
     FoundIndex,
     find_test_index,
     index_path,
+    load_model,
     own_test_index,
     saved_config,
 )
@@ -95,7 +99,9 @@ class Evaluation:
         if validation is not None:
             temperature, metrics = self._fitted(validation)
             subject = dataclasses.replace(subject, temperature=temperature)
-        self._index = self._index or self._find_index()
+        if self._index is None:
+            self._index = self._find_index()
+            self._keep_gallery(self._index)
         self.subject, index = subject, self._index.index
         how = (index, subject.num_levels, subject.temperature)
         metrics |= measure(self.clean, subject.num_bins, *how)
@@ -157,6 +163,19 @@ class Evaluation:
         except InputError:  # absent, damaged, or of another model
             index = compute_and_save(path, model, self.test, attack=OWN_ATTACK)
         return FoundIndex(index, path, (words,))
+
+    def _keep_gallery(self, found: FoundIndex) -> None:
+        """Keep pictures of the test images at the ends of the index that was found."""
+        if found.index is None or found.path is None:
+            return
+        file, own = found.path.parents[2] / "model.keras", self.subject
+
+        def model() -> keras.Model | None:
+            if own.record is not None:
+                return own.models[0]
+            return load_model(file) if file.is_file() else None
+
+        keep_gallery(found.path, found.index, model, self.test)
 
     def keep(self, kind: str, found: Measures, words: str) -> None:
         """Add measures to `metrics.json`, and say them."""

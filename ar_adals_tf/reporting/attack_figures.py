@@ -78,6 +78,7 @@ def over_strength(collection: Collection) -> Picture:
         figures.draw_grid_of_lines(
             panels, "Strength over 255", labels_of(groups), errors
         ),
+        methods=tuple(labels_of(groups).values()),
     )
 
 
@@ -111,6 +112,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 f"{attack_words(collection)}. {collection.num_bins} bins, all seeds "
                 "together.",
                 figures.draw_reliability_grid(bins, labels_of(some)),
+                methods=tuple(labels_of(groups).values()),
             )
         )
     return pictures
@@ -153,6 +155,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 if any(panels[shown[0].heading()].values())
                 else None,
                 commands.missing_attacks(collection),
+                tuple(labels_of(groups).values()),
             )
         )
     return pictures
@@ -211,6 +214,7 @@ def trade_off(collection: Collection) -> list[Item]:
             figures.draw_trade_off(
                 points, front, robust, labels_of(groups), undecided, ends
             ),
+            methods=tuple(labels_of(groups).values()),
         ),
         Table(
             f"trade_off_{collection.dataset}",
@@ -284,7 +288,7 @@ def l2_success(collection: Collection) -> list[Picture]:
                 curve = (found["budgets"], found["success"])
                 curves.setdefault(group.key, []).append(curve)
                 made_by.add(_index_words(found))
-            elif not (group.is_ensemble or run.record):
+            elif collection.follows_the_paper and not (group.is_ensemble or run.record):
                 lacking.append(run)
     missing = commands.missing(
         f"{collection.title}: {len(lacking)} of {len(collection.runs)} runs have "
@@ -303,6 +307,7 @@ def l2_success(collection: Collection) -> list[Picture]:
             f"budget. Further right is more robust.{by} A curve for each run.",
             figures.draw_l2_success(curves, labels_of(groups)) if curves else None,
             missing,
+            tuple(labels_of(groups).values()),
         )
     ]
 

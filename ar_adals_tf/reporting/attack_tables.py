@@ -28,7 +28,12 @@ from ar_adals_tf.reporting.items import (
     in_words,
     measures,
 )
-from ar_adals_tf.reporting.names import adversarial_study, method_label, strength_words
+from ar_adals_tf.reporting.names import (
+    adversarial_study,
+    method_label,
+    network_title,
+    strength_words,
+)
 from ar_adals_tf.reporting.run import in_words_by_setting
 
 #: The measures that are shown at every strength.
@@ -68,7 +73,8 @@ def under_attack(collection: Collection) -> Table:
             for (measure, attack, strength), value in zip(shown, beside, strict=True)
         ]
         rows.append(Row(group.label, cells, kind=group.kind))
-    rows += _missing_rows(collection, seen, len(columns))
+    if collection.follows_the_paper:
+        rows += _missing_rows(collection, seen, len(columns))
     return Table(
         f"under_attack_{collection.dataset}",
         f"Accuracy and calibration under attack, {collection.title}",
@@ -218,7 +224,7 @@ def _missing_rows(
             command = commands.train_command(
                 collection.dataset, method, like, **settings
             )
-            label = f"{method_label(method)} ({network})"
+            label = f"{method_label(method)} ({network_title(network)})"
             cells = [Cell(paper=value) for value in _filled(theirs["printed"], count)]
             rows.append(
                 Row(label, cells, None if there else Missing(label, (command,)))

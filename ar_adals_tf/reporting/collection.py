@@ -67,10 +67,28 @@ class Collection:
         return [run for run in self.runs if run.record is None]
 
     @property
+    def follows_the_paper(self) -> bool:
+        """Whether a page sets it beside the paper, and says what of that it lacks.
+
+        What was trained on the paper's datasets does. A user's own data and models, and
+        the tour's small images, are whole without anything that the paper has.
+        """
+        trained = any(not run.config.get("finetune") for run in self.trained)
+        return trained and self.dataset in names.paper()["table_1"]
+
+    @property
     def examples(self) -> str:
         """What people call the test examples: images, or examples of any kind."""
         known = [run.record.examples for run in self.runs if run.record]
         return known[0] if known and not self.trained else "images"
+
+    @property
+    def class_names(self) -> list[str]:
+        """What people call the classes: names, or numbers."""
+        named = [run.record.classes for run in self.runs if run.record]
+        known = next((list(one) for one in named if one), None)
+        num_classes = self.runs[0].predictions.logits.shape[1]
+        return known or names.class_titles(self.dataset, num_classes)
 
     @property
     def num_bins(self) -> int:
@@ -179,7 +197,8 @@ class Collection:
                 number = found.get("num_examples", len(run.predictions.labels))
                 source = _SOURCES.get(found.get("source", ""), "of unknown source")
                 return (
-                    f"Shift: {len(types)} types of corruption ({', '.join(types)}) at "
+                    f"Shift: {len(types)} types of corruption "
+                    f"({', '.join(map(names.plain, types))}) at "
                     f"severities {in_words(found['severities'])}, {number:,} images "
                     f"each, {source}. "
                 )
@@ -192,11 +211,12 @@ class Collection:
             return ""
         about = self.index.metadata
         attack = str(about.get("attack") or self.index_path.parent.name)
+        attack = names.attack_title(attack)
         settings = about.get("settings")
         known = in_words_by_setting(settings if isinstance(settings, dict) else {})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
         folder = self.index_path.parents[2]
-        model = f"the vanilla model {folder.name}"
+        model = "the vanilla model"
         for run in self.runs:
             if run.record and run.folder == folder:
                 model = run.record.title

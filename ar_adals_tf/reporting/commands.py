@@ -93,7 +93,7 @@ def missing(what: str, commands: Sequence[str]) -> list[Missing]:
 
 
 def missing_rows(collection: Collection, *keys: str) -> Missing:
-    """Return what is missing where methods have no run."""
+    """Return what is missing where methods of the paper have no run."""
     first = collection.trained[0]
     commands = [train_command(collection.dataset, key, first) for key in keys]
     names = in_words([method_label(key) for key in keys])
@@ -105,12 +105,13 @@ def missing_groups(
 ) -> list[Missing]:
     """Return what is missing where some of the methods have no runs."""
     keys = [key for key, group in groups.items() if group is None]
-    return [missing_rows(collection, *keys)] if keys else []
+    asked = keys and collection.follows_the_paper
+    return [missing_rows(collection, *keys)] if asked else []
 
 
 def missing_levels(collection: Collection) -> list[Missing]:
     """Return what is missing where there is no robustness index."""
-    if collection.index is not None:
+    if collection.index is not None or not collection.follows_the_paper:
         return []
     what = (
         f"{collection.title}: no robustness index of the test images lies beside the "
@@ -126,6 +127,8 @@ def missing_evaluation(
     """Return what is missing where runs lack what flags of evaluate measure."""
     lacking = [run for run in lacking if run.can_measure_more]
     total = len(collection.runs)
+    if len(lacking) == total and not collection.follows_the_paper:
+        return []  # nobody asked for it
     what = f"{collection.title}: {len(lacking)} of {total} runs {words}"
     return missing(what, [evaluate_command(run, *flags) for run in lacking])
 
@@ -153,7 +156,7 @@ def missing_seeds(collection: Collection) -> list[Missing]:
     """Return what is missing where a method has a single seed."""
     groups = [group for key in SINGLE_METHODS if (group := collection.group(key))]
     alone = [group for group in groups if len(group.runs) == 1]
-    if not alone:
+    if not alone or not collection.follows_the_paper:
         return []
     what = (
         f"{collection.title}: the variance needs two or more seeds (the paper has "
@@ -164,6 +167,8 @@ def missing_seeds(collection: Collection) -> list[Missing]:
 
 def missing_attacks(collection: Collection) -> list[Missing]:
     """Return what is missing where runs lack an attack or a strength of the others."""
+    if not collection.runs_under_attack and not collection.follows_the_paper:
+        return []
     commands, runs = [], 0
     for run in (run for run in collection.runs if run.can_measure_more):
         there, lost = run.attack_measures(), run.lost["attacked"]

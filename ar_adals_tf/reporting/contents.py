@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from ar_adals_tf.reporting import attack_figures, attack_tables, comparisons, further
 from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
+from ar_adals_tf.reporting.answer import answers
 from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.gallery import gallery
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.own import own_sections
@@ -17,11 +19,16 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 
 
 def report_sections(collections: Sequence[Collection]) -> list[Section]:
-    """Return the sections of a report; those without an item are left out."""
-    trained = [collection for collection in collections if collection.trained]
-    own = [collection for collection in collections if not collection.trained]
-    sections = all_verdicts(collections)
-    sections += paper_sections(trained) if trained else []
+    """Return the sections of a report; those without an item are left out.
+
+    The answer comes first. Collections that follow the paper have its tables and
+    figures, with what of these is missing; the others have what there is.
+    """
+    paper = [collection for collection in collections if collection.follows_the_paper]
+    own = [one for one in collections if not one.follows_the_paper]
+    sections = [*answers(collections), *all_verdicts(collections)]
+    sections.append(_section("The least and the most robust", gallery, collections))
+    sections += paper_sections(paper) if paper else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
     return [section for section in sections if section.items]
@@ -32,7 +39,6 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
     table_1 = tables.table_1_networks(collections)
     figure_1 = figures.figure_1_robustness_and_calibration(collections)
     made: dict[str, Item | Make] = {
-        "At a glance": tables.overview,
         "Can they be told apart?": _told_apart,
         "Table 1: networks and accuracy": table_1,
         "Table 2: clean and under shift": tables.table_2_clean_and_under_shift,
@@ -79,12 +85,12 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         "How far an L2 budget goes": attack_figures.l2_success,
     }
     measured = [one for one in collections if one.runs_under_attack]
-    # What is missing is said of runs alone: of another model it may not be wanted.
-    table_of = [one for one in collections if one.trained or one in measured]
+    # The study's table and the costs are asked for where the paper is followed.
+    table_of = [one for one in collections if one.follows_the_paper or one in measured]
     costs_of = [
         one
         for one in collections
-        if one.trained or any("footprint" in run.metrics for run in one.runs)
+        if one.follows_the_paper or any("footprint" in run.metrics for run in one.runs)
     ]
     return [
         _section("Under attack: the study's table", table, table_of),

@@ -197,5 +197,6 @@ def soft_labels(collection: Collection) -> list[Picture]:
         title = f"{group.label}, {collection.title}"
         refreshed = group.runs[0].config.get("refresh_epochs") or ()
         figure = figures.draw_soft_labels(p, refreshed)
-        pictures.append(Picture(name, title, captions.SOFT_LABELS, figure))
+        about = captions.SOFT_LABELS, figure, (), (group.label,)
+        pictures.append(Picture(name, title, *about))
     return pictures

@@ -1,18 +1,26 @@
-"""The tables, figures and commands of a report as HTML."""
+"""The tables, figures, images and commands of a report as HTML."""
 
 import base64
 import hashlib
 import html
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ar_adals_tf.reporting.items import Cell, Item, Missing, Picture, Table, below
+from ar_adals_tf.reporting import missing
+from ar_adals_tf.reporting.items import Card, Cards, Cell, Item, Picture, Table, below
+from ar_adals_tf.reporting.missing import Lack
 
 #: Dots per inch of a figure on the page.
 DPI = 144
 
 _LEGIBLE = 66  # pixels an inch that a figure keeps on a narrow screen
+
+_LONG = 320  # characters of a caption that is folded behind its first sentence
+
+_SENTENCE = re.compile(r"(?<=[.:?]) (?=[A-Z])")
 
 
 def text(words: str) -> str:
@@ -47,43 +55,76 @@ def code(commands: str) -> str:
     return "<pre>" + "\n".join(lines) + "</pre>"
 
 
+def anchor(item: Item) -> str:
+    """Return the id of an item on the page; a table and a picture may share a name."""
+    return item.name if not isinstance(item, Table) else f"table_{item.name}"
+
+
 def article(item: Item, folder: Path) -> str:
-    """Return a table or a picture, its words, and what it misses.
+    """Return a table, a picture or cards, with words and a line on what is missing.
 
     Args:
-        item: A table or a picture.
+        item: What is shown.
         folder: The report's folder, which has the picture's file already.
     """
-    parts = [f'<article id="{text(item.name)}"><h3>{text(item.title)}</h3>']
-    if isinstance(item, Table):
+    parts = [f'<article id="{text(anchor(item))}"><h3>{text(item.title)}</h3>']
+    if isinstance(item, Cards):
+        parts += [_cards(item), _caption(item.caption), _csv(item.name)]
+    elif isinstance(item, Table):
         if item.rows:
-            parts.append(_table(item))
-        parts.append(f'<p class="caption">{text(item.caption)}</p>')
-        if item.rows:
-            path = text(f"tables/{item.name}.csv")
-            parts.append(f'<p class="files"><a href="{path}">CSV</a></p>')
+            parts += [_table(item), _caption(item.caption), _csv(item.name)]
     elif item.figure is not None:
         image = (folder / "figures" / f"{item.name}.png").read_bytes()
         parts.append(_figure(item, item.figure, image))
-    parts += [_missing(missing) for missing in item.all_missing()]
+    if words := missing.line(item):
+        link = f'<a href="#{missing.ANCHOR}">How to make it</a>'
+        parts.append(f'<p class="missing"><b>Missing:</b> {text(words)}. {link}</p>')
     return "\n".join([*parts, "</article>"])
 
 
-def _missing(missing: Missing) -> str:
-    commands = code("\n".join(missing.commands)) if missing.commands else ""
-    if len(missing.commands) > 2:
-        words = f"{len(missing.commands)} commands that fill it"
-        commands = f"<details><summary>{words}</summary>{commands}</details>"
-    what = f"<b>Missing.</b> {text(missing.what)}."
-    return f'<div class="missing">{what}{commands}</div>'
+def lack(found: Lack) -> str:
+    """Return an entry of the list of what is missing, with its commands."""
+    commands = found.missing.commands
+    shown = code("\n".join(commands)) if commands else ""
+    if len(commands) > 2:
+        words = f"{len(commands)} commands"
+        shown = f"<details><summary>{words}</summary>{shown}</details>"
+    where = ", ".join(
+        f'<a href="#{text(anchor(item))}">{text(item.title)}</a>' for item in found.items
+    )
+    where = f'<p class="files">For: {where}</p>' if where else ""
+    return f"<li><b>{text(found.missing.what)}</b>{where}{shown}</li>"
+
+
+def _caption(words: str) -> str:
+    """Return a caption; of a long one the first sentence, and the rest on demand."""
+    if not words:
+        return ""
+    first, *rest = _SENTENCE.split(words, 1)
+    if len(words) < _LONG or not rest:
+        return f'<p class="caption">{text(words)}</p>'
+    return (
+        f'<details class="caption"><summary>{text(first)} '
+        f"<u>More</u></summary><p>{text(rest[0])}</p></details>"
+    )
+
+
+def _csv(name: str) -> str:
+    return f'<p class="files"><a href="{text(f"tables/{name}.csv")}">CSV</a></p>'
+
+
+def _frame(title: str, kind: str, content: str) -> str:
+    """Return what scrolls within itself where a screen is narrow."""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{text(title)}, {kind}">{content}</div>'
+    )
 
 
 def _table(table: Table) -> str:
     best = [table.best(i) for i in range(len(table.columns))]
     titles = [table.head, *(column.title for column in table.columns)]
     parts = [
-        f'<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{text(table.title)}, table">'
         '<table class="sortable"><thead><tr>',
         *(
             f'<th scope="col"><button type="button">{text(title)}</button></th>'
@@ -98,7 +139,7 @@ def _table(table: Table) -> str:
             strong = ' class="best"' if (row.label, row.kind) in own else ""
             parts.append(_cell(cell, column.digits, strong, table.source))
         parts.append("</tr>")
-    return "".join([*parts, "</tbody></table></div>"])
+    return _frame(table.title, "table", "".join([*parts, "</tbody></table>"]))
 
 
 def _cell(cell: Cell, digits: int, strong: str, source: str) -> str:
@@ -116,17 +157,52 @@ def _cell(cell: Cell, digits: int, strong: str, source: str) -> str:
 
 def _figure(picture: Picture, figure: Figure, image: bytes) -> str:
     width, height = (int(DPI * inches) for inches in figure.get_size_inches())
-    data = base64.b64encode(image).decode()
     legible = int(_LEGIBLE * width / DPI)
     most = int(width / 1.5)
     file = text(f"figures/{picture.name}")
-    return (
-        '<figure><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{text(picture.title)}, figure">'
-        f'<img src="data:image/png;base64,{data}" alt="{text(picture.title)}" '
+    shown = (
+        f'<img src="{_data(image)}" alt="{text(picture.title)}" '
         f'width="{width}" height="{height}" '
-        f'style="--legible:{legible}px;max-width:max({most}px,var(--legible))"></div>'
-        f"<figcaption>{text(picture.caption)}</figcaption>"
+        f'style="--legible:{legible}px;max-width:max({most}px,var(--legible))">'
+    )
+    return (
+        f"<figure>{_frame(picture.title, 'figure', shown)}"
+        f"<figcaption>{_caption(picture.caption)}</figcaption>"
         f'<p class="files"><a href="{file}.png">PNG</a>, '
         f'<a href="{file}.pdf">PDF</a></p></figure>'
     )
+
+
+def _data(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def _cards(cards: Cards) -> str:
+    """Return the groups of cards side by side, where there is room."""
+    parts = []
+    for title, own in cards.groups.items():
+        shown = "".join(map(_card, own))
+        parts.append(f'<div><h4>{text(title)}</h4><div class="cards">{shown}</div></div>')
+    return f'<div class="groups">{"".join(parts)}</div>'
+
+
+def _card(card: Card) -> str:
+    shown = "".join(
+        f'<figure><img src="{_data(image)}" alt="{text(words)}" width="112" '
+        f'height="112"><figcaption>{text(words.rpartition(", ")[2])}</figcaption>'
+        "</figure>"
+        for words, image in card.pictures
+    )
+    lines = "".join(
+        f"<dt>{text(who)}</dt><dd>{text(words)}</dd>" for who, words in card.lines
+    )
+    return (
+        f'<div class="card"><h5>{text(card.title)}</h5>'
+        f'<div class="pixels">{shown}</div><dl>{lines}</dl></div>'
+    )
+
+
+def links(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return a list of links to anchors, each with its words."""
+    shown = (f'<li><a href="#{text(to)}">{text(words)}</a></li>' for to, words in pairs)
+    return f"<ol>{''.join(shown)}</ol>"

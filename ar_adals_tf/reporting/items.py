@@ -162,20 +162,52 @@ class Picture:
     caption: str
     figure: Figure | None = None  # None where it cannot be drawn
     missing: Sequence[Missing] = ()
+    methods: Sequence[str] = ()  # the labels of those that it shows
 
     def all_missing(self) -> list[Missing]:
         """Return what the picture misses."""
         return list(self.missing)
 
 
-Item = Table | Picture
+@dataclass(frozen=True)
+class Card:
+    """One example in pictures and words.
+
+    Attributes:
+        title: Its true class.
+        pictures: What each one shows, and the content of its `.png` file.
+        lines: What is said of it, and the words for it.
+    """
+
+    title: str
+    pictures: Sequence[tuple[str, bytes]]
+    lines: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Examples side by side, in groups; without pictures, their table stands there."""
+
+    name: str  # of its files
+    title: str
+    caption: str
+    groups: Mapping[str, Sequence[Card]]  # by what the group is called
+    table: Table
+    methods: Sequence[str] = ()  # the labels of those that it shows
+
+    def all_missing(self) -> list[Missing]:
+        """Return what the cards miss: nothing."""
+        return []
+
+
+Item = Table | Picture | Cards
 
 
 @dataclass(frozen=True)
 class Section:
     """A heading and what stands under it.
 
-    One that answers the reader's question comes `first`, above the contents.
+    One that answers the reader's question comes `first`.
     """
 
     title: str

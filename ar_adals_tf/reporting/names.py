@@ -51,6 +51,72 @@ def dataset_title(dataset: str) -> str:
     return DATASETS[dataset].title if dataset in DATASETS else dataset
 
 
+#: What people call our networks; those of keras.applications have their own names.
+_NETWORKS = {
+    "small_cnn": "a small CNN",
+    "cnn7": "CNN-7",
+    "resnet29_v2": "ResNet-29 v2",
+    "wide_resnet28_10": "Wide ResNet-28-10 v2",
+    "resnet101_v1": "ResNet-101 v1",
+    "study_cnn": "the study's CNN",
+    "resnet18_cifar": "ResNet-18 for CIFAR",
+    "resnet18": "ResNet-18",
+    "mlp": "a multilayer perceptron",
+}
+
+#: What people call attacks of minimum norm.
+_ATTACKS = {
+    "cw": "CW-L2",
+    "cleverhans_cw_l2": "CleverHans's CW-L2",
+    "ddn": "DDN",
+    "deepfool": "DeepFool",
+    "margin": "the logit margin",
+}
+
+
+def network_title(network: str) -> str:
+    """Return what people call a network.
+
+    Example:
+        >>> network_title("resnet29_v2"), network_title("my.keras")
+        ('ResNet-29 v2', 'my.keras')
+    """
+    return _NETWORKS.get(network, network)
+
+
+def attack_title(attack: str) -> str:
+    """Return what people call an attack of minimum norm.
+
+    Example:
+        >>> attack_title("cw")
+        'CW-L2'
+    """
+    return _ATTACKS.get(attack, attack)
+
+
+def plain(name: str) -> str:
+    """Return a name of ours, such as that of a corruption, without underscores.
+
+    Example:
+        >>> plain("gaussian_noise")
+        'gaussian noise'
+    """
+    return name.replace("_", " ")
+
+
+def class_titles(dataset: str, num_classes: int) -> list[str]:
+    """Return what people call a dataset's classes; numbers where that is not known.
+
+    Example:
+        >>> class_titles("cifar10", 10)[0], class_titles("my data", 2)[0]
+        ('airplane', 'class 0')
+    """
+    known = DATASETS[dataset].class_names if dataset in DATASETS else ()
+    if len(known) == num_classes:
+        return list(known)
+    return [f"class {z}" for z in range(num_classes)]
+
+
 def dataset_order(dataset: str) -> int:
     """Return the place of a dataset in a report; unknown datasets come last."""
     return _place(dataset, DATASETS)

@@ -95,6 +95,8 @@ def _missing_numbers(
     collection: Collection, groups: Mapping[int, Group]
 ) -> list[Missing]:
     """Return what is missing where the paper's numbers of levels have no run."""
+    if not collection.follows_the_paper:
+        return []
     absent = [r for r in _NUMBERS_OF_LEVELS if r not in groups]
     like = _first(groups) if groups else None
     makers = [

@@ -1,4 +1,4 @@
-"""What a page shows of models that were not trained here: a user's own."""
+"""What a page shows of models and data that are set beside no paper: a user's own."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ from ar_adals_tf.reporting import comparisons, further, paper_figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.certainty import BARS_WORDS
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import ECE_TITLE, GAP_TITLE, Group
+from ar_adals_tf.reporting.group import ECE_TITLE, GAP_TITLE, Group, labels_of
 from ar_adals_tf.reporting.items import (
     MEASURES,
     Cell,
@@ -20,6 +20,7 @@ from ar_adals_tf.reporting.items import (
     in_their_words,
     slug,
 )
+from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.posthoc import rivals_after_training
 from ar_adals_tf.reporting.verdict import gap_of
 
@@ -30,15 +31,20 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 
 
 def own_sections(collections: Sequence[Collection]) -> list[Section]:
-    """Return the sections on collections that hold no run of this package."""
+    """Return the sections on collections that follow no paper.
+
+    What is not there is left out. Nothing asks for it.
+    """
     made: dict[str, Make] = {
-        "All measures": tables.overview,
-        "Differences, and what chance alone shows": _compared,
+        "Can they be told apart?": _compared,
         "Reliability": _reliability,
-        "By predicted class": _by_class,
         "By robustness level": _by_level,
         "Under distribution shift": _under_shift,
-        "Foreign inputs": _foreign,
+        "Out-of-distribution inputs": _foreign,
+        "By predicted class": _by_class,
+        "How the soft labels moved": further.soft_labels,
+        "How many robustness levels": figure_4_number_of_levels,
+        "Stability between runs": further.stability,
         "Further measures": _further,
         "Further calibrations": rivals_after_training,
     }
@@ -54,11 +60,16 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
 
 
 def _is_there(item: Item) -> bool:
-    return bool(item.rows if isinstance(item, Table) else item.figure)
+    if isinstance(item, Picture):
+        return item.figure is not None
+    return not isinstance(item, Table) or bool(item.rows)
 
 
 def _compared(collection: Collection) -> list[Item]:
-    return [comparisons.differences(collection), comparisons.noise_floors(collection)]
+    apart = comparisons.told_apart(collection)
+    if not apart.rows:
+        apart = comparisons.differences(collection)
+    return [apart, comparisons.noise_floors(collection)]
 
 
 def _reliability(collection: Collection) -> list[Item]:
@@ -94,6 +105,7 @@ def _by_level(collection: Collection) -> list[Item]:
         return []
     levels, count = collection.levels
     measures, errors = {}, {}
+    labels = labels_of(collection.groups)
     for group in collection.groups:
         measures[group.label] = group.by_level(levels, count)
         errors[group.label] = group.errors_by_level(levels, count)
@@ -101,14 +113,38 @@ def _by_level(collection: Collection) -> list[Item]:
         title: {label: own[title] for label, own in errors.items()}
         for title in (ECE_TITLE, GAP_TITLE)
     }
-    return [
-        Picture(
-            f"levels_{collection.dataset}",
-            f"Calibration by robustness level, {collection.title}",
-            f"{captions.OWN_LEVELS} {BARS_WORDS} {collection.levels_words}".strip(),
-            figures.draw_levels(measures, errors=rows),
+    words = f"{captions.OWN_LEVELS} {BARS_WORDS} {collection.levels_words}".strip()
+    pictures = []
+    for title, own in rows.items():
+        name = title.removesuffix(" (%)")
+        pictures.append(
+            Picture(
+                f"{slug(name)}_by_level_{collection.dataset}",
+                f"{name} by robustness level, {collection.title}",
+                f"The same {collection.examples} in the same levels for every model; "
+                f"lower is better. {BARS_WORDS} {collection.levels_words}".strip(),
+                figures.draw_by_level(
+                    {key: errors[label][title].values for key, label in labels.items()},
+                    title,
+                    collection.title,
+                    labels,
+                    {key: own[label] for key, label in labels.items()},
+                ),
+                methods=tuple(labels.values()),
+            )
         )
-    ]
+    for group in collection.groups:
+        one = {title: {group.label: own[group.label]} for title, own in rows.items()}
+        pictures.append(
+            Picture(
+                f"levels_{collection.dataset}_{slug(group.key)}",
+                f"{group.label} by robustness level, {collection.title}",
+                words,
+                figures.draw_levels({group.label: measures[group.label]}, errors=one),
+                methods=(group.label,),
+            )
+        )
+    return pictures
 
 
 def _by_class(collection: Collection) -> list[Item]:
@@ -117,10 +153,8 @@ def _by_class(collection: Collection) -> list[Item]:
 
 
 def _classes(collection: Collection, group: Group) -> Table:
-    run = group.runs[0]
-    named = run.record.classes if run.record else None
-    num_classes = run.predictions.logits.shape[1]
-    names = named or [f"class {z}" for z in range(num_classes)]
+    names = collection.class_names
+    num_classes = len(names)
     p = group.probabilities[0]
     predicted, confidence = p.argmax(axis=1), p.max(axis=1)
     correct = predicted == group.labels

@@ -1,10 +1,8 @@
 """A report of finished runs as one page, with its figures and tables beside it."""
 
 import re
-import string
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 from ar_adals_tf import figures
@@ -18,15 +16,22 @@ from ar_adals_tf.files import (
     write_json,
 )
 from ar_adals_tf.process.locks import LOCK, only_writer
-from ar_adals_tf.reporting import contents, escape, html
+from ar_adals_tf.reporting import contents, html, layout, markdown
 from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_command, made_by, shell_command
-from ar_adals_tf.reporting.items import Item, Section, Table, slug
-from ar_adals_tf.reporting.names import adversarial_study, paper
+from ar_adals_tf.reporting.items import (
+    Cards,
+    Item,
+    Missing,
+    Picture,
+    Section,
+    Table,
+    slug,
+)
+from ar_adals_tf.reporting.missing import lacks
 from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.run import Run
-from ar_adals_tf.version import __version__
 
 
 def write_report(
@@ -34,6 +39,7 @@ def write_report(
     output_dir: str | Path,
     title: str = "How sure are they really?",
     command: str | None = None,
+    missing: Sequence[Missing] = (),
 ) -> Path:
     """Write a report of finished runs.
 
@@ -44,6 +50,8 @@ def write_report(
         title: The page's heading. Defaults to "How sure are they really?".
         command: The one command that made the runs and the report. Defaults to the
             commands of each run and of the report.
+        missing: What the report lacks as a whole, such as the runs of a study that are
+            not there yet. It stands first in the list of what is missing.
 
     A report that is there already is replaced: its tables and figures go as well, and
     nothing else in the folder is touched.
@@ -62,7 +70,8 @@ def write_report(
             print(named(line))
 
         collections = load_collections(folders, say, places)
-        return write_collections(collections, runs, output_dir, title, command)
+        about = title, command, missing
+        return write_collections(collections, runs, output_dir, *about)
 
 
 def write_collections(
@@ -71,6 +80,7 @@ def write_collections(
     output_dir: str | Path,
     title: str,
     command: str | None = None,
+    missing: Sequence[Missing] = (),
 ) -> Path:
     """Write a report of runs that are read already; see `write_report`."""
     refuse_overwriting(output_dir, runs, "--output_dir")
@@ -78,12 +88,16 @@ def write_collections(
     commands = command or _commands(collections, runs, output_dir)
     with only_writer(folder / LOCK):
         sweep(folder, "index.html", "report.md", FILE, "figures/*", "tables/*")
-        _replace(collections, folder, title, commands)
+        _replace(collections, folder, title, commands, missing)
     return folder / "index.html"
 
 
 def _replace(
-    collections: Sequence[Collection], folder: Path, title: str, commands: str
+    collections: Sequence[Collection],
+    folder: Path,
+    title: str,
+    commands: str,
+    missing: Sequence[Missing],
 ) -> None:
     """Write all files of a report, `index.html` last; remove those of the old one."""
     old = _files_of(folder)
@@ -95,8 +109,9 @@ def _replace(
     for path in (folder / name for name in sorted(old - new)):
         if path.is_file():
             remove(path)
+    found, made_by = lacks(sections, missing), (_MADE_BY, commands)
     # It names the files. If the report is killed here, the next one removes them.
-    _write(folder / "report.md", _markdown(title, sections, commands))
+    _write(folder / "report.md", markdown.whole(title, sections, found, made_by))
     for name in ("figures", "tables"):
         (folder / name).mkdir(exist_ok=True)
     for section in sections:
@@ -104,7 +119,7 @@ def _replace(
             _write_files(item, folder)
     if numbers:
         write_json(folder / FILE, numbers)
-    page = _page(title, collections, sections, folder, commands)
+    page = layout.whole(title, collections, sections, found, made_by, folder)
     _write(folder / "index.html", page)
 
 
@@ -138,14 +153,14 @@ def _files_of(folder: Path) -> set[str]:
 
 def _named(sections: Sequence[Section]) -> list[Section]:
     """Return sections whose items have names that serve as file names, each once."""
-    taken: set[tuple[type, str]] = set()
+    taken: set[tuple[bool, str]] = set()
 
     def named(item: Item) -> Item:
         name = plain = slug(item.name)
-        number = 2
-        while (type(item), name) in taken:
+        number, drawn = 2, isinstance(item, Picture)
+        while (drawn, name) in taken:
             name, number = f"{plain}_{number}", number + 1
-        taken.add((type(item), name))
+        taken.add((drawn, name))
         return replace(item, name=name)
 
     return [replace(s, items=[named(item) for item in s.items]) for s in sections]
@@ -153,6 +168,8 @@ def _named(sections: Sequence[Section]) -> list[Section]:
 
 def _files(item: Item) -> list[str]:
     """Return the names of an item's files, in the report's folder."""
+    if isinstance(item, Cards):
+        return [f"tables/{item.name}.csv"]
     if isinstance(item, Table):
         return [f"tables/{item.name}.csv"] if item.rows else []
     if item.figure is None:
@@ -165,6 +182,8 @@ def _write_files(item: Item, folder: Path) -> None:
     for name in _files(item):
         if isinstance(item, Table):
             _write(folder / name, item.csv())
+        elif isinstance(item, Cards):
+            _write(folder / name, item.table.csv())
         elif item.figure is not None:
             figures.save(item.figure, folder / name, html.DPI)
 
@@ -173,98 +192,6 @@ def _write(path: Path, text: str) -> None:
     """Write a text; half a character, as a broken name may have, becomes its code."""
     with atomic_write(path) as aside:
         aside.write_bytes(text.encode("utf-8", errors="backslashreplace"))
-
-
-def _section_html(anchor: str, section: Section, folder: Path) -> str:
-    look = ' class="first"' if section.first else ""
-    head = f'<section id="{anchor}"{look}><h2>{html.text(section.title)}</h2>'
-    words = [
-        f"<p><b>{html.text(name)}</b>: {html.text(words)}</p>"
-        for name, words in section.paragraphs
-    ]
-    items = [html.article(item, folder) for item in section.items]
-    if section.first:
-        items = ['<div class="row">', *items, "</div>"]
-    return "\n".join([head, *words, *items, "</section>"])
-
-
-def _markdown(title: str, sections: Sequence[Section], commands: str) -> str:
-    """Return the whole report as Markdown."""
-    parts = [f"# {escape.markdown(title)}\n"]
-    for section in sections:
-        parts.append(f"## {escape.markdown(section.title)}\n")
-        parts += [
-            f"**{escape.markdown(name)}**: {escape.markdown(words)}\n"
-            for name, words in section.paragraphs
-        ]
-        parts += map(_item_markdown, section.items)
-    return "\n".join([*parts, f"## {_MADE_BY}\n\n{escape.code_block(commands)}\n"])
-
-
-def _item_markdown(item: Item) -> str:
-    """Return a table or a picture as Markdown."""
-    title, caption = escape.markdown(item.title), escape.markdown(item.caption)
-    parts = [f"### {title}\n"]
-    files = _files(item)
-    if isinstance(item, Table):
-        if item.rows:
-            parts.append(item.markdown())
-        parts.append(f"{caption}\n")
-        parts += [f"[CSV]({name})\n" for name in files]
-    elif files:
-        pdf, png = files
-        parts += [f"![{title}]({png})\n", f"{caption}\n", f"[PDF]({pdf})\n"]
-    for missing in item.all_missing():
-        parts.append(f"Missing: {escape.markdown(missing.what)}.\n")
-        if missing.commands:
-            parts.append(escape.code_block("\n".join(missing.commands)) + "\n")
-    return "\n".join(parts)
-
-
-def _page(
-    title: str,
-    collections: Sequence[Collection],
-    sections: Sequence[Section],
-    folder: Path,
-    commands: str,
-) -> str:
-    """Fill the page's template."""
-    numbered = [(f"s{number}", section) for number, section in enumerate(sections)]
-    shown = {a: _section_html(a, section, folder) for a, section in numbered}
-    first = [shown[a] for a, section in numbered if section.first]
-    rest = [(a, section) for a, section in numbered if not section.first]
-    links = [*((a, section.title) for a, section in rest), ("made", _MADE_BY)]
-    missing = [m for s in sections for item in s.items for m in item.all_missing()]
-    number = len({command for one in missing for command in one.commands})
-    body = [shown[a] for a, _ in rest]
-    made = f'<section id="made"><h2>{_MADE_BY}</h2>{html.code(commands)}</section>'
-    file = resources.files("ar_adals_tf") / "data" / "report.html"
-    template = file.read_text(encoding="utf-8")
-    script = template.partition("<script>")[2].partition("</script>")[0]
-    return string.Template(template).substitute(
-        policy=html.policy(script),
-        title=html.text(title),
-        lead=html.text(_lead(collections)),
-        first="\n".join(first),
-        missing=f"<p>{html.text(_missing_words(number))}</p>" if number else "",
-        contents="\n".join(
-            f'<li><a href="#{anchor}">{html.text(words)}</a></li>'
-            for anchor, words in links
-        ),
-        body="\n".join([*body, made]),
-        source=html.text(_source(collections)),
-    )
-
-
-def _source(collections: Sequence[Collection]) -> str:
-    """Return who wrote the page, and whose figures stand beside ours, if any do."""
-    ours = f"ar_adals_tf {__version__}."
-    if not any(collection.trained for collection in collections):
-        return ours
-    return (
-        f"{ours} The paper's figures: {paper()['source']} "
-        f"The study's figures: {adversarial_study()['source']}"
-    )
 
 
 def _commands(
@@ -296,26 +223,3 @@ def _evaluation_flags(run: Run) -> list[str]:
         "--footprint": "footprint" in run.metrics,
     }
     return [flag for flag, given in flags.items() if given]
-
-
-def _lead(collections: Sequence[Collection]) -> str:
-    parts = []
-    for collection in collections:
-        runs = collection.runs
-        names = ", ".join(group.label for group in collection.groups)
-        seeds = sorted({run.config["seed"] for run in collection.trained})
-        kind = "run" if seeds else "model"
-        number = f"{len(runs)} {kind}{'s' * (len(runs) > 1)}"
-        words = f"; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-        parts.append(f"{collection.title}: {number} ({names}{words if seeds else ''})")
-    return (
-        f"{'; '.join(parts)}. Calibration asks whether a classifier that says 90 % is "
-        "right nine times in ten; ECE is how far it is off, so lower is better."
-    )
-
-
-def _missing_words(number: int) -> str:
-    return (
-        f"Not everything is here: {number} command{'s' * (number > 1)} would "
-        "complete it. Each stands where its result is missing."
-    )

@@ -21,7 +21,12 @@ from ar_adals_tf.reporting.group import (
     labels_of,
 )
 from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture
-from ar_adals_tf.reporting.names import ENSEMBLES, SINGLE_METHODS, dataset_title
+from ar_adals_tf.reporting.names import (
+    ENSEMBLES,
+    SINGLE_METHODS,
+    dataset_title,
+    method_label,
+)
 
 #: Single models and ensembles that the paper shows side by side.
 _WITH_ENSEMBLES = (
@@ -90,6 +95,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         " ".join([captions.LEVELS, BARS_WORDS, *words, *over]).strip(),
         figure,
         missing,
+        (method_label("vanilla"),),
     )
 
 
@@ -119,6 +125,7 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
             f"{captions.LEVELS} {BARS_WORDS} {collection.levels_words}".strip(),
             both,
             missing,
+            tuple(panels),
         )
     ]
     for letter, title in (("c", ECE_TITLE), ("d", GAP_TITLE)):
@@ -135,6 +142,7 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
                 f"{_BY_LEVEL[letter]} {BARS_WORDS} {collection.levels_words}".strip(),
                 drawn,
                 () if lines else missing,
+                tuple(labels.values()),
             )
         )
     return pictures
@@ -155,7 +163,9 @@ def figure_5_entropy(collection: Collection) -> list[Picture]:
     runs = [run for group in groups or collection.groups for run in group.runs]
     missing = commands.missing(
         "no run has predictions of out-of-distribution images",
-        [commands.evaluate_command(run, f"--ood={other}") for run in runs],
+        [commands.evaluate_command(run, f"--ood={other}") for run in runs]
+        if collection.follows_the_paper
+        else [],
     )
     title = f"Entropy on out-of-distribution images, {collection.title}"
     return [Picture(f"figure_5_{collection.dataset}", title, _ENTROPY, None, missing)]
@@ -211,6 +221,7 @@ def smooth_diagrams(collection: Collection) -> Picture:
         "confidence, from 200 resamples of the images (seed 0). Grey: where the "
         "confidences lie. The run of the first seed.",
         figures.draw_smooth_reliability(diagrams, labels_of(groups)),
+        methods=tuple(labels_of(groups).values()),
     )
 
 
@@ -238,6 +249,7 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
         "is calibrated.",
         figure,
         [commands.missing_rows(collection, *absent)] if absent else (),
+        tuple(method_label(key) for key in (*single, *ensemble)),
     )
 
 
@@ -257,6 +269,7 @@ def figure_11_variance_under_shift(collection: Collection) -> Picture:
             "Variance between runs (x 0.01)",
         ),
         commands.missing_shift(collection) + commands.missing_seeds(collection),
+        tuple(labels_of(groups).values()),
     )
 
 
@@ -312,6 +325,7 @@ def under_shift(
             *commands.missing_shift(collection),
             *commands.missing_groups(collection, groups),
         ],
+        tuple(labels_of(there.values()).values()),
     )
 
 
@@ -358,6 +372,7 @@ def _drawn_reliability(
         "intervals of each bin's accuracy, for the images of one seed, since all seeds "
         "share their images. No correction is made for the number of bins.",
         figure,
+        methods=tuple(labels_of(groups.values()).values()),
     )
 
 
@@ -391,6 +406,7 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
             f"{len(lacking)} runs have no {title} predictions",
             [commands.evaluate_command(run, f"--ood={name}") for run in lacking],
         ),
+        tuple(group.label for group in groups if group.key in in_entropy),
     )
 
 

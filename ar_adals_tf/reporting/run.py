@@ -23,7 +23,7 @@ from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
 from ar_adals_tf.reporting.known import check_names
-from ar_adals_tf.reporting.names import CONTROL, of_model
+from ar_adals_tf.reporting.names import CONTROL, network_title, of_model
 
 _PAPERS_ENSEMBLE = 5
 
@@ -289,5 +289,6 @@ def in_words_by_setting(settings: Mapping[str, Any]) -> dict[str, str]:
             words[f"{prefix}{key}".replace("_", " ")] = as_text(own)
         if not isinstance(value, dict):
             plain = _SHORT.get(name, name.replace("_", " "))
-            words[plain] = "none" if value in (None, []) else as_text(value)
+            told = network_title(value) if name == "model" else as_text(value)
+            words[plain] = "none" if value in (None, []) else told
     return words

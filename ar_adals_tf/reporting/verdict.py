@@ -13,6 +13,7 @@ from ar_adals_tf.evaluation.results import guesses
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
 from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
+from ar_adals_tf.reporting.words import interval_words, percent, points_words
 
 #: The standard normal quantile of 97.5 %.
 _Z = 1.959963984540054
@@ -96,9 +97,9 @@ def in_plain_words(group: Group, examples: str, other: Group | None = None) -> s
     clean = group.clean[0]
     gap = gap_of(scores.confidence, scores.correct)
     sentences = [
-        f"right on {_percent(clean['accuracy'], 1)} of "
+        f"right on {percent(clean['accuracy'], 1)} of "
         f"{len(scores.confidence):,} test {examples}, and on average "
-        f"{_percent(clean['mean_confidence'], 1)} sure: {_leaning(gap)}.",
+        f"{percent(clean['mean_confidence'], 1)} sure: {_leaning(gap)}.",
         _error(group),
     ]
     stored = group.runs[0].metrics["clean"]
@@ -120,11 +121,11 @@ def _leaning(gap: Gap) -> str:
     if gap.low <= 0 <= gap.high:
         return (
             "on average neither overconfident nor underconfident "
-            f"(confidence less accuracy {_points(gap.estimate, gap.low, gap.high)})"
+            f"(confidence less accuracy {points_words(gap)})"
         )
     side = "over" if gap.estimate > 0 else "under"
     low, high = sorted((abs(gap.low), abs(gap.high)))
-    return f"{side}confident by {_points(abs(gap.estimate), low, high)}"
+    return f"{side}confident by {points_words((abs(gap.estimate), low, high))}"
 
 
 def _error(group: Group) -> str:
@@ -139,8 +140,8 @@ def _error(group: Group) -> str:
         judged = "so it is probably miscalibrated"
     return (
         f"Its calibration error (ECE, {group.num_bins} bins) is "
-        f"{_interval(estimate, low, high)}; chance alone shows {_percent(mean)} for a "
-        f"perfectly calibrated model, and up to {_percent(quantile)} in 95 of 100 test "
+        f"{interval_words((estimate, low, high))}; chance alone shows {percent(mean)} for a "
+        f"perfectly calibrated model, and up to {percent(quantile)} in 95 of 100 test "
         f"sets, {judged}."
     )
 
@@ -156,7 +157,7 @@ def _temperature(group: Group, examples: str) -> str:
     fitted = f"fitted to {count:,} validation {examples}" if count else "fitted"
     estimate, low, high = scaled.clean_sample.intervals["ece"]
     moved = scaled.clean_sample.difference(group.clean_sample, "ece")
-    now = _interval(estimate, low, high)
+    now = interval_words((estimate, low, high))
     if moved.high < 0:
         effect = f"lowers the ECE to {now}"
     elif moved.low > 0:
@@ -170,7 +171,7 @@ def _temperature(group: Group, examples: str) -> str:
         sure = "hardly changes how sure it is"
     return (
         f"A temperature of {run.temperature:.2f}, {fitted}, {sure} "
-        f"and {effect}, {within} chance shows ({_percent(quantile)})."
+        f"and {effect}, {within} chance shows ({percent(quantile)})."
     )
 
 
@@ -178,14 +179,14 @@ def _compared(group: Group, other: Group) -> str:
     """Return a sentence on the paired difference of two models' ECE."""
     found = group.clean_sample.difference(other.clean_sample, "ece")
     if found.low <= 0 <= found.high:
-        points = _points(found.estimate, found.low, found.high)
+        points = points_words(found)
         return (
             f"On the same examples its ECE cannot be told from that of {other.label} "
             f"(difference {points})."
         )
     word = "lower" if found.estimate < 0 else "higher"
     low, high = sorted((abs(found.low), abs(found.high)))
-    points = _points(abs(found.estimate), low, high)
+    points = points_words((abs(found.estimate), low, high))
     than = f"than that of {other.label} by {points}"
     return f"On the same examples its ECE is {word} {than}."
 
@@ -198,18 +199,6 @@ def validation_examples(group: Group) -> int | None:
         return None
     count = content.get("validation_examples")
     return count if isinstance(count, int) else None
-
-
-def _percent(share: float, digits: int = 2) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
-def _interval(estimate: float, low: float, high: float) -> str:
-    return f"{_percent(estimate)} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _points(estimate: float, low: float, high: float) -> str:
-    return f"{100 * estimate:.2f} percentage points [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def all_verdicts(collections: Sequence[Collection]) -> list[Section]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from ar_adals_tf.datasets.splits import ArraySplit, Split, example_ids
+from ar_adals_tf.evaluation.gallery import keep_gallery
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import compute_index, find_test_index, index_path
 from ar_adals_tf.indexing import found_or_made
@@ -74,7 +75,10 @@ def _robustness(
         say(f"{index}")
         return index
 
-    return found_or_made(path, find, make)
+    index = found_or_made(path, find, make)
+    if name == "test":
+        keep_gallery(path, index, lambda: model, split)
+    return index
 
 
 def _control(plan: Plan, name: str, vanilla: keras.Model | None) -> RobustnessIndex:

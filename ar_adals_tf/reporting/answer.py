@@ -1,0 +1,166 @@
+"""What a page says first: which model knows best how sure it is, and how certain that is."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ar_adals_tf import captions, figures
+from ar_adals_tf.reporting.certainty import Sample
+from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.group import Group, each_with_temperature, labels_of
+from ar_adals_tf.reporting.items import Picture, Section, in_their_words, in_words
+from ar_adals_tf.reporting.paper_tables import overview
+from ar_adals_tf.reporting.words import interval_words, points_words
+
+#: As many models as a sentence names.
+_MOST_NAMED = 4
+
+#: Returns what a group's measures of some images are resampled from.
+_SampleOf = Callable[[Group], Sample | None]
+
+
+class Pair(NamedTuple):
+    """The two models that a page shows side by side."""
+
+    baseline: Group
+    best: Group
+
+
+def answers(collections: Sequence[Collection]) -> list[Section]:
+    """Return the first section of each collection."""
+    return [_answer(collection) for collection in collections]
+
+
+def side_by_side(collection: Collection) -> Pair | None:
+    """Return the baseline and the best of the others; None where there is no other.
+
+    The baseline is the vanilla model, or else the first one. The best has the lowest
+    ECE on the clean test images, with a temperature or without. Ensembles are left out
+    where there are single models.
+    """
+    compared = _compared(collection)
+    others = [group for group in compared if group is not compared[0]]
+    if not others:
+        return None
+    return Pair(compared[0], min(others, key=_ece))
+
+
+def _compared(collection: Collection) -> list[Group]:
+    """Return the models that compete, the baseline first."""
+    single = [group for group in collection.groups if not group.is_ensemble]
+    groups = single or list(collection.groups)
+    baseline = next((g for g in groups if g.key == "vanilla"), groups[0])
+    rest = [group for group in each_with_temperature(groups) if group.key != baseline.key]
+    return [baseline, *rest]
+
+
+def _ece(group: Group) -> float:
+    return group.clean_sample.intervals["ece"].estimate
+
+
+def _answer(collection: Collection) -> Section:
+    """Return the answer in words, its picture, and the table of what matters most."""
+    table = in_their_words(overview(collection), collection.examples)
+    title = f"At a glance: {collection.title}"
+    pair = side_by_side(collection)
+    if pair is None:
+        return Section(title, [table], first=True)
+    compared = _compared(collection)
+    examples = f"{len(collection.runs[0].predictions.labels):,} test {collection.examples}"
+    words = [(f"On {examples}", f"{_best(compared, _clean)} {_trainings(collection)}")]
+    if all(group.shift_sample for group in compared):
+        words.append(("Under distribution shift", _best(compared, _shifted)))
+    picture = in_their_words(_picture(collection, pair), collection.examples)
+    return Section(title, [picture, table], words, first=True)
+
+
+def _clean(group: Group) -> Sample:
+    return group.clean_sample
+
+
+def _shifted(group: Group) -> Sample | None:
+    return group.shift_sample
+
+
+def _best(compared: Sequence[Group], sample_of: _SampleOf) -> str:
+    """Say which model has the lowest ECE, and from which it cannot be told.
+
+    The comparison is paired: all models see the same images.
+    """
+    samples = {group.label: s for group in compared if (s := sample_of(group))}
+    eces = {label: one.intervals["ece"] for label, one in samples.items()}
+    best = min(eces, key=lambda label: eces[label].estimate)
+    first = compared[0].label
+    found = f"{best} has the lowest calibration error (ECE): {interval_words(eces[best])}"
+    alike = [
+        label
+        for label, one in samples.items()
+        if label != best and samples[best].difference(one, "ece").high >= 0
+    ]
+    others = _named([label for label in alike if label != first])
+    if best == first:
+        if not alike:
+            return f"{found}. That is certainly lower than every other one's."
+        return f"{found}. It cannot be told from {others}."
+    found += f", against {interval_words(eces[first])} of {first}"
+    less = samples[first].difference(samples[best], "ece")
+    if first in alike:
+        sure = f"That it is lower is not certain (by {points_words(less)})"
+    else:
+        sure = f"That it is lower is certain (by {points_words(less)})"
+    if others:
+        return f"{found}. {sure}; it cannot be told from {others}."
+    every = "every other one's is higher beyond doubt"
+    return f"{found}. {sure}" + (f"; {every}." if len(samples) > 2 else ".")
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Return some labels in words; of many their number."""
+    if not labels:
+        return ""
+    if len(labels) > _MOST_NAMED:
+        return f"{len(labels)} others"
+    return in_words(labels)
+
+
+def _trainings(collection: Collection) -> str:
+    """Say how many trainings the answer is of."""
+    counts = sorted({len(group.runs) for group in collection.groups})
+    if not collection.trained:
+        return ""
+    if counts == [1]:
+        return "With one training each, nothing is known of other trainings."
+    return f"Means over {in_words(counts)} trainings."
+
+
+def _picture(collection: Collection, pair: Pair) -> Picture:
+    """Draw the baseline beside the best, by robustness level if there are levels."""
+    names = in_words([group.label for group in pair])
+    name = f"answer_{collection.dataset}"
+    if collection.index is None:
+        title = f"Accuracy against confidence: {names}"
+        figure = figures.draw_reliability_curves(
+            {group.key: group.reliability() for group in pair},
+            collection.title,
+            labels_of(pair),
+            {group.key: len(group.runs) for group in pair},
+        )
+        words = (
+            "A calibrated model follows the diagonal; below it lies overconfidence, "
+            "above it underconfidence."
+        )
+        return Picture(name, title, words, figure, methods=tuple(labels_of(pair).values()))
+    levels, count = collection.levels
+    figure = figures.draw_levels(
+        {
+            f"{group.label}: ECE {100 * _ece(group):.2f} %": group.by_level(levels, count)
+            for group in pair
+        }
+    )
+    own = collection.follows_the_paper or collection.trained
+    return Picture(
+        name,
+        f"Confidence and accuracy by robustness: {names}",
+        captions.LEVELS if own else captions.OWN_LEVELS,
+        figure,
+        methods=tuple(labels_of(pair).values()),
+    )
