@@ -16,7 +16,7 @@ from ar_adals_tf.attacks.table import prepare
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz
-from ar_adals_tf.forms.form import File, check, list_of, maybe, record, text
+from ar_adals_tf.forms.form import File, list_of, maybe, record, text
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Gallery:
         arrays = read_npz(path, names, _WHAT, _REMEDY)
         try:
             about = parse_json(str(arrays["about"]))
-            check(path, _ABOUT, about)
+            _ABOUT.form(about, "about")
             found = cls(
                 arrays["ids"],
                 arrays["labels"],

@@ -99,18 +99,20 @@ def _best(compared: Sequence[Group], sample_of: _SampleOf) -> str:
     others = _named([label for label in alike if label != first])
     if best == first:
         if not alike:
-            return f"{found}. That is certainly lower than every other one's."
-        return f"{found}. It cannot be told from {others}."
+            return f"{found}. Every other one's is higher beyond doubt."
+        return f"{found}. {best} cannot be told from {others}."
     found += f", against {interval_words(eces[first])} of {first}"
     less = samples[first].difference(samples[best], "ece")
     if first in alike:
         sure = f"That it is lower is not certain (by {points_words(less)})"
     else:
         sure = f"That it is lower is certain (by {points_words(less)})"
+    rest = ""
     if others:
-        return f"{found}. {sure}; it cannot be told from {others}."
-    every = "every other one's is higher beyond doubt"
-    return f"{found}. {sure}" + (f"; {every}." if len(samples) > 2 else ".")
+        rest = f" {best} cannot be told from {others}."
+    elif len(samples) > 2 and first not in alike:
+        rest = " Every other one's is higher beyond doubt."
+    return f"{found}. {sure}.{rest}"
 
 
 def _named(labels: Sequence[str]) -> str:
@@ -118,7 +120,7 @@ def _named(labels: Sequence[str]) -> str:
     if not labels:
         return ""
     if len(labels) > _MOST_NAMED:
-        return f"{len(labels)} others"
+        return f"{len(labels)} of the others"
     return in_words(labels)
 
 

@@ -68,13 +68,8 @@ class Collection:
 
     @property
     def follows_the_paper(self) -> bool:
-        """Whether a page sets it beside the paper, and says what of that it lacks.
-
-        What was trained on the paper's datasets does. A user's own data and models, and
-        the tour's small images, are whole without anything that the paper has.
-        """
-        trained = any(not run.config.get("finetune") for run in self.trained)
-        return trained and self.dataset in names.paper()["table_1"]
+        """Whether its page is set beside the paper; see `follow_the_paper`."""
+        return follow_the_paper(self.runs)
 
     @property
     def examples(self) -> str:
@@ -205,6 +200,30 @@ class Collection:
         return ""
 
     @property
+    def settings_words(self) -> str:
+        """The settings that are not the recipe's, where labels do not say them."""
+        if self.follows_the_paper:
+            return ""
+        trained = [group for group in self.groups if not group.runs[0].record]
+        own = {group.label: dict(group.runs[0].off_recipe) for group in trained}
+        sets = [set(one.items()) for one in own.values()]
+        shared = set.intersection(*sets) if len(sets) > 1 else set()
+        told = []
+        if shared:
+            first = next(iter(own.values()))
+            told.append(("all", {k: v for k, v in first.items() if (k, v) in shared}))
+        for label, settings in own.items():
+            rest = {k: v for k, v in settings.items() if (k, v) not in shared}
+            told += [(label, rest)] if rest else []
+        if not told:
+            return ""
+        words = (
+            f"{who}: {', '.join(f'{name} {value}' for name, value in some.items())}"
+            for who, some in told
+        )
+        return f"Settings other than the recipe's: {'; '.join(words)}. "
+
+    @property
     def levels_words(self) -> str:
         """What cut the test images into levels, as a sentence."""
         if self.index is None or self.index_path is None:
@@ -221,6 +240,18 @@ class Collection:
             if run.record and run.folder == folder:
                 model = run.record.title
         return f"{self.title}'s levels are cut by {attack}{more} on {model}. "
+
+
+def follow_the_paper(runs: Sequence[Run]) -> bool:
+    """Tell whether runs of one dataset are set beside the paper.
+
+    What was trained on the paper's datasets is: its page has the paper's tables and
+    figures and asks for what of these is missing, and labels say what differs from the
+    recipe. A user's own data and models, and the tour's small images, are not: their
+    page is whole with what there is.
+    """
+    trained = any(not (run.record or run.config.get("finetune")) for run in runs)
+    return trained and runs[0].dataset in names.paper()["table_1"]
 
 
 def load_collections(
@@ -273,7 +304,8 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
         for i, same in enumerate(variants):
-            different = _differences(same[0], [other[0] for other in variants])
+            others = [other[0] for other in variants]
+            different = _differences(same[0], others, follow_the_paper(runs))
             if label in [group.label for group in groups if same[0].record]:
                 different = str(same[0].place)
             full = f"{label} ({different})" if different else label
@@ -284,8 +316,10 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _differences(run: Run, variants: Sequence[Run]) -> str:
-    """Return what tells a run from the recipe and from the other variants, in words.
+def _differences(run: Run, variants: Sequence[Run], recipe: bool) -> str:
+    """Return what tells a run from the other variants, in words.
+
+    If `recipe`, what tells it from the recipe is said as well.
 
     Models that were not trained here are told apart by their folders.
     """
@@ -296,7 +330,8 @@ def _differences(run: Run, variants: Sequence[Run]) -> str:
     return ", ".join(
         f"{name} {words}"
         for name, words in own.items()
-        if name in run.off_recipe or any(other.get(name) != words for other in others)
+        if (recipe and name in run.off_recipe)
+        or any(other.get(name) != words for other in others)
     )
 
 

@@ -1,5 +1,6 @@
 """The whole page of a report: what stands where, its contents list, style and script."""
 
+import itertools
 import string
 from collections.abc import Sequence
 from importlib import resources
@@ -7,10 +8,12 @@ from pathlib import Path
 
 from ar_adals_tf.reporting import html, missing
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.items import Picture, Section, Table
+from ar_adals_tf.reporting.items import Item, Picture, Section, Table
 from ar_adals_tf.reporting.missing import Lack
 from ar_adals_tf.reporting.names import adversarial_study, paper
 from ar_adals_tf.version import __version__
+
+_SMALL = 6.2  # inches of a figure of which two stand side by side
 
 
 def whole(
@@ -73,9 +76,24 @@ def _section(anchor: str, section: Section, folder: Path) -> str:
     elif section.first and pictures:
         parts = [words, '<div class="row">', *pictures, "</div>", *rest]
     else:
-        parts = [words, *(shown for _, shown in items)]
+        parts = [words, *_side_by_side(items)]
     head = f'<section id="{anchor}"{look}><h2>{html.text(section.title)}</h2>'
     return "\n".join([head, *parts, "</section>"])
+
+
+def _side_by_side(items: Sequence[tuple[Item, str]]) -> list[str]:
+    """Return items, with small pictures that follow each other in one frame."""
+    parts = []
+    for small, some in itertools.groupby(items, lambda pair: _is_small(pair[0])):
+        shown = [one for _, one in some]
+        parts += ['<div class="pairs">', *shown, "</div>"] if small else shown
+    return parts
+
+
+def _is_small(item: Item) -> bool:
+    if not isinstance(item, Picture) or item.figure is None:
+        return False
+    return item.figure.get_figwidth() <= _SMALL
 
 
 def _missing(found: Sequence[Lack]) -> str:

@@ -1,8 +1,8 @@
 """Finished runs in one zip file that travels: what a report reads, and no models.
 
 A file has a folder for each run with its settings, measures, history and predictions,
-the index that cuts the test images into levels, and a `manifest.json` with a checksum
-of each file. Arrays are the run's own files, bit for bit, so that a report of the zip
+the index that cuts the test images into levels with the images at its ends, and a
+`manifest.json` with a checksum of each file. Arrays are the run's own files, bit for bit, so that a report of the zip
 file has the figures of a report of the runs. Settings name no place of a machine. Equal
 runs make equal bytes.
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.gallery import gallery_path
 from ar_adals_tf.evaluation.record import SUBJECT_FILE
 from ar_adals_tf.files import (
     atomic_write,
@@ -52,7 +53,7 @@ _NAME = r"\w[\w.,=+-]*"
 #: The names that a file may have in a run. Nothing else is unpacked.
 _FILE = re.compile(
     rf"({'|'.join(map(re.escape, _PLAIN_FILES))}|member_\d+/history\.csv|"
-    rf"(shift|ood|attacked)/{_NAME}\.npz|robustness/{_NAME}/test\.npz)",
+    rf"(shift|ood|attacked)/{_NAME}\.npz|robustness/{_NAME}/(test|gallery)\.npz)",
     re.ASCII,
 )
 
@@ -111,8 +112,9 @@ def pack(
                 sources[f"{name}/{inner}"] = run.folder / inner
         if collection.index_path is not None:
             # In a run, or in the vanilla run that another one names.
-            inner = "/".join(collection.index_path.parts[-4:])
-            sources[inner] = collection.index_path
+            pictures = gallery_path(collection.index_path)
+            for path in [collection.index_path, *[pictures] * pictures.exists()]:
+                sources["/".join(path.parts[-4:])] = path
     for name, source in sources.items():
         if not _is_ours(name):
             raise InputError(

@@ -58,6 +58,7 @@ def overview(collection: Collection) -> Table:
         f"overview_{collection.dataset}",
         collection.title,
         f"{number:,} test images, ECE over {collection.num_bins} bins. "
+        f"{collection.settings_words}"
         f"{collection.shift_words}{temperature_words(collection.groups)}"
         f"{seed_words(collection.groups)} {SURE_WORDS}",
         columns,

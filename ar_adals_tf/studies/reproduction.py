@@ -10,6 +10,7 @@ from ar_adals_tf.files import read_json, writable_folder, write_json
 from ar_adals_tf.process.hardware import describe_hardware
 from ar_adals_tf.process.locks import LOCK, holder, only_writer
 from ar_adals_tf.reporting.commands import shell_command
+from ar_adals_tf.reporting.items import Missing
 from ar_adals_tf.studies.cells import Cell, cells_of
 from ar_adals_tf.studies.display import Display
 from ar_adals_tf.studies.listing import commands_of, plan_of, summary
@@ -28,6 +29,8 @@ from ar_adals_tf.studies.study import Study, load_study, study_names
 
 #: The exit status when the time was up before the study was done (EX_TEMPFAIL).
 TIME_IS_UP = 75
+
+_NAMED = 12  # as many cells as a report names
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -260,8 +263,22 @@ def _report(study: Study, folder: Path, command: str) -> None:
     if not runs:
         print(f"no run of {study.title} is finished, so there is no report yet")
         return
-    page = write_report(runs, folder / "report", study.title, command)
+    lacking = _lacking(study, folder, command)
+    page = write_report(runs, folder / "report", study.title, command, lacking)
     print(f"{page} is written")
+
+
+def _lacking(study: Study, folder: Path, command: str) -> list[Missing]:
+    """Return what a study's page lacks: the cells that are not done."""
+    cells = cells_of(study, folder)
+    states = states_of(cells, folder)
+    left = [cell.name for cell in cells if states[cell.name].kind != DONE]
+    if not left:
+        return []
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    names = f"{', '.join(left[:_NAMED])}{more}"
+    what = f"{len(left)} of the study's {len(cells)} cells are not done: {names}"
+    return [Missing(what, (command,))]
 
 
 def _export(

@@ -44,6 +44,7 @@ def report(tmp_path_factory):
 def test_the_answer_stands_above_the_contents(report):
     _, folder = report
     text = (folder / "index.html").read_text()
+    assert text.index("has the lowest calibration error") < text.index("<nav")
     assert text.index("how far can their confidence be trusted?") < text.index("<nav")
     assert "<b>vanilla</b>: right on" in text and "<i>" not in text
     assert "&lt;i&gt;3&lt;/i&gt;" in text
@@ -113,8 +114,9 @@ def test_beside_runs_it_has_its_row_and_nothing_is_missed_of_it(tmp_path):
         .commands[0]
         .startswith("python -m ar_adals_tf.train --dataset=cifar10")
     )
-    titles = [section.title for section in contents.paper_sections([collection])]
-    assert titles[0] == "At a glance"
+    titles = [section.title for section in contents.report_sections([collection])]
+    assert titles[0] == "At a glance: CIFAR-10"
+    assert "Table 2: clean and under shift" in titles  # one was trained here
 
 
 def test_the_command_that_made_it_is_told(tmp_path):
