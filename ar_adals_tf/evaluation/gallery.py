@@ -195,9 +195,9 @@ def keep_gallery(
     if attacked is None:
         return
     images, labels = _found(split, wanted)
-    make_gallery(
-        attacked, images, labels, index, class_names=info.class_names
-    ).save(gallery_path(path))
+    make_gallery(attacked, images, labels, index, class_names=info.class_names).save(
+        gallery_path(path)
+    )
 
 
 def make_gallery(

@@ -49,7 +49,9 @@ def _compared(collection: Collection) -> list[Group]:
     single = [group for group in collection.groups if not group.is_ensemble]
     groups = single or list(collection.groups)
     baseline = next((g for g in groups if g.key == "vanilla"), groups[0])
-    rest = [group for group in each_with_temperature(groups) if group.key != baseline.key]
+    rest = [
+        group for group in each_with_temperature(groups) if group.key != baseline.key
+    ]
     return [baseline, *rest]
 
 
@@ -65,7 +67,9 @@ def _answer(collection: Collection) -> Section:
     if pair is None:
         return Section(title, [table], first=True)
     compared = _compared(collection)
-    examples = f"{len(collection.runs[0].predictions.labels):,} test {collection.examples}"
+    examples = (
+        f"{len(collection.runs[0].predictions.labels):,} test {collection.examples}"
+    )
     words = [(f"On {examples}", f"{_best(compared, _clean)} {_trainings(collection)}")]
     if all(group.shift_sample for group in compared):
         words.append(("Under distribution shift", _best(compared, _shifted)))
@@ -90,7 +94,9 @@ def _best(compared: Sequence[Group], sample_of: _SampleOf) -> str:
     eces = {label: one.intervals["ece"] for label, one in samples.items()}
     best = min(eces, key=lambda label: eces[label].estimate)
     first = compared[0].label
-    found = f"{best} has the lowest calibration error (ECE): {interval_words(eces[best])}"
+    found = (
+        f"{best} has the lowest calibration error (ECE): {interval_words(eces[best])}"
+    )
     alike = [
         label
         for label, one in samples.items()
@@ -150,11 +156,15 @@ def _picture(collection: Collection, pair: Pair) -> Picture:
             "A calibrated model follows the diagonal; below it lies overconfidence, "
             "above it underconfidence."
         )
-        return Picture(name, title, words, figure, methods=tuple(labels_of(pair).values()))
+        return Picture(
+            name, title, words, figure, methods=tuple(labels_of(pair).values())
+        )
     levels, count = collection.levels
     figure = figures.draw_levels(
         {
-            f"{group.label}: ECE {100 * _ece(group):.2f} %": group.by_level(levels, count)
+            f"{group.label}: ECE {100 * _ece(group):.2f} %": group.by_level(
+                levels, count
+            )
             for group in pair
         }
     )

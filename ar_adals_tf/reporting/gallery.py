@@ -33,7 +33,9 @@ def gallery(collection: Collection) -> list[Cards]:
     if not kept.is_of(collection.index) or not len(kept.ids):
         return []
     folder = collection.index_path.parents[2].resolve()
-    owner = [g for g in collection.groups for r in g.runs if r.folder.resolve() == folder]
+    owner = [
+        g for g in collection.groups for r in g.runs if r.folder.resolve() == folder
+    ]
     attacked = owner[0].label if owner else "the vanilla model"
     said = {attacked: kept.clean} | _other(collection, kept, owner)
     return [_cards(collection, kept, attacked, said)]

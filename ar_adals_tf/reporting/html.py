@@ -90,7 +90,8 @@ def lack(found: Lack) -> str:
         words = f"{len(commands)} commands"
         shown = f"<details><summary>{words}</summary>{shown}</details>"
     where = ", ".join(
-        f'<a href="#{text(anchor(item))}">{text(item.title)}</a>' for item in found.items
+        f'<a href="#{text(anchor(item))}">{text(item.title)}</a>'
+        for item in found.items
     )
     where = f'<p class="files">For: {where}</p>' if where else ""
     return f"<li><b>{text(found.missing.what)}</b>{where}{shown}</li>"
@@ -182,7 +183,9 @@ def _cards(cards: Cards) -> str:
     parts = []
     for title, own in cards.groups.items():
         shown = "".join(map(_card, own))
-        parts.append(f'<div><h4>{text(title)}</h4><div class="cards">{shown}</div></div>')
+        parts.append(
+            f'<div><h4>{text(title)}</h4><div class="cards">{shown}</div></div>'
+        )
     return f'<div class="groups">{"".join(parts)}</div>'
 
 

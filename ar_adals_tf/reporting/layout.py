@@ -72,7 +72,14 @@ def _section(anchor: str, section: Section, folder: Path) -> str:
     pictures = [shown for item, shown in items if isinstance(item, Picture)]
     rest = [shown for item, shown in items if not isinstance(item, Picture)]
     if section.first and len(pictures) == 1:
-        parts = ['<div class="beside"><div>', words, "</div>", *pictures, "</div>", *rest]
+        parts = [
+            '<div class="beside"><div>',
+            words,
+            "</div>",
+            *pictures,
+            "</div>",
+            *rest,
+        ]
     elif section.first and pictures:
         parts = [words, '<div class="row">', *pictures, "</div>", *rest]
     else:

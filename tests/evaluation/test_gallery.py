@@ -125,5 +125,7 @@ def test_what_is_no_image_or_has_no_model_has_no_gallery(index, model, split):
 
 def test_few_images_are_all_shown(index):
     ids = np.array([b"b", b"a", b"c"])
-    few = RobustnessIndex(ids, np.array([1.0, 1.0, np.inf]), np.array([True, True, False]))
+    few = RobustnessIndex(
+        ids, np.array([1.0, 1.0, np.inf]), np.array([True, True, False])
+    )
     assert ends_of(few).tolist() == [b"a", b"b"]

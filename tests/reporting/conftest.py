@@ -8,16 +8,18 @@ from ar_adals_tf.reporting import contents, page
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import add_index, make_run
 from tests.reporting.attack_runs import attack_run
+from tests.reporting.galleries import add_gallery
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """Three vanilla seeds, two of AR-AdaLS, one of label smoothing; an index."""
+    """Three vanilla seeds, two of AR-AdaLS, one of label smoothing; index, gallery."""
     root = tmp_path_factory.mktemp("runs")
     folders = [make_run(root / f"v{s}", seed=s, ood="cifar100") for s in range(3)]
     folders += [make_run(root / f"a{s}", "ar_adals", seed=s) for s in range(2)]
     folders.append(make_run(root / "ls", "ls", temperature=1.5))
     add_index(folders[0])
+    add_gallery(folders[0])
     return folders
 
 

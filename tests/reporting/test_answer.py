@@ -109,7 +109,10 @@ def test_a_page_that_follows_no_paper_asks_for_nothing_of_it(tmp_path):
 def test_labels_say_no_shared_settings_and_the_caption_does(tmp_path):
     folders = ready(tmp_path, {"vanilla": 2.0, "ls": 1.0}, epochs=3)
     (collection,) = load_collections(folders)
-    assert [group.label for group in collection.groups] == ["Vanilla", "Label smoothing"]
+    assert [group.label for group in collection.groups] == [
+        "Vanilla",
+        "Label smoothing",
+    ]
     expected = "Settings other than the recipe's: all: epochs 3. "
     assert collection.settings_words == expected
     (section,) = answer.answers([collection])

@@ -8,41 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ar_adals_tf.evaluation.gallery import Gallery, ends_of, gallery_path
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.gallery import Gallery, gallery_path
 from ar_adals_tf.reporting import contents, page
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.gallery import gallery, magnification
 from ar_adals_tf.reporting.packed import pack, unpacked
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import Page, add_index, make_run, stored
-
-EVIL = '<img src=q onerror="1">'
-NAMES = ("a", "b", EVIL, "d", "e", "f", "g", "h", "i", "j")
-
-
-def add_gallery(vanilla, size=4, channels=1):
-    """Write the gallery of a made-up run's index."""
-    path = vanilla / "robustness" / "cw" / "test.npz"
-    index = RobustnessIndex.load(path)
-    ids = ends_of(index)
-    test = Predictions.load(vanilla / "predictions.npz")
-    where = [test.ids.tolist().index(one) for one in ids.tolist()]
-    rng = np.random.default_rng(3)
-    shape = (len(ids), size, size, channels)
-    change = rng.uniform(-0.004, 0.004, shape)
-    change[-1] = 0  # of this one no attack found an image
-    Gallery(
-        ids,
-        test.labels[where],
-        rng.integers(0, 256, shape) / 255,
-        change,
-        test.probabilities[where],
-        np.roll(test.probabilities[where], 1, axis=1),
-        NAMES,
-        {"digest": None, "model_digest": None},
-    ).save(gallery_path(path))
-    return where
+from tests.reporting.galleries import EVIL, NAMES, add_gallery
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +65,8 @@ def test_the_change_is_shown_as_many_times_as_is_said(runs):
 
 
 @pytest.mark.parametrize(
-    ("most", "times"), [(0.5, 1), (0.26, 1), (0.25, 2), (0.1, 5), (1, 0.5), (0.004, 100)]
+    ("most", "times"),
+    [(0.5, 1), (0.26, 1), (0.25, 2), (0.1, 5), (1, 0.5), (0.004, 100)],
 )
 def test_a_change_fills_the_range_and_does_not_leave_it(most, times):
     assert magnification(np.array([0, -most])) == pytest.approx(times)

@@ -1,9 +1,5 @@
-"""The page: everything in one file, in a browser, from the command line."""
+"""The page: everything in one file, from the command line."""
 
-import base64
-import hashlib
-import html
-import json
 import re
 import subprocess
 import sys
@@ -13,7 +9,7 @@ import pytest
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.reporting import contents, page
-from tests.helpers import Page, in_a_browser
+from tests.helpers import Page
 
 
 def test_the_page_needs_nothing_but_itself(report):
@@ -32,7 +28,9 @@ def test_the_page_needs_nothing_but_itself(report):
     assert all(image["alt"] and image["width"] for image in found.images)
     pictures = {path.stem for path in (report / "figures").glob("*.png")}
     assert pictures == {path.stem for path in (report / "figures").glob("*.pdf")}
-    assert len(found.images) == len(pictures) >= 10
+    cards = [image for image in found.images if image["height"] == "112"]
+    assert len(found.images) - len(cards) == len(pictures) >= 10
+    assert len(cards) > 8
     for number in range(1, 12):
         assert f"Figure {number}:" in text
     for number in range(1, 5):
@@ -79,53 +77,6 @@ def test_reports_into_one_folder_are_written_one_after_another(
         page.write_report(runs[:1], tmp_path)
     found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert found == {"index.html", "report.md", "keep.txt"}
-
-
-SORTING = """
-<script>
-const table = document.querySelector("table.sortable");
-const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].innerText);
-const before = names();
-const button = table.tHead.rows[0].cells[2].querySelector("button");
-button.click();
-const up = [names(), table.tHead.rows[0].cells[2].getAttribute("aria-sort")];
-button.click();
-const down = [names(), table.tHead.rows[0].cells[2].getAttribute("aria-sort")];
-const wide = document.documentElement.scrollWidth > window.innerWidth;
-const loaded = [...document.images].every((i) => i.complete && i.naturalWidth > 0);
-document.body.innerHTML = "<pre id=out></pre>";
-document.getElementById("out").textContent = JSON.stringify(
-  { before, up, down, wide, loaded,
-    background: getComputedStyle(document.body).backgroundColor });
-</script>
-"""
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_page_in_a_browser(report, tmp_path, dark, read_csv):
-    """Tables sort, pictures show, nothing hangs over the edge; light and dark."""
-    text = (report / "index.html").read_text().replace("</body>", SORTING + "</body>")
-    # The page lets its own script run and no other, so this one is let in as well.
-    script = SORTING.partition("<script>")[2].partition("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = text.replace("script-src ", f"script-src &#x27;sha256-{digest}&#x27; ")
-    dom = in_a_browser(
-        text,
-        tmp_path,
-        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-        "--window-size=500,900",
-    )
-    found = json.loads(
-        html.unescape(re.search(r'<pre id="out">(.*?)</pre>', dom, re.S)[1])
-    )
-    rows = read_csv(report, "overview_cifar10")
-    ordered = sorted(rows, key=lambda label: float(rows[label]["ECE (%)"]))
-    assert found["before"] == list(rows)
-    assert found["up"] == [ordered, "ascending"]
-    assert found["down"] == [ordered[::-1], "descending"]
-    assert found["loaded"] and not found["wide"]
-    red = int(re.match(r"rgb\((\d+)", found["background"])[1])
-    assert (red < 128) == dark
 
 
 def test_the_page_has_what_there_is_and_what_is_missing(attack_report, attack_runs):
