@@ -49,9 +49,9 @@ REDUCED_ATTACK = {"iterations": 40, "learning_rate": 0.05, "initial_constant": 1
 
 #: Pictures of the report that are worth a look first.
 PICTURES = {
-    "figure_3_fashion_mnist_small": "calibration error, clean and corrupted",
-    "figure_1": "accuracy, confidence and ECE by robustness level",
-    "figure_2c_fashion_mnist_small": "calibration error of three methods by level",
+    "answer_fashion_mnist_small": "confidence and accuracy by robustness level",
+    "ece_by_level_fashion_mnist_small": "calibration error by robustness level",
+    "shift_ece_fashion_mnist_small": "calibration error, clean and corrupted",
     "soft_labels_fashion_mnist_small_ar_adals": "how the soft labels moved",
 }
 

@@ -141,11 +141,15 @@ class DatasetInfo:
         return len(self.image_shape) == 3
 
 
-_CLOTHES = tuple(
-    "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")
+_CLOTHES = (
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 
-_CIFAR_10 = tuple("airplane car bird cat deer dog frog horse ship truck".split())
+_CIFAR_10 = (
+    *("airplane", "car", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 DATASETS: dict[str, DatasetInfo] = {
     "fashion_mnist_small": DatasetInfo(

@@ -84,7 +84,7 @@ def draw_levels(
             axes.fill_between(level, accuracy, confidence, **fill)
         axes.plot(level, confidence, "o-", color=CONFIDENCE, label="confidence")
         axes.plot(level, accuracy, "s--", color=ACCURACY, label="accuracy")
-        axes.set(title=textwrap.fill(title, 40), ylim=(None, 102))
+        axes.set(title=textwrap.fill(title, 40))
         for below, (values, color) in zip(rest, more.values(), strict=True):
             numbers = values[title]
             if isinstance(numbers, Uncertain):
@@ -94,6 +94,7 @@ def draw_levels(
             else:
                 below.bar(level, np.asarray(numbers), 0.72, color=color)
         [axes, *rest][-1].set(xlabel=_LEVEL, xticks=level[:: 1 + len(level) // 12])
+    grid[0, 0].set_ylim(top=102)  # of all panels, when all are drawn
     for axes, label in zip(
         grid[:, 0], ["Confidence, accuracy (%)", *more], strict=True
     ):

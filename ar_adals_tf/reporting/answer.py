@@ -1,4 +1,4 @@
-"""What a page says first: which model knows best how sure it is, and how certain that is."""
+"""What a page says first: which model is best calibrated, and how certain that is."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -226,9 +226,9 @@ def _missing_rows(
             )
             label = f"{method_label(method)} ({network_title(network)})"
             cells = [Cell(paper=value) for value in _filled(theirs["printed"], count)]
-            rows.append(
-                Row(label, cells, None if there else Missing(label, (command,)))
-            )
+            what = f"{collection.title}: no run of {label} under attack"
+            lacking = Missing(what, (command,), label)
+            rows.append(Row(label, cells, None if there else lacking))
     return rows
 
 

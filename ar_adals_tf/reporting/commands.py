@@ -92,21 +92,20 @@ def missing(what: str, commands: Sequence[str]) -> list[Missing]:
     return [Missing(what, tuple(commands))] if commands else []
 
 
-def missing_rows(collection: Collection, *keys: str) -> Missing:
-    """Return what is missing where methods of the paper have no run."""
-    first = collection.trained[0]
-    commands = [train_command(collection.dataset, key, first) for key in keys]
-    names = in_words([method_label(key) for key in keys])
-    return Missing(f"{collection.title}: no run of {names}", tuple(commands))
+def missing_run(collection: Collection, key: str) -> Missing:
+    """Return what is missing where a method of the paper has no run."""
+    command = train_command(collection.dataset, key, collection.trained[0])
+    name = method_label(key)
+    return Missing(f"{collection.title}: no run of {name}", (command,), name)
 
 
 def missing_groups(
     collection: Collection, groups: Mapping[str, Group | None]
 ) -> list[Missing]:
     """Return what is missing where some of the methods have no runs."""
-    keys = [key for key, group in groups.items() if group is None]
-    asked = keys and collection.follows_the_paper
-    return [missing_rows(collection, *keys)] if asked else []
+    if not collection.follows_the_paper:
+        return []
+    return [missing_run(collection, key) for key, own in groups.items() if own is None]
 
 
 def missing_levels(collection: Collection) -> list[Missing]:

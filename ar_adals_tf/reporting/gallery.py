@@ -1,4 +1,4 @@
-"""The least and the most robust test images: what models say of them, and of a change."""
+"""The least and the most robust test images, and what models say of them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from ar_adals_tf.reporting.answer import side_by_side
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import Card, Cards, Cell, Column, Row, Table
-from ar_adals_tf.reporting.names import class_titles
 
 _CAPTION = (
     "The test images that the smallest and the largest change makes {model} take for "

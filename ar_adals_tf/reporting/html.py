@@ -90,8 +90,8 @@ def lack(found: Lack) -> str:
         words = f"{len(commands)} commands"
         shown = f"<details><summary>{words}</summary>{shown}</details>"
     where = ", ".join(
-        f'<a href="#{text(anchor(item))}">{text(item.title)}</a>'
-        for item in found.items
+        f'<a href="#{text(anchor(item))}">{text(title)}</a>'
+        for title, item in found.wanted_by.items()
     )
     where = f'<p class="files">For: {where}</p>' if where else ""
     return f"<li><b>{text(found.missing.what)}</b>{where}{shown}</li>"

@@ -23,6 +23,7 @@ class Missing:
 
     what: str
     commands: Sequence[str] = ()
+    run: str = ""  # the method, where it is a run of one
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,8 @@ class Table:
         return "\n".join(written) + "\n"
 
     def all_missing(self) -> list[Missing]:
-        """Return what the table and its rows miss; the rows share one entry."""
-        found = {row.label: row.missing for row in self.rows if row.missing}
-        if not found:
-            return list(self.missing)
-        commands = [command for one in found.values() for command in one.commands]
-        what = f"no runs of {in_words(list(found))}"
-        return [*self.missing, Missing(what, tuple(commands))]
+        """Return what the table and its rows miss."""
+        return [*self.missing, *(row.missing for row in self.rows if row.missing)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The whole page of a report: what stands where, its contents list, style and script."""
+"""The whole page of a report: what stands where, contents list, style and script."""
 
 import itertools
 import string

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ar_adals_tf.reporting.items import Item, Missing, Section
+from ar_adals_tf.reporting.items import Item, Missing, Section, in_words
 
 TITLE = "What is missing"
 ANCHOR = "missing"
@@ -11,10 +11,10 @@ ANCHOR = "missing"
 
 @dataclass
 class Lack:
-    """One entry of the list: what is missing, its commands, and which items want it."""
+    """One entry of the list: what is missing, and the sections that want it."""
 
     missing: Missing
-    items: list[Item] = field(default_factory=list)
+    wanted_by: dict[str, Item] = field(default_factory=dict)  # an item, by its section
 
 
 def lacks(sections: Iterable[Section], beyond: Sequence[Missing] = ()) -> list[Lack]:
@@ -29,14 +29,23 @@ def lacks(sections: Iterable[Section], beyond: Sequence[Missing] = ()) -> list[L
     for section in sections:
         for item in section.items:
             for one in item.all_missing():
-                key = one.what, tuple(one.commands)
-                found.setdefault(key, Lack(one)).items.append(item)
+                lack = found.setdefault((one.what, tuple(one.commands)), Lack(one))
+                lack.wanted_by.setdefault(section.title, item)
     return list(found.values())
 
 
 def line(item: Item) -> str:
-    """Return the line that stands in an item for what it misses; empty for nothing."""
-    return "; ".join(one.what for one in item.all_missing())
+    """Return the line that stands in an item for what it misses; empty for nothing.
+
+    Example:
+        >>> from ar_adals_tf.reporting.items import Picture
+        >>> runs = [Missing("CIFAR-10: no run of A", (), "A"), Missing("", (), "B")]
+        >>> line(Picture("f", "", "", None, [*runs, Missing("no levels")]))
+        'no levels; no run of A and B'
+    """
+    words = [one.what for one in item.all_missing() if not one.run]
+    runs = [one.run for one in item.all_missing() if one.run]
+    return "; ".join([*words, *([f"no run of {in_words(runs)}"] if runs else [])])
 
 
 def number_of_commands(found: Iterable[Lack]) -> int:

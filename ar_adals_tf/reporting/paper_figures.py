@@ -248,7 +248,7 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
         "single model is overconfident (confidence above accuracy) and harms where it "
         "is calibrated.",
         figure,
-        [commands.missing_rows(collection, *absent)] if absent else (),
+        [commands.missing_run(collection, key) for key in absent],
         tuple(method_label(key) for key in (*single, *ensemble)),
     )
 

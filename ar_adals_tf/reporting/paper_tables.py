@@ -19,7 +19,6 @@ from ar_adals_tf.reporting.items import (
     MEASURES,
     Cell,
     Column,
-    Missing,
     Row,
     Table,
     floor_cell,
@@ -76,9 +75,8 @@ def table_1_networks(collections: Sequence[Collection]) -> Table:
         network, printed = paper()["table_1"].get(collection.dataset, (None, None))
         theirs = [Cell(text=network or "–"), Cell(paper=printed)]
         if group is None:
-            what = f"{collection.title}: no vanilla run"
-            lacking = commands.missing_rows(collection, "vanilla").commands
-            rows.append(Row(collection.title, theirs, Missing(what, lacking)))
+            lacking = commands.missing_run(collection, "vanilla")
+            rows.append(Row(collection.title, theirs, lacking))
             continue
         beside = printed if group.on_recipe else None
         model = in_words_by_setting(group.runs[0].settings)["model"]
@@ -227,7 +225,7 @@ def _table(
     for key in [key for key in printed if key not in ours]:
         theirs = [Cell(paper=value) for value in printed[key]]
         there = collection.group(key) is not None
-        lacking = None if there else commands.missing_rows(collection, key)
+        lacking = None if there else commands.missing_run(collection, key)
         kind = "ensemble" if is_ensemble(key) else "single"
         rows.append(Row(method_label(key), theirs, lacking, kind))
     every = [cell for row in rows for cell in row.cells]

@@ -140,9 +140,9 @@ def _error(group: Group) -> str:
         judged = "so it is probably miscalibrated"
     return (
         f"Its calibration error (ECE, {group.num_bins} bins) is "
-        f"{interval_words((estimate, low, high))}; chance alone shows {percent(mean)} for a "
-        f"perfectly calibrated model, and up to {percent(quantile)} in 95 of 100 test "
-        f"sets, {judged}."
+        f"{interval_words((estimate, low, high))}; chance alone shows "
+        f"{percent(mean)} for a perfectly calibrated model, and up to "
+        f"{percent(quantile)} in 95 of 100 test sets, {judged}."
     )
 
 

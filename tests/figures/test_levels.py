@@ -28,6 +28,20 @@ def test_levels_draw_confidence_accuracy_ece_and_variance(predictions, tmp_path)
         figures.draw_levels({"A": measures}, variance={"B": variance})
 
 
+def test_every_panel_shows_all_of_its_lines():
+    """Panels share their axis, and the second one may lie lower than the first."""
+    shares = np.array([0.99, 1.0]), np.array([0.3, 0.4])
+    measures = {
+        str(i): calibration.measures.LevelMeasures(
+            own, own, np.zeros(2), np.ones(2, int)
+        )
+        for i, own in enumerate(shares)
+    }
+    for axes in figures.draw_levels(measures).axes:
+        low, high = axes.get_ylim()
+        assert low < 30 and high == 102
+
+
 def test_the_shading_lies_where_confidence_and_accuracy_part():
     level = np.linspace(0, 1, 5)
     over_then_under = calibration.LevelMeasures(

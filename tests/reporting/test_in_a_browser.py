@@ -29,7 +29,8 @@ const seen = (frame) => {
   }
   const links = [...inside.querySelectorAll("nav a")];
   found.links = links.length;
-  found.lost = links.map((a) => a.hash).filter((to) => !inside.getElementById(to.slice(1)));
+  const leads = (link) => inside.getElementById(link.hash.slice(1));
+  found.lost = links.filter((link) => !leads(link)).map((link) => link.hash);
   found.open = one("nav > details").open;
   const bar = one(frame.id === "phone" ? "nav" : "nav > details");
   found.stuck = view.getComputedStyle(bar).position;
@@ -69,7 +70,7 @@ def shown(text, folder, *options):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_in_a_browser(report, tmp_path, dark, read_csv):
-    """Tables sort, links lead somewhere, nothing hangs over the edge or is asked for."""
+    """Tables sort, links lead somewhere, nothing hangs over the edge or is fetched."""
     text = (report / "index.html").read_text()
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
     frames = shown(text, tmp_path, scheme, "--window-size=1400,1900")

@@ -54,7 +54,7 @@ def test_a_cell_is_the_mean_and_spread_over_seeds():
     assert cell_of([1.0, 3.0]) == Cell(2.0, 2**0.5, 2)
 
 
-def test_rows_that_miss_a_run_are_one_entry():
+def test_a_table_misses_what_it_and_its_rows_miss():
     rows = (
         Row("a", (Cell(1.0),)),
         Row("b", (Cell(),), Missing("no b", ("train b",))),
@@ -62,6 +62,6 @@ def test_rows_that_miss_a_run_are_one_entry():
     )
     own = Missing("no shift", ("evaluate",))
     table = Table("t", "", "", (Column("x"),), rows, (own,))
-    rest = Missing("no runs of b and c", ("train b", "train c"))
-    assert table.all_missing() == [own, rest]
+    rest = [Missing("no b", ("train b",)), Missing("no c", ("train c",))]
+    assert table.all_missing() == [own, *rest]
     assert slug("AR-AdaLS (R 4)") == "ar_adals__r_4"
