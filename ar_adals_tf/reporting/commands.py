@@ -92,6 +92,14 @@ def missing(what: str, commands: Sequence[str]) -> list[Missing]:
     return [Missing(what, tuple(commands))] if commands else []
 
 
+def is_wanted(collection: Collection, lacking: Sequence[Run]) -> bool:
+    """Tell whether a page asks for what some runs lack.
+
+    Where the paper is followed it always does, else only for what other runs have.
+    """
+    return collection.follows_the_paper or len(lacking) < len(collection.runs)
+
+
 def missing_run(collection: Collection, key: str) -> Missing:
     """Return what is missing where a method of the paper has no run."""
     command = train_command(collection.dataset, key, collection.trained[0])
@@ -126,8 +134,8 @@ def missing_evaluation(
     """Return what is missing where runs lack what flags of evaluate measure."""
     lacking = [run for run in lacking if run.can_measure_more]
     total = len(collection.runs)
-    if len(lacking) == total and not collection.follows_the_paper:
-        return []  # nobody asked for it
+    if not is_wanted(collection, lacking):
+        return []
     what = f"{collection.title}: {len(lacking)} of {total} runs {words}"
     return missing(what, [evaluate_command(run, *flags) for run in lacking])
 

@@ -66,6 +66,7 @@ def more_measures(collection: Collection) -> Table:
         rows.append(Row(group.label, cells, kind=group.kind))
     rest = [measure.column() for measure in shown[1:]]
     lacking = [run for run in collection.trained if run.temperature is None]
+    wanted = lacking if commands.is_wanted(collection, lacking) else []
     what = (
         f"{len(lacking)} of {len(collection.trained)} runs have no temperature.json, "
         "so they are shown without temperature scaling alone"
@@ -83,7 +84,7 @@ def more_measures(collection: Collection) -> Table:
         f"{temperature_words(collection.groups)}{AS_ABOVE_WORDS}",
         [Column("Temperature"), shown[0].column(), FLOOR, *rest],
         rows,
-        commands.missing(what, [commands.evaluate_command(run) for run in lacking]),
+        commands.missing(what, [commands.evaluate_command(run) for run in wanted]),
     )
 
 

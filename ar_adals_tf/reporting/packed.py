@@ -113,8 +113,8 @@ def pack(
         if collection.index_path is not None:
             # In a run, or in the vanilla run that another one names.
             pictures = gallery_path(collection.index_path)
-            for path in [collection.index_path, *[pictures] * pictures.exists()]:
-                sources["/".join(path.parts[-4:])] = path
+            for own in [collection.index_path, *[pictures] * pictures.exists()]:
+                sources["/".join(own.parts[-4:])] = own
     for name, source in sources.items():
         if not _is_ours(name):
             raise InputError(

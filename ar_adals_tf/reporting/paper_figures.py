@@ -164,7 +164,7 @@ def figure_5_entropy(collection: Collection) -> list[Picture]:
     missing = commands.missing(
         "no run has predictions of out-of-distribution images",
         [commands.evaluate_command(run, f"--ood={other}") for run in runs]
-        if collection.follows_the_paper
+        if commands.is_wanted(collection, collection.runs)
         else [],
     )
     title = f"Entropy on out-of-distribution images, {collection.title}"
