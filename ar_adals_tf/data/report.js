@@ -34,13 +34,19 @@ const sections = [...document.querySelectorAll("section")];
 const mark = () => {
   const above = sections.filter((one) => one.getBoundingClientRect().top < 160);
   const here = above.at(-1) || sections[0];
-  for (const one of sections)
-    links.get(one.id)?.toggleAttribute("aria-current", one === here);
+  for (const [id, link] of links)
+    if (id === here.id) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
 };
 addEventListener("scroll", mark, { passive: true });
 mark();
 
-// Paper shows everything.
+// Paper shows everything, and the screen what it showed before.
+let folded = [];
 addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("details")) one.open = true;
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const one of folded) one.open = false;
 });

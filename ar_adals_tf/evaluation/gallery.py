@@ -5,6 +5,7 @@ beside the index. A report shows them: it reads neither data nor models.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ import numpy as np
 from ar_adals_tf.attacks.table import prepare
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz
+from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz, sweep
 from ar_adals_tf.forms.form import File, list_of, maybe, record, text
+from ar_adals_tf.process.locks import only_writer
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
@@ -174,7 +176,8 @@ def keep_gallery(
 ) -> None:
     """Make the gallery of an index of test images, unless it is there.
 
-    There is none of inputs that are no images of 1 or 3 channels.
+    There is none of inputs that are no images of 1 or 3 channels, and none beside an
+    index in a folder of somebody else, which cannot be written to.
 
     Args:
         path: The file of the index.
@@ -182,22 +185,28 @@ def keep_gallery(
         model: Returns the model that the index is of, or None if it is lost.
         split: The test images.
     """
-    info = split.info
-    if not info.has_images or info.image_shape[-1] not in (1, 3):
+    info, file, wanted = split.info, gallery_path(path), ends_of(index)
+    if not info.has_images or info.image_shape[-1] not in (1, 3) or not len(wanted):
         return
+    if _is_there(file, index) or not os.access(file.parent, os.W_OK):
+        return
+    with only_writer(file.with_name(f".{file.name}.lock")):
+        sweep(file.parent, file.name)
+        # A process that this one waited for may have made it.
+        attacked = None if _is_there(file, index) else model()
+        if attacked is not None:
+            images, labels = _found(split, wanted)
+            names = tuple(info.class_names)
+            found = make_gallery(attacked, images, labels, index, class_names=names)
+            found.save(file)
+
+
+def _is_there(file: Path, index: RobustnessIndex) -> bool:
+    """Tell whether a file has the gallery of an index."""
     try:
-        if Gallery.load(gallery_path(path)).is_of(index):
-            return
-    except InputError:  # absent, damaged or of another index
-        pass
-    wanted = ends_of(index)
-    attacked = model() if len(wanted) else None
-    if attacked is None:
-        return
-    images, labels = _found(split, wanted)
-    make_gallery(attacked, images, labels, index, class_names=info.class_names).save(
-        gallery_path(path)
-    )
+        return Gallery.load(file).is_of(index)
+    except InputError:  # absent, damaged or of an earlier form
+        return False
 
 
 def make_gallery(

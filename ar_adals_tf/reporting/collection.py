@@ -203,23 +203,24 @@ class Collection:
         if self.follows_the_paper:
             return ""
         trained = [group for group in self.groups if not group.runs[0].record]
-        own = {group.label: dict(group.runs[0].off_recipe) for group in trained}
-        sets = [set(one.items()) for one in own.values()]
-        shared = set.intersection(*sets) if len(sets) > 1 else set()
-        told = []
-        if shared:
-            first = next(iter(own.values()))
-            told.append(("all", {k: v for k, v in first.items() if (k, v) in shared}))
+        own = {group.label: group.runs[0].off_recipe for group in trained}
+        first, *others = own.values() if len(own) > 1 else ({},)
+        shared = {
+            name: words
+            for name, words in first.items()
+            if all(other.get(name) == words for other in others)
+        }
+        told = {"all": shared}
         for label, settings in own.items():
-            rest = {k: v for k, v in settings.items() if (k, v) not in shared}
-            told += [(label, rest)] if rest else []
-        if not told:
-            return ""
-        words = (
+            told[label] = {k: v for k, v in settings.items() if k not in shared}
+        words = [
             f"{who}: {', '.join(f'{name} {value}' for name, value in some.items())}"
-            for who, some in told
+            for who, some in told.items()
+            if some
+        ]
+        return (
+            f"Settings other than the recipe's: {'; '.join(words)}. " if words else ""
         )
-        return f"Settings other than the recipe's: {'; '.join(words)}. "
 
     @property
     def levels_words(self) -> str:
