@@ -299,12 +299,15 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         check_seeds(same)
         by_method.setdefault(same[0].method, []).append(same)
     groups: list[Group] = []
+    recipe = follow_the_paper(runs)
     for method in sorted(by_method, key=names.method_order):
         variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
+        if not recipe and by_method[method][0][0].config.get("finetune"):
+            label += ", fine-tuned"
         for i, same in enumerate(variants):
             others = [other[0] for other in variants]
-            different = _differences(same[0], others, follow_the_paper(runs))
+            different = _differences(same[0], others, recipe)
             if label in [group.label for group in groups if same[0].record]:
                 different = str(same[0].place)
             full = f"{label} ({different})" if different else label

@@ -26,12 +26,22 @@ def report_sections(collections: Sequence[Collection]) -> list[Section]:
     """
     paper = [collection for collection in collections if collection.follows_the_paper]
     own = [one for one in collections if not one.follows_the_paper]
-    sections = [*answers(collections), *all_verdicts(collections)]
+    sections = [section for one in collections for section in _first(one)]
     sections.append(_section("The least and the most robust", gallery, collections))
     sections += paper_sections(paper) if paper else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
     return [section for section in sections if section.items]
+
+
+def _first(collection: Collection) -> list[Section]:
+    """Return what answers the reader: a comparison, and the verdicts on models.
+
+    A single model has no comparison, so that its verdict comes before the table.
+    """
+    compared, verdicts = answers([collection]), all_verdicts([collection])
+    one_model = not any(section.paragraphs for section in compared)
+    return [*verdicts, *compared] if one_model else [*compared, *verdicts]
 
 
 def paper_sections(collections: Sequence[Collection]) -> list[Section]:

@@ -210,12 +210,13 @@ def _judged(collection: Collection) -> list[Group]:
     """Return the models that are judged in words, what was given before what is made.
 
     They are a user's own ones and, on a user's own data or from a user's own model, the
-    first that were trained. Seeds that are averaged are no one model.
+    first that were trained, or a model that is alone. Seeds that are averaged are no
+    one model.
     """
     others = [group for group in collection.groups if group.runs[0].record]
-    mine = is_own(collection.dataset) or any(
-        run.config.get("finetune") for run in collection.trained
-    )
+    alone = len(collection.groups) == 1
+    finetuned = any(run.config.get("finetune") for run in collection.trained)
+    mine = alone or finetuned or is_own(collection.dataset)
     trained = [
         group
         for group in collection.groups

@@ -95,6 +95,14 @@ def test_one_model_has_a_table_and_nothing_to_compare_with(tmp_path):
     assert not section.paragraphs
 
 
+def test_the_verdict_on_a_model_that_is_alone_comes_before_its_table(tmp_path):
+    collections = load_collections(ready(tmp_path, {"vanilla": 2.0}))
+    first, second, *rest = contents.report_sections(collections)
+    assert first.title.endswith("how far can its confidence be trusted?")
+    assert second.title.startswith("At a glance") and first.first and second.first
+    assert not any(section.first for section in rest)
+
+
 def test_a_page_that_follows_no_paper_asks_for_nothing_of_it(tmp_path):
     """One method, one seed, no shift, no levels: the page is whole without."""
     collections = load_collections(ready(tmp_path, {"vanilla": 2.0, "ar_adals": 1.0}))

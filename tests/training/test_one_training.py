@@ -46,6 +46,7 @@ def test_there_is_one_training_and_the_directory_is_whole(run):
         "predictions.npz",
         "robustness/epoch_2/train.npz",
         "robustness/epoch_2/validation.npz",
+        "robustness/margin,top_k=2/gallery.npz",
         "robustness/margin,top_k=2/test.npz",
         "smoothing.json",
         "temperature.json",
@@ -102,8 +103,10 @@ def undisturbed(tmp_path_factory):
 def test_a_report_has_it_as_a_method_of_its_own(run):
     (collection,) = load_collections([run])
     (group,) = collection.groups
-    assert group.label.startswith("AR-AdaLS, own levels (epochs 4, batch size 20")
-    assert "attack" not in group.label and "refresh" not in group.label
+    assert group.label == "AR-AdaLS, own levels"
+    words = collection.settings_words
+    assert "AR-AdaLS, own levels: epochs 4, batch size 20" in words
+    assert "attack" not in words and "refresh" not in words
     assert not group.on_recipe
     assert collection.group("ar_adals") is None
 
