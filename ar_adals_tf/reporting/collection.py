@@ -303,7 +303,8 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     for method in sorted(by_method, key=names.method_order):
         variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
-        if not recipe and by_method[method][0][0].config.get("finetune"):
+        tuned = all(same[0].config.get("finetune") for same in variants)
+        if tuned and not recipe:
             label += ", fine-tuned"
         for i, same in enumerate(variants):
             others = [other[0] for other in variants]

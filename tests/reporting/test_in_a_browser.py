@@ -34,7 +34,7 @@ const seen = (frame) => {
   found.open = one("nav > details").open;
   const bar = one(frame.id === "phone" ? "nav" : "nav > details");
   found.stuck = view.getComputedStyle(bar).position;
-  found.here = one("nav a[aria-current]").innerText;
+  found.here = one("nav a[aria-current=true]").textContent;
   const images = [...inside.images];
   found.loaded = images.every((i) => i.complete && i.naturalWidth > 0);
   found.cards = [...inside.querySelectorAll(".card img")].map(
