@@ -31,6 +31,11 @@ def text(words: str) -> str:
     return html.escape(words)
 
 
+def prose(words: str) -> str:
+    """Return sentences as HTML, in which no line ends between a number and its %."""
+    return text(words).replace(" %", "\u00a0%")
+
+
 def policy(script: str) -> str:
     """Return a content security policy that lets a page run one script and no other.
 
@@ -103,10 +108,10 @@ def _caption(words: str) -> str:
         return ""
     first, *rest = _SENTENCE.split(words, 1)
     if len(words) < _LONG or not rest:
-        return f'<p class="caption">{text(words)}</p>'
+        return f'<p class="caption">{prose(words)}</p>'
     return (
-        f'<details class="caption"><summary>{text(first)} '
-        f"<u>More</u></summary><p>{text(rest[0])}</p></details>"
+        f'<details class="caption"><summary>{prose(first)} '
+        f"<u>More</u></summary><p>{prose(rest[0])}</p></details>"
     )
 
 

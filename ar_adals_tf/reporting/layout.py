@@ -65,7 +65,7 @@ def _read(name: str) -> str:
 def _section(anchor: str, section: Section, folder: Path) -> str:
     look = ' class="first"' if section.first else ""
     words = "\n".join(
-        f"<p><b>{html.text(name)}</b>: {html.text(words)}</p>"
+        f"<p><b>{html.text(name)}</b>: {html.prose(words)}</p>"
         for name, words in section.paragraphs
     )
     items = [(item, html.article(item, folder)) for item in section.items]

@@ -24,6 +24,12 @@ from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.posthoc import rivals_after_training
 from ar_adals_tf.reporting.verdict import gap_of
 
+#: What a measure by level is called in file names, and by people.
+_BY_LEVEL = {
+    ECE_TITLE: ("ece", "Calibration error"),
+    GAP_TITLE: ("gap", "Confidence less accuracy"),
+}
+
 #: As many classes as a table shows.
 MOST_CLASSES = 30
 
@@ -116,10 +122,10 @@ def _by_level(collection: Collection) -> list[Item]:
     words = f"{captions.OWN_LEVELS} {BARS_WORDS} {collection.levels_words}".strip()
     pictures = []
     for title, own in rows.items():
-        name = title.removesuffix(" (%)")
+        short, name = _BY_LEVEL[title]
         pictures.append(
             Picture(
-                f"{slug(name)}_by_level_{collection.dataset}",
+                f"{short}_by_level_{collection.dataset}",
                 f"{name} by robustness level, {collection.title}",
                 f"The same {collection.examples} in the same levels for every model; "
                 f"lower is better. {BARS_WORDS} {collection.levels_words}".strip(),
