@@ -120,7 +120,7 @@ def _by_level(collection: Collection) -> list[Item]:
         for title in (ECE_TITLE, GAP_TITLE)
     }
     words = f"{captions.OWN_LEVELS} {BARS_WORDS} {collection.levels_words}".strip()
-    pictures = []
+    pictures: list[Item] = []
     for title, own in rows.items():
         short, name = _BY_LEVEL[title]
         pictures.append(
