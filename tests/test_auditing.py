@@ -9,6 +9,7 @@ import ar_adals_tf
 from ar_adals_tf import auditing, datasets
 from ar_adals_tf.calibration import image_scores, paired_difference
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.reporting import verdict
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import Page, in_a_browser, plain_ece, softmax
@@ -138,6 +139,15 @@ def test_images_of_any_range_are_corrupted_in_their_range(tmp_path, no_page):
     other = ar_adals_tf.audit(
         rescaled, images, split.labels, output_dir=tmp_path / "b", **how
     )
+    galleries = []
+    for found in (one, other):
+        (folder,) = found.folders.values()
+        kept = Gallery.load(folder / "robustness" / "margin" / "gallery.npz")
+        places = kept.ids.astype(int)  # ids are positions
+        assert np.array_equal(np.rint(255 * kept.images), images[places])
+        galleries.append(kept)
+    assert galleries[0].ids.tolist() == galleries[1].ids.tolist()
+    assert galleries[0].distances == pytest.approx(galleries[1].distances, rel=0.02)
     shifts = [next(iter(a.measures.values()))["shift"] for a in (one, other)]
     for name in ("ece", "nll", "accuracy"):
         values = [s["by_type"]["contrast"]["3"][name] for s in shifts]

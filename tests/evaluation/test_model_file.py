@@ -13,6 +13,7 @@ from ar_adals_tf.attacks.auto import autoattack
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.results import read_metrics
@@ -112,6 +113,10 @@ def test_levels_are_cut_by_the_model_itself(files, splits, tmp_path):
         distances = np.nanmin(np.where(gaps > 0, gaps / steep, np.nan), axis=1)
     index = RobustnessIndex.load(out / "robustness" / "margin" / "test.npz")
     assert np.allclose(index.distances[index.aligned(split.ids)], distances, rtol=1e-3)
+    kept = Gallery.load(out / "robustness" / "margin" / "gallery.npz")
+    order = split.ids[np.argsort(distances, kind="stable")].tolist()
+    assert kept.ids.tolist() == order[:4] + order[-4:] and kept.is_of(index)
+    assert kept.class_names[:2] == ("T-shirt", "trouser")
     level = np.empty(LIMIT, int)
     level[np.argsort(distances, kind="stable")] = np.arange(LIMIT) * 10 // LIMIT
     correct = own == split.labels
