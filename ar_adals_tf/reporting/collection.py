@@ -234,7 +234,7 @@ class Collection:
         known = in_words_by_setting(settings if isinstance(settings, dict) else {})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
         folder = self.index_path.parents[2]
-        model = "the vanilla model"
+        model = f"the vanilla model in {folder.name}/"
         for run in self.runs:
             if run.record and run.folder == folder:
                 model = run.record.title

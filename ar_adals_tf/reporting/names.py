@@ -53,15 +53,15 @@ def dataset_title(dataset: str) -> str:
 
 #: What people call our networks; those of keras.applications have their own names.
 _NETWORKS = {
-    "small_cnn": "a small CNN",
+    "small_cnn": "small CNN",
     "cnn7": "CNN-7",
     "resnet29_v2": "ResNet-29 v2",
     "wide_resnet28_10": "Wide ResNet-28-10 v2",
     "resnet101_v1": "ResNet-101 v1",
-    "study_cnn": "the study's CNN",
+    "study_cnn": "study CNN",
     "resnet18_cifar": "ResNet-18 for CIFAR",
     "resnet18": "ResNet-18",
-    "mlp": "a multilayer perceptron",
+    "mlp": "MLP",
 }
 
 #: What people call attacks of minimum norm.

@@ -115,7 +115,7 @@ def test_what_is_not_there_is_refused(root, old, new, says):
 def test_words_and_empty_cells_are_read(report):
     table = read_table(report / "tables" / "table_1.csv")
     assert table.head == "Dataset"
-    assert "resnet29_v2" in table.markdown()
+    assert "ResNet-29 v2" in table.markdown()
     (row,) = [
         row
         for row in read_table(report / "tables" / "table_4_cifar10.csv").rows

@@ -75,7 +75,7 @@ OFF = {
     "attack_settings": ({"iterations": 40}, "attack iterations 40"),
     "mixed_precision": ("bfloat16", "mixed precision bfloat16"),
     "limit_examples": (200, "limit examples 200"),
-    "model": ("small_cnn", "model small_cnn"),
+    "model": ("small_cnn", "model small CNN"),
     "validation_examples": (100, "validation examples 100"),
 }
 
@@ -306,7 +306,8 @@ def test_captions_say_what_cut_the_levels_and_what_a_spread_is_over(tmp_path):
     index(folders[0], attack="margin", settings={"batch_size": 64})
     (collection,) = load_collections(folders)
     words = (
-        "CIFAR-10's levels are cut by margin (batch size 64) on the vanilla model v0."
+        "CIFAR-10's levels are cut by the logit margin (batch size 64) on the vanilla "
+        "model in v0/."
     )
     by_level = [
         paper_figures.figure_1_robustness_and_calibration([collection]),

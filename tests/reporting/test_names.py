@@ -2,13 +2,19 @@
 
 import pytest
 
+from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.models import MODELS
 from ar_adals_tf.reporting.names import (
     ENSEMBLES,
     SINGLE_METHODS,
+    attack_title,
+    class_titles,
     dataset_order,
     dataset_title,
     method_label,
     method_order,
+    network_title,
 )
 
 
@@ -35,3 +41,20 @@ def test_labels(method, label):
 def test_an_unknown_dataset_keeps_its_name_and_comes_last():
     assert dataset_title("mine") == "mine"
     assert dataset_order("mine") > dataset_order("imagenet2012")
+
+
+def test_networks_and_attacks_have_names_for_people():
+    titles = [network_title(one) for one in MODELS]
+    titles += [attack_title(one) for one in ATTACKS]
+    assert len(set(titles)) == len(titles)
+    assert not any("_" in title for title in titles)
+    assert not {"cnn7", "mlp", "cw"} & set(titles)
+    assert network_title("EfficientNetB0") == "EfficientNetB0"
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_classes_have_names_or_numbers(dataset):
+    number = DATASETS[dataset].num_classes
+    titles = class_titles(dataset, number)
+    assert len(set(titles)) == number
+    assert class_titles(dataset, number + 1)[-1] == f"class {number}"
