@@ -108,7 +108,8 @@ def test_a_damaged_file_is_refused_and_made_anew(index, model, split):
     with pytest.raises(InputError, match="is no whole gallery of images"):
         Gallery.load(path)
     assert kept(index, model, split).is_of(index[0])
-    arrays["about"] = np.array(json.dumps({"class_names": 3}))
+    about = {"digest": None, "model_digest": None, "class_names": 3}
+    arrays["about"] = np.array(json.dumps(about))
     np.savez(path, **arrays)
     with pytest.raises(InputError, match="no whole gallery.*class_names"):
         Gallery.load(path)
