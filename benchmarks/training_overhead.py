@@ -39,6 +39,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "fashion_mnist_small", "Which images and recipe.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_integer("limit_examples", None, "At most so many images of each split.")
+flags.DEFINE_integer("limit_validation", None, "At most this many validation images.")
 flags.DEFINE_bool("own_levels", False, "Levels by the model in training.")
 flags.DEFINE_integer("epochs", None, "Of the whole training; default: the recipe's.")
 flags.DEFINE_integer("repeats", 9, "Pairs of epochs, after one to warm up.")
@@ -67,6 +68,13 @@ def main(_: list[str]) -> None:
     splits = datasets.load(
         FLAGS.dataset, data_dir=FLAGS.data_dir, limit_examples=FLAGS.limit_examples
     )
+    if FLAGS.limit_validation:
+        splits |= datasets.load(
+            FLAGS.dataset,
+            data_dir=FLAGS.data_dir,
+            limit_examples=FLAGS.limit_validation,
+            splits=("validation",),
+        )
     size = DATASETS[FLAGS.dataset].recipe.batch_size
     epoch = tf.Variable(0, dtype=tf.int64)
     batches = splits["train"].training_batches(size, epoch, seed=0)
