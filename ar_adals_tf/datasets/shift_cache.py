@@ -25,7 +25,7 @@ from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.distribution.replicas import num_workers
 from ar_adals_tf.distribution.strategy import current
 from ar_adals_tf.files import atomic_write, sweep, writable_folder
-from ar_adals_tf.process.locks import only_writer
+from ar_adals_tf.process.locks import only_writer, when_free
 
 _CHECKSUM_SIZE = 64
 
@@ -97,10 +97,12 @@ def _kept(
     path: Path, shape: tuple[int, ...], make: Callable[[], np.ndarray]
 ) -> np.ndarray:
     """Return the images of a file, which is made first unless it is there and whole."""
-    images = _read(path, shape)
+    images, lock = _read(path, shape), path.with_name(f".{path.name}.lock")
     if images is not None:
+        if lock.exists():  # of a process that was killed
+            when_free(lock, lambda: None)
         return images
-    with only_writer(path.with_suffix(".lock"), say=lambda words: None):
+    with only_writer(lock, say=lambda words: None):
         images = _read(path, shape)  # another process may have made it meanwhile
         if images is None:
             sweep(path.parent, path.name)

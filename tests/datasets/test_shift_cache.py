@@ -189,7 +189,12 @@ def test_processes_that_share_a_folder_make_each_set_once(tmp_path):
 def test_what_a_killed_process_left_is_removed(split, tmp_path):
     kept(split, tmp_path)
     (path,) = tmp_path.iterdir()
-    path.rename(tmp_path / f".0123abcd-{path.name}")
+    lock = tmp_path / f".{path.name}.lock"
+    lock.touch()  # killed after the set was written
+    assert not kept(split, tmp_path)[1]
+    assert not lock.exists()
+    path.rename(tmp_path / f".0123abcd-{path.name}")  # and before
+    lock.touch()
     assert kept(split, tmp_path)[1]
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
