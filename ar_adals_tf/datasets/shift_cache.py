@@ -78,7 +78,9 @@ def cached(
         digest = hashlib.sha256(decides.encode()).hexdigest()[:32]
 
         def make() -> np.ndarray:
-            return source.read(name, severity).images
+            made = source.read(name, severity)
+            assert isinstance(made, ArraySplit)  # as its clean split is
+            return made.images
 
         pixels = _kept(place / f"{title}-{digest}.npy", split.images.shape, make)
         return ArraySplit(
