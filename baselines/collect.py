@@ -277,7 +277,7 @@ def _chosen(study: Study, method: Method, cells: Sequence[StudyCell]) -> str:
         if choice and cell.name == f"choose {method.choice_of}":
             file = cell.output / "chosen.cfg"
             if file.exists():
-                return f"{choice.param} {read_flagfile(file)[choice.param]}"
+                return f"{choice.param} {read_flagfile(file).get(choice.param, '')}"
     return ""
 
 
