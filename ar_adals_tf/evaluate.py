@@ -100,6 +100,12 @@ flags.DEFINE_enum(
     "be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. generated: "
     "made here. auto: one of the first two if all of it is on disk, else made here.",
 )
+flags.DEFINE_string(
+    "shift_cache_dir",
+    None,
+    "A folder that keeps the corrupted images that are made here. Other evaluations on "
+    "the same images take them from it; the results are the same.",
+)
 flags.DEFINE_list(
     "ood", None, "Out-of-distribution data, such as cifar100 or a folder of pictures."
 )

@@ -30,7 +30,10 @@ def name(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_lines_are_short(path):
-    long = [line for line in path.read_text().splitlines() if len(line) > 100]
+    text = re.sub(  # a command fills tables
+        r"<!-- table: .*?<!-- end of table -->", "", path.read_text(), flags=re.DOTALL
+    )
+    long = [line for line in text.splitlines() if len(line) > 100]
     assert not long
 
 

@@ -185,7 +185,12 @@ class Evaluation:
         words = describe_shift(found)
         self.keep("shift", found, f"{self.subject.title}, {words}" if named else words)
 
-    def fit_posthoc(self, names: Sequence[str], held_out: HeldOut) -> None:
+    def fit_posthoc(
+        self,
+        names: Sequence[str],
+        held_out: HeldOut,
+        shift_cache_dir: str | Path | None = None,
+    ) -> None:
         """Fit calibrations to validation images, and measure them."""
         subject = self.subject
         shifted = stored_shift(
@@ -193,6 +198,7 @@ class Evaluation:
             self._kept("shift") or None,
             subject.identity,
             self.part,
+            shift_cache_dir,
             **subject.where,
         )
         found = evaluate_posthoc(

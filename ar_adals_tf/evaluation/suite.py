@@ -12,6 +12,7 @@ from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import describe_splits
+from ar_adals_tf.datasets.shift_cache import cached
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.arrays import read_images
@@ -104,6 +105,7 @@ def evaluate(
     shift_types: Sequence[str] | None = None,
     severities: Sequence[int | str] = SEVERITIES,
     shift_source: str = "auto",
+    shift_cache_dir: str | Path | None = None,
     ood: Sequence[str] | None = None,
     attacks: Sequence[str] | None = None,
     epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
@@ -158,6 +160,9 @@ def evaluate(
             all that change its images.
         severities: Severities of the corruptions, 1 to 5.
         shift_source: See `datasets.corrupted.find_source`.
+        shift_cache_dir: A folder that keeps the corrupted images that are made, for
+            other evaluations on the same images; see `datasets.shift_cache`. Defaults
+            to none.
         ood: Datasets that are out-of-distribution, see `evaluate_ood`.
         attacks: Attacks such as `["fgsm", "pgd"]`, see `evaluate_attacks`.
         epsilons: Their strengths over 255, each a norm of [0, 1] pixels.
@@ -277,7 +282,7 @@ def evaluate(
     ]
     if shift:
         shifts = _source_and_types(
-            tasks[0], shift_types, strengths, shift_source, subjects[0].where, say
+            tasks[0], shift_types, strengths, shift_source, shift_cache_dir, say
         )
     with ExitStack() as locks:
         for folder in sorted(subject.folder for subject in subjects):
@@ -295,7 +300,7 @@ def evaluate(
                 task.keep_shift(own_found, named=len(tasks) > 1)
         for task, held in zip(tasks, held_out, strict=True):
             if held is not None:
-                task.fit_posthoc(wanted.posthoc, held)
+                task.fit_posthoc(wanted.posthoc, held, shift_cache_dir)
             if ood:
                 task.measure_ood(ood, limit_examples)
             if attacks:
@@ -380,13 +385,14 @@ def _source_and_types(
     shift_types: Sequence[str] | None,
     severities: Sequence[int],
     kind: str,
-    where: dict[str, Any],
+    cache_dir: str | Path | None,
     say: Callable[[str], Any],
 ) -> tuple[ShiftSource, list[str]]:
     """Return where corrupted images come from, and which types; refuse what lacks."""
     split = task.part
     types = list(shift_types or types_of(split.dataset, split.info))
-    source = find_source(split, kind, types, severities, **where)
+    source = find_source(split, kind, types, severities, **task.subject.where)
+    source = cached(source, split, cache_dir)
     if not shift_types:  # what is asked for by name is made or refused
         for name in [name for name in types if name in source.lacks]:
             say(f"{name} is left out: {source.lacks[name]}")

@@ -87,7 +87,7 @@ def _replace(
 ) -> None:
     """Write all files of a report, `index.html` last; remove those of the old one."""
     old = _files_of(folder)
-    sections = _named(contents.report_sections(collections))
+    sections = named_apart(contents.report_sections(collections))
     new = {name for s in sections for item in s.items for name in _files(item)}
     numbers = printed_and_ours(sections)
     if numbers:
@@ -136,7 +136,7 @@ def _files_of(folder: Path) -> set[str]:
     return found | {name[:-4] + ".pdf" for name in found if name.endswith(".png")}
 
 
-def _named(sections: Sequence[Section]) -> list[Section]:
+def named_apart(sections: Sequence[Section]) -> list[Section]:
     """Return sections whose items have names that serve as file names, each once."""
     taken: set[tuple[type, str]] = set()
 

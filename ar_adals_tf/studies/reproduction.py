@@ -256,7 +256,7 @@ def _report(study: Study, folder: Path, command: str) -> None:
     """Write the report of all runs of a study that are trained, not of some of them."""
     from ar_adals_tf.reporting.page import write_report
 
-    runs = _finished(study, folder)
+    runs = finished_runs(study, folder)
     if not runs:
         print(f"no run of {study.title} is finished, so there is no report yet")
         return
@@ -270,7 +270,7 @@ def _export(
     """Write all runs of a study that are trained into a zip file."""
     from ar_adals_tf.reporting.packed import pack
 
-    runs = _finished(study, folder)
+    runs = finished_runs(study, folder)
     if not runs:
         raise InputError(
             f"no run of {study.title} is finished in {folder}, so there is nothing to "
@@ -281,7 +281,7 @@ def _export(
     say(f"{path} is written: {len(runs)} runs, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _finished(study: Study, folder: Path) -> list[Path]:
+def finished_runs(study: Study, folder: Path) -> list[Path]:
     """Return the runs of a study that are trained; not those that serve a choice."""
     cells = cells_of(study, folder)
     states = states_of(cells, folder)

@@ -376,6 +376,12 @@ OF_EVALUATE = [
     evaluate("--shift", "--shift_source=web", says="should be one of", status=1),
     evaluate("--shift", "--shift_source=tfds", says="tfds"),
     evaluate("--shift", "--shift_source=published", says="published"),
+    evaluate(
+        "--shift",
+        "--shift_cache_dir=/dev/null/sets",
+        says="--shift_cache_dir must be a folder that can be written to",
+    ),
+    evaluate("--shift", "--shift_cache_dir=", says="--shift_cache_dir must not be"),
     *[
         evaluate("--attacks=fgsm", f"--epsilons={value}", says="--epsilons takes")
         for value in ("x", "8/255", "-4", "256", "nan", "inf", "1e400")
