@@ -82,7 +82,7 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     made: dict[str, Make] = {
         "Under attack: every strength": _every_strength,
         "Under attack: reliability": attack_figures.reliability_under_attack,
-        "Under attack: by robustness level": attack_figures.levels_under_attack,
+        "Under attack: by robustness level": _under_attack_by_level,
         "Under attack: rejecting low confidence": rejection.rejecting,
         "Clean accuracy, robust accuracy and calibration": trade_off.trade_off,
         "How far an L2 budget goes": attack_figures.l2_success,
@@ -125,6 +125,11 @@ def _told_apart(collection: Collection) -> list[Item]:
 
 def _more_measures(collection: Collection) -> list[Item]:
     return [further.more_measures(collection), comparisons.two_parts(collection)]
+
+
+def _under_attack_by_level(collection: Collection) -> list[Item]:
+    tables = comparisons.attacked_confidence_by_level(collection)
+    return [*attack_figures.levels_under_attack(collection), *tables]
 
 
 def _every_strength(collection: Collection) -> list[Item]:

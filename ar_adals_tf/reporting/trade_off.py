@@ -133,7 +133,8 @@ def _beaten(values: np.ndarray) -> np.ndarray:
             "that are not measured"
         )
     mine, others = values[:, None], values[None]
-    return np.all(others >= mine, axis=2) & np.any(others > mine, axis=2)
+    nowhere_worse = np.all(others >= mine, axis=2)
+    return np.logical_and(nowhere_worse, np.any(others > mine, axis=2))
 
 
 def on_the_front(points: Mapping[str, Sequence[Score]]) -> dict[str, str]:
