@@ -142,7 +142,7 @@ def _around(
     values = [point[which] for point in points.values()]
     values += [end for own in ends.values() if own[which] for end in own[which] or ()]
     low, high = float(np.min(values)), float(np.max(values))
-    if "ccuracy" not in headings[which]:
+    if "accuracy" not in headings[which].lower():
         return 0.0, 1.15 * high or 1.0
     margin = max(0.12 * (high - low), (10 - (high - low)) / 2)
     return max(low - margin, -3), min(high + margin, 103)

@@ -114,7 +114,7 @@ def chosen_sections(
     if trade_off_of is None:
         return []
     names = list(trade_off_of)
-    title = f"The trade-off of {' and '.join(names).replace('_', ' ')}"
+    title = f"The trade-off of {' and '.join(map(trade_off.in_text, names))}"
     make = functools.partial(trade_off.chosen_trade_off, names=names)
     return [_section(title, make, collections)]
 

@@ -103,6 +103,18 @@ def check_aims(names: Sequence[str]) -> None:
         )
 
 
+def in_text(name: str) -> str:
+    """Return what people call one of `AIMS`, within a sentence.
+
+    Example:
+        >>> in_text("ece"), in_text("nll_under_shift")
+        ('clean ECE', 'NLL under shift')
+    """
+    words = name.replace("_", " ").replace("ece", "ECE").replace("nll", "NLL")
+    words = words.replace("brier", "Brier score")
+    return f"clean {words}" if AIMS[name][0] == "clean" else words
+
+
 def pareto_front(values: np.ndarray) -> np.ndarray:
     """Tell which points no other point beats, `(N,)` bool.
 
@@ -171,6 +183,7 @@ def on_the_front(points: Mapping[str, Sequence[Score]]) -> dict[str, str]:
 class _Aim(NamedTuple):
     """One of `AIMS`, as a collection has it."""
 
+    words: str  # within a sentence
     place: str
     measure: Measure
     heading: str
@@ -187,13 +200,13 @@ class _Aim(NamedTuple):
             epsilon = collection.reference_of(attack)
             where = f"under {BOUNDED_TITLES[attack]}, {strength_words(epsilon)}"
             heading = f"{measure.heading()} {where}"
-            return cls(place, measure, heading, attack, epsilon)
+            return cls(in_text(name), place, measure, heading, attack, epsilon)
         words = {"clean": "", "footprint": ""}.get(place, f"under {place}")
         heading = measure.heading(words)
         if place == "clean":
             title = measure.title.replace("Accuracy", "accuracy")
             heading = f"Clean {title}" + f" ({measure.unit})" * bool(measure.unit)
-        return cls(place, measure, heading)
+        return cls(in_text(name), place, measure, heading)
 
     def found(self, group: Group) -> list[Mapping[str, Any]]:
         """Return the measures of each run that has them."""
@@ -202,9 +215,8 @@ class _Aim(NamedTuple):
             "shift": group.shift_means,
             "attack": lambda: group.attack_measures(self.attack, self.epsilon),
             "footprint": lambda: [
-                run.metrics["footprint"]["forms"][_FORM]
+                run.metrics.get("footprint", {}).get("forms", {}).get(_FORM, {})
                 for run in group.runs
-                if "footprint" in run.metrics
             ],
         }[self.place]()
         return [one for one in found if one.get(self.measure.name) is not None]
@@ -337,7 +349,7 @@ def chosen_trade_off(collection: Collection, names: Sequence[str]) -> list[Item]
     if not front.groups:
         return [Picture(name, title, "", None, [_missing(collection, aims)])]
     better = {"up": "more", "down": "less"}
-    ways = [f"{better[aim.measure.better]} is better in {aim.heading}" for aim in aims]
+    ways = [f"{better[aim.measure.better]} {aim.words} is better" for aim in aims]
     caption = (
         f"{front.words} Ringed: on the Pareto front; {in_words(ways)}. {_rule(aims)} "
         "Dotted: cannot be told from the front. Means over seeds; hollow: scaled by a "
@@ -364,7 +376,7 @@ def _rule(aims: Sequence[_Aim]) -> str:
     """Say what the front is, for captions."""
     words = (
         "On the front: no other row is, by its means, at least as good in "
-        f"{in_words([aim.heading for aim in aims])} and better in one. A row that "
+        f"{in_words([aim.words for aim in aims])} and better in one. A row that "
         "another one beats so is off the front if the other is better in one beyond "
         "doubt (95 %, paired); if no other is, the row cannot be told apart from the "
         "front. No correction is made for the number of pairs."
@@ -379,6 +391,6 @@ def _missing(collection: Collection, aims: Sequence[_Aim]) -> Missing:
     flags = dict.fromkeys(_FLAGS[a.place] for a in aims if a.place in _FLAGS)
     runs = [run for run in collection.runs if run.can_measure_more]
     return Missing(
-        f"{collection.title}: no run has both {in_words([a.heading for a in aims])}",
+        f"{collection.title}: no run has both {in_words([a.words for a in aims])}",
         [commands.evaluate_command(run, *flags) for run in runs],
     )
