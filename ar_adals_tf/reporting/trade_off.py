@@ -132,7 +132,7 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
         >>> pareto_front(np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.3]]))
         array([ True,  True, False])
     """
-    return ~_beaten(values).any(axis=1)
+    return ~np.any(_beaten(values), axis=1)
 
 
 def _beaten(values: np.ndarray) -> np.ndarray:
