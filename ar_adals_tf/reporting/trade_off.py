@@ -65,7 +65,7 @@ AIMS = {
 }
 
 #: The flag of `evaluate` that measures each place.
-_FLAGS = {
+_MEASURED_BY = {
     "shift": "--shift",
     "attack": "--attacks=fgsm,pgd",
     "footprint": "--footprint",
@@ -388,7 +388,9 @@ def _rule(aims: Sequence[_Aim]) -> str:
 
 def _missing(collection: Collection, aims: Sequence[_Aim]) -> Missing:
     """Return what is missing where no model has both measures."""
-    flags = dict.fromkeys(_FLAGS[a.place] for a in aims if a.place in _FLAGS)
+    flags = dict.fromkeys(
+        _MEASURED_BY[a.place] for a in aims if a.place in _MEASURED_BY
+    )
     runs = [run for run in collection.runs if run.can_measure_more]
     return Missing(
         f"{collection.title}: no run has both {in_words([a.words for a in aims])}",
