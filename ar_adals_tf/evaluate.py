@@ -112,15 +112,15 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "attacks",
     None,
-    "Measure under attack as well: fgsm, pgd; autoattack or its parts apgd_ce, apgd_t, "
-    "fab_t, square; underconfidence, overconfidence, miscalibration, which change "
-    "confidences and no predicted class.",
+    "Measure under attack as well: fgsm, pgd; pgd_conf, which makes wrong classes "
+    "sure; autoattack or its parts apgd_ce, apgd_t, fab_t, square; underconfidence, "
+    "overconfidence, miscalibration, which change confidences and no predicted class.",
 )
 flags.DEFINE_enum(
     "attack_norm",
     "linf",
     ["linf", "l2"],
-    "The norm of all attacks but fgsm and pgd, which are in linf.",
+    "The norm of all attacks but fgsm, pgd and pgd_conf, which are in linf.",
 )
 flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")

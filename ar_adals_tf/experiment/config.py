@@ -243,7 +243,7 @@ class Config:
     )
     adversarial_training: str | None = own_setting(
         "Adversarial training on top of another --method, such as ar_adals. Attacked "
-        "images keep the method's soft labels.",
+        "images keep the method's soft labels; with ccat these fade towards uniform.",
         default=Default("none"),
         choices=adversarial_methods,
     )

@@ -1,8 +1,16 @@
 """What a report shows, and in which order."""
 
+import functools
 from collections.abc import Callable, Sequence
 
-from ar_adals_tf.reporting import attack_figures, attack_tables, comparisons, further
+from ar_adals_tf.reporting import (
+    attack_figures,
+    attack_tables,
+    comparisons,
+    further,
+    rejection,
+    trade_off,
+)
 from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
@@ -74,8 +82,9 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     made: dict[str, Make] = {
         "Under attack: every strength": _every_strength,
         "Under attack: reliability": attack_figures.reliability_under_attack,
-        "Under attack: by robustness level": attack_figures.levels_under_attack,
-        "Clean accuracy, robust accuracy and calibration": attack_figures.trade_off,
+        "Under attack: by robustness level": _under_attack_by_level,
+        "Under attack: rejecting low confidence": rejection.rejecting,
+        "Clean accuracy, robust accuracy and calibration": trade_off.trade_off,
         "How far an L2 budget goes": attack_figures.l2_success,
     }
     measured = [one for one in collections if one.runs_under_attack]
@@ -93,12 +102,34 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     ]
 
 
+def chosen_sections(
+    collections: Sequence[Collection], trade_off_of: Sequence[str] | None
+) -> list[Section]:
+    """Return what a report shows because it was asked for.
+
+    Args:
+        collections: The collections.
+        trade_off_of: Two of `trade_off.AIMS`, or None.
+    """
+    if trade_off_of is None:
+        return []
+    names = list(trade_off_of)
+    title = f"The trade-off of {' and '.join(map(trade_off.in_text, names))}"
+    make = functools.partial(trade_off.chosen_trade_off, names=names)
+    return [_section(title, make, collections)]
+
+
 def _told_apart(collection: Collection) -> list[Item]:
     return [comparisons.told_apart(collection), comparisons.noise_floors(collection)]
 
 
 def _more_measures(collection: Collection) -> list[Item]:
     return [further.more_measures(collection), comparisons.two_parts(collection)]
+
+
+def _under_attack_by_level(collection: Collection) -> list[Item]:
+    tables = comparisons.attacked_confidence_by_level(collection)
+    return [*attack_figures.levels_under_attack(collection), *tables]
 
 
 def _every_strength(collection: Collection) -> list[Item]:

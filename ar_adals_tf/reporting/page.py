@@ -26,6 +26,7 @@ from ar_adals_tf.reporting.items import Item, Section, Table, slug
 from ar_adals_tf.reporting.names import adversarial_study, paper
 from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.run import Run
+from ar_adals_tf.reporting.trade_off import check_aims
 from ar_adals_tf.version import __version__
 
 
@@ -34,6 +35,7 @@ def write_report(
     output_dir: str | Path,
     title: str = "How sure are they really?",
     command: str | None = None,
+    trade_off: Sequence[str] | None = None,
 ) -> Path:
     """Write a report of finished runs.
 
@@ -44,6 +46,8 @@ def write_report(
         title: The page's heading. Defaults to "How sure are they really?".
         command: The one command that made the runs and the report. Defaults to the
             commands of each run and of the report.
+        trade_off: Two measures of `trade_off.AIMS` that models are compared in, in a
+            section of its own. Defaults to none.
 
     A report that is there already is replaced: its tables and figures go as well, and
     nothing else in the folder is touched.
@@ -54,15 +58,20 @@ def write_report(
     Raises:
         InputError: If a run is not finished, if two cannot be compared, if the folder
             is one of the runs, if it holds an `index.html` or `report.md` that is no
-            report, or if a zip file cannot be used; see `packed.unpacked`.
+            report, if a zip file cannot be used, see `packed.unpacked`, or on measures
+            that do not exist.
     """
+    if trade_off is not None:
+        check_aims(trade_off)
     with unpacked(runs) as (folders, places, named):
 
         def say(line: str) -> None:
             print(named(line))
 
         collections = load_collections(folders, say, places)
-        return write_collections(collections, runs, output_dir, title, command)
+        return write_collections(
+            collections, runs, output_dir, title, command, trade_off
+        )
 
 
 def write_collections(
@@ -71,23 +80,29 @@ def write_collections(
     output_dir: str | Path,
     title: str,
     command: str | None = None,
+    trade_off: Sequence[str] | None = None,
 ) -> Path:
     """Write a report of runs that are read already; see `write_report`."""
     refuse_overwriting(output_dir, runs, "--output_dir")
     folder = writable_folder(output_dir, "--output_dir")
-    commands = command or _commands(collections, runs, output_dir)
+    commands = command or _commands(collections, runs, output_dir, trade_off)
     with only_writer(folder / LOCK):
         sweep(folder, "index.html", "report.md", FILE, "figures/*", "tables/*")
-        _replace(collections, folder, title, commands)
+        _replace(collections, folder, title, commands, trade_off)
     return folder / "index.html"
 
 
 def _replace(
-    collections: Sequence[Collection], folder: Path, title: str, commands: str
+    collections: Sequence[Collection],
+    folder: Path,
+    title: str,
+    commands: str,
+    trade_off: Sequence[str] | None = None,
 ) -> None:
     """Write all files of a report, `index.html` last; remove those of the old one."""
     old = _files_of(folder)
-    sections = named_apart(contents.report_sections(collections))
+    sections = contents.report_sections(collections)
+    sections = named_apart([*sections, *contents.chosen_sections(collections, trade_off)])
     new = {name for s in sections for item in s.items for name in _files(item)}
     numbers = printed_and_ours(sections)
     if numbers:
@@ -271,6 +286,7 @@ def _commands(
     collections: Sequence[Collection],
     runs: Sequence[str | Path],
     output_dir: str | Path,
+    trade_off: Sequence[str] | None = None,
 ) -> str:
     """Return the commands that made the runs and the report, a line each."""
     lines = []
@@ -281,6 +297,8 @@ def _commands(
                 lines.append(evaluate_command(run, *flags))
     folders = ",".join(str(run) for run in runs)
     report = {"runs": folders, "output_dir": output_dir}
+    if trade_off is not None:
+        report["trade_off"] = ",".join(trade_off)
     lines.append(shell_command("report", report))
     return "\n".join(lines)
 

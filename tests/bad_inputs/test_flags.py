@@ -582,6 +582,12 @@ OF_OTHERS = [
     Case("report", ["--runs="], "--runs must not be empty"),
     Case("report", ["--runs=a,,b"], "--runs must not be empty or have empty"),
     Case("report", ["--runs=absent"], "absent is no finished run"),
+    Case(
+        "report",
+        ["--runs=absent", "--trade_off=accuracy,speed"],
+        "--trade_off takes two different measures of accuracy, ece, .*accuracy,speed",
+    ),
+    Case("report", ["--runs=absent", "--trade_off="], "--trade_off must not be empty"),
     Case("report", ["--runs=f"], "f", text("f")),
     Case("report", ["--runs=d"], "d is no finished run", empty_folder("d")),
     Case("report", [f"--runs={LONG}"], "too long|no finished run"),

@@ -139,6 +139,7 @@ def test_the_page_has_what_there_is_and_what_is_missing(attack_report, attack_ru
         "reliability_under_attack_scaled_cifar10",
         "levels_under_pgd_cifar10",
         "trade_off_cifar10",
+        "rejecting_cifar10",
         "l2_success_cifar10",
         "footprint_cifar10",
     }
@@ -148,7 +149,8 @@ def test_the_page_has_what_there_is_and_what_is_missing(attack_report, attack_ru
     commands = text.replace("</span> <span>", " ")
     assert "--method=fgsm_at --model=study_cnn" in commands
     assert "cifar10-fgsm_at-model-study_cnn-0" in commands
-    for name in names - {"under_attack_cifar10", "ece_by_strength_cifar10"}:
+    tables = {"under_attack_cifar10", "ece_by_strength_cifar10", "rejecting_cifar10"}
+    for name in names - tables:
         if name != "footprint_cifar10":
             assert (attack_report / "figures" / f"{name}.png").exists()
     assert f"--run_dir={attack_runs[0]} --attacks=fgsm,pgd --footprint" in commands

@@ -149,7 +149,7 @@ def test_some_methods_bring_what_they_need_and_no_more():
 
 def test_the_companion_study_needs_no_levels():
     found = cells("adversarial_training")
-    assert [cell.module for cell in found.values()] == ["train", "evaluate"] * 4
+    assert [cell.module for cell in found.values()] == ["train", "evaluate"] * 5
     assert found["train trades-0"].settings.model == "study_cnn"
     assert found["train trades-0"].settings.validation_examples == 0
 

@@ -70,9 +70,15 @@ def test_adversarial_training_costs_the_steps_of_its_attack():
     images = {"train": 50_000, "validation": 0, "test": 10_000}
     passes = {
         name: work_of(found[f"train {name}-0"], images).images / 50_000 / 15
-        for name in ("vanilla", "fgsm_at", "pgd_at", "trades")
+        for name in ("vanilla", "fgsm_at", "pgd_at", "trades", "ccat")
     }
-    assert passes == {"vanilla": 1, "fgsm_at": 2, "pgd_at": 8, "trades": 11}
+    assert passes == {
+        "vanilla": 1,
+        "fgsm_at": 2,
+        "pgd_at": 8,
+        "trades": 11,
+        "ccat": 41,
+    }
     # clean, two attacks at four strengths, and their gradients: three times as dear
     sets = 1 + 2 * 4 + 4 * 3 * (1 + 10)
     assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * sets
