@@ -33,6 +33,7 @@ from ar_adals_tf.experiment.runs import (
 from ar_adals_tf.files import atomic_write, writable_folder
 from ar_adals_tf.models.given import in_range
 from ar_adals_tf.outputs import is_softmax, num_classes
+from ar_adals_tf.process.imports import imported
 
 #: The value of `--validation` that names the dataset's own validation images.
 OWN_VALIDATION = "validation"
@@ -94,11 +95,15 @@ class Subject:
         return self.served is None
 
     def with_classes(self, test: Split) -> "Subject":
-        """Return the subject with the names of the classes in its record."""
-        names = getattr(test.info, "class_names", None)
-        if self.record is None or not names:
+        """Return the subject with what its record says of the test examples."""
+        if self.record is None:
             return self
-        record = dataclasses.replace(self.record, classes=[*map(str, names)])
+        names = getattr(test.info, "class_names", None) or ()
+        record = dataclasses.replace(
+            self.record,
+            classes=[*map(str, names)] or None,
+            examples="images" if test.info.has_images else "examples",
+        )
         return dataclasses.replace(self, record=record)
 
     def check(self, test: Split) -> None:
@@ -241,7 +246,7 @@ def model_subject(
     flags: dict[str, Any] = {"model_file": str(file), "dataset": dataset} | where
     flags |= {"limit_examples": limit_examples, "num_bins": num_bins}
     flags |= {"validation": validation, "title": title} | dict(reading or {})
-    flags |= {"model_range": model_range}
+    flags |= {"model_range": model_range, "import": ",".join(imported()) or None}
     if robustness_index is not None:
         flags["robustness_index"] = str(robustness_index)
     given = {n: v for n, v in flags.items() if v is not None and (n, v) != _SEED}

@@ -20,9 +20,11 @@ from ar_adals_tf.digests import digest_file, digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import Predictor
+from ar_adals_tf.evaluation.record import Record, find_record
 from ar_adals_tf.experiment import start
-from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.config import OF_THE_DATA, Config
 from ar_adals_tf.experiment.runs import load_model, load_models, saved_config
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.exporting.formats import (
     FORMATS,
     INPUT,
@@ -168,6 +170,8 @@ def export(
 
 def _of_run(run: Path, data_dir: str | None) -> Calibrated:
     """Return the calibrated model of a finished run."""
+    if record := find_record(run):
+        raise InputError(_of_evaluation(run, record))
     config, temperature = saved_config(run), saved_temperature(run)
     if not (run / "metrics.json").exists():
         raise InputError(
@@ -193,6 +197,18 @@ def _of_run(run: Path, data_dir: str | None) -> Calibrated:
         load_splits(config, ("test",))["test"],
         config.num_bins,
     )
+
+
+def _of_evaluation(folder: Path, record: Record) -> str:
+    """Say how the model of an evaluation is exported, whose folder has no run."""
+    words = f"{folder} is no run, but has an evaluation of {record.title}"
+    file = str(record.flags.get("model_file", ""))
+    if not start.is_file(file):
+        return f"{words}, which is no .keras file; give one as --model_file"
+    names = {"dataset", "model_range", "import", *OF_THE_DATA}
+    own = {name: v for name, v in record.flags.items() if name in names}
+    flags = {"model_file": file} | own | {"output_dir": folder / "export"}
+    return f"{words}; give {shell_command('export', flags)}"
 
 
 def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:

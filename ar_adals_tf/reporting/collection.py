@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.experiment.runs import (
@@ -54,7 +55,7 @@ class Collection:
     @property
     def title(self) -> str:
         """The dataset's name for people."""
-        return names.dataset_title(self.dataset)
+        return names.dataset_title(self.runs[0].config["dataset"])
 
     @property
     def runs(self) -> list[Run]:
@@ -67,10 +68,17 @@ class Collection:
         return [run for run in self.runs if run.record is None]
 
     @property
+    def is_of_a_recipe(self) -> bool:
+        """Whether these are runs on a dataset that the paper or its study is about.
+
+        Of these a report says which of the paper's results are missing.
+        """
+        return bool(self.trained) and not is_own(self.dataset)
+
+    @property
     def examples(self) -> str:
         """What people call the test examples: images, or examples of any kind."""
-        known = [run.record.examples for run in self.runs if run.record]
-        return known[0] if known and not self.trained else "images"
+        return self.runs[0].examples
 
     @property
     def num_bins(self) -> int:
@@ -232,7 +240,7 @@ def load_collections(
         own = [run for run in runs if run.dataset == dataset]
         found = _find_index(own)
         for line in found.words:
-            say(f"{names.dataset_title(dataset)}: {line}")
+            say(f"{names.dataset_title(own[0].config['dataset'])}: {line}")
         about = found.index, found.path, found.words
         collections.append(Collection(dataset, _grouped(own), *about))
     return collections

@@ -18,10 +18,10 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 
 def report_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return the sections of a report; those without an item are left out."""
-    trained = [collection for collection in collections if collection.trained]
-    own = [collection for collection in collections if not collection.trained]
+    papers = [collection for collection in collections if collection.is_of_a_recipe]
+    own = [collection for collection in collections if not collection.is_of_a_recipe]
     sections = all_verdicts(collections)
-    sections += paper_sections(trained) if trained else []
+    sections += paper_sections(papers) if papers else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
     return [section for section in sections if section.items]
@@ -79,12 +79,12 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         "How far an L2 budget goes": attack_figures.l2_success,
     }
     measured = [one for one in collections if one.runs_under_attack]
-    # What is missing is said of runs alone: of another model it may not be wanted.
-    table_of = [one for one in collections if one.trained or one in measured]
+    # What is missing is said of recipes alone: of one's own data it may not be wanted.
+    table_of = [one for one in collections if one.is_of_a_recipe or one in measured]
     costs_of = [
         one
         for one in collections
-        if one.trained or any("footprint" in run.metrics for run in one.runs)
+        if one.is_of_a_recipe or any("footprint" in run.metrics for run in one.runs)
     ]
     return [
         _section("Under attack: the study's table", table, table_of),

@@ -9,7 +9,7 @@ import numpy as np
 from ar_adals_tf import captions, figures
 from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.datasets.own import is_own
-from ar_adals_tf.evaluation.results import guesses
+from ar_adals_tf.evaluation.doubts import seen_validation, stayed_hard
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
 from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
@@ -101,15 +101,19 @@ def in_plain_words(group: Group, examples: str, other: Group | None = None) -> s
         f"{_percent(clean['mean_confidence'], 1)} sure: {_leaning(gap)}.",
         _error(group),
     ]
-    stored = group.runs[0].metrics["clean"]
-    num_classes = group.runs[0].predictions.logits.shape[1]
-    if "interval" in stored and guesses(stored, num_classes):
+    run = group.runs[0]
+    if run.predictions.is_near_chance:
         sentences.insert(
             1,
             "That is no more often than a guess: look whether the inputs have the "
             "model's own range and the classes its own order.",
         )
     sentences.append(_temperature(group, examples))
+    if run.record or run.config.get("finetune"):
+        doubt = seen_validation("The model", run.metrics, examples)
+        sentences += [f"{doubt}."] if doubt else []
+    if note := stayed_hard("It", run.p_by_epoch):
+        sentences.append(f"{note}.")
     if other is not None:
         sentences.append(_compared(group, other))
     return " ".join(sentences)
