@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.calibration.checks import few_words
+from ar_adals_tf.calibration.checks import check_enough, few_words
 from ar_adals_tf.datasets import arrays
 from ar_adals_tf.datasets.catalogue import Entry
 from ar_adals_tf.datasets.division import divide, mixed_order
@@ -48,6 +48,22 @@ def load_own(
     if isinstance(data.source, arrays.Header):
         return _from_arrays(name, data, data.source, split_seed, splits)
     return _from_records(name, data, data.source, split_seed, splits)
+
+
+def check_test(splits: Mapping[str, Split], limit: int | None) -> None:
+    """Refuse a user's own test set that is too small for any statement.
+
+    Whoever gives a limit wants a quick look and no statement.
+
+    Args:
+        splits: From `load_own`.
+        limit: The setting `limit_examples`.
+
+    Raises:
+        InputError: If it has less than ten examples.
+    """
+    if limit is None and (test := splits.get("test")) is not None:
+        check_enough(len(test), test.info.title)
 
 
 def describe_splits(splits: Mapping[str, Split]) -> list[str]:

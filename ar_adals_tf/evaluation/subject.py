@@ -31,7 +31,7 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.files import atomic_write, writable_folder
-from ar_adals_tf.models.given import in_range
+from ar_adals_tf.models.given import UNIT, in_range
 from ar_adals_tf.outputs import is_softmax, num_classes
 from ar_adals_tf.process.imports import imported
 
@@ -105,6 +105,21 @@ class Subject:
             examples="images" if test.info.has_images else "examples",
         )
         return dataclasses.replace(self, record=record)
+
+    def in_units_of(self, test: Split) -> "Subject":
+        """Return the subject with a model of [0, 1], where its range is the data's.
+
+        Raises:
+            InputError: If the model does not take as many columns as a table has.
+        """
+        recorded = self.record.flags.get("model_range") if self.record else None
+        if recorded != start.OF_DATA:
+            return self
+        own_range = start.model_range(recorded, test.info.low, test.info.high)
+        if self.served is not None:
+            return dataclasses.replace(self, served=Served(self.path, own_range))
+        models = [in_range(model, own_range) for model in self.models]
+        return dataclasses.replace(self, models=models)
 
     def check(self, test: Split) -> None:
         """Refuse a model that cannot be asked about the test images.
@@ -237,6 +252,8 @@ def model_subject(
     """
     folder = results_folder(output_dir, "--model_file")
     own_range = start.model_range(model_range)
+    if model_range == start.OF_DATA:  # what these are is known when they are read
+        own_range = UNIT
     served = Served(file, own_range) if is_served(file) else None
     where = {
         "data_dir": data_dir,

@@ -256,12 +256,15 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         same.sort(key=lambda run: run.config["seed"])
         check_seeds(same)
         by_method.setdefault(same[0].method, []).append(same)
+    firsts = [same[0] for variants in by_method.values() for same in variants]
     groups: list[Group] = []
     for method in sorted(by_method, key=names.method_order):
         variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
         for i, same in enumerate(variants):
-            different = _differences(same[0], [other[0] for other in variants])
+            different = _differences(
+                same[0], [other[0] for other in variants], shared_settings(firsts)
+            )
             if label in [group.label for group in groups if same[0].record]:
                 different = str(same[0].place)
             full = f"{label} ({different})" if different else label
@@ -272,9 +275,26 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _differences(run: Run, variants: Sequence[Run]) -> str:
+def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """Return what is off the recipe in the same way in all runs on a user's own data.
+
+    Nobody knows a recipe of these, so a caption says it once, and no row's name does.
+    """
+    trained = [run for run in runs if run.record is None]
+    if not trained or not is_own(trained[0].config["dataset"]):
+        return {}
+    own = [in_words_by_setting(run.settings) for run in trained]
+    return {
+        name: words
+        for name, words in trained[0].off_recipe.items()
+        if all(other.get(name) == words for other in own)
+    }
+
+
+def _differences(run: Run, variants: Sequence[Run], shared: Mapping[str, str]) -> str:
     """Return what tells a run from the recipe and from the other variants, in words.
 
+    What all runs share is left out; see `shared_settings`.
     Models that were not trained here are told apart by their folders.
     """
     if run.record:
@@ -284,7 +304,8 @@ def _differences(run: Run, variants: Sequence[Run]) -> str:
     return ", ".join(
         f"{name} {words}"
         for name, words in own.items()
-        if name in run.off_recipe or any(other.get(name) != words for other in others)
+        if (name in run.off_recipe and name not in shared)
+        or any(other.get(name) != words for other in others)
     )
 
 

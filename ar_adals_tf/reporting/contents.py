@@ -8,7 +8,7 @@ from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
-from ar_adals_tf.reporting.own import own_sections
+from ar_adals_tf.reporting.own import as_own, own_sections
 from ar_adals_tf.reporting.posthoc import rivals_after_training
 from ar_adals_tf.reporting.verdict import all_verdicts
 
@@ -110,5 +110,8 @@ def _section(title: str, make: Make, collections: Sequence[Collection]) -> Secti
     items: list[Item] = []
     for collection in collections:
         made = make(collection)
-        items += made if isinstance(made, Sequence) else [made]
+        several = made if isinstance(made, Sequence) else [made]
+        if not collection.is_of_a_recipe:
+            several = [as_own(item, collection) for item in several]
+        items += several
     return Section(title, items)

@@ -54,10 +54,17 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
         for collection in collections:
             found = make(collection)
             several = found if isinstance(found, Sequence) else [found]
-            items += [in_their_words(item, collection.examples) for item in several]
-        items = [replace(item, missing=()) for item in items]
+            items += [as_own(item, collection) for item in several]
         sections.append(Section(title, [item for item in items if _is_there(item)]))
     return sections
+
+
+def as_own(item: Item, collection: Collection) -> Item:
+    """Return an item on a user's own data: in their words, and nothing is missing."""
+    item = replace(in_their_words(item, collection.examples), missing=())
+    if isinstance(item, Table):
+        item = replace(item, rows=[row for row in item.rows if not row.missing])
+    return item
 
 
 def _is_there(item: Item) -> bool:

@@ -121,7 +121,7 @@ def load_given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
         model,
         info.image_shape,
         info.num_classes,
-        start.model_range(config.model_range),
+        start.model_range(config.model_range, info.low, info.high),
         called=config.model,
     )
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ar_adals_tf import datasets
 from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE
 from ar_adals_tf.datasets.own import is_own
-from ar_adals_tf.datasets.own_loading import describe_splits
+from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import describe_strategy
 from ar_adals_tf.errors import InputError
@@ -244,8 +244,10 @@ def load_splits(
     """Read the run's data."""
     settings = {name: getattr(config, name) for name in OF_THE_DATA}
     splits = datasets.load(config.dataset, **settings, splits=names)
-    if config.verbose and is_own(config.dataset):
-        print(*describe_splits(splits), sep="\n")
+    if is_own(config.dataset):
+        check_test(splits, config.limit_examples)
+        if config.verbose:
+            print(*describe_splits(splits), sep="\n")
     return splits
 
 

@@ -402,6 +402,31 @@ OF_EVALUATE = [
     Case("evaluate", ["--run_dir=r", "--model_file=m"], "received --run_dir and --mo"),
     Case("evaluate", ["--run_dir=absent"], "absent is no run directory"),
     Case("evaluate", ["--run_dir="], "--run_dir must not be empty"),
+    Case("report", ["--runs=absent"], "absent is no finished run .there is none"),
+    *[
+        Case("train", [f"--dataset={name}"], f"{name}: there is no such folder")
+        for name in ("./absent", "absent/", "/absent/photos")
+    ],
+    Case("train", ["--dataset=~/absent"], "no such folder; write .HOME for ~ here"),
+    Case("train", ["--dataset=/etc/passwd"], "is a file and no .npz"),
+    *[
+        Case(
+            command, ["--dataset=absent.npz", *more], "is no file of arrays absent.npz"
+        )
+        for command, more in (
+            ("train", []),
+            ("sweep", []),
+            ("evaluate", [f"--model_file={FASHION}", "--output_dir=o"]),
+            ("export", [f"--model_file={FASHION}", "--output_dir=o"]),
+            ("compute_robustness", [f"--model_file={FASHION}", "--output_file=o.npz"]),
+        )
+    ],
+    *[
+        evaluate(f"--ood={name}", says=f"--ood={name}: there is no such file or folder")
+        for name in ("absent.npz", "./absent")
+    ],
+    Case("evaluate", ["--predictions=a.npz", "--output_dir=o"], "is no file of predic"),
+    Case("reproduce", ["--study=absent.toml"], "there is no file absent.toml; give"),
     Case("evaluate", ["--run_dir=f"], "f is no run directory|Not a dir", text("f")),
     Case("evaluate", [f"--run_dir={LONG}"], "too long|no run directory"),
     Case("evaluate", [f"--model_file={MODEL}"], "--model_file needs --output_dir"),
