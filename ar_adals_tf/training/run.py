@@ -42,6 +42,7 @@ from ar_adals_tf.experiment.runs import (
 from ar_adals_tf.files import (
     asides,
     atomic_write,
+    clear,
     refuse_overwriting,
     remove,
     sweep,
@@ -163,7 +164,8 @@ def _train(
 ) -> None:
     """Do the whole job of a run that is not finished."""
     # Written first, so that an interrupted run and a second process know what it is.
-    about = {"versions": versions(), "strategy": describe_strategy()}
+    about: dict[str, Any] = {"versions": versions()}
+    about |= {"strategy": describe_strategy()}
     about |= {"imports": imported()} if imported() else {}
     write_json(run / "config.json", config.as_dict() | about)
     if config.deterministic:
@@ -201,7 +203,12 @@ def _train(
         _save(plan, fitted)
     if fitted and plan.config.own_levels:
         indexes["test"] = own_test_levels(plan, fitted.models[0])
-    metrics = _measure(plan, indexes.get("test"), fitted)
+    try:
+        metrics = _measure(plan, indexes.get("test"), fitted)
+    except InputError:  # nothing was trained that could be lost
+        if config.as_given:
+            clear(run, *RUN_FILES)
+        raise
     remove(run / "checkpoint.npz")
     if config.verbose:
         print(describe_run(config.title, metrics))

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -29,6 +30,7 @@ class Loose(keras.layers.Layer):
 @pytest.fixture(scope="module")
 def own_files(tmp_path_factory):
     """Write models and modules of one's own into a folder."""
+    keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("own_files")
     (folder / "my_layers.py").write_text(LAYERS)
     (folder / "broken.py").write_text("x = 1\nraise KeyError('a')\n")
@@ -42,6 +44,9 @@ def own_files(tmp_path_factory):
         keras.Sequential(stack).save(folder / f"{name}.keras")
 
     save("good")
+    broken = keras.models.load_model(folder / "good.keras")
+    broken.set_weights([np.nan * weight for weight in broken.get_weights()])
+    broken.save(folder / "diverged.keras")
     save("few", classes=3)
     save("wide", shape=(8, 8, 1))
     save("scale", space["Scale"]())
@@ -118,6 +123,14 @@ CASES = [
     train("--import=my_layers.py", says="leave folders and .py out"),
     train("--import=../my_layers", says="leave folders and .py out"),
     train("--import=", says="--import must not be empty"),
+    train(
+        *("--model=diverged.keras", "--finetune"),
+        says=r"diverged.keras has weights that are not finite numbers \(2 of 2 arrays",
+    ),
+    train(
+        *("--model=good.keras", "--finetune"),
+        says="good.keras is not fine-tuned: it is right on .* than a guess",
+    ),
     train("--finetune", says="--finetune calibrates .* --model=small_cnn"),
     train("--finetune", "--model=cnn7", says="--finetune calibrates"),
     train(
