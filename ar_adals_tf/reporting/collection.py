@@ -279,6 +279,7 @@ def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
     """Return what is off the recipe in the same way in all runs on a user's own data.
 
     Nobody knows a recipe of these, so a caption says it once, and no row's name does.
+    What a method lacks, as vanilla lacks an attack, is no difference.
     """
     trained = [run for run in runs if run.record is None]
     if not trained or not is_own(trained[0].config["dataset"]):
@@ -286,8 +287,9 @@ def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
     own = [in_words_by_setting(run.settings) for run in trained]
     return {
         name: words
-        for name, words in trained[0].off_recipe.items()
-        if all(other.get(name) == words for other in own)
+        for run in trained
+        for name, words in run.off_recipe.items()
+        if all(other.get(name, "none") in (words, "none") for other in own)
     }
 
 

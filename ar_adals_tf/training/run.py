@@ -193,7 +193,8 @@ def _train(
                     train(member, plan.loaded)
         else:
             fitted = fit(plan, indexes)
-    except (InputError, OSError):  # a run that is refused leaves nothing behind
+    # A run that is refused leaves nothing behind, also where TensorFlow says why.
+    except (InputError, OSError, tf.errors.OpError):
         begun = ("checkpoint.npz", "member_0/config.json")  # maybe before
         if not any((run / name).exists() for name in begun):
             remove(run / "config.json")
