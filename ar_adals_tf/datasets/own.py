@@ -253,6 +253,8 @@ def describe_classes(
 
 def _unknown(dataset: str) -> str:
     """Say what `--dataset` may be, and which name was likely meant."""
+    known = list(DATASETS)
+    near = difflib.get_close_matches(dataset, known, 1, 0.7)
     if is_path(dataset):
         if os.path.exists(dataset):
             return (
@@ -263,9 +265,8 @@ def _unknown(dataset: str) -> str:
         return (
             f"--dataset={dataset}: there is no such folder{home}; give a folder of "
             "class folders that is there, such as photos with photos/cat/1.jpg in it"
+            + (f"; did you mean {near[0]}?" if near else "")
         )
-    known = list(DATASETS)
-    near = difflib.get_close_matches(dataset, known, 1, 0.7)
     if not near:
         near = difflib.get_close_matches(dataset, catalogue.names(), 1, 0.8)
     meant = f"; did you mean {near[0]}?" if near else ""

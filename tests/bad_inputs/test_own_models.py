@@ -47,6 +47,8 @@ def own_files(tmp_path_factory):
     broken = keras.models.load_model(folder / "good.keras")
     broken.set_weights([np.nan * weight for weight in broken.get_weights()])
     broken.save(folder / "diverged.keras")
+    broken.set_weights([np.zeros_like(weight) for weight in broken.get_weights()])
+    broken.save(folder / "blank.keras")
     save("few", classes=3)
     save("wide", shape=(8, 8, 1))
     save("scale", space["Scale"]())
@@ -128,8 +130,8 @@ CASES = [
         says=r"diverged.keras has weights that are not finite numbers \(2 of 2 arrays",
     ),
     train(
-        *("--model=good.keras", "--finetune"),
-        says="good.keras is not fine-tuned: it is right on .* than a guess",
+        *("--model=blank.keras", "--finetune"),
+        says="blank.keras is not fine-tuned: it is right on .* than a guess",
     ),
     train("--finetune", says="--finetune calibrates .* --model=small_cnn"),
     train("--finetune", "--model=cnn7", says="--finetune calibrates"),
