@@ -79,7 +79,7 @@ def is_near_chance(predicted: np.ndarray, labels: np.ndarray) -> bool:
     spread = pairs - said @ (true * (said + true)) / count + (pairs / count) ** 2
     deviation = math.sqrt(max(spread, 0.0) / (count - 1))
     right = int((predicted == labels).sum())
-    return right <= pairs / count + 2 * deviation + 1e-9 * count
+    return bool(right <= pairs / count + 2 * deviation + 1e-9 * count)
 
 
 def _log_choose(total: int, chosen: int) -> float:

@@ -46,7 +46,7 @@ def dataset_title(dataset: str) -> str:
     """Return what people call a dataset: its title, or the name of their own data.
 
     Example:
-        >>> dataset_title("svhn_cropped"), dataset_title("data/my photos")
+        >>> dataset_title("svhn_cropped"), dataset_title("/data/my photos")
         ('SVHN', 'my photos')
     """
     return DATASETS[dataset].title if dataset in DATASETS else shown_name(dataset)
