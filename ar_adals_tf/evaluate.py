@@ -86,8 +86,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "model_range",
     None,
-    "The range of inputs that the model of --model_file expects, such as 0,255; the "
-    "default is 0,1. Strengths of attacks stay those of images in [0, 1].",
+    "The range of inputs that the model of --model_file expects, such as 0,255, or "
+    "data: the numbers as the data have them; the default is 0,1. Strengths of attacks "
+    "stay those of images in [0, 1].",
 )
 flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
 flags.DEFINE_list("shift_types", None, "Such as fog,contrast; default: the dataset's.")

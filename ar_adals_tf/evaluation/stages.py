@@ -1,12 +1,14 @@
 """The stages of an evaluation: what is measured of one subject, and kept."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.doubts import of_a_guess, seen_validation
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
     describe_footprint,
@@ -32,7 +34,6 @@ from ar_adals_tf.evaluation.record import find_record
 from ar_adals_tf.evaluation.results import (
     describe_run,
     digests,
-    guesses,
     read_metrics,
     write_metrics,
     write_results,
@@ -90,11 +91,20 @@ class Evaluation:
         subject = self.subject
         self._predict: Predict = subject.served or Predictor(subject.models)
         self.clean = self._predict(self.test)
+        if subject.record and self.clean.is_near_chance:
+            why = of_a_guess(vectors=not self.test.info.has_images)
+            self._say(f"{subject.title} is right no more often than a guess: {why}")
         before = self._forget_others()
         metrics: Measures = {}
         if validation is not None:
             temperature, metrics = self._fitted(validation)
             subject = dataclasses.replace(subject, temperature=temperature)
+        if subject.record:
+            accuracy = {
+                "accuracy": self.clean.accuracy,
+                "num_examples": len(self.clean.labels),
+            }
+            self._doubt(before | metrics | {"clean": accuracy})
         self._index = self._index or self._find_index()
         self.subject, index = subject, self._index.index
         how = (index, subject.num_levels, subject.temperature)
@@ -103,12 +113,11 @@ class Evaluation:
         self.metrics = before | metrics
         write_results(subject.folder, self.clean, self.metrics, subject.title)
         self._say("\n".join([describe_run(subject.title, metrics), *self._index.words]))
-        if subject.record and guesses(metrics["clean"], self.test.info.num_classes):
-            self._say(
-                f"{subject.title} is right no more often than a guess: perhaps it "
-                "expects another range than [0, 1] (--model_range=0,255), or its "
-                "classes have another order"
-            )
+
+    def _doubt(self, metrics: Measures) -> None:
+        """Warn, before longer work, of validation images that the model knows."""
+        if words := seen_validation(self.subject.title, metrics):
+            warnings.warn(words, stacklevel=3)
 
     def _forget_others(self) -> Measures:
         """Return what is measured already; remove what is of another subject."""

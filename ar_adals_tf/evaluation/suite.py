@@ -11,7 +11,7 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.own import is_own
-from ar_adals_tf.datasets.own_loading import describe_splits
+from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.shift_cache import cached
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
@@ -154,7 +154,8 @@ def evaluate(
             Defaults to the one in the run's vanilla run, if there is one; for
             `model_file` to its own, by the attack `margin`.
         model_range: The range of inputs that the model of `model_file` expects, such as
-            `0,255`. Defaults to `0,1`. What is written takes images in [0, 1].
+            `0,255`, or `data`: the numbers as the data have them. Defaults to `0,1`.
+            What is written takes images in [0, 1].
         shift: Whether to measure on corrupted test images, see `evaluate_shift`.
         shift_types: Corruptions. Defaults to the paper's list for the dataset, or to
             all that change its images.
@@ -254,7 +255,9 @@ def evaluate(
     test = splits["test"]
     if model_file:
         subjects = [subject.with_classes(test) for subject in subjects]
+    subjects = [subject.in_units_of(test) for subject in subjects]
     if is_own(test.dataset):
+        check_test(splits, subjects[0].limit)
         say("\n".join(describe_splits(splits)))
     found_index = None
     if robustness_index:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_TITLES
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.figures import attacks as figures
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.attack_words import attack_words
@@ -186,9 +187,10 @@ def _index_commands(run: Run) -> tuple[str, str]:
     flags = {"model_file": run.place / "model.keras", "dataset": run.config["dataset"]}
     names = [name for name in ("data_dir", "limit_examples") if run.config.get(name)]
     flags |= {name: run.config[name] for name in names}
+    flags |= commands.imports(run)
     index = run.place / "robustness" / "cw" / "test.npz"
     return (
-        commands.shell_command(
+        shell_command(
             "compute_robustness", flags | {"split": "test", "output_file": index}
         ),
         commands.evaluate_command(run, "--attacks=fgsm,pgd"),

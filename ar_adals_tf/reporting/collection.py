@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.experiment.runs import (
@@ -54,7 +55,7 @@ class Collection:
     @property
     def title(self) -> str:
         """The dataset's name for people."""
-        return names.dataset_title(self.dataset)
+        return names.dataset_title(self.runs[0].config["dataset"])
 
     @property
     def runs(self) -> list[Run]:
@@ -67,10 +68,17 @@ class Collection:
         return [run for run in self.runs if run.record is None]
 
     @property
+    def is_of_a_recipe(self) -> bool:
+        """Whether these are runs on a dataset that the paper or its study is about.
+
+        Of these a report says which of the paper's results are missing.
+        """
+        return bool(self.trained) and not is_own(self.dataset)
+
+    @property
     def examples(self) -> str:
         """What people call the test examples: images, or examples of any kind."""
-        known = [run.record.examples for run in self.runs if run.record]
-        return known[0] if known and not self.trained else "images"
+        return self.runs[0].examples
 
     @property
     def num_bins(self) -> int:
@@ -232,7 +240,7 @@ def load_collections(
         own = [run for run in runs if run.dataset == dataset]
         found = _find_index(own)
         for line in found.words:
-            say(f"{names.dataset_title(dataset)}: {line}")
+            say(f"{names.dataset_title(own[0].config['dataset'])}: {line}")
         about = found.index, found.path, found.words
         collections.append(Collection(dataset, _grouped(own), *about))
     return collections
@@ -248,12 +256,15 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
         same.sort(key=lambda run: run.config["seed"])
         check_seeds(same)
         by_method.setdefault(same[0].method, []).append(same)
+    firsts = [same[0] for variants in by_method.values() for same in variants]
     groups: list[Group] = []
     for method in sorted(by_method, key=names.method_order):
         variants = sorted(by_method[method], key=lambda s: len(s[0].off_recipe))
         label = names.method_label(method)
         for i, same in enumerate(variants):
-            different = _differences(same[0], [other[0] for other in variants])
+            different = _differences(
+                same[0], [other[0] for other in variants], shared_settings(firsts)
+            )
             if label in [group.label for group in groups if same[0].record]:
                 different = str(same[0].place)
             full = f"{label} ({different})" if different else label
@@ -264,9 +275,28 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _differences(run: Run, variants: Sequence[Run]) -> str:
+def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """Return what is off the recipe in the same way in all runs on a user's own data.
+
+    Nobody knows a recipe of these, so a caption says it once, and no row's name does.
+    What a method lacks, as vanilla lacks an attack, is no difference.
+    """
+    trained = [run for run in runs if run.record is None]
+    if not trained or not is_own(trained[0].config["dataset"]):
+        return {}
+    own = [in_words_by_setting(run.settings) for run in trained]
+    return {
+        name: words
+        for run in trained
+        for name, words in run.off_recipe.items()
+        if all(other.get(name, "none") in (words, "none") for other in own)
+    }
+
+
+def _differences(run: Run, variants: Sequence[Run], shared: Mapping[str, str]) -> str:
     """Return what tells a run from the recipe and from the other variants, in words.
 
+    What all runs share is left out; see `shared_settings`.
     Models that were not trained here are told apart by their folders.
     """
     if run.record:
@@ -276,7 +306,8 @@ def _differences(run: Run, variants: Sequence[Run]) -> str:
     return ", ".join(
         f"{name} {words}"
         for name, words in own.items()
-        if name in run.off_recipe or any(other.get(name) != words for other in others)
+        if (name in run.off_recipe and name not in shared)
+        or any(other.get(name) != words for other in others)
     )
 
 

@@ -16,7 +16,7 @@ from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
-from ar_adals_tf.reporting.own import own_sections
+from ar_adals_tf.reporting.own import as_own, own_sections
 from ar_adals_tf.reporting.posthoc import rivals_after_training
 from ar_adals_tf.reporting.verdict import all_verdicts
 
@@ -26,10 +26,10 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 
 def report_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return the sections of a report; those without an item are left out."""
-    trained = [collection for collection in collections if collection.trained]
-    own = [collection for collection in collections if not collection.trained]
+    papers = [collection for collection in collections if collection.is_of_a_recipe]
+    own = [collection for collection in collections if not collection.is_of_a_recipe]
     sections = all_verdicts(collections)
-    sections += paper_sections(trained) if trained else []
+    sections += paper_sections(papers) if papers else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
     return [section for section in sections if section.items]
@@ -88,12 +88,12 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         "How far an L2 budget goes": attack_figures.l2_success,
     }
     measured = [one for one in collections if one.runs_under_attack]
-    # What is missing is said of runs alone: of another model it may not be wanted.
-    table_of = [one for one in collections if one.trained or one in measured]
+    # What is missing is said of recipes alone: of one's own data it may not be wanted.
+    table_of = [one for one in collections if one.is_of_a_recipe or one in measured]
     costs_of = [
         one
         for one in collections
-        if one.trained or any("footprint" in run.metrics for run in one.runs)
+        if one.is_of_a_recipe or any("footprint" in run.metrics for run in one.runs)
     ]
     return [
         _section("Under attack: the study's table", table, table_of),
@@ -141,5 +141,8 @@ def _section(title: str, make: Make, collections: Sequence[Collection]) -> Secti
     items: list[Item] = []
     for collection in collections:
         made = make(collection)
-        items += made if isinstance(made, Sequence) else [made]
+        several = made if isinstance(made, Sequence) else [made]
+        if not collection.is_of_a_recipe:
+            several = [as_own(item, collection) for item in several]
+        items += several
     return Section(title, items)

@@ -1,6 +1,7 @@
-"""What a page shows of models that were not trained here: a user's own."""
+"""What a page shows of a user's own: their data, and models not trained here."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ar_adals_tf import captions, figures
 from ar_adals_tf.reporting import comparisons, further, paper_figures
@@ -30,7 +31,10 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 
 
 def own_sections(collections: Sequence[Collection]) -> list[Section]:
-    """Return the sections on collections that hold no run of this package."""
+    """Return the sections on collections of a user's own data, or models alone.
+
+    Nothing is said to be missing: what the paper shows may not be wanted here.
+    """
     made: dict[str, Make] = {
         "All measures": tables.overview,
         "Differences, and what chance alone shows": _compared,
@@ -41,6 +45,8 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
         "Foreign inputs": _foreign,
         "Further measures": _further,
         "Further calibrations": rivals_after_training,
+        "How the soft labels moved": further.soft_labels,
+        "Stability between runs": further.stability,
     }
     sections = []
     for title, make in made.items():
@@ -48,9 +54,17 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
         for collection in collections:
             found = make(collection)
             several = found if isinstance(found, Sequence) else [found]
-            items += [in_their_words(item, collection.examples) for item in several]
+            items += [as_own(item, collection) for item in several]
         sections.append(Section(title, [item for item in items if _is_there(item)]))
     return sections
+
+
+def as_own(item: Item, collection: Collection) -> Item:
+    """Return an item on a user's own data: in their words, and nothing is missing."""
+    item = replace(in_their_words(item, collection.examples), missing=())
+    if isinstance(item, Table):
+        item = replace(item, rows=[row for row in item.rows if not row.missing])
+    return item
 
 
 def _is_there(item: Item) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ar_adals_tf import figures
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
@@ -21,7 +22,7 @@ from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, escape, html
 from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
-from ar_adals_tf.reporting.commands import evaluate_command, made_by, shell_command
+from ar_adals_tf.reporting.commands import evaluate_command, made_by
 from ar_adals_tf.reporting.items import Item, Section, Table, slug
 from ar_adals_tf.reporting.names import adversarial_study, paper
 from ar_adals_tf.reporting.packed import unpacked
@@ -102,7 +103,9 @@ def _replace(
     """Write all files of a report, `index.html` last; remove those of the old one."""
     old = _files_of(folder)
     sections = contents.report_sections(collections)
-    sections = named_apart([*sections, *contents.chosen_sections(collections, trade_off)])
+    sections = named_apart(
+        [*sections, *contents.chosen_sections(collections, trade_off)]
+    )
     new = {name for s in sections for item in s.items for name in _files(item)}
     numbers = printed_and_ours(sections)
     if numbers:

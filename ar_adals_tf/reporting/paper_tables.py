@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ar_adals_tf.evaluation.doubts import stayed_hard
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS, SURE_WORDS
-from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.collection import Collection, shared_settings
 from ar_adals_tf.reporting.group import (
     PAPERS_RUNS,
     RUNS,
@@ -58,12 +59,36 @@ def overview(collection: Collection) -> Table:
         f"overview_{collection.dataset}",
         collection.title,
         f"{number:,} test images, ECE over {collection.num_bins} bins. "
+        f"{_shared_words(collection)}"
         f"{collection.shift_words}{temperature_words(collection.groups)}"
-        f"{seed_words(collection.groups)} {SURE_WORDS}",
+        f"{seed_words(collection.groups)} {SURE_WORDS}{_hard_words(collection)}",
         columns,
         rows,
         commands.missing_shift(collection),
     )
+
+
+def _shared_words(collection: Collection) -> str:
+    """Return the settings of all runs on own data that no row's name has."""
+    shared = shared_settings(collection.runs)
+    named = ", ".join(f"{name} {words}" for name, words in shared.items())
+    return f"All runs have {named}. " if named else ""
+
+
+def _hard_words(collection: Collection) -> str:
+    """Return a sentence for each method whose runs never softened a label."""
+    found = []
+    for group in collection.groups:
+        notes = [stayed_hard(group.label, run.p_by_epoch) for run in group.runs]
+        if all(notes):
+            found.append(f" {notes[0]}.")
+        elif any(notes):
+            number = sum(map(bool, notes))
+            found.append(
+                f" {group.label}: {number} of {len(notes)} runs were trained with hard "
+                "labels, because no soft label left 1."
+            )
+    return "".join(found)
 
 
 def table_1_networks(collections: Sequence[Collection]) -> Table:

@@ -18,7 +18,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import attack_flags, config_flags, flags_from
 from ar_adals_tf.experiment.runs import index_path
-from ar_adals_tf.reporting.commands import shell_command
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 from ar_adals_tf.studies.study import Method, Study
 
