@@ -31,7 +31,7 @@ ROWS = (
     "exporting auditing tour studies",
     "train evaluate compute_robustness sweep report export compare_indexes quickstart "
     "reproduce",
-    "__init__",
+    "__init__ __main__",
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row.split()}
 
@@ -110,6 +110,7 @@ def loaded(statement):
         ("from ar_adals_tf import indexing", {"tensorflow", "keras"}),
         ("from ar_adals_tf.datasets import table", {"tensorflow"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
+        ("from ar_adals_tf.__main__ import overview; overview()", {"absl", "numpy"}),
         (
             "from ar_adals_tf.evaluation import measures, predictions, results",
             {"tensorflow", "keras", "matplotlib"},
