@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETS := floor colab newest
 
-.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check tables format bench clean
+.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check docs wheel tables format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
@@ -37,6 +37,16 @@ check: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m baselines.tables --check
 
+# The site, into build/site; it opens from a file. A warning is an error.
+docs: .venv/installed-docs
+	$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The documentation is in build/site/index.html"
+
+# The package as people install it, in a fresh environment: see tests/wheel.py.
+wheel: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[wheel]'
+	$(BIN)/python -m tests.wheel
+
 # Fills the tables of the documents from the stored results.
 tables: .venv/installed-test
 	$(BIN)/python -m baselines.tables
@@ -69,4 +79,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@

@@ -60,7 +60,7 @@ def chosen(word: str) -> str:
     """Return the command that a word names, with hyphens or underscores.
 
     Raises:
-        InputError: If there is no such command. It names the nearest one, if any is near.
+        InputError: If there is no such command.
 
     Example:
         >>> chosen("compute-robustness")

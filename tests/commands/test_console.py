@@ -79,7 +79,7 @@ def test_the_help_of_a_command_is_the_same_through_both_doors():
     ("word", "told"),
     [
         ("trian", "there is no command 'trian'; did you mean train?"),
-        ("compute-index", "did you mean compute_robustness?"),
+        ("compute-robust", "did you mean compute_robustness?"),
         ("zzz", "there is no command 'zzz'; ar-adals --help lists"),
         ("--dataset=cifar10", "the command comes before its flags"),
     ],
