@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETS := floor colab newest
 
-.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check docs wheel tables format bench clean
+.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check docs wheel dist tables format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
@@ -47,6 +47,12 @@ wheel: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[wheel]'
 	$(BIN)/python -m tests.wheel
 
+# What is published: the source archive and the wheel, in dist/.
+dist: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[wheel]'
+	rm -rf dist
+	$(BIN)/python -m build
+
 # Fills the tables of the documents from the stored results.
 tables: .venv/installed-test
 	$(BIN)/python -m baselines.tables
@@ -69,7 +75,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.inference
 
 clean:
-	rm -rf .venv .venv-* runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with make PYTHON=python3.11')"

@@ -7,6 +7,7 @@ Python of the README. So no file of data is missing, and nothing needs an extra.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -52,10 +53,20 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="Where to work; default: a new one."
     )
-    folder = parser.parse_args().folder or Path(tempfile.mkdtemp(prefix="wheel-"))
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        help="Only see whether pip installs it beside these versions, such as those of "
+        "tests/versions/colab.txt.",
+    )
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="wheel-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        check(folder.resolve())
+        if given.beside:
+            beside(folder.resolve(), given.beside.resolve())
+        else:
+            check(folder.resolve())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,6 +94,23 @@ def check(folder: Path) -> None:
         shutil.copy(ROOT / name, folder)
     run(python, "documented.py", "README.md", cwd=folder)
     step("done")
+
+
+def beside(folder: Path, versions: Path) -> None:
+    """Ask pip for the package and a set of versions at once; it changes none of them."""
+    _, wheel = build(folder / "built", "--wheel")
+    step(f"asking pip for {wheel.name} beside {versions.name}")
+    report = folder / "report.json"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install")
+    options = ("--quiet", "--dry-run", "--ignore-installed", "--report", report)
+    run(*pip, *options, "-r", versions, wheel, cwd=folder)
+    chosen = [one["metadata"] for one in json.loads(report.read_text())["install"]]
+    found = {one["name"].lower(): one["version"] for one in chosen}
+    for line in versions.read_text().splitlines():
+        name, _, version = line.partition("==")
+        if version and found[name.lower()] != version:
+            sys.exit(f"{name} would be {found[name.lower()]} instead of {version}")
+    step(f"none of them changes; {len(found)} packages in all")
 
 
 def build(folder: Path, *options: str) -> tuple[Path | None, Path]:
