@@ -97,7 +97,7 @@ def check(folder: Path) -> None:
 
 
 def beside(folder: Path, versions: Path) -> None:
-    """Ask pip for the package and a set of versions at once; it changes none of them."""
+    """Ask pip for the package and a set of versions at once; none of them changes."""
     _, wheel = build(folder / "built", "--wheel")
     step(f"asking pip for {wheel.name} beside {versions.name}")
     report = folder / "report.json"
