@@ -39,7 +39,8 @@ check: .venv/installed-test
 
 # The site, into build/site; it opens from a file. A warning is an error.
 docs: .venv/installed-docs
-	$(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m tests.site build/site
 	@echo "The documentation is in build/site/index.html"
 
 # The package as people install it, in a fresh environment: see tests/wheel.py.
