@@ -1,8 +1,8 @@
 """The Python of the documents, and what it finds: data, models and files of a script.
 
-    python documented.py README.md docs/scripts.md
+    python documented.py README.md
 
-runs the blocks of each document in the working folder, with the installed package.
+runs each block of the document in the working folder, with the installed package.
 """
 
 import re
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
+import ar_adals_tf
 from ar_adals_tf import datasets, models
 
 
@@ -34,7 +35,7 @@ def script_names(folder: Path, count: int = 600) -> dict[str, Any]:
 
     `vanilla` is trained, `model` is not.
     """
-    names: dict[str, Any] = {"keras": keras, "np": np}
+    names: dict[str, Any] = {"ar_adals_tf": ar_adals_tf, "keras": keras, "np": np}
     splits = datasets.load("fashion_mnist_small", limit_examples=count)
     for name, split in {"train": "train", "val": "validation", "test": "test"}.items():
         names[f"x_{name}"] = splits[split].images.astype(np.float32) / 255
@@ -69,12 +70,24 @@ def script_names(folder: Path, count: int = 600) -> dict[str, Any]:
 def run_blocks(path: Path, names: dict[str, Any], epochs: int) -> None:
     """Run the blocks of a document one after another, as one script, in few epochs."""
     for block in python_blocks(path):
-        exec(re.sub(r"\bepochs=20\b", f"epochs={epochs}", block), names)
+        _run(block, names, epochs)
+
+
+def run_apart(path: Path, names: dict[str, Any], epochs: int) -> None:
+    """Run each block of a document for itself, with a model as its loss expects."""
+    for block in python_blocks(path):
+        if "from_logits=True" in block:
+            model = models.build("small_cnn", (28, 28, 1), 10, seed=1)
+        else:
+            model = classifier(seed=1)
+        _run(block, names | {"model": model}, epochs)
+
+
+def _run(block: str, names: dict[str, Any], epochs: int) -> None:
+    exec(re.sub(r"\bepochs=20\b", f"epochs={epochs}", block), names)
 
 
 if __name__ == "__main__":
-    for document in sys.argv[1:]:
-        # The pieces of `fit` need a model that returns logits.
-        names = script_names(Path.cwd())
-        run_blocks(Path(document), names, epochs=2)
-        print(f"{document}: {len(python_blocks(Path(document)))} blocks have run")
+    for document in map(Path, sys.argv[1:]):
+        run_apart(document, script_names(Path.cwd()), epochs=2)
+        print(f"{document}: {len(python_blocks(document))} blocks have run")
