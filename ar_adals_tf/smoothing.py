@@ -252,7 +252,7 @@ class AdaptiveLabelSmoothing:
             )
             self._counts = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
         self._set = False
-        self._model: weakref.ref | None = None
+        self._model: weakref.ref[Any] | None = None
         #: What `soft_labels` joined them to: the index of the training examples, and
         #: how many columns the labels have.
         self.training_index: Any = None
@@ -315,7 +315,8 @@ class AdaptiveLabelSmoothing:
     def epsilon(self) -> np.ndarray:
         """The degree of smoothing of each level, `(R,)` float64 in [0, 1) (Eq. 4)."""
         # At p = 1 the quotient is -0.0, which would be printed with its sign.
-        return np.abs(epsilon_from_p(self._p, self.num_classes))
+        epsilon: np.ndarray = np.abs(epsilon_from_p(self._p, self.num_classes))
+        return epsilon
 
     def set_epochs(self, epochs: int) -> None:
         """Tell the number of epochs of the training, which `alpha="auto"` follows.

@@ -117,19 +117,22 @@ class Bootstrap(NamedTuple):
     def estimate(self, measure: str) -> np.ndarray:
         """Return the measure of each run, `(M,)`."""
         if measure == "ece":
-            return np.abs(self.gaps).sum(axis=2).mean(axis=1)
+            found: np.ndarray = np.abs(self.gaps).sum(axis=2).mean(axis=1)
+            return found
         return self.means[:, _MEANS.index(measure)]
 
     def draws(self, measure: str) -> np.ndarray:
         """Return the measure of each resampled run, `(D, M)`."""
         if measure == "ece":
-            return np.abs(self.gaps + self.noise).sum(axis=3).mean(axis=2)
+            drawn: np.ndarray = np.abs(self.gaps + self.noise).sum(axis=3).mean(axis=2)
+            return drawn
         return self.mean_draws[..., _MEANS.index(measure)]
 
     def moved(self, steps: float) -> np.ndarray:
         """Return the gaps, moved by `steps` standard errors away from 0."""
         size = np.maximum(np.abs(self.gaps) + steps * self.noise.std(axis=0), 0)
-        return np.copysign(size, self.gaps)
+        moved: np.ndarray = np.copysign(size, self.gaps)
+        return moved
 
     def candidate(self, steps: float) -> tuple[float, np.ndarray]:
         """Return the mean ECE of moved gaps, and what images would show of it, `(D,)`.

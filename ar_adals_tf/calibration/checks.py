@@ -165,4 +165,5 @@ def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
             f"{name} must lie in [0, {limit}); received values from {values.min()} to "
             f"{values.max()}; count them from 0"
         )
-    return values.astype(np.int64)
+    whole: np.ndarray = values.astype(np.int64)
+    return whole

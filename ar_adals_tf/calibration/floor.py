@@ -302,7 +302,8 @@ def _class_errors(
         counts = np.bincount(hits.ravel(), minlength=len(hits) * num_cells)
         gaps = np.abs(counts.reshape(-1, num_cells) - expected)
         errors[rows] = gaps.reshape(-1, num_classes, num_bins).sum(axis=2)
-    return errors / num_images
+    shares: np.ndarray = errors / num_images
+    return shares
 
 
 def _floor(errors: np.ndarray, level: float) -> Floor:

@@ -314,7 +314,9 @@ def _seed_noise(estimates: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarr
     by_images *= num_runs / (num_runs - 1)
     variance = max(estimates.var(ddof=1) - by_images, 0.0)
     rng = np.random.default_rng([seed, 3])
-    return rng.standard_t(num_runs - 1, len(draws)) * np.sqrt(variance / num_runs)
+    scale = np.sqrt(variance / num_runs)
+    error: np.ndarray = rng.standard_t(num_runs - 1, len(draws)) * scale
+    return error
 
 
 def _within_floor(
@@ -334,4 +336,4 @@ def _within_floor(
     if ece.estimate > 5 * sum(s.sum() for s in spread) / confidence.size:
         return False
     floor = calibration_floor(confidence, num_bins, (1 + level) / 2, draws, seed)
-    return ece.estimate <= floor.quantile
+    return bool(ece.estimate <= floor.quantile)

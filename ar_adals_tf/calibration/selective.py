@@ -104,7 +104,9 @@ def normalised_logit_confidence(logits: np.ndarray, p: float = 4.0) -> np.ndarra
     largest = np.abs(centred).max(axis=1, keepdims=True)
     unit = np.divide(centred, largest, np.zeros_like(centred), where=largest > 0)
     norm = np.sum(np.abs(unit) ** p, axis=1) ** (1 / p)
-    return unit.max(axis=1) / np.maximum(norm, 1)  # below 1 only where all are equal
+    # The norm is below 1 only where all logits are equal.
+    confidence: np.ndarray = unit.max(axis=1) / np.maximum(norm, 1)
+    return confidence
 
 
 def by_normalised_logit(

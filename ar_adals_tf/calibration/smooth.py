@@ -185,7 +185,8 @@ def _smoothed(sums: np.ndarray, bandwidth: float) -> np.ndarray:
     Reflection at both ends makes it diagonal in the cosines (heat in a closed rod).
     """
     damping = np.exp(-0.5 * (np.pi * np.arange(_CELLS) * bandwidth) ** 2)
-    return fft.idct(fft.dct(sums, axis=-1) * damping, axis=-1)
+    smoothed: np.ndarray = fft.idct(fft.dct(sums, axis=-1) * damping, axis=-1)
+    return smoothed
 
 
 def _fixed_point(sums: np.ndarray) -> float:
@@ -203,4 +204,5 @@ def _fixed_point(sums: np.ndarray) -> float:
 def _curve(residual: np.ndarray, mass: np.ndarray, bandwidth: float) -> np.ndarray:
     """Return the smoothed residual over the smoothed mass in each cell."""
     below = np.maximum(_smoothed(mass, bandwidth), 1e-9)  # no images near: 0
-    return _smoothed(residual, bandwidth) / below
+    curve: np.ndarray = _smoothed(residual, bandwidth) / below
+    return curve

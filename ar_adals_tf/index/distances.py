@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -99,7 +99,8 @@ def known_labels(source: Source, ids: np.ndarray) -> np.ndarray | None:
     """
     if not getattr(source, "labelled", False):
         return None
-    return source.labels_of(ids)  # type: ignore[attr-defined]
+    labels: np.ndarray = source.labels_of(ids)  # type: ignore[attr-defined]
+    return labels
 
 
 def few_of(source: Source) -> Any:
@@ -144,7 +145,7 @@ def as_source(
             )
         )
     if hasattr(inputs, "shards"):
-        return inputs
+        return cast(Source, inputs)
     bounds = settings.get("bounds", UNIT if settings.get("at") is None else None)
     unit = not isinstance(bounds, str) and Box.unit(bounds)
     specs = input_specs(model)
