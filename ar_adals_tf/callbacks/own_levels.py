@@ -16,6 +16,7 @@ import tensorflow as tf
 from ar_adals_tf.attacks.inputs import checked_images
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
 from ar_adals_tf.automatic import check_every
+from ar_adals_tf.callbacks.averages import as_delivered
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import Source
 from ar_adals_tf.examples.numbering import READ, as_dataset
@@ -32,8 +33,9 @@ class OwnLevels(keras.callbacks.Callback):
     """Attacks the model in training before given epochs, and cuts the levels anew.
 
     The soft label of each level carries over; only which example is in which level
-    changes, and nothing is compiled again. The logs get `new_levels`: 1 in an epoch
-    that began with new levels, otherwise 0.
+    changes, and nothing is compiled again. Where the optimizer averages the weights
+    (`use_ema`), the averaged model ranks, which `fit` delivers at its end. The logs get
+    `new_levels`: 1 in an epoch that began with new levels, otherwise 0.
 
     With a folder each index is kept there as `epoch_<epoch>/<name>.npz`, and a training
     that was interrupted reads it from there.
@@ -68,6 +70,9 @@ class OwnLevels(keras.callbacks.Callback):
         self._sources, self._levels = sources, levels
         self._attack, self._settings = attack, dict(settings)
         self._folder, self._shards, self._verbose = folder, shards, verbose
+        #: The model whose optimizer trains, where another is attacked, one of its
+        #: outputs.
+        self.trained: keras.Model | None = None
         self._runner: Any = None
         self._last: int | None = None  # before which epoch the levels were cut
 
@@ -103,12 +108,13 @@ class OwnLevels(keras.callbacks.Callback):
         if not due or (due[-1] < epoch and due[-1] == self._last):
             return
         self._last = due[-1]
-        for name, levels in self._levels.items():
-            path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
-            if path and self._last < epoch:  # the training was interrupted since
-                levels.update(RobustnessIndex.load(path))
-            else:
-                levels.update(self._find_or_rank(path, self._sources[name]))
+        with as_delivered([self.trained or self.model]):
+            for name, levels in self._levels.items():
+                path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
+                if path and self._last < epoch:  # the training was interrupted since
+                    levels.update(RobustnessIndex.load(path))
+                else:
+                    levels.update(self._find_or_rank(path, self._sources[name]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Say in the logs whether the epoch began with new levels."""

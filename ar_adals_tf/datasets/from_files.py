@@ -18,6 +18,7 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, example_hashes
 from ar_adals_tf.process.progress import progress_bar
+from ar_adals_tf.sentences import passed_on
 
 
 class FileSplit(Split):
@@ -145,7 +146,7 @@ def decoder(shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
         return decode(data, shape)
 
     def decoded(data: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(pixels, [data], tf.uint8, stateful=False)
+        image = tf.numpy_function(passed_on(pixels), [data], tf.uint8, stateful=False)
         return tf.cast(tf.ensure_shape(image, shape), tf.float32)
 
     return decoded

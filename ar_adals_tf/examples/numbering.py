@@ -17,6 +17,8 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.content_ids import content_ids
 from ar_adals_tf.examples.elements import ANYTHING, KEYS, Elements, Keys, Takes, has_ids
 from ar_adals_tf.examples.orders import NATURAL, Order
+from ar_adals_tf.sentences import passed_on
+from ar_adals_tf.whole_numbers import given_number
 
 #: Size of batches where none is given: that of `model.fit`.
 BATCH_SIZE = 32
@@ -51,9 +53,11 @@ class Arrays:
         self.x, self.y = parts[:2]
         counts = [len(part) for part in tf.nest.flatten(parts)]
         if len(set(counts)) > 1:
+            single = "; one example needs a first axis: x[None]" if 1 in counts else ""
             raise InputError(
                 "inputs, labels and weights must be equally many; received "
                 f"{', '.join(map(str, counts))}; give one of each for an example"
+                f"{single}"
             )
         if not counts[0]:
             raise InputError("the arrays are empty; give some examples")
@@ -100,7 +104,8 @@ class Arrays:
             taken = (tf.gather(a, positions) for a in tf.nest.flatten(self._tensors))
             return positions, *tf.nest.pack_sequence_as(self._tensors, list(taken))
 
-        batches = order.positions(len(self), size or BATCH_SIZE)
+        size = given_number("batch_size", size, BATCH_SIZE)
+        batches = order.positions(len(self), size)
         return _read_ahead(batches.map(read, tf.data.AUTOTUNE, deterministic=True))
 
     def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
@@ -138,9 +143,10 @@ class Batches:
         specs = tf.nest.flatten(self._spec)
         workers = max(1, self._data.workers)
 
+        @passed_on
         def get(number: np.ndarray) -> list[np.ndarray]:
             element = _element(self._data[int(number)])
-            tf.nest.assert_same_structure(element, self._spec)
+            _check_like(self._spec, element, f"batch {number} of the PyDataset")
             return tf.nest.flatten(element)
 
         @as_written
@@ -286,7 +292,7 @@ def in_batches(
     # A PyDataset has batches. Where there may be no labels, nothing else tells it.
     known = isinstance(data, Batches) and not labelled
     if not known and not elements.batched(num_classes):
-        dataset = dataset.batch(size or BATCH_SIZE)
+        dataset = dataset.batch(given_number("batch_size", size, BATCH_SIZE))
         elements = Elements(dataset.element_spec, identified, *how)
     return dataset, elements
 
@@ -373,6 +379,31 @@ def _element(element: Any) -> Any:
         return tuple(_element(part) for part in element if part is not None)
     array = np.asarray(element)
     return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+
+
+def _check_like(spec: Any, element: Any, what: str) -> None:
+    """Refuse a batch of another form, or of another kind of numbers, than the first.
+
+    TensorFlow knows them from the first batch, and takes no others.
+    """
+    try:
+        tf.nest.assert_same_structure(spec, element)
+        pairs = zip(tf.nest.flatten(spec), tf.nest.flatten(element), strict=True)
+        same = all(
+            (own.dtype == tf.string) == (array.dtype.kind in "SO")
+            and (own.dtype == tf.string or own.dtype == array.dtype)
+            and own.shape.is_compatible_with(array.shape)
+            for own, array in pairs
+        )
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        shown = tf.nest.map_structure(lambda a: f"{a.dtype} {a.shape}", element)
+        first = tf.nest.map_structure(lambda s: f"{s.dtype.name} {s.shape}", spec)
+        raise InputError(
+            f"{what} has another form than the first one: {shown}, and not {first}; "
+            "give all batches one form and one type of numbers"
+        )
 
 
 def _common_spec(*arrays: np.ndarray) -> tf.TensorSpec:

@@ -15,6 +15,7 @@ from ar_adals_tf.examples.elements import KEYS, Keys, finite_rows, one_hot, plai
 from ar_adals_tf.examples.numbering import READ, Data, numbered
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.sentences import in_plain_words
 
 
 class Facts(NamedTuple):
@@ -113,11 +114,12 @@ def read_facts(data: Data, num_classes: int, keys: Keys = KEYS) -> Facts:
     rows: list[tuple[np.ndarray, ...]] = []
     ranges: list[tuple[np.ndarray, np.ndarray]] = []
     looked = examples.map(look, tf.data.AUTOTUNE, deterministic=True)
-    for columns, ends in looked.as_numpy_iterator():
-        rows.append(columns)
-        if ends:
-            kept = ranges.pop() if ranges else ends
-            ranges.append((np.minimum(kept[0], ends[0]), np.maximum(kept[1], ends[1])))
+    with in_plain_words():
+        for columns, ends in looked.as_numpy_iterator():
+            rows.append(columns)
+            if ends:
+                low, high = ranges.pop() if ranges else ends
+                ranges.append((np.minimum(low, ends[0]), np.maximum(high, ends[1])))
     if not rows:
         raise InputError("the dataset is empty; give one that has examples")
     ids, labels, is_class, finite, contents = map(
