@@ -91,11 +91,11 @@ def check_examples(
             "them out"
         )
     if levels.index is not None:
-        _check_range(float(lows.min()), float(highs.max()), levels.index)
+        check_range(float(lows.min()), float(highs.max()), levels.index)
     return len(ids), distinct
 
 
-def _check_range(low: float, high: float, index: RobustnessIndex) -> None:
+def check_range(low: float, high: float, index: RobustnessIndex) -> None:
     """Refuse inputs of another range than those that were attacked.
 
     Augmentation changes a range a little. 8-bit pixels in place of [0, 1], or [-1, 1]

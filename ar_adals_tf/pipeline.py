@@ -353,25 +353,27 @@ def with_ids(
     id_key: str = "tfds_id",
     label_key: str = "label",
     weight_key: str = "sample_weight",
+    check_ids: bool = True,
 ) -> tf.data.Dataset:
     """Turn examples into `(id, x)`, to be ranked.
 
-    The arguments are those of `soft_labels`. The data are read once, now, to check that
-    they are the very examples of the levels, each once.
+    The arguments are those of `soft_labels`. With `check_ids` the data are read once,
+    now, to check that they are the very examples of the levels, each once.
 
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
     keys = Keys(id_key, label_key, weight_key)
     elements = Elements(dataset.element_spec, True, keys)
-    facts = elements.facts(dataset, num_classes)
-    count, different = check_examples(facts, levels, num_classes)
-    if different != len(levels):
-        raise InputError(
-            f"the data to be ranked must have each of the {len(levels)} examples of "
-            f"the levels once; received {count} examples, {different} different ones; "
-            "leave out .repeat() and drop_remainder=True"
-        )
+    if check_ids:
+        facts = elements.facts(dataset, num_classes)
+        count, different = check_examples(facts, levels, num_classes)
+        if different != len(levels):
+            raise InputError(
+                f"the data to be ranked must have each of the {len(levels)} examples "
+                f"of the levels once; received {count} examples, {different} different "
+                "ones; leave out .repeat() and drop_remainder=True"
+            )
 
     @as_written
     def read(*element: Any) -> tuple[Any, Any]:

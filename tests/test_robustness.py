@@ -218,6 +218,7 @@ def test_a_split_that_is_read_in_batches_gives_the_same_shards(
         ({"images": np.full((50, 28, 28, 1), 2.0)}, r"must lie in \[0, 1\]"),
         ({"attack": "fgsm"}, "there is no attack 'fgsm'; the attacks are cw"),
         ({"step": 3}, "attack 'ddn' has no setting 'step'"),
+        ({"images": np.zeros((28, 28, 1)), "labels": [3]}, r"one example; .*x\[None\]"),
         ({"shard_size": 0}, "shard_size must be at least 1; received 0"),
     ],
 )

@@ -113,6 +113,8 @@ class ARAdaLS(keras.callbacks.Callback):
             the name of the layer that makes it, or its position. Defaults to `None`.
         log_levels: Whether the logs have the entries of single levels, four for each.
             Defaults to `True`.
+        check_ids: Whether to read through the examples once, now, and check that the
+            index, or the levels, are of these very examples; see `soft_labels`.
 
     Raises:
         InputError: At once, if the validation data are no dataset, repeat without end
@@ -213,6 +215,7 @@ class ARAdaLS(keras.callbacks.Callback):
         bounds: Any = UNIT,
         output: str | int | None = None,
         log_levels: bool = True,
+        check_ids: bool = True,
     ) -> None:
         super().__init__()
         if not isinstance(smoothing, AdaptiveLabelSmoothing):
@@ -249,6 +252,7 @@ class ARAdaLS(keras.callbacks.Callback):
                 id_key=id_key,
                 label_key=label_key,
                 weight_key=weight_key,
+                check_ids=check_ids,
             )
         )
         self._refresh_every: Any = refresh_every
@@ -259,6 +263,7 @@ class ARAdaLS(keras.callbacks.Callback):
             smoothing.num_classes,
             Path(backup_dir, "levels") if backup_dir else None,
             {"bounds": bounds, "from_logits": from_logits},
+            check_ids,
             id_key=id_key,
             label_key=label_key,
             weight_key=weight_key,

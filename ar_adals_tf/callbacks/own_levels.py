@@ -167,6 +167,7 @@ def streamed_own_levels(
     num_classes: int,
     folder: Path | None,
     settings: Mapping[str, Any],
+    check_ids: bool = True,
     **keys: str,
 ) -> OwnLevels | None:
     """Return what ranks the examples of two datasets; None if nothing asks for it.
@@ -178,6 +179,7 @@ def streamed_own_levels(
         num_classes: Number of classes Z.
         folder: Where indexes are kept.
         settings: Settings of the attack, besides `OWN_SETTINGS`.
+        check_ids: See `ARAdaLS`.
         **keys: The entries of dictionaries; see `soft_labels`.
 
     Raises:
@@ -196,7 +198,7 @@ def streamed_own_levels(
     sources: dict[str, Source] = {}
     levels: dict[str, RobustnessLevels] = {}
     for name, (data, own) in pairs.items():
-        sources[name] = _source(name, data, own, num_classes, **keys)
+        sources[name] = _source(name, data, own, num_classes, check_ids, **keys)
         levels[name] = own
     return OwnLevels(
         sources, levels, settings=OWN_SETTINGS | dict(settings), folder=folder
@@ -204,7 +206,12 @@ def streamed_own_levels(
 
 
 def _source(
-    name: str, data: Any, levels: RobustnessLevels, num_classes: int, **keys: str
+    name: str,
+    data: Any,
+    levels: RobustnessLevels,
+    num_classes: int,
+    check_ids: bool,
+    **keys: str,
 ) -> Streamed:
     """Return a dataset as a source, or raise an `InputError`."""
     what = "refresh_data" if name == "train" else "the validation dataset"
@@ -217,7 +224,7 @@ def _source(
     data = as_dataset(data, what, READ, with_ids=True)
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(f"{what} repeats without end; remove .repeat()")
-    examples = with_ids(data, num_classes, levels, **keys)
+    examples = with_ids(data, num_classes, levels, check_ids=check_ids, **keys)
     ids, x = examples.element_spec
     if ids.shape.rank != 1:
         raise InputError(

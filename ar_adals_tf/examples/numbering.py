@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.content_ids import content_ids
+from ar_adals_tf.examples.content_ids import batch_ids
 from ar_adals_tf.examples.elements import ANYTHING, KEYS, Elements, Keys, Takes, has_ids
 from ar_adals_tf.examples.orders import NATURAL, Order
 from ar_adals_tf.sentences import passed_on
@@ -264,7 +264,7 @@ def numbered(
         if not with_ids:
             return rest
         if not identified:
-            example_id = content_ids(x, axes=1)
+            example_id = batch_ids(x)
         return example_id, *rest
 
     return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)

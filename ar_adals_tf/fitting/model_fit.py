@@ -166,7 +166,8 @@ def fit(
             "out, or train by model.fit with what soft_labels returns"
         )
     say = print if verbose else _say_nothing
-    inputs = _first_inputs(validation, keys)
+    known = model.built and getattr(model, "inputs", None)
+    inputs = None if known else _first_inputs(validation, keys)
     if not model.built:
         with model.distribute_strategy.scope():
             model(inputs, training=False)

@@ -231,7 +231,15 @@ def prepare(
         "train": as_data(train, "training data"),
         "validation": as_data(validation, "validation data"),
     }
-    facts = {"validation": read_facts(data["validation"], classes, keys)}
+    examples: dict[str, tf.data.Dataset] = {}
+    facts: dict[str, Facts] = {}
+
+    def learn(name: str) -> None:
+        """Read through the examples of a name."""
+        own = examples[name] = numbered(data[name], READ, classes, keys=keys)
+        facts[name] = read_facts(data[name], classes, keys, own)
+
+    learn("validation")
     if isinstance(num_levels, str) and num_levels == "auto":
         num_levels = auto_num_levels(len(facts["validation"].ids))
     num_levels = whole_number("num_levels", num_levels)
@@ -244,7 +252,7 @@ def prepare(
     levels: dict[str, RobustnessLevels] = {}
     refresh: dict[str, Any] = {}
     if smoothing.num_levels > 1 or isinstance(data["train"], Arrays):
-        facts["train"] = read_facts(data["train"], classes, keys)
+        learn("train")
     if "train" in facts:
         facts["validation"].check_held_out(facts["train"])
     if smoothing.num_levels > 1:
@@ -256,7 +264,7 @@ def prepare(
             if indexes[name] is None and vanilla is not None:
                 # With at= bounds are those of a layer's output.
                 inputs = bounds if settings.get("at") is None else None
-                source = _source(name, own, facts[name], classes, keys, inputs)
+                source = _source(name, own, facts[name], examples[name], inputs)
                 made = _attacked(
                     vanilla,
                     source,
@@ -277,19 +285,25 @@ def prepare(
         if indexes["train"] is None or refresh_every is not None:
             refresh = {
                 "refresh_every": "auto" if refresh_every is None else refresh_every,
-                "refresh_data": numbered(data["train"], READ, classes, keys=keys),
+                "refresh_data": examples["train"],
                 "refresh_levels": levels["train"],
                 "bounds": bounds,
             }
+    validated = examples["validation"]
+    if size != READ or not levels:
+        validated = numbered(
+            data["validation"], size, classes, keys=keys, with_ids=bool(levels)
+        )
     callback = _Callback(
         smoothing,
-        numbered(data["validation"], size, classes, keys=keys, with_ids=bool(levels)),
+        validated,
         levels.get("validation"),
         epoch=order.epoch,
         train=data["train"],
         num_bins=num_bins,
         from_logits=from_logits,
         backup_dir=backup_dir,
+        check_ids=False,  # the facts of all examples are known
         **refresh,
     )
     return Prepared(
@@ -350,11 +364,10 @@ def _order() -> Order:
 
 
 def _source(
-    name: str, data: Data, facts: Facts, num_classes: int, keys: Keys, bounds: Any
+    name: str, data: Data, facts: Facts, examples: tf.data.Dataset, bounds: Any
 ) -> Source:
     """Return examples as an attack takes them."""
     if not isinstance(data, Arrays) or not hasattr(data.x, "dtype"):
-        examples = numbered(data, READ, num_classes, keys=keys)
         read = examples.prefetch(1).as_numpy_iterator
         return Streamed("data", name, read, len(facts.ids), facts.digest)
     unit = Box.unit(bounds)
