@@ -122,8 +122,6 @@ class Subclassed(keras.Model):
 
 def compiled(model, from_logits=True, learning_rate=0.01, **settings):
     loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits)
-    # Compiling for XLA takes most of a small training's time.
-    settings = {"jit_compile": False, **settings}
     model.compile(keras.optimizers.Adam(learning_rate), loss, **settings)
     return model
 

@@ -20,7 +20,7 @@ INDEX = RobustnessIndex(np.arange(8), np.linspace(0, 1, 8), np.ones(8, bool))
 @pytest.fixture(scope="module")
 def model():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "softmax")])
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile("sgd", "sparse_categorical_crossentropy")
     return model
 
 

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ar_adals_tf.attacks.device import use_xla
 from ar_adals_tf.calibration.floor import expected_floor
 from ar_adals_tf.calibration.measures import (
     DEFAULT_NUM_BINS,
@@ -175,8 +174,7 @@ class Validation:
         self._measure = map_share(
             self._strategy,
             predict_and_compare,
-            # On a CPU it would take longer to compile than many passes take.
-            jit_compile=use_xla() if self._trained[0].jit_compile else None,
+            jit_compile=True if self._trained[0].jit_compile is True else None,
         )
 
     def __call__(self) -> ValidationMeasures:

@@ -50,7 +50,7 @@ def crossentropy_of_logits(y, z):
 
 def with_loss(loss, activation=None, **settings):
     model = mlp(activation=activation)
-    model.compile("adam", loss, **{"jit_compile": False, **settings})
+    model.compile("adam", loss, **settings)
     return model
 
 

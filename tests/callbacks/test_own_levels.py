@@ -68,7 +68,7 @@ def network(*before, hidden=(16,)):
         ]
     )
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
+    model.compile(keras.optimizers.Adam(0.01), loss)
     return model
 
 
@@ -207,7 +207,7 @@ def test_with_averaged_weights_the_model_ranks_that_fit_delivers(train, validati
     def averaging():
         model = network(hidden=())
         optimizer = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.9)
-        model.compile(optimizer, model.loss, jit_compile=False)
+        model.compile(optimizer, model.loss)
         return model
 
     run = Outcome(train, validation, averaging(), epochs=3, alpha=0)

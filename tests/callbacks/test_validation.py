@@ -164,7 +164,7 @@ def test_the_averaged_weights_are_validated_that_fit_delivers(swap, train, valid
         model = mlp()
         optimizer = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.9)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer, loss, jit_compile=False)
+        model.compile(optimizer, loss)
         callbacks = [*others, *callbacks]
         history = model.fit(soft, epochs=3, verbose=0, callbacks=callbacks).history
         return model, history

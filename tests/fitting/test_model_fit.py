@@ -31,11 +31,6 @@ X, Y = blobs()
 XT, YT, XV, YV = X[:TRAIN], Y[:TRAIN], X[TRAIN:], Y[TRAIN:]
 
 
-#: Compiling for XLA takes most of a small training's time, and decides nothing here.
-#: The snippets at the end are compiled as Keras does by itself.
-QUICK = {"jit_compile": False}
-
-
 def network(loss=SPARSE, activation="softmax", width=Z, seed=0, metrics=("accuracy",)):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
@@ -46,7 +41,7 @@ def network(loss=SPARSE, activation="softmax", width=Z, seed=0, metrics=("accura
         ]
     )
     optimizer = keras.optimizers.Adam(0.03)
-    model.compile(optimizer, loss, metrics=list(metrics), **QUICK)
+    model.compile(optimizer, loss, metrics=list(metrics))
     return model
 
 
@@ -82,7 +77,7 @@ def by_hand(model, indexes, epochs=3, y=YT, weights=None, **compiled):
     val = tf.data.Dataset.from_tensor_slices((np.arange(ALL - TRAIN), XV, YV))
     data = soft_labels(data, smoothing, indexes["index"])
     loss = "categorical_crossentropy"
-    model.compile(model.optimizer, loss, metrics=["accuracy"], **QUICK)
+    model.compile(model.optimizer, loss, metrics=["accuracy"])
     callback = ARAdaLS(smoothing, val.batch(256), indexes["validation_index"])
     return model.fit(
         data, epochs=epochs, callbacks=[callback], verbose=0, shuffle=False, **compiled
@@ -257,7 +252,7 @@ def test_images_of_a_folder_in_the_default_order(tmp_path, vanilla):
             LAYERS.Dense(2, "softmax"),
         ]
     )
-    model.compile("adam", SPARSE, **QUICK)
+    model.compile("adam", SPARSE)
     model.fit(data, epochs=3, verbose=0)
     others = data.map(lambda x, y: (255.0 - x, y))
     ready = ar_adals_tf.prepare(
@@ -302,7 +297,7 @@ def test_a_table_of_its_own_range_with_a_normalization_inside():
             [keras.Input((30,)), scale, LAYERS.Dense(1, "sigmoid")]
         )
         optimizer = keras.optimizers.Adam(0.05)
-        model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], **QUICK)
+        model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"])
         return model
 
     first = table_model()
@@ -333,7 +328,7 @@ def test_one_sigmoid_is_two_classes_by_the_same_numbers():
     z = LAYERS.Dense(1)(LAYERS.Dense(16, "relu")(inputs))
     logits = LAYERS.Concatenate()([0 * z, z])
     two = keras.Model(inputs, LAYERS.Softmax()(logits))
-    two.compile(keras.optimizers.Adam(0.03), SPARSE, metrics=["accuracy"], **QUICK)
+    two.compile(keras.optimizers.Adam(0.03), SPARSE, metrics=["accuracy"])
     two.set_weights(weights)
     one, other = (
         train(model, XT, y[:TRAIN], validation_data=(XV, y[TRAIN:]), **options).history
@@ -375,7 +370,7 @@ def test_what_no_attack_moves_has_one_level(kind, capsys):
         inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
         hidden = LAYERS.Concatenate()([inputs["a"], inputs["b"]])
     model = keras.Model(inputs, LAYERS.Dense(2, "softmax")(hidden))
-    model.compile(keras.optimizers.Adam(0.1), SPARSE, metrics=["accuracy"], **QUICK)
+    model.compile(keras.optimizers.Adam(0.1), SPARSE, metrics=["accuracy"])
     history = ar_adals_tf.fit(
         model, x, y, validation_split=0.3, epochs=12, verbose=2
     ).history
@@ -520,7 +515,7 @@ def test_a_subclassed_model_and_a_train_step_of_ones_own():
             return {"loss": loss}
 
     model = Own()
-    model.compile("adam", SPARSE, **QUICK)
+    model.compile("adam", SPARSE)
     history = train(model, num_levels=1).history
     assert history["val_loss"][2] < history["val_loss"][0]
 
@@ -538,7 +533,7 @@ def test_mixed_precision(policy, vanilla):
                 LAYERS.Softmax(dtype="float32"),
             ]
         )
-        model.compile(keras.optimizers.Adam(0.03), SPARSE, **QUICK)
+        model.compile(keras.optimizers.Adam(0.03), SPARSE)
         optimizer = model.optimizer
     finally:
         keras.config.set_dtype_policy("float32")
@@ -845,7 +840,7 @@ def test_a_model_that_does_not_say_its_size_ranks_its_examples_too(shape):
         )
     else:
         x, model = X, Own()
-    model.compile("adam", SPARSE, **QUICK)
+    model.compile("adam", SPARSE)
     history = ar_adals_tf.fit(
         model,
         x[:TRAIN],
