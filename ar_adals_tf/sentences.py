@@ -33,7 +33,7 @@ def require(right: "tf.Tensor", sentence: str, values: "tf.Tensor") -> Any:
     import tensorflow as tf
 
     right = tf.reshape(right, [-1])
-    wrong = tf.boolean_mask(tf.reshape(values, [-1]), ~right)[:1]
+    wrong = tf.gather(tf.reshape(values, [-1]), tf.where(~right)[:1, 0])
     return tf.debugging.Assert(tf.reduce_all(right), [f"{_MARK}{sentence}:", wrong])
 
 

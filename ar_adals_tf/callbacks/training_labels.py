@@ -86,9 +86,6 @@ class _Plain:
     def __init__(self, function: Any) -> None:
         self._function = function
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)
-
     def __call__(self, *arguments: Any) -> Any:
         with in_plain_words():
             return self._function(*arguments)

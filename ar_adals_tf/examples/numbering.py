@@ -257,6 +257,10 @@ def numbered(
         data, size, num_classes, identified, order=order, keys=keys
     )
 
+    spec = dataset.element_spec
+    if with_ids and identified and isinstance(spec, tuple) and len(spec) > 1:
+        return dataset  # it has this form already
+
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = elements.parts(element)

@@ -570,6 +570,10 @@ SENTENCES = {
     "text labels": ({"y": np.array(["a", "b"])[YT % 2]}, "received text"),
     "not finite": ({"x": np.where(XT > 0.9, np.nan, XT)}, "inputs that are not finite"),
     "other index": ({"index": "validation_index"}, "not in the robustness index"),
+    "another range": (
+        {"x": 255 * XT, "validation_data": (255 * XV, YV)},
+        "the robustness index is of in",
+    ),
     "one index": ({"validation_index": None}, "one of the two indexes is missing"),
     "both weights": (
         {"sample_weight": np.ones(TRAIN), "class_weight": {0: 1}},
