@@ -42,13 +42,11 @@ def whole_number(name: str, value: Any, least: int = 1, hint: str = "") -> int:
     return number
 
 
-def given_number(
-    name: str, value: Any, default: int | None, least: int = 1
-) -> int | None:
-    """Return a whole number, or the default where None was given.
+def given_number(name: str, value: Any, least: int = 1) -> int | None:
+    """Return a whole number, or None where none was given; see `whole_number`.
 
     Example:
-        >>> given_number("batch_size", None, 32), given_number("batch_size", 64, 32)
-        (32, 64)
+        >>> given_number("batch_size", 64), given_number("batch_size", None)
+        (64, None)
     """
-    return default if value is None else whole_number(name, value, least)
+    return None if value is None else whole_number(name, value, least)

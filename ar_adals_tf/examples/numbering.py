@@ -18,7 +18,7 @@ from ar_adals_tf.examples.content_ids import batch_ids
 from ar_adals_tf.examples.elements import ANYTHING, KEYS, Elements, Keys, Takes, has_ids
 from ar_adals_tf.examples.orders import NATURAL, Order
 from ar_adals_tf.sentences import passed_on
-from ar_adals_tf.whole_numbers import given_number
+from ar_adals_tf.whole_numbers import whole_number
 
 #: Size of batches where none is given: that of `model.fit`.
 BATCH_SIZE = 32
@@ -104,8 +104,7 @@ class Arrays:
             taken = (tf.gather(a, positions) for a in tf.nest.flatten(self._tensors))
             return positions, *tf.nest.pack_sequence_as(self._tensors, list(taken))
 
-        size = given_number("batch_size", size, BATCH_SIZE)
-        batches = order.positions(len(self), size)
+        batches = order.positions(len(self), _size(size))
         return _read_ahead(batches.map(read, tf.data.AUTOTUNE, deterministic=True))
 
     def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
@@ -296,7 +295,7 @@ def in_batches(
     # A PyDataset has batches. Where there may be no labels, nothing else tells it.
     known = isinstance(data, Batches) and not labelled
     if not known and not elements.batched(num_classes):
-        dataset = dataset.batch(given_number("batch_size", size, BATCH_SIZE))
+        dataset = dataset.batch(_size(size))
         elements = Elements(dataset.element_spec, identified, *how)
     return dataset, elements
 
@@ -327,6 +326,11 @@ def as_dataset(
 def _without_id(example_id: tf.Tensor, *rest: Any) -> Any:
     del example_id
     return rest
+
+
+def _size(size: int | None) -> int:
+    """Return how many examples a batch has."""
+    return BATCH_SIZE if size is None else whole_number("batch_size", size)
 
 
 def _read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -149,7 +149,7 @@ def fit(
         "steps_per_epoch": steps_per_epoch,
         "validation_batch_size": validation_batch_size,
     }.items():
-        given_number(name, number, None)
+        given_number(name, number)
     keys = Keys(id_key, label_key, weight_key)
     train, validation = _data(x, y, sample_weight, validation_split, validation_data)
     if class_weight is not None and isinstance(train, Arrays) and train.weighted:

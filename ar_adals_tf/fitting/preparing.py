@@ -92,7 +92,7 @@ class Prepared:
         Returns:
             Elements `(x, soft label)`, or `(x, soft label, sample_weight)`.
         """
-        steps = given_number("steps", steps, None)
+        steps = given_number("steps", steps)
         dataset = numbered(
             self._train,
             size,
@@ -207,7 +207,7 @@ def prepare(
         raise InputError(
             "without a vanilla model num_classes is unknown; give num_classes="
         )
-    classes = given_number("num_classes", num_classes, None, 2) or classes_of(vanilla)
+    classes = given_number("num_classes", num_classes, 2) or classes_of(vanilla)
     size = whole_number("validation_batch_size", validation_batch_size)
     num_bins = whole_number("num_bins", num_bins)
     if refresh_every is not None:
