@@ -4,10 +4,10 @@
     python -m benchmarks.many_fits --fits=20 --epochs=5
 
 Plain `model.fit` with validation and `ar_adals_tf.fit` train a small network on the
-same embedded images, one kind after the other, a new model each time. The seconds are those of the processor,
-so other work beside it counts little. A small training spends most of them on what is
-traced, not on steps. The last column is what the process's memory grows by with each
-training after the first two, which load what is loaded once.
+same embedded images, one kind after the other, a new model each time. The seconds are
+those of the processor, so other work beside it counts little. A small training spends
+most of them on what is traced, not on steps. The last column is what the process's
+memory grows by with each training after the first two, which load what is loaded once.
 """
 
 import gc
