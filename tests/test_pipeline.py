@@ -321,7 +321,7 @@ def test_levels_and_smoothing_must_agree(smoothing):
         soft_labels(data, smoothing)
     with pytest.raises(InputError, match="cut into 3 levels, the smoothing has 4"):
         soft_labels(data, smoothing, RobustnessLevels(example.index, 3))
-    with pytest.raises(InputError, match="between 1 and the 60 images"):
+    with pytest.raises(InputError, match="at most the 60 images"):
         soft_labels(data, AdaptiveLabelSmoothing(Z, 61), example.index)
 
 
