@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.batch_forms import as_arrays, check_like, common_spec
 from ar_adals_tf.examples.content_ids import batch_ids
 from ar_adals_tf.examples.elements import ANYTHING, KEYS, Elements, Keys, Takes, has_ids
 from ar_adals_tf.examples.orders import NATURAL, Order
@@ -133,8 +134,8 @@ class Batches:
         if not count:
             raise InputError("the PyDataset is empty; give one that has batches")
         self._count = count
-        ends = [_element(data[number]) for number in {0, count - 1}]
-        self._spec = tf.nest.map_structure(_common_spec, *ends)
+        ends = [as_arrays(data[number]) for number in {0, count - 1}]
+        self._spec = tf.nest.map_structure(common_spec, *ends)
 
     def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
         """Return the elements of the PyDataset. Their size is its own."""
@@ -144,8 +145,8 @@ class Batches:
 
         @passed_on
         def get(number: np.ndarray) -> list[np.ndarray]:
-            element = _element(self._data[int(number)])
-            _check_like(self._spec, element, f"batch {number} of the PyDataset")
+            element = as_arrays(self._data[int(number)])
+            check_like(self._spec, element, f"batch {number} of the PyDataset")
             return tf.nest.flatten(element)
 
         @as_written
@@ -379,51 +380,6 @@ def _length(data: Any) -> int | None:
         return getattr(data, "num_batches", None)
 
 
-def _element(element: Any) -> Any:
-    """Return one batch with NumPy arrays for leaves, and tuples for lists."""
-    if isinstance(element, dict):
-        return {name: _element(part) for name, part in element.items()}
-    if isinstance(element, (list, tuple)):
-        return tuple(_element(part) for part in element if part is not None)
-    array = np.asarray(element)
-    return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-
-
-def _check_like(spec: Any, element: Any, what: str) -> None:
-    """Refuse a batch of another form, or of another kind of numbers, than the first.
-
-    TensorFlow knows them from the first batch, and takes no others.
-    """
-    try:
-        tf.nest.assert_same_structure(spec, element)
-        pairs = zip(tf.nest.flatten(spec), tf.nest.flatten(element), strict=True)
-        same = all(
-            (own.dtype == tf.string) == (array.dtype.kind in "SO")
-            and (own.dtype == tf.string or own.dtype == array.dtype)
-            and own.shape.is_compatible_with(array.shape)
-            for own, array in pairs
-        )
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        shown = tf.nest.map_structure(lambda a: f"{a.dtype} {a.shape}", element)
-        first = tf.nest.map_structure(lambda s: f"{s.dtype.name} {s.shape}", spec)
-        raise InputError(
-            f"{what} has another form than the first one: {shown}, and not {first}; "
-            "give all batches one form and one type of numbers"
-        )
-
-
-def _common_spec(*arrays: np.ndarray) -> tf.TensorSpec:
-    """Return the spec of batches: any number of examples, and sides that are alike."""
-    first, last = arrays[0], arrays[-1]
-    sides = [
-        a if a == b else None for a, b in zip(first.shape, last.shape, strict=True)
-    ]
-    kind = tf.string if first.dtype.kind in "SO" else first.dtype
-    return tf.TensorSpec([None, *sides[1:]] if first.ndim else [], kind)
-
-
 def _from_iterable(data: Iterable, what: str) -> tf.data.Dataset:
     """Return a dataset of the batches that an iterable yields."""
     if iter(data) is data:
@@ -432,14 +388,14 @@ def _from_iterable(data: Iterable, what: str) -> tf.data.Dataset:
             "data several times: give tf.data.Dataset.from_generator(...), a PyDataset "
             "or arrays"
         )
-    first = next((_element(element) for element in data), None)
+    first = next((as_arrays(element) for element in data), None)
     if first is None:
         raise InputError(f"the {what} is empty; give some that has batches")
 
     def read() -> Any:
-        return map(_element, data)
+        return map(as_arrays, data)
 
-    spec = tf.nest.map_structure(_common_spec, first)
+    spec = tf.nest.map_structure(common_spec, first)
     dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
     count = _length(data)
     if count is not None:
