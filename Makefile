@@ -70,6 +70,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.training_overhead --own_levels
 	$(BIN)/python -m benchmarks.refresh
 	$(BIN)/python -m benchmarks.refresh --dataset=cifar10 --limit_examples=512 --epochs=0
+	$(BIN)/python -m benchmarks.many_fits
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.corruptions

@@ -13,9 +13,9 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
-    "bounds captions errors lazy version",
+    "bounds captions errors lazy version whole_numbers",
     "automatic autograph calibration corruptions digests files finite forms graph "
-    "nested outputs process smoothing",
+    "nested outputs process sentences smoothing",
     "examples one_output",
     "models distribution calibrated",
     "datasets methods figures metrics",

@@ -6,8 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ar_adals_tf.calibration.checks import check_predictions
-from ar_adals_tf.calibration.floor import check_confidence, row_blocks
-from ar_adals_tf.calibration.measures import bin_index
+from ar_adals_tf.calibration.floor import (
+    check_confidence,
+    generator,
+    num_draws,
+    row_blocks,
+)
+from ar_adals_tf.calibration.measures import bin_edges, bin_index
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
@@ -150,9 +155,10 @@ def bootstrap(
 ) -> list[Bootstrap]:
     """Resample the images of all methods' runs together."""
     num_sets, num_images = _common_shape(methods)
+    num_bins, draws = bin_edges(num_bins).size - 1, num_draws(draws)
     moves = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
     whole = [np.zeros((len(m), num_sets, num_bins + 3)) for m in methods]
-    rng = np.random.default_rng([seed, 1])
+    rng = generator(seed, 1)
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         for m, runs in enumerate(methods):

@@ -39,6 +39,7 @@ from ar_adals_tf.corruptions._weather import (
     small_photographs_suffice,
 )
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.whole_numbers import whole_number
 
 CORRUPTIONS: tuple[str, ...] = tuple(TABLE)
 
@@ -140,8 +141,7 @@ def corrupt(
             f"corrupt needs one id for each image; received {len(ids)} ids for "
             f"{len(images)} images; pass ids of equal length, or none"
         )
-    if workers < 1:
-        raise InputError(f"workers must be at least 1; received {workers}")
+    workers = whole_number("workers", workers)
     size = max(1, _CHUNK_VALUES // max(1, images[0].size if len(images) else 1))
     starts = range(0, len(images), size)
     out = np.empty_like(images)

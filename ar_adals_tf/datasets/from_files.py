@@ -19,6 +19,7 @@ from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, example_hashes
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.progress import progress_bar
+from ar_adals_tf.sentences import passed_on
 
 
 class FileSplit(Split):
@@ -180,7 +181,7 @@ def _in_pipeline(
     """Return a function to float32 in [0, 255] as a part of a `tf.data` pipeline."""
 
     def decoded(text: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(pixels, [text], tf.uint8, stateful=False)
+        image = tf.numpy_function(passed_on(pixels), [text], tf.uint8, stateful=False)
         return tf.cast(tf.ensure_shape(image, shape), tf.float32)
 
     return decoded

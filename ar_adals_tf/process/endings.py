@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process import interruption
+from ar_adals_tf.sentences import sentence_in
 
 _AGAIN = "give the same command again: it goes on where it was"
 _SPACE = f"free some space and {_AGAIN}"
@@ -99,12 +100,13 @@ def _of_pipeline(error: BaseException) -> str:
 
 
 def _of_tensorflow(error: BaseException) -> str:
-    """Return words for a file that TensorFlow cannot use."""
+    """Return our sentence inside, or words for a file that TensorFlow cannot use."""
     tf = sys.modules.get("tensorflow")
+    if not tf or not isinstance(error, tf.errors.OpError):
+        return ""
     number = _number_in(error)
-    if tf and isinstance(error, tf.errors.OpError) and number:
-        return _words("a file", _first_line(error), number)
-    return ""
+    words = _words("a file", _first_line(error), number) if number else ""
+    return sentence_in(error) or words
 
 
 def _words(what: object, reason: str, number: int | None) -> str:
