@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETS := floor colab newest
 
-.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check tables format bench clean
+.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check docs wheel dist tables format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
@@ -37,6 +37,23 @@ check: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m baselines.tables --check
 
+# The site, into build/site; it opens from a file. A warning is an error.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m tests.site build/site
+	@echo "The documentation is in build/site/index.html"
+
+# The package as people install it, in a fresh environment: see tests/wheel.py.
+wheel: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[wheel]'
+	$(BIN)/python -m tests.wheel
+
+# What is published: the source archive and the wheel, in dist/.
+dist: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[wheel]'
+	rm -rf dist
+	$(BIN)/python -m build
+
 # Fills the tables of the documents from the stored results.
 tables: .venv/installed-test
 	$(BIN)/python -m baselines.tables
@@ -53,13 +70,14 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.training_overhead --own_levels
 	$(BIN)/python -m benchmarks.refresh
 	$(BIN)/python -m benchmarks.refresh --dataset=cifar10 --limit_examples=512 --epochs=0
+	$(BIN)/python -m benchmarks.many_fits
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.corruptions
 	$(BIN)/python -m benchmarks.inference
 
 clean:
-	rm -rf .venv .venv-* runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with make PYTHON=python3.11')"
@@ -69,4 +87,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@

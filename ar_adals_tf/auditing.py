@@ -21,6 +21,7 @@ from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting.html import text
 from ar_adals_tf.reporting.items import Section, slug
 from ar_adals_tf.reporting.page import write_collections
+from ar_adals_tf.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     import keras
@@ -142,6 +143,8 @@ def audit(
     """
     from ar_adals_tf.evaluation.own import OwnTest, predict_own
 
+    num_bins = whole_number("num_bins", num_bins)
+    num_levels = whole_number("num_levels", num_levels)
     models = _named(model)
     say: Callable[[str], Any] = print if verbose else str
     folder = writable_folder(output_dir, "output_dir")

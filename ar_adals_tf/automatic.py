@@ -3,10 +3,10 @@
 The paper's are for 200 epochs. BUILD_NOTES.md has the measurements behind the numbers.
 """
 
-from numbers import Integral
 from typing import Any
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.whole_numbers import whole_number
 
 #: What alpha times the epochs is, and the largest alpha.
 ALPHA_TIMES_EPOCHS, MOST_ALPHA = 5.0, 0.5
@@ -37,7 +37,7 @@ def auto_alpha(epochs: int) -> float:
         >>> auto_alpha(200), auto_alpha(20), auto_alpha(5)
         (0.025, 0.25, 0.5)
     """
-    _at_least(1, "epochs", epochs)
+    epochs = whole_number("epochs", epochs)
     return min(MOST_ALPHA, ALPHA_TIMES_EPOCHS / epochs)
 
 
@@ -58,7 +58,7 @@ def auto_num_levels(num_validation: int) -> int:
         >>> auto_num_levels(5000), auto_num_levels(320), auto_num_levels(60)
         (10, 6, 1)
     """
-    _at_least(1, "num_validation", num_validation)
+    num_validation = whole_number("num_validation", num_validation)
     return max(1, min(MOST_LEVELS, num_validation // LEAST_EXAMPLES))
 
 
@@ -78,7 +78,7 @@ def auto_refresh(epochs: int) -> list[int]:
         >>> auto_refresh(40), auto_refresh(20), auto_refresh(3), auto_refresh(1)
         ([4, 14, 24, 34], [4, 14], [1], [])
     """
-    _at_least(1, "epochs", epochs)
+    epochs = whole_number("epochs", epochs)
     first = min(FIRST_RANKING, epochs // 2)
     return list(range(first, epochs - first + 1, RANKING_EVERY)) if first else []
 
@@ -110,14 +110,5 @@ def rankings(every: int | str, epochs: int) -> list[int]:
 
 def check_every(every: Any) -> None:
     """Refuse what says no time to rank: it is neither a number of epochs nor `auto`."""
-    whole = isinstance(every, Integral) and not isinstance(every, bool)
-    if every != "auto" and not (whole and every >= 1):
-        raise InputError(
-            "refresh_every must be a number of epochs, at least 1, or 'auto'; received "
-            f"{every!r}"
-        )
-
-
-def _at_least(least: int, name: str, value: int) -> None:
-    if value < least:
-        raise InputError(f"{name} must be at least {least}; received {value}")
+    if not (isinstance(every, str) and every == "auto"):
+        whole_number("refresh_every", every, hint="give a number of epochs, or 'auto'")

@@ -1,7 +1,11 @@
 """Which numbers a setting may be, said once: in words and as a test."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+
+#: The lowest and the highest value of inputs: numbers, or one for each column.
+Range = tuple[float | Sequence[float], float | Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
+from ar_adals_tf.whole_numbers import whole_number
 
 _BATCH = 256
 
@@ -288,6 +289,7 @@ def labelled_logits(
     elif x is None or y is None:
         raise InputError("calibration is measured on labelled examples; give x and y")
     else:
+        batch_size = whole_number("batch_size", batch_size)
         try:
             data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
         except ValueError as error:

@@ -5,10 +5,8 @@ The flags of settings follow from the settings' declarations; see
 work, so that `--help` answers at once.
 """
 
-import importlib
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -28,6 +26,7 @@ from ar_adals_tf.experiment.flags import (
 )
 from ar_adals_tf.process import interruption
 from ar_adals_tf.process.endings import ending
+from ar_adals_tf.process.imports import import_modules
 from ar_adals_tf.process.quiet import quiet_libraries
 from ar_adals_tf.process.streams import lasting_streams
 
@@ -188,43 +187,14 @@ def run(main: Callable[[], None]) -> None:
             sys.stdout.flush()
 
 
-def import_modules(names: Sequence[str]) -> None:
-    """Import modules of one's own, from the working folder or the PYTHONPATH.
-
-    Raises:
-        InputError: If there is no such module, or if it raises an error.
-    """
-    here = os.getcwd()
-    if names and here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    for name in names:
-        parts = name.split(".")
-        if parts[-1] == "py" or not all(part.isidentifier() for part in parts):
-            raise InputError(
-                "--import takes the names of modules, such as my_layers; received "
-                f"{name!r}; leave folders and .py out"
-            )
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # whatever the user's own code raises
-            if isinstance(error, ModuleNotFoundError) and error.name == name:
-                raise InputError(
-                    f"--import={name}: there is no such module; start the command in "
-                    "its folder, or add the folder to PYTHONPATH"
-                ) from error
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            raise InputError(
-                f"--import={name} raised {type(error).__name__}: {error} "
-                f"({last.filename}, line {last.lineno}); mend the module"
-            ) from error
-
-
 def _leave(error: BaseException) -> None:
     """Say why the command ends, and end it. Faults of this package are raised again."""
+    from ar_adals_tf.files import remove_empty_folders
     from ar_adals_tf.process.progress import close_bars
 
     interruption.say_no_more()
     close_bars()
+    remove_empty_folders()
     ended = ending(error)
     if ended is None:
         raise error

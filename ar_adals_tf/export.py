@@ -53,8 +53,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "model_range",
     None,
-    "The range of inputs that the model of --model_file expects, such as 0,255; the "
-    "default is 0,1.",
+    "The range of inputs that the model of --model_file expects, such as 0,255, or "
+    "data: the numbers as the data have them; the default is 0,1.",
 )
 flags.DEFINE_float(
     "tolerance", 1e-5, "By how much a probability of an exported model may differ."

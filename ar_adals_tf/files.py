@@ -305,11 +305,15 @@ def not_whole(path: str | Path, what: str, error: Exception, remedy: str) -> Inp
 def writable_folder(path: str | Path, purpose: str) -> Path:
     """Create a folder if it is absent, and check that files can be written there.
 
+    What it creates is known to `remove_empty_folders`.
+
     Raises:
         InputError: If not. The sentence names the purpose, such as `"--output_dir"`.
     """
     path = Path(path)
     try:
+        absent = [one for one in (path, *path.parents) if not one.exists()]
+        _MADE.extend(one.absolute() for one in reversed(absent))  # if only some of it
         path.mkdir(parents=True, exist_ok=True)
         _probe(path / "probe")
     except OSError as error:
@@ -318,6 +322,27 @@ def writable_folder(path: str | Path, purpose: str) -> Path:
             f"({error.strerror or error}); give another folder"
         ) from error
     return path
+
+
+#: Folders that this process has made, the outer ones first.
+_MADE: list[Path] = []
+
+
+def remove_empty_folders() -> None:
+    """Remove the folders that `writable_folder` made and where nothing has come.
+
+    A command that is refused calls it, so that the place is as it was before.
+
+    Example:
+        >>> root = Path(tempfile.mkdtemp())
+        >>> folder = writable_folder(root / "runs" / "a", "--output_dir")
+        >>> remove_empty_folders()
+        >>> (root / "runs").exists(), root.exists()
+        (False, True)
+    """
+    while _MADE:
+        with suppress(OSError):  # absent, or something is in it
+            os.rmdir(_MADE.pop())
 
 
 def _probe(path: Path) -> None:

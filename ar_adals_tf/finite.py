@@ -1,7 +1,7 @@
 """Outputs that are not finite numbers: how many, and what is likely to be the cause."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,17 +32,40 @@ def refuse_not_finite(finite: np.ndarray, models: Sequence["keras.Model"]) -> No
         )
 
 
-def _cause(models: Sequence["keras.Model"]) -> str:
+def refuse_broken_weights(model: "keras.Model", called: str) -> None:
+    """Refuse a given model whose weights are no finite numbers.
+
+    Args:
+        model: The model.
+        called: What people call it.
+
+    Raises:
+        NotFiniteError: If some are not. The sentence names the first array of them.
+    """
+    if broken := _broken(model.weights):
+        raise NotFiniteError(
+            f"{called} has weights that are not finite numbers ({len(broken)} of "
+            f"{len(model.weights)} arrays, the first is {broken[0]}), as after a "
+            "training that diverged; give one that was trained with a smaller "
+            "learning rate"
+        )
+
+
+def _broken(weights: Sequence[Any]) -> list[str]:
+    """Return the paths of weights that have NaN or infinity."""
     import keras
 
-    weights = [weight for model in models for weight in model.weights]
     values = [np.asarray(keras.ops.convert_to_numpy(weight)) for weight in weights]
-    broken = [
+    return [
         weight.path
         for weight, value in zip(weights, values, strict=True)
-        if not np.isfinite(value).all()
+        if value.dtype.kind not in "iubOSU" and not np.isfinite(value).all()
     ]
-    if broken:
+
+
+def _cause(models: Sequence["keras.Model"]) -> str:
+    weights = [weight for model in models for weight in model.weights]
+    if broken := _broken(weights):
         return (
             f"{len(broken)} of its {len(weights)} arrays of weights are not finite "
             f"either, the first is {broken[0]}, as after a training that diverged; "

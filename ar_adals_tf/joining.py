@@ -9,6 +9,7 @@ import tensorflow as tf
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import check_labels
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.sentences import in_plain_words
 
 
 class Joined(Protocol):
@@ -54,7 +55,8 @@ def check_examples(
     Raises:
         InputError: On the first difference.
     """
-    read = [tuple(map(np.atleast_1d, batch)) for batch in facts.as_numpy_iterator()]
+    with in_plain_words():
+        read = [tuple(map(np.atleast_1d, batch)) for batch in facts.as_numpy_iterator()]
     if not read:
         return 0, 0
     ids, labels, finite, lows, highs = map(np.concatenate, zip(*read, strict=True))
@@ -89,11 +91,11 @@ def check_examples(
             "them out"
         )
     if levels.index is not None:
-        _check_range(float(lows.min()), float(highs.max()), levels.index)
+        check_range(float(lows.min()), float(highs.max()), levels.index)
     return len(ids), distinct
 
 
-def _check_range(low: float, high: float, index: RobustnessIndex) -> None:
+def check_range(low: float, high: float, index: RobustnessIndex) -> None:
     """Refuse inputs of another range than those that were attacked.
 
     Augmentation changes a range a little. 8-bit pixels in place of [0, 1], or [-1, 1]

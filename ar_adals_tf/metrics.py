@@ -155,32 +155,6 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         }
         return {**super().get_config(), **config}
 
-    def _check_range(self, y_pred: Any) -> None:
-        """Refuse logits taken for probabilities, by which an ECE could be above 1.
-
-        And probabilities, of more than one example, taken for logits.
-        """
-        if keras.backend.backend() != "tensorflow" or len(y_pred.shape) != 2:
-            return
-        import tensorflow as tf
-
-        low, high = tf.reduce_min(y_pred), tf.reduce_max(y_pred)
-        outside = (low < -1e-3) | (high > 1 + 1e-3)  # NaN is neither
-        wrong = outside
-        if self.from_logits:
-            sums = tf.reduce_sum(tf.cast(y_pred, tf.float32), axis=-1)
-            adds_up = tf.reduce_all(tf.abs(sums - 1) < 1e-3)
-            wrong = ~outside & adds_up & (tf.shape(y_pred)[0] > 1)
-        said = (
-            f"metric {self.name!r} has from_logits={self.from_logits}, and the "
-            f"predictions are {'probabilities' if self.from_logits else 'logits'}; "
-            f"make it with from_logits={not self.from_logits}"
-        )
-        if not tf.executing_eagerly():
-            tf.debugging.Assert(~wrong, [said])
-        elif wrong:
-            raise InputError(said)
-
     def _class_indices(self, y_true: Any, y_pred: Any) -> Any:
         """Return the labels as class indices, `(batch,)`, of argmax's dtype."""
         if len(y_pred.shape) != 2:

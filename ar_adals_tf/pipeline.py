@@ -10,16 +10,14 @@ from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import as_ids
 from ar_adals_tf.examples.elements import Elements, Keys, as_tuple, is_batch, one_hot
-from ar_adals_tf.examples.numbering import BATCH_SIZE, READ, as_dataset
+from ar_adals_tf.examples.numbering import BATCH_SIZE, READ, Arrays, as_dataset
 from ar_adals_tf.joining import check_examples, check_split
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.sentences import require
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
-#: What TensorFlow says of an id, or a label, that turns up in training.
-NOT_IN_INDEX = (
-    "an example's id is not in the robustness index",
-    "the robustness index is of other examples",
-)
+#: What begins the sentence on an id, or a label, that turns up in training.
+NOT_IN_INDEX = "the robustness index is of other examples"
 
 
 class RobustnessLevels:
@@ -155,15 +153,15 @@ class RobustnessLevels:
         """
         positions = self.positions(ids)
         right = positions >= 0
-        data = [f"{NOT_IN_INDEX[0]}:", ids]
         if self._known is not None:
             known = tf.gather(self._known, tf.maximum(positions, 0))
             right &= tf.cast(known, tf.int64) == tf.cast(labels, tf.int64)
-            data = [
-                f"{NOT_IN_INDEX[1]}: it has other ids, or for these ids other labels:",
-                *[ids, known, "instead of", labels],
-            ]
-        return tf.debugging.Assert(tf.reduce_all(right), data)
+        return require(
+            right,
+            f"{NOT_IN_INDEX}: an id is not in the robustness index, or has another "
+            "label there; compute the index of this very dataset; the first such id is",
+            ids,
+        )
 
     def update(self, index: RobustnessIndex) -> None:
         """Take the levels from another index of the same ids, in any order.
@@ -264,6 +262,8 @@ def soft_labels(
             "sigmoid=True is for two classes; the smoothing has "
             f"{smoothing.num_classes}; leave it out"
         )
+    if index is None:
+        _check_labels(dataset, smoothing.num_classes)
     dataset = as_dataset(
         dataset, "training data", batch_size, index is not None, shuffle
     )
@@ -353,25 +353,27 @@ def with_ids(
     id_key: str = "tfds_id",
     label_key: str = "label",
     weight_key: str = "sample_weight",
+    check_ids: bool = True,
 ) -> tf.data.Dataset:
     """Turn examples into `(id, x)`, to be ranked.
 
-    The arguments are those of `soft_labels`. The data are read once, now, to check that
-    they are the very examples of the levels, each once.
+    The arguments are those of `soft_labels`. With `check_ids` the data are read once,
+    now, to check that they are the very examples of the levels, each once.
 
     Raises:
         InputError: If elements have another form, or the levels are of other examples.
     """
     keys = Keys(id_key, label_key, weight_key)
     elements = Elements(dataset.element_spec, True, keys)
-    facts = elements.facts(dataset, num_classes)
-    count, different = check_examples(facts, levels, num_classes)
-    if different != len(levels):
-        raise InputError(
-            f"the data to be ranked must have each of the {len(levels)} examples of "
-            f"the levels once; received {count} examples, {different} different ones; "
-            "leave out .repeat() and drop_remainder=True"
-        )
+    if check_ids:
+        facts = elements.facts(dataset, num_classes)
+        count, different = check_examples(facts, levels, num_classes)
+        if different != len(levels):
+            raise InputError(
+                f"the data to be ranked must have each of the {len(levels)} examples "
+                f"of the levels once; received {count} examples, {different} different "
+                "ones; leave out .repeat() and drop_remainder=True"
+            )
 
     @as_written
     def read(*element: Any) -> tuple[Any, Any]:
@@ -409,6 +411,26 @@ def as_levels(
             f"{num_levels}; use the same number"
         )
     return index
+
+
+def _check_labels(data: Any, num_classes: int) -> None:
+    """Refuse arrays with labels that are no classes, before they are read in batches.
+
+    With an index this is a part of what `check_examples` does.
+    """
+    if not isinstance(data, (tuple, list)):
+        return
+    labels = np.asarray(Arrays(*data).y) if len(data) in (2, 3) else np.zeros(1)
+    if labels.dtype.kind not in "iuf" or labels[0].size > 1:
+        return
+    labels = labels.reshape(-1)
+    wrong = (labels < 0) | (labels >= num_classes) | (labels != np.floor(labels))
+    if wrong.any():
+        raise InputError(
+            f"{wrong.sum()} of {len(labels)} labels are none of the classes 0 to "
+            f"{num_classes - 1}, such as {labels[wrong][0]}; give each example its "
+            "class, or the smoothing the right num_classes"
+        )
 
 
 def _level(levels: RobustnessLevels | None, example_id: Any, y: tf.Tensor) -> tf.Tensor:

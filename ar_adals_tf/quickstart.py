@@ -17,7 +17,7 @@ from ar_adals_tf import command_line
 
 def main() -> None:
     """Give the tour that the flags ask for."""
-    from ar_adals_tf.tour import take_tour
+    from ar_adals_tf.tour.tour import take_tour
 
     names = ("output_dir", "seed", "epochs", "limit_examples")
     folder, *settings = command_line.values(*names)

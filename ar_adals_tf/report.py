@@ -12,6 +12,9 @@ something is missing, the report names the command that makes it.
 
 --runs=cifar10.zip reports on what `reproduce --export` wrote, and
 --runs=cifar10.zip,more.zip,runs/mine on several together.
+
+--trade_off=accuracy,ece_under_attack adds a picture of the models between any two
+measures and names those that no other one beats beyond doubt.
 """
 
 import time
@@ -26,8 +29,8 @@ def main() -> None:
     from ar_adals_tf.reporting.page import write_report
 
     started = time.perf_counter()
-    runs, folder = command_line.values("runs", "output_dir")
-    page = write_report(runs or [], folder)
+    runs, folder, trade_off = command_line.values("runs", "output_dir", "trade_off")
+    page = write_report(runs or [], folder, trade_off=trade_off)
     print(f"{page} is written, in {time.perf_counter() - started:.0f} s")
 
 
@@ -38,6 +41,14 @@ flags.DEFINE_list(
 )
 
 flags.DEFINE_string("output_dir", "report", "Where the report goes.")
+
+flags.DEFINE_list(
+    "trade_off",
+    None,
+    "Two measures that models are compared in: accuracy, ece, nll, brier, "
+    "accuracy_under_shift, ece_under_shift, nll_under_shift, robust_accuracy, "
+    "ece_under_attack, nll_under_attack, time, size, memory.",
+)
 
 if __name__ == "__main__":
     command_line.run(main)

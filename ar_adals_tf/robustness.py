@@ -18,6 +18,7 @@ from ar_adals_tf.index.distances import (
     resolved,
 )
 from ar_adals_tf.index.file import REMEDY, no_index, read_index, write_index
+from ar_adals_tf.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     import keras
@@ -192,10 +193,7 @@ class RobustnessIndex:
             NotFiniteError: If the model's output for an image is not finite. No shard
                 is kept then.
         """
-        if shard_size < 1:
-            raise InputError(
-                f"shard_size must be at least 1; received {shard_size}; leave it out"
-            )
+        shard_size = whole_number("shard_size", shard_size, hint="leave it out")
         source = as_source(model, images, labels, ids, dataset, split, settings)
         settings = resolved(source, settings)
         check_labels_are_classes(model, source)
@@ -220,12 +218,14 @@ class RobustnessIndex:
             last.
 
         Raises:
-            InputError: If there are fewer images than levels.
+            InputError: If there are fewer images than levels, or if `num_levels` is no
+                whole number, at least 1.
         """
         count = len(self)
-        if not 1 <= num_levels <= count:
+        num_levels = whole_number("num_levels", num_levels)
+        if num_levels > count:
             raise InputError(
-                f"num_levels must be between 1 and the {count} images of the index; "
+                f"num_levels must be at most the {count} images of the index; "
                 f"received {num_levels}; take fewer levels or more images"
             )
         levels = np.empty(count, np.int64)

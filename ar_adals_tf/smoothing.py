@@ -6,13 +6,13 @@ The equations are plain arithmetic that works on NumPy arrays and on tensors.
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     import keras
@@ -216,43 +216,25 @@ class AdaptiveLabelSmoothing:
     ) -> None:
         import tensorflow as tf
 
-        for name, number in {
-            "num_classes": num_classes,
-            "num_levels": num_levels,
-        }.items():
-            if not isinstance(number, Integral):
-                raise InputError(
-                    f"{name} must be a whole number; received {number!r}; the order is "
-                    "AdaptiveLabelSmoothing(num_classes, num_levels, alpha)"
-                )
-        if num_classes < 2:
-            raise InputError(
-                f"num_classes must be at least 2; received {num_classes}; it is the "
-                "width of the model's output"
-            )
-        if num_levels < 1:
-            raise InputError(
-                f"num_levels must be at least 1; received {num_levels}; 1 is AdaLS, "
-                "the paper uses 10"
-            )
-        self.num_classes = int(num_classes)
-        self.num_levels = int(num_levels)
+        order = "the order is AdaptiveLabelSmoothing(num_classes, num_levels, alpha)"
+        self.num_classes = whole_number("num_classes", num_classes, 2, order)
+        self.num_levels = whole_number("num_levels", num_levels, 1, order)
         self.alpha_is_auto = isinstance(alpha, str) and alpha == "auto"
         self.alpha: Callable[[int], float] = (
             _unknown_alpha
             if self.alpha_is_auto
             else (alpha if callable(alpha) else AlphaSchedule.parse(alpha))
         )
-        self._p = np.ones(num_levels)
+        self._p = np.ones(self.num_levels)
         # The input pipeline runs on the CPU and needs one copy there, also under a
         # distribution strategy.
         with tf.device("CPU:0"):
             self._epsilon = tf.Variable(
-                np.zeros(num_levels, np.float32), trainable=False, name="epsilon"
+                np.zeros(self.num_levels, np.float32), trainable=False, name="epsilon"
             )
             self._counts = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
         self._set = False
-        self._model: weakref.ref | None = None
+        self._model: weakref.ref[Any] | None = None
         #: What `soft_labels` joined them to: the index of the training examples, and
         #: how many columns the labels have.
         self.training_index: Any = None
@@ -315,7 +297,8 @@ class AdaptiveLabelSmoothing:
     def epsilon(self) -> np.ndarray:
         """The degree of smoothing of each level, `(R,)` float64 in [0, 1) (Eq. 4)."""
         # At p = 1 the quotient is -0.0, which would be printed with its sign.
-        return np.abs(epsilon_from_p(self._p, self.num_classes))
+        epsilon: np.ndarray = np.abs(epsilon_from_p(self._p, self.num_classes))
+        return epsilon
 
     def set_epochs(self, epochs: int) -> None:
         """Tell the number of epochs of the training, which `alpha="auto"` follows.

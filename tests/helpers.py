@@ -16,6 +16,7 @@ import pytest
 from absl import flags
 
 from ar_adals_tf import calibration
+from ar_adals_tf.__main__ import commands
 from ar_adals_tf.evaluation.measures import measure
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import aggregate
@@ -25,7 +26,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 
 FLAGS = flags.FLAGS
 OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")
-COMMANDS = (*OF_IMAGES, "report", "compare_indexes", "export")
+COMMANDS = tuple(commands())
 N, Z, TYPES, SEVERITIES = 120, 10, ("contrast", "fog", "pixelate"), (1, 3, 5)
 OVERCONFIDENCE = {"vanilla": 2.0, "ls": 1.0, "adals": 1.3, "ar_adals": 1.2}
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 import ar_adals_tf
+from ar_adals_tf.__main__ import commands
 
 PACKAGE = Path(ar_adals_tf.__file__).parent
 #: Commands define flags, of which a process has those of one command; they have no
 #: examples.
-COMMANDS = {
-    path.stem for path in PACKAGE.glob("*.py") if "run(main)" in path.read_text()
-}
+COMMANDS = set(commands())
 MODULES = sorted(
     ".".join(("ar_adals_tf", *path.relative_to(PACKAGE).with_suffix("").parts))
     for path in PACKAGE.rglob("*.py")

@@ -321,7 +321,7 @@ def test_levels_and_smoothing_must_agree(smoothing):
         soft_labels(data, smoothing)
     with pytest.raises(InputError, match="cut into 3 levels, the smoothing has 4"):
         soft_labels(data, smoothing, RobustnessLevels(example.index, 3))
-    with pytest.raises(InputError, match="between 1 and the 60 images"):
+    with pytest.raises(InputError, match="at most the 60 images"):
         soft_labels(data, AdaptiveLabelSmoothing(Z, 61), example.index)
 
 
@@ -474,7 +474,7 @@ def test_undivided_examples_are_recognised_by_their_labels(example, smoothing):
         ([1, 2, 2], None, 2, "ids must be unique"),
         ([1.5, 2.5], None, 2, "ids must be text or whole numbers"),
         ([1, 2], [0], 2, "labels must be 2 integers"),
-        ([1, 2], None, 3, "num_levels must be between 1 and the 2"),
+        ([1, 2], None, 3, "num_levels must be at most the 2"),
     ],
 )
 def test_undivided_levels_of_what_cannot_be_are_refused(

@@ -1,64 +1,27 @@
 """The Python of the README runs as printed, in a script that has data and a model."""
 
-import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
 
 from ar_adals_tf import models
+from tests.documented import python_blocks, script_names
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+BLOCKS = python_blocks(README)
 
 
 def lines(code):
     return [line for line in code.splitlines() if line.strip()]
 
 
-def classifier(seed=0):
-    """A small trained classifier of probabilities."""
-    return keras.Sequential(
-        [models.build("small_cnn", (28, 28, 1), 10, seed=seed), keras.layers.Softmax()]
-    )
-
-
 @pytest.fixture
-def script(fashion_small, tmp_path, monkeypatch):
+def script(tmp_path, monkeypatch):
     """The names that the README's script has, and its files."""
     monkeypatch.chdir(tmp_path)
-    names = {"keras": keras}
-    for name, split in {"train": "train", "val": "validation", "test": "test"}.items():
-        images, labels = fashion_small[split]
-        names[f"x_{name}"] = images[:600].astype(np.float32) / 255
-        names[f"y_{name}"] = labels[:600]
-    names["x_table"], names["y_table"] = load_breast_cancer(return_X_y=True)
-    for split in ("train", "val"):
-        for number, image in enumerate(np.uint8(names[f"x_{split}"][:200] * 255)):
-            folder = tmp_path / "photos" / split / str(names[f"y_{split}"][number])
-            folder.mkdir(parents=True, exist_ok=True)
-            picture = keras.utils.array_to_img(image, scale=False)
-            picture.convert("RGB").save(folder / f"{number}.png")
-    vanilla = classifier()
-    vanilla.compile("adam", "sparse_categorical_crossentropy")
-    vanilla.fit(names["x_train"], names["y_train"], epochs=3, verbose=0)
-    vanilla.save("vanilla.keras")
-    photo_model = keras.Sequential(
-        [
-            keras.Input((64, 64, 3)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.AveragePooling2D(4),
-            keras.layers.Flatten(),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    return names | {
-        "vanilla": vanilla,
-        "model": classifier(seed=1),
-        "photo_model": photo_model,
-    }
+    return script_names(tmp_path)
 
 
 def test_the_lines_for_arrays_files_and_tables_train(script):

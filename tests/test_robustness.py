@@ -84,9 +84,17 @@ def test_ties_are_ranked_by_id_and_what_was_not_found_comes_last():
     assert back.levels(6).tolist() == index.levels(6).tolist()[::-1]
 
 
-@pytest.mark.parametrize("levels", [0, -1, 6])
-def test_impossible_numbers_of_levels_are_refused(levels):
-    with pytest.raises(InputError, match="between 1 and the 5 images of the index"):
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (0, "at least 1; received 0"),
+        (-1, "at least 1; received -1"),
+        (2.5, "a whole number; received 2.5"),
+        (6, "at most the 5 images of the index"),
+    ],
+)
+def test_impossible_numbers_of_levels_are_refused(levels, message):
+    with pytest.raises(InputError, match=f"num_levels must be {message}"):
         index_of(range(5)).levels(levels)
 
 
@@ -218,6 +226,7 @@ def test_a_split_that_is_read_in_batches_gives_the_same_shards(
         ({"images": np.full((50, 28, 28, 1), 2.0)}, r"must lie in \[0, 1\]"),
         ({"attack": "fgsm"}, "there is no attack 'fgsm'; the attacks are cw"),
         ({"step": 3}, "attack 'ddn' has no setting 'step'"),
+        ({"images": np.zeros((28, 28, 1)), "labels": [3]}, r"one example; .*x\[None\]"),
         ({"shard_size": 0}, "shard_size must be at least 1; received 0"),
     ],
 )

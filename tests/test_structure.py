@@ -13,9 +13,9 @@ PACKAGE = Path(ar_adals_tf.__file__).parent
 
 #: From the bottom to the top: a module imports only from its own row and those above.
 ROWS = (
-    "bounds captions errors lazy version",
+    "bounds captions errors lazy version whole_numbers",
     "automatic autograph calibration corruptions digests files finite forms graph "
-    "nested outputs process smoothing",
+    "nested outputs process sentences smoothing",
     "examples one_output",
     "models distribution calibrated",
     "datasets methods figures metrics",
@@ -31,7 +31,7 @@ ROWS = (
     "exporting auditing tour studies",
     "train evaluate compute_robustness sweep report export compare_indexes quickstart "
     "reproduce",
-    "__init__",
+    "__init__ __main__",
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row.split()}
 
@@ -110,6 +110,7 @@ def loaded(statement):
         ("from ar_adals_tf import indexing", {"tensorflow", "keras"}),
         ("from ar_adals_tf.datasets import table", {"tensorflow"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
+        ("from ar_adals_tf.__main__ import overview; overview()", {"absl", "numpy"}),
         (
             "from ar_adals_tf.evaluation import measures, predictions, results",
             {"tensorflow", "keras", "matplotlib"},
@@ -140,3 +141,29 @@ def test_equations_know_no_files(name):
 def test_measures_know_no_files():
     for path in (PACKAGE / "calibration").glob("*.py"):
         assert "files" not in set(imported(path)), path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "smoothing",
+        "robustness",
+        "pipeline",
+        "joining",
+        "calibration.floor",
+        "index.file",
+    ],
+)
+def test_types_of_what_all_else_stands_on_are_checked_strictly(name, monkeypatch):
+    """The flags of setup.cfg for these modules are those of `mypy --strict`."""
+    from mypy.main import process_options
+
+    monkeypatch.chdir(PACKAGE.parent)
+    _, ours = process_options([])
+    _, strict = process_options(
+        ["--strict", "--config-file=", str(PACKAGE / "errors.py")]
+    )
+    wanted, found = (o.clone_for_module(f"ar_adals_tf.{name}") for o in (strict, ours))
+    for flag, value in wanted.snapshot().items():
+        if isinstance(value, bool):
+            assert getattr(found, flag) == value, flag

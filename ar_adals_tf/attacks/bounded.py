@@ -1,6 +1,6 @@
-"""FGSM and PGD: attacks that may change each pixel by at most epsilon.
+"""FGSM, PGD and PGD-Conf: attacks that may change each pixel by at most epsilon.
 
-Both take CleverHans's step, `fast_gradient_method`, in the L-infinity norm.
+The first two take CleverHans's step, `fast_gradient_method`, in the L-infinity norm.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.program import Logits
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, PGD_STEPS, PGD_STEPS_PER_EPSILON
+from ar_adals_tf.attacks.table import (
+    BOUNDED_ATTACKS,
+    CONFIDENCE_STEPS,
+    PGD_CONF_STEPS_PER_EPSILON,
+    PGD_STEPS,
+    PGD_STEPS_PER_EPSILON,
+)
 from ar_adals_tf.lazy import load
 from ar_adals_tf.outputs import log_odds
 
@@ -48,6 +54,27 @@ def pgd(
         moved = _step(logits, moved, labels, epsilon / PGD_STEPS_PER_EPSILON)
         moved = _within(images, moved - images, epsilon)
     return moved
+
+
+def pgd_conf(
+    logits: Logits,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    seeds: tf.Tensor,
+    epsilon: float,
+) -> tf.Tensor:
+    """Attack so that the model is sure of a wrong class. See `attack_step`.
+
+    Stutz, Hein and Schiele's attack on models whose predictions of low confidence are
+    rejected: PGD on the confidence of the most probable wrong class, from the image
+    itself. See `methods.ccat.confident_steps`.
+    """
+    from ar_adals_tf.methods.ccat import confident_steps
+
+    del seeds  # nothing is drawn
+    size = epsilon / PGD_CONF_STEPS_PER_EPSILON
+    how = (epsilon, CONFIDENCE_STEPS, size, images)
+    return confident_steps(logits, images, labels, *how)
 
 
 def _step(

@@ -16,11 +16,13 @@ def checked_images(
     shape: tuple[int, ...],
     bounds: Bounds = UNIT,
     free: np.ndarray | None = None,
+    at: str | None = None,
 ) -> np.ndarray:
     """Return floats within bounds as float32 `(N, *shape)`, or raise an `InputError`.
 
     Whole numbers are taken where bounds other than [0, 1] say what they mean. Features
-    that are not `free`, `(D,)` bool, may lie anywhere.
+    that are not `free`, `(D,)` bool, may lie anywhere. `at` names the layer whose
+    output the floats are, if they are no inputs.
     """
     images = np.asarray(images)
     if images.dtype.kind not in ("f" if Box.unit(bounds) else "fiu"):
@@ -58,8 +60,12 @@ def checked_images(
             "rescale them and put any normalisation into the model as a layer, or, in "
             "Python, give bounds=(low, high), the range of the model's own inputs"
         )
+        what = "images"
+        if at is not None:
+            what = f"with these bounds the output of layer {at!r}"
+            cure = "leave bounds out, which is none for a layer's output, or widen them"
         raise InputError(
-            f"images must lie in {span}; received values from {low:g} to {high:g}; "
+            f"{what} must lie in {span}; received values from {low:g} to {high:g}; "
             f"{cure}"
         )
     return images

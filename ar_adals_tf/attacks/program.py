@@ -78,12 +78,17 @@ def linear_distance_in_box(
         length = (least * 2.0**power)[:, None]
         return tf.clip_by_value(length * way, low, high)
 
-    short, long = tf.zeros_like(least), tf.zeros_like(least) + 60.0
-    for _ in range(14):
+    def halve(k: tf.Tensor, short: tf.Tensor, long: tf.Tensor) -> tuple[tf.Tensor, ...]:
         middle = (short + long) / 2
         reached = tf.reduce_sum(clipped(middle) * gradient, axis=1) >= rise
-        short = tf.where(reached, short, middle)
-        long = tf.where(reached, middle, long)
+        shorter, longer = (
+            tf.where(reached, short, middle),
+            tf.where(reached, middle, long),
+        )
+        return k + 1, shorter, longer
+
+    ends = tf.constant(0), tf.zeros_like(least), tf.zeros_like(least) + 60.0
+    _, _, long = tf.while_loop(lambda k, *_: k < 14, halve, ends)
     return tf.norm(clipped(long), axis=1)
 
 

@@ -110,7 +110,7 @@ class Runner:
         """
         images, held = self.space.split(images)
         bounds, free = self.settings.bounds, self.box.free
-        images = checked_images(images, self.shape, bounds, free)
+        images = checked_images(images, self.shape, bounds, free, self.settings.at)
         images = self._moved(images, self.box.inside)
         if labels is not None:
             labels = checked_labels(labels, len(images), self.num_classes)
@@ -138,7 +138,7 @@ class Runner:
         """Return the class, `(N,)`, that the model takes each image for."""
         images, held = self.space.split(images)
         bounds, free = self.settings.bounds, self.box.free
-        images = checked_images(images, self.shape, bounds, free)
+        images = checked_images(images, self.shape, bounds, free, self.settings.at)
         images = self._moved(images, self.box.inside)
         mine = self.replicas.share(len(images))
         own = np.zeros(0, np.int64)

@@ -71,6 +71,9 @@ PGD_STEPS = 10
 
 PGD_STEPS_PER_EPSILON = 4
 
+#: The first steps of PGD-Conf, as a part of the strength.
+PGD_CONF_STEPS_PER_EPSILON = 6
+
 #: AutoAttack's own: steps of a gradient attack, classes aimed at, Square's queries.
 AUTO_STEPS, AUTO_TARGETS, AUTO_QUERIES = 100, 9, 5000
 
@@ -189,6 +192,20 @@ BOUNDED_ATTACKS: dict[str, BoundedAttack] = {
         f"{PGD_STEPS} steps of epsilon / {PGD_STEPS_PER_EPSILON} from a random start",
         PGD_STEPS,
         "ar_adals_tf.attacks.bounded:pgd",
+    ),
+    "pgd_conf": BoundedAttack(
+        "PGD-Conf",
+        {
+            **_L_INFINITY,
+            "by": "stutz",
+            "steps": CONFIDENCE_STEPS,
+            "step_size": f"epsilon / {PGD_CONF_STEPS_PER_EPSILON}",
+            "random_start": False,
+        },
+        f"raises the confidence of a wrong class, {CONFIDENCE_STEPS} steps of epsilon "
+        f"/ {PGD_CONF_STEPS_PER_EPSILON} with momentum and backtracking",
+        CONFIDENCE_STEPS + 1,
+        "ar_adals_tf.attacks.bounded:pgd_conf",
     ),
     **_auto_attacks("linf"),
     **_auto_attacks("l2"),

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     scores="SMALLEST_PROBABILITY accuracy mean_confidence negative_log_likelihood "
     "brier_score",
     selective="area_under_risk_coverage coverage_at_risk normalised_logit_confidence "
-    "by_normalised_logit",
+    "by_normalised_logit threshold_at_recall error_above",
     stability="prediction_variance prediction_variance_by_image disagreement",
     detection="predictive_entropy ood_scores",
     temperature="MIN_TEMPERATURE MAX_TEMPERATURE fit_temperature apply_temperature "

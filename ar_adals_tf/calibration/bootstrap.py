@@ -6,8 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ar_adals_tf.calibration.checks import check_predictions
-from ar_adals_tf.calibration.floor import check_confidence, row_blocks
-from ar_adals_tf.calibration.measures import bin_index
+from ar_adals_tf.calibration.floor import (
+    check_confidence,
+    generator,
+    num_draws,
+    row_blocks,
+)
+from ar_adals_tf.calibration.measures import bin_edges, bin_index
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
@@ -117,19 +122,22 @@ class Bootstrap(NamedTuple):
     def estimate(self, measure: str) -> np.ndarray:
         """Return the measure of each run, `(M,)`."""
         if measure == "ece":
-            return np.abs(self.gaps).sum(axis=2).mean(axis=1)
+            found: np.ndarray = np.abs(self.gaps).sum(axis=2).mean(axis=1)
+            return found
         return self.means[:, _MEANS.index(measure)]
 
     def draws(self, measure: str) -> np.ndarray:
         """Return the measure of each resampled run, `(D, M)`."""
         if measure == "ece":
-            return np.abs(self.gaps + self.noise).sum(axis=3).mean(axis=2)
+            drawn: np.ndarray = np.abs(self.gaps + self.noise).sum(axis=3).mean(axis=2)
+            return drawn
         return self.mean_draws[..., _MEANS.index(measure)]
 
     def moved(self, steps: float) -> np.ndarray:
         """Return the gaps, moved by `steps` standard errors away from 0."""
         size = np.maximum(np.abs(self.gaps) + steps * self.noise.std(axis=0), 0)
-        return np.copysign(size, self.gaps)
+        moved: np.ndarray = np.copysign(size, self.gaps)
+        return moved
 
     def candidate(self, steps: float) -> tuple[float, np.ndarray]:
         """Return the mean ECE of moved gaps, and what images would show of it, `(D,)`.
@@ -147,9 +155,10 @@ def bootstrap(
 ) -> list[Bootstrap]:
     """Resample the images of all methods' runs together."""
     num_sets, num_images = _common_shape(methods)
+    num_bins, draws = bin_edges(num_bins).size - 1, num_draws(draws)
     moves = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
     whole = [np.zeros((len(m), num_sets, num_bins + 3)) for m in methods]
-    rng = np.random.default_rng([seed, 1])
+    rng = generator(seed, 1)
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         for m, runs in enumerate(methods):

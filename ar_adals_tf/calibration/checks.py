@@ -6,6 +6,12 @@ import numpy as np
 
 from ar_adals_tf.errors import InputError
 
+#: Test examples below which nothing is measured: a share is then no share.
+LEAST_TEST_EXAMPLES = 10
+
+#: Test examples below which people are told how little they say.
+FEW_TEST_EXAMPLES = 100
+
 _SUM_TOLERANCE = 1e-3  # float16 rounds each probability by up to 2**-11 of itself
 
 
@@ -23,6 +29,44 @@ class Checked(NamedTuple):
     probabilities: np.ndarray
     confidence: np.ndarray
     correct: np.ndarray
+
+
+def check_enough(count: int, what: str) -> None:
+    """Refuse a test set that is too small for any statement.
+
+    Args:
+        count: The number of test examples.
+        what: The data, for the sentence.
+
+    Raises:
+        InputError: If it has less than `LEAST_TEST_EXAMPLES`.
+    """
+    if count < LEAST_TEST_EXAMPLES:
+        raise InputError(
+            f"{what} has {count} test example{'s' * (count > 1)}, too few to say how "
+            f"far a confidence can be trusted; give {LEAST_TEST_EXAMPLES} at least, "
+            "and better some hundreds"
+        )
+
+
+def few_words(count: int, examples: str = "examples") -> str:
+    """Return a sentence on how little a small test set says; empty if it is not small.
+
+    It has half the width of the normal 95 % interval of an accuracy of one half.
+
+    Example:
+        >>> few_words(25)
+        '25 test examples say little: an accuracy can be 20 points off by chance'
+        >>> few_words(100)
+        ''
+    """
+    if count >= FEW_TEST_EXAMPLES:
+        return ""
+    points = 196 * 0.5 / count**0.5
+    return (
+        f"{count} test {examples} say little: an accuracy can be {points:.0f} points "
+        "off by chance"
+    )
 
 
 def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> Checked:
@@ -121,4 +165,5 @@ def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
             f"{name} must lie in [0, {limit}); received values from {values.min()} to "
             f"{values.max()}; count them from 0"
         )
-    return values.astype(np.int64)
+    whole: np.ndarray = values.astype(np.int64)
+    return whole

@@ -14,7 +14,9 @@ def predictive_entropy(probabilities: np.ndarray) -> np.ndarray:
         >>> predictive_entropy([[1.0, 0.0], [0.5, 0.5]]).round(4)
         array([0.    , 0.6931])
     """
-    return special.entr(check_probabilities(probabilities)).sum(axis=1)
+    checked = check_probabilities(probabilities)
+    entropy: np.ndarray = special.entr(checked).sum(axis=1)
+    return entropy
 
 
 def ood_scores(in_scores: np.ndarray, out_scores: np.ndarray) -> dict[str, float]:

@@ -14,6 +14,7 @@ import numpy as np
 from ar_adals_tf.calibration.checks import check_integers, check_probabilities
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_edges, bin_index
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.whole_numbers import whole_number
 
 DEFAULT_DRAWS = 1000
 
@@ -85,7 +86,7 @@ def floor_draws(
     """
     runs = check_confidence(confidence)
     indices = [bin_index(run, num_bins) for run in runs]
-    total = np.zeros(draws)
+    total = np.zeros(num_draws(draws))
     for rows, uniform in uniform_blocks(draws, runs.shape[1], seed):
         for run, index in zip(runs, indices, strict=True):
             gaps = _gaps(uniform, run, index, num_bins)
@@ -124,10 +125,11 @@ def floor_by_level(
         array([0. , 0.5])
     """
     confidence = check_confidence(confidence)[0]
+    num_levels = whole_number("num_levels", num_levels)
     levels = check_integers("levels", levels, confidence.size, num_levels)
     cells = levels * num_bins + bin_index(confidence, num_bins)
     counts = np.bincount(levels, minlength=num_levels)
-    errors = np.zeros((draws, num_levels))
+    errors = np.zeros((num_draws(draws), num_levels))
     for rows, uniform in uniform_blocks(draws, confidence.size, seed):
         gaps = _gaps(uniform, confidence, cells, num_levels * num_bins)
         errors[rows] = np.abs(gaps).reshape(-1, num_levels, num_bins).sum(axis=2)
@@ -246,9 +248,19 @@ def uniform_blocks(
         [(2, 3)]
     """
     # A stream of its own: a caller may have drawn the confidences with this seed.
-    rng = np.random.default_rng([seed, 2])
+    rng = generator(seed, 2)
     for rows in row_blocks(draws, num_images):
         yield rows, rng.random((rows.stop - rows.start, num_images))
+
+
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """Return a generator of one of a seed's streams, or raise an `InputError`."""
+    return np.random.default_rng([whole_number("seed", seed, 0), stream])
+
+
+def num_draws(draws: Any) -> int:
+    """Return the number of draws, or raise an `InputError`."""
+    return whole_number("draws", draws, hint="1,000 is a common choice")
 
 
 def row_blocks(draws: int, num_images: int) -> Iterator[slice]:
@@ -258,10 +270,7 @@ def row_blocks(draws: int, num_images: int) -> Iterator[slice]:
         >>> list(row_blocks(3, num_images=4_000_000))
         [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
     """
-    if draws < 1:
-        raise InputError(
-            f"draws must be at least 1; received {draws!r}; 1,000 is a common choice"
-        )
+    draws = num_draws(draws)
     size = max(1, _BLOCK // num_images)
     for start in range(0, draws, size):
         yield slice(start, min(start + size, draws))
@@ -292,7 +301,7 @@ def _class_errors(
     upper = p.cumsum(axis=1)
     upper /= upper[:, -1:]
     upper += np.arange(num_images)[:, np.newaxis]
-    errors = np.zeros((draws, num_classes))
+    errors = np.zeros((num_draws(draws), num_classes))
     for rows, uniform in uniform_blocks(draws, num_images, seed):
         drawn = np.searchsorted(
             upper.ravel(), uniform + np.arange(num_images), side="right"
@@ -302,7 +311,8 @@ def _class_errors(
         counts = np.bincount(hits.ravel(), minlength=len(hits) * num_cells)
         gaps = np.abs(counts.reshape(-1, num_cells) - expected)
         errors[rows] = gaps.reshape(-1, num_classes, num_bins).sum(axis=2)
-    return errors / num_images
+    shares: np.ndarray = errors / num_images
+    return shares
 
 
 def _floor(errors: np.ndarray, level: float) -> Floor:

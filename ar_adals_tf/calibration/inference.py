@@ -44,6 +44,7 @@ from ar_adals_tf.calibration.floor import (
     DEFAULT_DRAWS,
     calibration_floor,
     check_confidence,
+    generator,
 )
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_index
 
@@ -313,8 +314,10 @@ def _seed_noise(estimates: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarr
     by_images = draws.var(axis=0, ddof=0).mean() - draws.mean(axis=1).var()
     by_images *= num_runs / (num_runs - 1)
     variance = max(estimates.var(ddof=1) - by_images, 0.0)
-    rng = np.random.default_rng([seed, 3])
-    return rng.standard_t(num_runs - 1, len(draws)) * np.sqrt(variance / num_runs)
+    rng = generator(seed, 3)
+    scale = np.sqrt(variance / num_runs)
+    error: np.ndarray = rng.standard_t(num_runs - 1, len(draws)) * scale
+    return error
 
 
 def _within_floor(
@@ -334,4 +337,4 @@ def _within_floor(
     if ece.estimate > 5 * sum(s.sum() for s in spread) / confidence.size:
         return False
     floor = calibration_floor(confidence, num_bins, (1 + level) / 2, draws, seed)
-    return ece.estimate <= floor.quantile
+    return bool(ece.estimate <= floor.quantile)

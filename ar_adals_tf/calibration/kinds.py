@@ -27,7 +27,8 @@ def are_probabilities(rows: np.ndarray, tolerance: float = _TOLERANCE) -> np.nda
     """
     with np.errstate(invalid="ignore"):
         sums = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
-        return (sums <= tolerance) & (rows.min(axis=1) >= 0)
+        like: np.ndarray = (sums <= tolerance) & (rows.min(axis=1) >= 0)
+    return like
 
 
 def refuse_probabilities(logits: np.ndarray) -> None:
@@ -112,7 +113,8 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
         )
     both = np.concatenate([1 - rows, rows], axis=1) if single else rows
     both = np.maximum(check_probabilities(both), SMALLEST_PROBABILITY)
-    return np.log(both).astype(np.float32)
+    logits: np.ndarray = np.log(both).astype(np.float32)
+    return logits
 
 
 def classes_from(labels: Any, num_classes: int) -> np.ndarray:
@@ -139,7 +141,8 @@ def classes_from(labels: Any, num_classes: int) -> np.ndarray:
                 "one-hot labels must be rows that sum to 1; received others, as of "
                 "examples with several labels; give one class for each example"
             )
-        return found.argmax(axis=1)
+        classes: np.ndarray = found.argmax(axis=1)
+        return classes
     if found.dtype == bool or (
         found.dtype.kind == "f" and (found == np.floor(found)).all()
     ):

@@ -15,7 +15,7 @@ import numpy as np
 from ar_adals_tf.calibration import selective
 from ar_adals_tf.calibration.checks import Checked, check_integers, check_predictions
 from ar_adals_tf.calibration.scores import brier_of, nll_of
-from ar_adals_tf.errors import InputError
+from ar_adals_tf.whole_numbers import whole_number
 
 DEFAULT_NUM_BINS = 15
 
@@ -262,6 +262,7 @@ def by_level(
         array([ 0.875, -0.25 ])
     """
     p = check_predictions(labels, probabilities)
+    num_levels = whole_number("num_levels", num_levels)
     levels = check_integers("levels", levels, p.labels.size, num_levels)
     index = bin_index(p.confidence, num_bins)
     counts = np.bincount(levels, minlength=num_levels)
@@ -284,11 +285,8 @@ def bin_edges(num_bins: int = DEFAULT_NUM_BINS) -> np.ndarray:
         >>> bin_edges(4)
         array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    if not isinstance(num_bins, (int, np.integer)) or num_bins < 1:
-        raise InputError(
-            f"num_bins must be a whole number of at least 1; received {num_bins!r}; "
-            f"{DEFAULT_NUM_BINS} is a common choice"
-        )
+    hint = f"{DEFAULT_NUM_BINS} is a common choice"
+    num_bins = whole_number("num_bins", num_bins, hint=hint)
     # k / B is the float that a person writes: 0.6 then lies in [0.6, 0.7).
     return np.arange(num_bins + 1) / num_bins
 

@@ -33,7 +33,7 @@ class VectorScaling(NamedTuple):
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Return the scaled probabilities, `(N, Z)`."""
-        return special.softmax(self.scale * check_logits(logits) + self.bias, axis=1)
+        return _softmax(self.scale * check_logits(logits) + self.bias)
 
 
 class MarginTemperature(NamedTuple):
@@ -59,7 +59,7 @@ class MarginTemperature(NamedTuple):
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Return the scaled probabilities, `(N, Z)`."""
         logits = check_logits(logits)
-        return special.softmax(logits / self.temperature(logits)[:, None], axis=1)
+        return _softmax(logits / self.temperature(logits)[:, None])
 
 
 class LevelTemperatures(NamedTuple):
@@ -77,7 +77,7 @@ class LevelTemperatures(NamedTuple):
         levels = check_integers(
             "levels", levels, len(logits), limit=self.temperatures.size
         )
-        return special.softmax(logits / self.temperatures[levels][:, None], axis=1)
+        return _softmax(logits / self.temperatures[levels][:, None])
 
 
 def centred(logits: np.ndarray) -> np.ndarray:
@@ -91,7 +91,8 @@ def centred(logits: np.ndarray) -> np.ndarray:
         array([[-1.,  2., -1.]])
     """
     logits = check_logits(logits)
-    return logits - logits.mean(axis=1, keepdims=True)
+    moved: np.ndarray = logits - logits.mean(axis=1, keepdims=True)
+    return moved
 
 
 def logit_margin(logits: np.ndarray) -> np.ndarray:
@@ -242,4 +243,10 @@ def _minimum(
 ) -> np.ndarray:
     options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
     found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
-    return found.x
+    parameters: np.ndarray = found.x
+    return parameters
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    probabilities: np.ndarray = special.softmax(logits, axis=1)
+    return probabilities

@@ -169,7 +169,9 @@ def isotonic_confidence(confidence: np.ndarray, correct: np.ndarray) -> np.ndarr
     """
     _, group, counts = np.unique(confidence, return_inverse=True, return_counts=True)
     accuracy = np.bincount(group, correct) / counts
-    return optimize.isotonic_regression(accuracy, weights=counts).x[group]
+    fitted = optimize.isotonic_regression(accuracy, weights=counts)
+    recalibrated: np.ndarray = fitted.x[group]
+    return recalibrated
 
 
 def _log_loss(of_event: np.ndarray) -> float:

@@ -104,7 +104,9 @@ def normalised_logit_confidence(logits: np.ndarray, p: float = 4.0) -> np.ndarra
     largest = np.abs(centred).max(axis=1, keepdims=True)
     unit = np.divide(centred, largest, np.zeros_like(centred), where=largest > 0)
     norm = np.sum(np.abs(unit) ** p, axis=1) ** (1 / p)
-    return unit.max(axis=1) / np.maximum(norm, 1)  # below 1 only where all are equal
+    # The norm is below 1 only where all logits are equal.
+    confidence: np.ndarray = unit.max(axis=1) / np.maximum(norm, 1)
+    return confidence
 
 
 def by_normalised_logit(
@@ -138,6 +140,80 @@ def by_normalised_logit(
         "aurc_normalised_logit": area_under_curve(*curve),
         "coverage_at_1_percent_risk_normalised_logit": coverage_on_curve(*curve, 0.01),
     }
+
+
+def threshold_at_recall(
+    confidence: np.ndarray, correct: np.ndarray, recall: float = 0.99
+) -> float:
+    """Return the largest confidence that at least `recall` of the right ones reach.
+
+    Predictions below it are to be rejected. It is chosen on clean images, which are
+    not those that it is measured on; see `error_above`.
+
+    Args:
+        confidence: `(N,)`, of the predicted classes.
+        correct: bool `(N,)`, whether they are right.
+        recall: Share of the right predictions that is kept, in (0, 1]. Defaults to
+            0.99.
+
+    Raises:
+        InputError: If no prediction is right, or on a share out of range.
+
+    Example:
+        >>> threshold_at_recall([0.9, 0.5, 0.7, 0.8], [True, False, True, True], 0.6)
+        0.8
+    """
+    own = np.sort(np.asarray(confidence, np.float64)[np.asarray(correct, bool)])
+    if not own.size:
+        raise InputError(
+            f"no threshold keeps {recall:.0%} of the right predictions, because none "
+            f"of {len(np.asarray(confidence))} is right; pass more images"
+        )
+    if not 0 < recall <= 1:
+        raise InputError(
+            f"recall is a share above 0 and at most 1; received {recall!r}; pass 0.99"
+        )
+    # The product is rounded, or 100 * (1 - 0.99) would count as more than 1.
+    return float(own[int(np.floor(np.round(len(own) * (1 - recall), 9)))])
+
+
+def error_above(
+    confidence: np.ndarray, correct: np.ndarray, threshold: float
+) -> tuple[float, float]:
+    """Return the worst error among accepted predictions, and how many are accepted.
+
+    The confidence-thresholded robust test error [1]_. An image counts as accepted if
+    one of its versions reaches the threshold: as it is, or under one of the attacks.
+    It counts as an error if one of the accepted versions is wrong. With one version it
+    is the error of what is not rejected.
+
+    Args:
+        confidence: `(S, N)`, of S versions of N images, such as clean and attacked.
+        correct: bool `(S, N)`.
+        threshold: Predictions below it are rejected.
+
+    Returns:
+        The errors as a share of the accepted images, NaN if there are none, and the
+        accepted images as a share of all.
+
+    References:
+        .. [1] Stutz, Hein and Schiele, Confidence-Calibrated Adversarial Training:
+           Generalizing to Unseen Attacks, ICML 2020.
+
+    Example:
+        The attack makes the second image sure and wrong, and the third unsure.
+
+        >>> clean, attacked = [0.9, 0.8, 0.9, 0.3], [0.9, 0.9, 0.3, 0.3]
+        >>> right = [[True] * 4, [True, False, False, False]]
+        >>> error, accepted = error_above([clean, attacked], right, threshold=0.5)
+        >>> round(error, 4), accepted
+        (0.3333, 0.75)
+    """
+    accepted = np.asarray(confidence) >= threshold
+    wrong = (accepted & ~np.asarray(correct, bool)).any(axis=0)
+    some = accepted.any(axis=0)
+    error = float(wrong.sum() / some.sum()) if some.any() else float("nan")
+    return error, float(some.mean())
 
 
 def risk_coverage(

@@ -15,7 +15,8 @@ from scipy import fft, optimize, sparse
 
 from ar_adals_tf.calibration.bootstrap import image_counts
 from ar_adals_tf.calibration.checks import check_predictions
-from ar_adals_tf.calibration.floor import row_blocks
+from ar_adals_tf.calibration.floor import generator, num_draws, row_blocks
+from ar_adals_tf.whole_numbers import whole_number
 
 _CELLS = 1024  # the smallest bandwidth that is told from none is a few cells
 
@@ -98,8 +99,8 @@ def smooth_error_draws(
     p = check_predictions(labels, probabilities)
     num_images = p.labels.size
     residual = sparse.diags_array(p.correct - p.confidence) @ _on_cells(p.confidence)
-    errors = np.empty(draws)
-    rng = np.random.default_rng(seed)
+    errors = np.empty(num_draws(draws))
+    rng = np.random.default_rng(whole_number("seed", seed, 0))
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         errors[rows] = [_fixed_point(sums) for sums in counts @ residual / num_images]
@@ -148,8 +149,8 @@ def smooth_reliability(
     residual = sparse.diags_array(p.correct - p.confidence) @ onto
     whole = np.asarray(residual.sum(axis=0)) / num_images
     bandwidth = _fixed_point(whole)
-    curves = np.zeros((draws, _CELLS))
-    rng = np.random.default_rng([seed, 1])
+    curves = np.zeros((num_draws(draws), _CELLS))
+    rng = generator(seed, 1)
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
         counts /= num_images
@@ -158,7 +159,7 @@ def smooth_reliability(
     curve = _curve(whole, mass, bandwidth)
     low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
     density = _smoothed(mass, bandwidth) * _CELLS
-    at = np.linspace(0, 1, points)
+    at = np.linspace(0, 1, whole_number("points", points, 2))
     centres = (np.arange(_CELLS) + 0.5) / _CELLS
     drawn = (np.interp(at, centres, values) for values in (curve, low, high))
     middle, below, above = (np.clip(at + values, 0, 1) for values in drawn)
@@ -185,7 +186,8 @@ def _smoothed(sums: np.ndarray, bandwidth: float) -> np.ndarray:
     Reflection at both ends makes it diagonal in the cosines (heat in a closed rod).
     """
     damping = np.exp(-0.5 * (np.pi * np.arange(_CELLS) * bandwidth) ** 2)
-    return fft.idct(fft.dct(sums, axis=-1) * damping, axis=-1)
+    smoothed: np.ndarray = fft.idct(fft.dct(sums, axis=-1) * damping, axis=-1)
+    return smoothed
 
 
 def _fixed_point(sums: np.ndarray) -> float:
@@ -203,4 +205,5 @@ def _fixed_point(sums: np.ndarray) -> float:
 def _curve(residual: np.ndarray, mass: np.ndarray, bandwidth: float) -> np.ndarray:
     """Return the smoothed residual over the smoothed mass in each cell."""
     below = np.maximum(_smoothed(mass, bandwidth), 1e-9)  # no images near: 0
-    return _smoothed(residual, bandwidth) / below
+    curve: np.ndarray = _smoothed(residual, bandwidth) / below
+    return curve

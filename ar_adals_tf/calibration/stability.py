@@ -43,7 +43,8 @@ def prediction_variance_by_image(
     runs = _check_runs(probabilities_of_runs)
     mean = sum(runs) / len(runs)
     squares = sum((run - mean) ** 2 for run in runs)
-    return np.asarray(squares).sum(axis=1) / len(runs)
+    variance: np.ndarray = np.asarray(squares).sum(axis=1) / len(runs)
+    return variance
 
 
 def disagreement(probabilities_of_runs: Sequence[np.ndarray]) -> float:

@@ -105,7 +105,8 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
             f"temperature must be positive and finite; received {temperature!r}; take "
             "it from fit_temperature"
         )
-    return special.softmax(check_logits(logits) / temperature, axis=1)
+    scaled: np.ndarray = special.softmax(check_logits(logits) / temperature, axis=1)
+    return scaled
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -119,7 +120,9 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
         >>> log_probabilities(np.mean([member_1, member_2], axis=0)).round(4)
         array([[-0.6931, -0.6931]])
     """
-    return np.log(np.maximum(check_probabilities(probabilities), SMALLEST_PROBABILITY))
+    above_0 = np.maximum(check_probabilities(probabilities), SMALLEST_PROBABILITY)
+    logarithm: np.ndarray = np.log(above_0)
+    return logarithm
 
 
 def _at_bound(temperature: float, reason: str) -> float:

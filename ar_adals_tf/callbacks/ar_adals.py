@@ -11,12 +11,14 @@ from ar_adals_tf.attacks.box import UNIT
 from ar_adals_tf.automatic import rankings
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks import checks
+from ar_adals_tf.callbacks.backup import Backup
 from ar_adals_tf.callbacks.own_levels import streamed_own_levels
 from ar_adals_tf.callbacks.surroundings import (
     shorten_progress,
     stand_before_readers,
     surroundings,
 )
+from ar_adals_tf.callbacks.training_labels import TrainingLabels, say_errors_plainly
 from ar_adals_tf.callbacks.validation import (
     Validation,
     ValidationMeasures,
@@ -25,14 +27,12 @@ from ar_adals_tf.callbacks.validation import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.numbering import READ, as_dataset
-from ar_adals_tf.files import write_json
-from ar_adals_tf.forms.form import read
-from ar_adals_tf.forms.run_files import SOFT_LABELS
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.one_output import take_output
 from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.whole_numbers import whole_number
 
 
 class ARAdaLS(keras.callbacks.Callback):
@@ -53,7 +53,8 @@ class ARAdaLS(keras.callbacks.Callback):
     - `p/r` and `eps/r` for each level r, which the epoch was trained with, and
       `conf/r` and `acc/r`, which it led to. A level without validation images has NaN
       there and keeps its p. `p_min` and `p_mean` are the least p and the mean over the
-      levels. The progress line shows these two in place of the levels.
+      levels. The progress line shows these two in place of the levels, and neither
+      `val_ece_floor` nor `val_refinement`.
 
     You must do two things:
 
@@ -112,6 +113,8 @@ class ARAdaLS(keras.callbacks.Callback):
             the name of the layer that makes it, or its position. Defaults to `None`.
         log_levels: Whether the logs have the entries of single levels, four for each.
             Defaults to `True`.
+        check_ids: Whether to read through the examples once, now, and check that the
+            index, or the levels, are of these very examples; see `soft_labels`.
 
     Raises:
         InputError: At once, if the validation data are no dataset, repeat without end
@@ -212,6 +215,7 @@ class ARAdaLS(keras.callbacks.Callback):
         bounds: Any = UNIT,
         output: str | int | None = None,
         log_levels: bool = True,
+        check_ids: bool = True,
     ) -> None:
         super().__init__()
         if not isinstance(smoothing, AdaptiveLabelSmoothing):
@@ -248,6 +252,7 @@ class ARAdaLS(keras.callbacks.Callback):
                 id_key=id_key,
                 label_key=label_key,
                 weight_key=weight_key,
+                check_ids=check_ids,
             )
         )
         self._refresh_every: Any = refresh_every
@@ -258,21 +263,21 @@ class ARAdaLS(keras.callbacks.Callback):
             smoothing.num_classes,
             Path(backup_dir, "levels") if backup_dir else None,
             {"bounds": bounds, "from_logits": from_logits},
+            check_ids,
             id_key=id_key,
             label_key=label_key,
             weight_key=weight_key,
         )
-        self._num_bins = num_bins
+        self._num_bins = whole_number("num_bins", num_bins)
         self._from_logits, self._output = from_logits, output
         self._ensemble = list(ensemble)
         self._feedback = feedback
         self._log_levels = log_levels
         self.backup_dir = backup_dir
-        self._backup = Path(backup_dir, "ar_adals.json") if backup_dir else None
-        self._history: dict[str, list[float]] = {}
+        self._backup = Backup(backup_dir) if backup_dir else None
+        self._training_labels = TrainingLabels(smoothing)
         self._validate: Validation | None = None
-        self._at_train_begin = self._at_epoch_begin = self._batches = 0
-        self._epochs_read_anew, self._begun = True, False
+        self._begun = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Check all that can be known, and compile the pass over the validation set."""
@@ -282,7 +287,6 @@ class ARAdaLS(keras.callbacks.Callback):
         shorten_progress(around.callbacks)
         checks.check_fellows(self, around.callbacks)
         checks.check_monitors(around.callbacks)
-        self._epochs_read_anew = around.steps_per_epoch is None
         models = self._ensemble or [self.model]
         if not models[0].built:
             for first in self._data.take(1):
@@ -304,6 +308,7 @@ class ARAdaLS(keras.callbacks.Callback):
             epochs = self._num_epochs("refresh_every depends on")
             self._own_levels.epochs = rankings(self._refresh_every, epochs)
             self._own_levels.set_model(heads[0])
+            self._own_levels.trained = self.model
             self._own_levels.on_train_begin()
         index = self.levels.index if self.levels else None
         checks.check_same_examples(self.smoothing, index)
@@ -314,34 +319,35 @@ class ARAdaLS(keras.callbacks.Callback):
             self.levels.counts() if self.levels else None,
         )
         checks.check_replicas(self.model)
-        self._history = {}
-        self._at_train_begin, self._batches = self.smoothing.softened, 0
+        if self._backup:
+            self._backup.begin()
+        self._training_labels.begin(around.steps_per_epoch)
+        say_errors_plainly(self.model)
         self._begun = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Restore p if training goes on, and cut new levels, if it is time."""
         del logs
-        self._restore(epoch)
+        p = self._backup.found(epoch) if self._backup else None
+        if p is not None:
+            self.smoothing.p = p
         if not self._begun:
             checks.check_resumed(self.smoothing, epoch, self._backup is not None)
         self._begun = True
         if self._own_levels:
             self._own_levels.on_epoch_begin(epoch)
-        self._at_epoch_begin = self.smoothing.softened
+        self._training_labels.begin_epoch()
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """After the first batch, check that it came from `soft_labels`."""
         del batch, logs
-        if self._batches == 1:
-            self._check_source()
-        self._batches += 1
+        self._training_labels.begin_batch()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate, publish the measures and update every level's soft label."""
-        self._check_source()
-        self._check_fresh_labels(epoch)
+        self._training_labels.end_epoch(epoch)
         if self._own_levels:
             self._own_levels.on_epoch_end(epoch, logs)
         measures = self.evaluate()
@@ -356,9 +362,7 @@ class ARAdaLS(keras.callbacks.Callback):
                 logs.update(learned)
         self.smoothing.update(measures.confidence, measures.accuracy, epoch)
         if self._backup:
-            self._history[str(epoch)] = self.smoothing.p.tolist()
-            self._backup.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._backup, self._history)
+            self._backup.save(epoch, self.smoothing.p)
 
     def evaluate(self) -> ValidationMeasures:
         """Make one pass over the validation set with the model as it is.
@@ -403,44 +407,3 @@ class ARAdaLS(keras.callbacks.Callback):
             for r in range(self.smoothing.num_levels):
                 logs |= {f"{k}/{r}": float(v[r]) for k, v in levels.items()}
         return logs
-
-    def _check_source(self) -> None:
-        """Check that the labels of this training are softened by this smoothing."""
-        if self.smoothing.softened == self._at_train_begin:
-            raise InputError(
-                "the training data does not come from soft_labels(...) with this "
-                "smoothing, so its labels never change; pass fit what soft_labels "
-                "returns"
-            )
-
-    def _check_fresh_labels(self, epoch: int) -> None:
-        """Check that the epoch's labels were softened in it, and not kept from before.
-
-        With `steps_per_epoch` an epoch may get what was softened ahead, in the epoch
-        before. But no more batches than were softened.
-        """
-        softened = self.smoothing.softened
-        if self._epochs_read_anew:
-            kept = softened == self._at_epoch_begin
-        else:
-            kept = self._batches > softened - self._at_train_begin
-        if kept:
-            raise InputError(
-                f"the training data of epoch {epoch} had old soft labels; it is cached "
-                "after soft_labels(...), so it never sees new ones: put cache before "
-                "it"
-            )
-
-    def _restore(self, epoch: int) -> None:
-        """Set p to what the backup has for the start of `epoch`."""
-        if not self._backup or epoch == 0 or str(epoch - 1) in self._history:
-            return
-        saved = read(self._backup, SOFT_LABELS) if self._backup.exists() else {}
-        if str(epoch - 1) not in saved:
-            raise InputError(
-                f"training goes on at epoch {epoch}, but {self._backup} has no soft "
-                f"labels after epoch {epoch - 1}; start from epoch 0, or give the "
-                "backup_dir of the interrupted run"
-            )
-        self._history = {e: p for e, p in saved.items() if int(e) < epoch}
-        self.smoothing.p = self._history[str(epoch - 1)]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from ar_adals_tf.attacks.inputs import checked_images
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
 from ar_adals_tf.automatic import check_every
+from ar_adals_tf.callbacks.averages import as_delivered
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import Source
 from ar_adals_tf.examples.numbering import READ, as_dataset
@@ -32,8 +33,9 @@ class OwnLevels(keras.callbacks.Callback):
     """Attacks the model in training before given epochs, and cuts the levels anew.
 
     The soft label of each level carries over; only which example is in which level
-    changes, and nothing is compiled again. The logs get `new_levels`: 1 in an epoch
-    that began with new levels, otherwise 0.
+    changes, and nothing is compiled again. Where the optimizer averages the weights
+    (`use_ema`), the averaged model ranks, which `fit` delivers at its end. The logs get
+    `new_levels`: 1 in an epoch that began with new levels, otherwise 0.
 
     With a folder each index is kept there as `epoch_<epoch>/<name>.npz`, and a training
     that was interrupted reads it from there.
@@ -68,6 +70,9 @@ class OwnLevels(keras.callbacks.Callback):
         self._sources, self._levels = sources, levels
         self._attack, self._settings = attack, dict(settings)
         self._folder, self._shards, self._verbose = folder, shards, verbose
+        #: The model whose optimizer trains, where another is attacked, one of its
+        #: outputs.
+        self.trained: keras.Model | None = None
         self._runner: Any = None
         self._last: int | None = None  # before which epoch the levels were cut
 
@@ -103,12 +108,13 @@ class OwnLevels(keras.callbacks.Callback):
         if not due or (due[-1] < epoch and due[-1] == self._last):
             return
         self._last = due[-1]
-        for name, levels in self._levels.items():
-            path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
-            if path and self._last < epoch:  # the training was interrupted since
-                levels.update(RobustnessIndex.load(path))
-            else:
-                levels.update(self._find_or_rank(path, self._sources[name]))
+        with as_delivered([self.trained or self.model]):
+            for name, levels in self._levels.items():
+                path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
+                if path and self._last < epoch:  # the training was interrupted since
+                    levels.update(RobustnessIndex.load(path))
+                else:
+                    levels.update(self._find_or_rank(path, self._sources[name]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Say in the logs whether the epoch began with new levels."""
@@ -161,6 +167,7 @@ def streamed_own_levels(
     num_classes: int,
     folder: Path | None,
     settings: Mapping[str, Any],
+    check_ids: bool = True,
     **keys: str,
 ) -> OwnLevels | None:
     """Return what ranks the examples of two datasets; None if nothing asks for it.
@@ -172,6 +179,7 @@ def streamed_own_levels(
         num_classes: Number of classes Z.
         folder: Where indexes are kept.
         settings: Settings of the attack, besides `OWN_SETTINGS`.
+        check_ids: See `ARAdaLS`.
         **keys: The entries of dictionaries; see `soft_labels`.
 
     Raises:
@@ -190,7 +198,7 @@ def streamed_own_levels(
     sources: dict[str, Source] = {}
     levels: dict[str, RobustnessLevels] = {}
     for name, (data, own) in pairs.items():
-        sources[name] = _source(name, data, own, num_classes, **keys)
+        sources[name] = _source(name, data, own, num_classes, check_ids, **keys)
         levels[name] = own
     return OwnLevels(
         sources, levels, settings=OWN_SETTINGS | dict(settings), folder=folder
@@ -198,7 +206,12 @@ def streamed_own_levels(
 
 
 def _source(
-    name: str, data: Any, levels: RobustnessLevels, num_classes: int, **keys: str
+    name: str,
+    data: Any,
+    levels: RobustnessLevels,
+    num_classes: int,
+    check_ids: bool,
+    **keys: str,
 ) -> Streamed:
     """Return a dataset as a source, or raise an `InputError`."""
     what = "refresh_data" if name == "train" else "the validation dataset"
@@ -211,7 +224,7 @@ def _source(
     data = as_dataset(data, what, READ, with_ids=True)
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(f"{what} repeats without end; remove .repeat()")
-    examples = with_ids(data, num_classes, levels, **keys)
+    examples = with_ids(data, num_classes, levels, check_ids=check_ids, **keys)
     ids, x = examples.element_spec
     if ids.shape.rank != 1:
         raise InputError(

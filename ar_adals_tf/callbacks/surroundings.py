@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 import keras
 
-#: Names of logs that say something of one level.
-_OF_A_LEVEL = re.compile(r"(p|eps|conf|acc)/\d+")
+#: Names of logs that are for tables and plots: what is said of one level or of one
+#: epoch's levels, and what `val_ece` and `val_loss` are compared with.
+_FOR_TABLES = re.compile(
+    r"(p|eps|conf|acc|gamma)/\d+|new_levels|val_ece_floor|val_refinement"
+)
 
 #: Callbacks that read or keep what an epoch led to, besides those with a `monitor`.
 _READERS = (
@@ -73,7 +76,7 @@ def stand_before_readers(
 
 
 def shorten_progress(callbacks: list[keras.callbacks.Callback]) -> None:
-    """Keep the measures of single levels out of Keras's progress line."""
+    """Keep what is for tables and plots out of Keras's progress line."""
     if (
         callbacks
         and isinstance(callbacks[-1], keras.callbacks.ProgbarLogger)
@@ -92,5 +95,5 @@ class _ShortLine(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         del epoch
         logs = {} if logs is None else logs
-        for name in list(filter(_OF_A_LEVEL.fullmatch, logs)):
+        for name in list(filter(_FOR_TABLES.fullmatch, logs)):
             del logs[name]

@@ -1,7 +1,6 @@
 """One compiled pass over a validation set: what moves the soft labels, and the logs."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +14,7 @@ from ar_adals_tf.calibration.measures import (
 )
 from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
+from ar_adals_tf.callbacks.averages import as_delivered
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import finite_rows
@@ -24,6 +24,8 @@ from ar_adals_tf.one_output import take_output
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import RobustnessLevels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.sentences import in_plain_words
+from ar_adals_tf.whole_numbers import whole_number
 
 
 class ValidationMeasures(NamedTuple):
@@ -151,12 +153,14 @@ class Validation:
         from_logits: bool | None = None,
         trained: Sequence[keras.Model] = (),
     ) -> None:
-        first = next(iter(data), None)
+        with in_plain_words():
+            first = next(iter(data), None)
         if first is None:
             raise InputError(
                 "the validation dataset is empty; give one that has examples"
             )
-        self._data, self._num_levels, self._num_bins = data, num_levels, num_bins
+        self._num_bins = whole_number("num_bins", num_bins)
+        self._data, self._num_levels = data, num_levels
         self._models, self._trained = list(models), list(trained) or list(models)
         self._strategy = self._trained[0].distribute_strategy
         members = [probabilities_fn(model, from_logits) for model in models]
@@ -180,7 +184,7 @@ class Validation:
             InputError: If a model's output for an example is not finite. The sentence
                 tells whether the example or the model is the cause.
         """
-        with _averaged(self._trained):
+        with as_delivered(self._trained), in_plain_words():
             rows = np.concatenate(list(self._batches()))
         rows = everyones(self._strategy, rows)
         finite = np.isfinite(rows).all(axis=1)
@@ -256,37 +260,6 @@ def check_batches(examples: tf.data.Dataset) -> tf.data.Dataset:
             ".batch(256)"
         )
     return examples
-
-
-@contextmanager
-def _averaged(models: Sequence[keras.Model]) -> Iterator[None]:
-    """Give models the averaged weights, if their optimizers keep any (`use_ema`).
-
-    They are what `fit` leaves in the model when it ends. The weights in training come
-    back afterwards, to the last bit.
-    """
-    with ExitStack() as stack:
-        for model in models:
-            optimizer: Any = getattr(model, "optimizer", None)
-            if not _averages(optimizer) or not int(optimizer.iterations):
-                continue
-            variables = model.trainable_variables
-            kept = [np.array(variable) for variable in variables]
-            stack.callback(_assign, variables, kept)
-            optimizer.finalize_variable_values(variables)
-        yield
-
-
-def _averages(optimizer: Any) -> bool:
-    """Tell whether an optimizer, or one inside it, averages the weights."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    parts = getattr(inner, "optimizers", [inner])
-    return any(getattr(part, "use_ema", False) for part in parts)
-
-
-def _assign(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

@@ -26,6 +26,8 @@ _FIFTH = 0.2  # CIFAR-10-C's size of the photographs of frost
 
 _SMALL = Path(__file__).parents[1] / "data" / "frost_small.npz"
 
+_PHOTOGRAPHS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+
 _MUD = (63 / 255, 42 / 255, 20 / 255)
 
 
@@ -135,9 +137,16 @@ def _colour_photographs(small: bool) -> Iterator[Image.Image]:
     folder = photographs_folder()
     if folder is None:
         raise InputError(f"frost cannot be made: {NO_PHOTOGRAPHS}, or leave it out")
-    for name in ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"):
+    for name in _PHOTOGRAPHS:
         with Image.open(folder / name) as photo:
             yield photo.convert("RGB")
+
+
+def photograph_files() -> list[Path]:
+    """Return the files of the photographs of frost that are on this machine."""
+    folder = photographs_folder()
+    large = [folder / name for name in _PHOTOGRAPHS] if folder else []
+    return [_SMALL, *(path for path in large if path.exists())]
 
 
 def photographs_folder() -> Path | None:

@@ -16,20 +16,30 @@ As in the published files, floats are cut to uint8, not rounded. ImageNet-C is s
 JPEG; that further change is not imitated.
 """
 
+import functools
+import hashlib
+import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+import PIL
+import scipy
+from PIL import features
 
 from ar_adals_tf.corruptions._draws import Draws
 from ar_adals_tf.corruptions._table import TABLE
 from ar_adals_tf.corruptions._weather import (
     NO_PHOTOGRAPHS,
+    photograph_files,
     photographs_folder,
     small_photographs_suffice,
 )
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.whole_numbers import whole_number
 
 CORRUPTIONS: tuple[str, ...] = tuple(TABLE)
 
@@ -67,6 +77,23 @@ def unavailable(height: int, width: int) -> dict[str, str]:
     """
     small = min(height, width) <= 32 and small_photographs_suffice(height, width)
     return {} if small or photographs_folder() else {"frost": NO_PHOTOGRAPHS}
+
+
+@functools.cache
+def implementation() -> str:
+    """Return a digest of what makes corruptions: where it is equal, so are the images.
+
+    It is of this folder's code, the photographs of frost, the libraries' versions and
+    the kind of processor.
+    """
+    total = hashlib.sha256()
+    for path in [*sorted(Path(__file__).parent.glob("*.py")), *photograph_files()]:
+        total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    libraries = (np, scipy, PIL, matplotlib)
+    versions = [library.__version__ for library in libraries]
+    jpeg = features.version("jpg")
+    total.update(f"{versions} {jpeg} {platform.machine()}".encode())
+    return total.hexdigest()
 
 
 def corrupt(
@@ -114,8 +141,7 @@ def corrupt(
             f"corrupt needs one id for each image; received {len(ids)} ids for "
             f"{len(images)} images; pass ids of equal length, or none"
         )
-    if workers < 1:
-        raise InputError(f"workers must be at least 1; received {workers}")
+    workers = whole_number("workers", workers)
     size = max(1, _CHUNK_VALUES // max(1, images[0].size if len(images) else 1))
     starts = range(0, len(images), size)
     out = np.empty_like(images)

@@ -55,6 +55,8 @@ def read_header(path: str | Path) -> Header:
             or if there are fewer than two classes.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"there is no file of arrays {path}; {_MEND}")
     try:
         with zipfile.ZipFile(path) as archive:
             parts = {one.filename.removesuffix(".npy"): one for one in archive.filelist}

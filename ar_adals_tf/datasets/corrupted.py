@@ -34,6 +34,7 @@ from ar_adals_tf.datasets.records import (
 from ar_adals_tf.datasets.splits import ArraySplit, MappedSplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.sentences import passed_on
 
 SOURCES = ("auto", "tfds", "published", "generated")
 
@@ -159,7 +160,7 @@ def corrupted(split: Split, name: str, severity: int, seed: int = 0) -> Split:
         return done.astype(np.float32) / np.float32(255)
 
     def change(ids: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        return tf.numpy_function(corrupt_floats, [ids, images], tf.float32)
+        return tf.numpy_function(passed_on(corrupt_floats), [ids, images], tf.float32)
 
     return MappedSplit(split, change, name=title)
 

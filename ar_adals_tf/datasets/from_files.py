@@ -17,7 +17,9 @@ from ar_adals_tf.datasets.pictures import decode
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import combine, example_hashes
+from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.progress import progress_bar
+from ar_adals_tf.sentences import passed_on
 
 
 class FileSplit(Split):
@@ -116,11 +118,11 @@ class FileSplit(Split):
         change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     ) -> tf.data.Dataset:
         ids, paths, labels = self._tensors
-        decoded = decoder(self.info.image_shape)
+        read_picture = reader(self.info.image_shape)
 
         @as_written
         def read(place: tf.Tensor, at: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            image = decoded(tf.io.read_file(paths[at]))
+            image = read_picture(paths[at])
             if change:
                 image = change(place, image)
             return ids[at], image / 255, labels[at]
@@ -142,10 +144,44 @@ def decoder(shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
     """
 
     def pixels(data: bytes) -> np.ndarray:
-        return decode(data, shape)
+        return _whole("a picture", lambda: decode(data, shape))
 
-    def decoded(data: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(pixels, [data], tf.uint8, stateful=False)
+    return _in_pipeline(pixels, shape)
+
+
+def reader(shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function from a picture file's path to what `decoder` returns."""
+
+    def pixels(path: bytes) -> np.ndarray:
+        file = Path(os.fsdecode(path))
+        return _whole(f"the picture {file}", lambda: decode(file.read_bytes(), shape))
+
+    return _in_pipeline(pixels, shape)
+
+
+def _whole(what: str, pixels: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the pixels of a picture.
+
+    Raises:
+        InputError: If it is not whole. It was when the work began.
+    """
+    try:
+        return pixels()
+    except Exception as error:  # Pillow lets through whatever its parts raise
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise InputError(
+            f"{what} cannot be read any more ({reason}); put it back whole and give "
+            "the same command again"
+        ) from error
+
+
+def _in_pipeline(
+    pixels: Callable[[bytes], np.ndarray], shape: tuple[int, ...]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function to float32 in [0, 255] as a part of a `tf.data` pipeline."""
+
+    def decoded(text: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(passed_on(pixels), [text], tf.uint8, stateful=False)
         return tf.cast(tf.ensure_shape(image, shape), tf.float32)
 
     return decoded

@@ -63,12 +63,23 @@ def short_name(dataset: str) -> str:
     """
     if dataset in DATASETS:
         return dataset
-    if not is_path(dataset):
-        name = dataset
-    else:
-        name = Path(os.path.abspath(dataset)).name.removesuffix(".npz")
+    name = shown_name(dataset)
     name = re.sub(r"[^\w.-]+", "_", name).strip(".-_") or "data"
     return f"{name}_own" if name in DATASETS else name  # the recipe's runs are others
+
+
+def shown_name(dataset: str) -> str:
+    """Return what people call a dataset of their own: the folder's or file's name.
+
+    Example:
+        >>> shown_name("/data/my photos/"), shown_name("a/wine.npz")
+        ('my photos', 'wine')
+        >>> shown_name("eurosat/rgb")
+        'eurosat/rgb'
+    """
+    if not is_path(dataset):
+        return dataset
+    return Path(os.path.abspath(dataset)).name.removesuffix(".npz")
 
 
 def is_short(name: object) -> bool:
@@ -104,7 +115,7 @@ def is_there(dataset: str) -> bool:
 
 def plain_name(dataset: str) -> str:
     """Return a dataset's name as a run's settings have it: a path without detours."""
-    if dataset in DATASETS or not is_path(dataset):
+    if dataset in DATASETS or not is_path(dataset) or not os.path.exists(dataset):
         return dataset
     return os.path.normpath(dataset)
 
@@ -174,7 +185,7 @@ def describe(
         num_classes=len(class_names),
         image_shape=shape,
         augment=generic_augmentation(shape),
-        title=short_name(dataset),
+        title=shown_name(dataset),
         recipe=generic_recipe(shape, taken),
         class_names=class_names,
         notes=tuple(notes),
@@ -244,7 +255,19 @@ def _unknown(dataset: str) -> str:
     """Say what `--dataset` may be, and which name was likely meant."""
     known = list(DATASETS)
     near = difflib.get_close_matches(dataset, known, 1, 0.7)
-    if not near and not is_path(dataset):
+    if is_path(dataset):
+        if os.path.exists(dataset):
+            return (
+                f"--dataset={dataset} is a file and no .npz; give a folder of class "
+                "folders, or an .npz file of arrays"
+            )
+        home = "; write $HOME for ~ here" if dataset.startswith("~") else ""
+        return (
+            f"--dataset={dataset}: there is no such folder{home}; give a folder of "
+            "class folders that is there, such as photos with photos/cat/1.jpg in it"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
+    if not near:
         near = difflib.get_close_matches(dataset, catalogue.names(), 1, 0.8)
     meant = f"; did you mean {near[0]}?" if near else ""
     return (

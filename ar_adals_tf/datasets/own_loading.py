@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
+from ar_adals_tf.calibration.checks import check_enough, few_words
 from ar_adals_tf.datasets import arrays
 from ar_adals_tf.datasets.catalogue import Entry
 from ar_adals_tf.datasets.division import divide, mixed_order
@@ -49,6 +50,22 @@ def load_own(
     return _from_records(name, data, data.source, split_seed, splits)
 
 
+def check_test(splits: Mapping[str, Split], limit: int | None) -> None:
+    """Refuse a user's own test set that is too small for any statement.
+
+    Whoever gives a limit wants a quick look and no statement.
+
+    Args:
+        splits: From `load_own`.
+        limit: The setting `limit_examples`.
+
+    Raises:
+        InputError: If it has less than ten examples.
+    """
+    if limit is None and (test := splits.get("test")) is not None:
+        check_enough(len(test), test.info.title)
+
+
 def describe_splits(splits: Mapping[str, Split]) -> list[str]:
     """Return lines on a user's data as they were read: sizes, classes, what was done.
 
@@ -58,18 +75,21 @@ def describe_splits(splits: Mapping[str, Split]) -> list[str]:
     first = next(iter(splits.values()))
     info = first.info
     sizes = ", ".join([f"{len(split):,} {name}" for name, split in splits.items()])
-    shape = " x ".join(map(str, info.image_shape))
-    kind = "images" if info.has_images else "vectors"
+    shape, kind = " x ".join(map(str, info.image_shape)), "images"
+    if not info.has_images:
+        shape, kind = f"{shape} columns", "rows"
     kept = " (kept in memory)" if isinstance(first, ArraySplit) else " (read as needed)"
     labels = {
         name: known
         for name, split in splits.items()
         if (known := getattr(split, "labels", None)) is not None
     }
+    few = few_words(len(splits["test"]), kind) if "test" in splits else ""
     return [
         f"{info.title}: {sizes} {kind} of {info.num_classes} classes, {shape}{kept}",
         *info.notes,
         *describe_classes(info.class_names, labels),
+        *[few] * bool(few),
     ]
 
 

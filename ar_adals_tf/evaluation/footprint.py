@@ -31,6 +31,7 @@ from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.files import atomic_write, writable_folder
 from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
 from ar_adals_tf.process import hardware
+from ar_adals_tf.process.imports import imported
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.process.quiet import quiet_libraries
 
@@ -218,15 +219,18 @@ def peak_memory(files: Sequence[str | Path], shape: Sequence[int]) -> int | None
         shape: The batch's, `(B, H, W, C)`.
 
     Returns:
-        Bytes; None where the system does not tell. Only Linux does.
+        Bytes; None where the system does not tell, as only Linux does, and for a model
+        with layers that no module of `--import` registers.
     """
     code = (
         "from ar_adals_tf.evaluation import footprint; import sys; "
-        "print(footprint._grown(sys.argv[2:], sys.argv[1]))"
+        "from ar_adals_tf.process.imports import import_modules; "
+        "import_modules(sys.argv[2].split()); "
+        "print(footprint._grown(sys.argv[3:], sys.argv[1]))"
     )
-    text = ",".join(map(str, shape))
+    text, modules = ",".join(map(str, shape)), " ".join(imported())
     done = subprocess.run(
-        [sys.executable, "-c", code, text, *map(str, files)],
+        [sys.executable, "-c", code, text, modules, *map(str, files)],
         capture_output=True,
         text=True,
         # No accelerator: the processor's memory is what is compared.

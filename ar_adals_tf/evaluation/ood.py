@@ -1,5 +1,6 @@
 """Out-of-distribution images: predictions on the test set of another dataset."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,14 @@ import tensorflow as tf
 
 from ar_adals_tf import calibration, datasets
 from ar_adals_tf.calibration.temperature import apply_temperature
-from ar_adals_tf.datasets.own import describe, is_own, is_there, like, short_name
+from ar_adals_tf.datasets.own import (
+    describe,
+    is_own,
+    is_path,
+    is_there,
+    like,
+    short_name,
+)
 from ar_adals_tf.datasets.records import prepare, prepared_builder
 from ar_adals_tf.datasets.splits import MappedSplit, Split
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
@@ -96,6 +104,10 @@ def check_names(names: Sequence[str], dataset: str) -> None:
     """
     for name in names:
         same = short_name(name) == short_name(dataset)
+        if is_path(name) and not os.path.exists(name):
+            raise InputError(
+                f"--ood={name}: there is no such file or folder; give one that is there"
+            )
         if same or not (name in DATASETS or is_there(name)):
             others = [other for other in DATASETS if other != dataset]
             raise InputError(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.calibrated import labelled_logits
+from ar_adals_tf.calibration.checks import check_enough
 from ar_adals_tf.datasets.corrupted import find_source
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.datasets.table import DatasetInfo
@@ -73,8 +74,9 @@ class OwnTest:
         """Predict test examples with all models.
 
         Raises:
-            InputError: If they do not fit the models, or if models do not fit each
-                other, or if a dataset gives its examples in another order each time.
+            InputError: If they are less than ten or do not fit the models, or if models
+                do not fit each other, or if a dataset gives its examples in another
+                order each time.
         """
         predictions = {
             title: predict_own(model, x, y, from_logits, batch_size)
@@ -92,6 +94,7 @@ class OwnTest:
                     "the dataset gives its examples in another order each time; make "
                     "it without shuffling"
                 )
+        check_enough(len(one.labels), "x")
         inputs = _one_array(x)
         if bounds is None and inputs is not None:
             bounds = _range_of(inputs)

@@ -13,6 +13,7 @@ from ar_adals_tf import calibration
 from ar_adals_tf.attacks import prepare
 from ar_adals_tf.calibrated import averaged
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
+from ar_adals_tf.datasets.shift_cache import cached
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
@@ -82,6 +83,7 @@ def stored_shift(
     measures: Mapping[str, Any] | None,
     identity: str,
     split: Split,
+    cache_dir: str | Path | None = None,
     **where: Any,
 ) -> Shifted | None:
     """Return the predictions on corrupted images that are stored, if all are.
@@ -91,6 +93,7 @@ def stored_shift(
         measures: What was measured of them, from `metrics.json`.
         identity: The digest of the models.
         split: The clean images that were corrupted.
+        cache_dir: Where corrupted images are kept; see `datasets.shift_cache`.
         **where: See `find_source`.
     """
     settings = stored_settings(folder)
@@ -104,7 +107,8 @@ def stored_shift(
     @functools.cache
     def source() -> ShiftSource:
         kind, seed = settings.get("source", "generated"), settings.get("seed", 0)
-        return find_source(split, kind, types, severities, seed=seed, **where)
+        found = find_source(split, kind, types, severities, seed=seed, **where)
+        return cached(found, split, cache_dir, seed)
 
     def read(name: str, severity: int) -> Split:
         return source().read(name, severity)

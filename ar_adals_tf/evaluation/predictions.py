@@ -9,6 +9,7 @@ from scipy import special
 
 from ar_adals_tf import calibration, files
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.proportions import is_near_chance
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import STORE
@@ -43,6 +44,16 @@ class Predictions(NamedTuple):
     def probabilities(self) -> np.ndarray:
         """The softmax of the logits, `(N, Z)` float32."""
         return special.softmax(self.logits, axis=1)
+
+    @property
+    def accuracy(self) -> float:
+        """How often they are right."""
+        return float(np.mean(self.logits.argmax(axis=1) == self.labels))
+
+    @property
+    def is_near_chance(self) -> bool:
+        """Whether they are right no more often than a guess is."""
+        return is_near_chance(self.logits.argmax(axis=1), self.labels)
 
     def first(self, count: int) -> "Predictions":
         """Return the predictions on the first `count` images."""

@@ -158,8 +158,9 @@ def describe_run(title: str, metrics: Mapping[str, Any]) -> str:
 
 
 HOW_TO_READ = (
-    "([low, high]: 95 % interval over the images; noise floor: the ECE of a perfectly "
-    "calibrated model with these confidences, its mean [to its 95 % quantile])"
+    "([low, high]: 95 % interval over the examples; noise floor: the ECE of a "
+    "perfectly calibrated model with these confidences, its mean [to its 95 % "
+    "quantile])"
 )
 
 """What the brackets and the floor of `describe_measures` mean."""
@@ -203,18 +204,6 @@ def within_floor(measures: Mapping[str, Any]) -> bool:
         True
     """
     return "floor" in measures and measures["ece"] <= measures["floor"]["quantile"]
-
-
-def guesses(measures: Mapping[str, Any], num_classes: int) -> bool:
-    """Return whether a classifier may be no better than one that guesses.
-
-    It is so if the interval of its accuracy holds the accuracy of a guess, 1 / Z.
-
-    Example:
-        >>> guesses({"interval": {"accuracy": [0.08, 0.13]}}, 10)
-        True
-    """
-    return measures["interval"]["accuracy"][0] <= 1 / num_classes
 
 
 def _ends(measures: Mapping[str, Any], name: str, form: str) -> str:

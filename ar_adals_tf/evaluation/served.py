@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import calibration
+from ar_adals_tf.bounds import Range
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.lite import interpreter, invoke
@@ -52,11 +53,9 @@ class Served:
         InputError: If it cannot be loaded, or has not one input and one output.
     """
 
-    def __init__(
-        self, path: str | Path, model_range: tuple[float, float] = (0.0, 1.0)
-    ) -> None:
+    def __init__(self, path: str | Path, model_range: Range = (0.0, 1.0)) -> None:
         self.path = Path(path)
-        self._low, high = model_range
+        self._low, high = (np.asarray(end, np.float32) for end in model_range)
         self._width = high - self._low
         load = _saved_model if self.path.is_dir() else _lite
         self._function, self._rounding = load(self.path)

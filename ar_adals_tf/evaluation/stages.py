@@ -1,6 +1,7 @@
 """The stages of an evaluation: what is measured of one subject, and kept."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import keras
 
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.doubts import of_a_guess, seen_validation
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
     describe_footprint,
@@ -35,7 +37,6 @@ from ar_adals_tf.evaluation.record import find_record
 from ar_adals_tf.evaluation.results import (
     describe_run,
     digests,
-    guesses,
     read_metrics,
     write_metrics,
     write_results,
@@ -94,11 +95,20 @@ class Evaluation:
         subject = self.subject
         self._predict: Predict = subject.served or Predictor(subject.models)
         self.clean = self._predict(self.test)
+        if subject.record and self.clean.is_near_chance:
+            why = of_a_guess(vectors=not self.test.info.has_images)
+            self._say(f"{subject.title} is right no more often than a guess: {why}")
         before = self._forget_others()
         metrics: Measures = {}
         if validation is not None:
             temperature, metrics = self._fitted(validation)
             subject = dataclasses.replace(subject, temperature=temperature)
+        if subject.record:
+            accuracy = {
+                "accuracy": self.clean.accuracy,
+                "num_examples": len(self.clean.labels),
+            }
+            self._doubt(before | metrics | {"clean": accuracy})
         if self._index is None:
             self._index = self._find_index()
             self._keep_gallery(self._index)
@@ -109,12 +119,11 @@ class Evaluation:
         self.metrics = before | metrics
         write_results(subject.folder, self.clean, self.metrics, subject.title)
         self._say("\n".join([describe_run(subject.title, metrics), *self._index.words]))
-        if subject.record and guesses(metrics["clean"], self.test.info.num_classes):
-            self._say(
-                f"{subject.title} is right no more often than a guess: perhaps it "
-                "expects another range than [0, 1] (--model_range=0,255), or its "
-                "classes have another order"
-            )
+
+    def _doubt(self, metrics: Measures) -> None:
+        """Warn, before longer work, of validation images that the model knows."""
+        if words := seen_validation(self.subject.title, metrics):
+            warnings.warn(words, stacklevel=3)
 
     def _forget_others(self) -> Measures:
         """Return what is measured already; remove what is of another subject."""
@@ -204,7 +213,12 @@ class Evaluation:
         words = describe_shift(found)
         self.keep("shift", found, f"{self.subject.title}, {words}" if named else words)
 
-    def fit_posthoc(self, names: Sequence[str], held_out: HeldOut) -> None:
+    def fit_posthoc(
+        self,
+        names: Sequence[str],
+        held_out: HeldOut,
+        shift_cache_dir: str | Path | None = None,
+    ) -> None:
         """Fit calibrations to validation images, and measure them."""
         subject = self.subject
         shifted = stored_shift(
@@ -212,6 +226,7 @@ class Evaluation:
             self._kept("shift") or None,
             subject.identity,
             self.part,
+            shift_cache_dir,
             **subject.where,
         )
         found = evaluate_posthoc(

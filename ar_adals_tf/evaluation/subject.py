@@ -31,8 +31,9 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.files import atomic_write, writable_folder
-from ar_adals_tf.models.given import in_range
+from ar_adals_tf.models.given import UNIT, in_range
 from ar_adals_tf.outputs import is_softmax, num_classes
+from ar_adals_tf.process.imports import imported
 
 #: The value of `--validation` that names the dataset's own validation images.
 OWN_VALIDATION = "validation"
@@ -94,12 +95,31 @@ class Subject:
         return self.served is None
 
     def with_classes(self, test: Split) -> "Subject":
-        """Return the subject with the names of the classes in its record."""
-        names = getattr(test.info, "class_names", None)
-        if self.record is None or not names:
+        """Return the subject with what its record says of the test examples."""
+        if self.record is None:
             return self
-        record = dataclasses.replace(self.record, classes=[*map(str, names)])
+        names = getattr(test.info, "class_names", None) or ()
+        record = dataclasses.replace(
+            self.record,
+            classes=[*map(str, names)] or None,
+            examples="images" if test.info.has_images else "examples",
+        )
         return dataclasses.replace(self, record=record)
+
+    def in_units_of(self, test: Split) -> "Subject":
+        """Return the subject with a model of [0, 1], where its range is the data's.
+
+        Raises:
+            InputError: If the model does not take as many columns as a table has.
+        """
+        recorded = self.record.flags.get("model_range") if self.record else None
+        if recorded != start.OF_DATA:
+            return self
+        own_range = start.model_range(recorded, test.info.low, test.info.high)
+        if self.served is not None:
+            return dataclasses.replace(self, served=Served(self.path, own_range))
+        models = [in_range(model, own_range) for model in self.models]
+        return dataclasses.replace(self, models=models)
 
     def check(self, test: Split) -> None:
         """Refuse a model that cannot be asked about the test images.
@@ -232,6 +252,8 @@ def model_subject(
     """
     folder = results_folder(output_dir, "--model_file")
     own_range = start.model_range(model_range)
+    if model_range == start.OF_DATA:  # what these are is known when they are read
+        own_range = UNIT
     served = Served(file, own_range) if is_served(file) else None
     where = {
         "data_dir": data_dir,
@@ -241,7 +263,7 @@ def model_subject(
     flags: dict[str, Any] = {"model_file": str(file), "dataset": dataset} | where
     flags |= {"limit_examples": limit_examples, "num_bins": num_bins}
     flags |= {"validation": validation, "title": title} | dict(reading or {})
-    flags |= {"model_range": model_range}
+    flags |= {"model_range": model_range, "import": ",".join(imported()) or None}
     if robustness_index is not None:
         flags["robustness_index"] = str(robustness_index)
     given = {n: v for n, v in flags.items() if v is not None and (n, v) != _SEED}

@@ -11,7 +11,8 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.own import is_own
-from ar_adals_tf.datasets.own_loading import describe_splits
+from ar_adals_tf.datasets.own_loading import check_test, describe_splits
+from ar_adals_tf.datasets.shift_cache import cached
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.arrays import read_images
@@ -104,6 +105,7 @@ def evaluate(
     shift_types: Sequence[str] | None = None,
     severities: Sequence[int | str] = SEVERITIES,
     shift_source: str = "auto",
+    shift_cache_dir: str | Path | None = None,
     ood: Sequence[str] | None = None,
     attacks: Sequence[str] | None = None,
     epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
@@ -152,12 +154,16 @@ def evaluate(
             Defaults to the one in the run's vanilla run, if there is one; for
             `model_file` to its own, by the attack `margin`.
         model_range: The range of inputs that the model of `model_file` expects, such as
-            `0,255`. Defaults to `0,1`. What is written takes images in [0, 1].
+            `0,255`, or `data`: the numbers as the data have them. Defaults to `0,1`.
+            What is written takes images in [0, 1].
         shift: Whether to measure on corrupted test images, see `evaluate_shift`.
         shift_types: Corruptions. Defaults to the paper's list for the dataset, or to
             all that change its images.
         severities: Severities of the corruptions, 1 to 5.
         shift_source: See `datasets.corrupted.find_source`.
+        shift_cache_dir: A folder that keeps the corrupted images that are made, for
+            other evaluations on the same images; see `datasets.shift_cache`. Defaults
+            to none.
         ood: Datasets that are out-of-distribution, see `evaluate_ood`.
         attacks: Attacks such as `["fgsm", "pgd"]`, see `evaluate_attacks`.
         epsilons: Their strengths over 255, each a norm of [0, 1] pixels.
@@ -249,7 +255,9 @@ def evaluate(
     test = splits["test"]
     if model_file:
         subjects = [subject.with_classes(test) for subject in subjects]
+    subjects = [subject.in_units_of(test) for subject in subjects]
     if is_own(test.dataset):
+        check_test(splits, subjects[0].limit)
         say("\n".join(describe_splits(splits)))
     found_index = None
     if robustness_index:
@@ -277,7 +285,7 @@ def evaluate(
     ]
     if shift:
         shifts = _source_and_types(
-            tasks[0], shift_types, strengths, shift_source, subjects[0].where, say
+            tasks[0], shift_types, strengths, shift_source, shift_cache_dir, say
         )
     with ExitStack() as locks:
         for folder in sorted(subject.folder for subject in subjects):
@@ -295,7 +303,7 @@ def evaluate(
                 task.keep_shift(own_found, named=len(tasks) > 1)
         for task, held in zip(tasks, held_out, strict=True):
             if held is not None:
-                task.fit_posthoc(wanted.posthoc, held)
+                task.fit_posthoc(wanted.posthoc, held, shift_cache_dir)
             if ood:
                 task.measure_ood(ood, limit_examples)
             if attacks:
@@ -380,13 +388,14 @@ def _source_and_types(
     shift_types: Sequence[str] | None,
     severities: Sequence[int],
     kind: str,
-    where: dict[str, Any],
+    cache_dir: str | Path | None,
     say: Callable[[str], Any],
 ) -> tuple[ShiftSource, list[str]]:
     """Return where corrupted images come from, and which types; refuse what lacks."""
     split = task.part
     types = list(shift_types or types_of(split.dataset, split.info))
-    source = find_source(split, kind, types, severities, **where)
+    source = find_source(split, kind, types, severities, **task.subject.where)
+    source = cached(source, split, cache_dir)
     if not shift_types:  # what is asked for by name is made or refused
         for name in [name for name in types if name in source.lacks]:
             say(f"{name} is left out: {source.lacks[name]}")

@@ -1,11 +1,14 @@
 """The evaluation of predictions that came without a model."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ar_adals_tf.calibration.checks import check_enough, few_words
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.doubts import seen_validation
 from ar_adals_tf.evaluation.given import read_given
 from ar_adals_tf.evaluation.measures import (
     Measures,
@@ -57,6 +60,7 @@ def evaluate_predictions(
             "be measured; leave that out, or give the model as --model_file"
         )
     given = read_given(path)
+    check_enough(len(given.test.labels), str(path))
     if not output_dir:
         raise InputError("--predictions needs --output_dir, a folder for the results")
     folder = writable_folder(output_dir, "--output_dir")
@@ -77,6 +81,8 @@ def evaluate_predictions(
         {name: value for name, value in flags.items() if value is not None},
         given.classes,
     )
+    if few := few_words(len(given.test.labels)):
+        say(few)
     with only_writer(folder / LOCK, say):
         sweep(folder, *RUN_FILES, "subject.json")
         return write_evaluation(
@@ -115,6 +121,8 @@ def write_evaluation(
         own = validation.labels, validation.probabilities
         metrics["validation"] = summary(*own, num_bins)
     metrics |= measure(test, num_bins, temperature=temperature, **by_level)
+    if words := seen_validation(record.title, metrics, record.examples):
+        warnings.warn(words, stacklevel=2)
     write_results(folder, test, metrics, record.title)
     say(describe_run(record.title, metrics))
     return metrics

@@ -51,6 +51,12 @@ def content_ids(x: Any, axes: int) -> tf.Tensor:
     return tf.bitcast(_mix(total), tf.int64)
 
 
+#: The ids of a batch of inputs. It is traced once for all data of one form.
+batch_ids = tf.function(
+    lambda x: content_ids(x, axes=1), autograph=False, reduce_retracing=True
+)
+
+
 def _hash(part: Any, axes: int) -> tf.Tensor:
     """Return the hash of one tensor of the input for each example, uint64."""
     words = _words(_dense(part), axes)

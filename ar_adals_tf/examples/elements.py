@@ -9,9 +9,7 @@ import tensorflow as tf
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.nested import leaves
-
-#: What TensorFlow says of a label that turns up in training.
-NO_CLASS = "a label is not one of the classes"
+from ar_adals_tf.sentences import require
 
 #: Entries by which TFDS names an example, besides `tfds_id`. They are no inputs.
 _NAMES = ("id", "file_name")
@@ -264,19 +262,28 @@ def one_hot(
         rows = tf.cast(labels, tf.float32)
         if not check:
             return rows
-        off = tf.abs(tf.reduce_sum(rows, axis=-1) - 1)
-        one = tf.debugging.Assert(
-            tf.reduce_all(off < 1e-2),
-            [f"{NO_CLASS}: a row of {num_classes} does not sum to 1:", rows],
+        total = tf.reduce_sum(rows, axis=-1)
+        one = require(
+            tf.abs(total - 1) < 1e-2,
+            f"some labels are none of the {num_classes} classes: a one-hot row does "
+            "not sum to 1, as where an example has several labels; give each one "
+            "class; the first sum is",
+            total,
         )
         with tf.control_dependencies([] if one is None else [one]):
             return tf.identity(rows)
-    labels = classes(labels, num_classes, batched)
+    given, labels = labels, classes(labels, num_classes, batched)
     if not check:
         return tf.one_hot(labels, num_classes)
-    known = tf.debugging.Assert(
-        tf.reduce_all((labels >= 0) & (labels < num_classes)),
-        [f"{NO_CLASS} 0 to {num_classes - 1}:", labels],
+    given = tf.reshape(given, tf.shape(labels))
+    right = (labels >= 0) & (labels < num_classes)
+    if given.dtype.is_floating:
+        right &= given == tf.floor(given)
+    known = require(
+        right,
+        f"some labels are none of the model's classes 0 to {num_classes - 1}; mend "
+        "them, or give the model as many outputs as there are classes; the first is",
+        given,
     )
     with tf.control_dependencies([] if known is None else [known]):
         return tf.one_hot(labels, num_classes)

@@ -14,9 +14,12 @@ import tensorflow as tf
 
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.content_ids import content_ids
+from ar_adals_tf.examples.batch_forms import as_arrays, check_like, common_spec
+from ar_adals_tf.examples.content_ids import batch_ids
 from ar_adals_tf.examples.elements import ANYTHING, KEYS, Elements, Keys, Takes, has_ids
 from ar_adals_tf.examples.orders import NATURAL, Order
+from ar_adals_tf.sentences import passed_on
+from ar_adals_tf.whole_numbers import whole_number
 
 #: Size of batches where none is given: that of `model.fit`.
 BATCH_SIZE = 32
@@ -51,9 +54,11 @@ class Arrays:
         self.x, self.y = parts[:2]
         counts = [len(part) for part in tf.nest.flatten(parts)]
         if len(set(counts)) > 1:
+            single = "; one example needs a first axis: x[None]" if 1 in counts else ""
             raise InputError(
                 "inputs, labels and weights must be equally many; received "
                 f"{', '.join(map(str, counts))}; give one of each for an example"
+                f"{single}"
             )
         if not counts[0]:
             raise InputError("the arrays are empty; give some examples")
@@ -100,7 +105,7 @@ class Arrays:
             taken = (tf.gather(a, positions) for a in tf.nest.flatten(self._tensors))
             return positions, *tf.nest.pack_sequence_as(self._tensors, list(taken))
 
-        batches = order.positions(len(self), size or BATCH_SIZE)
+        batches = order.positions(len(self), _size(size))
         return _read_ahead(batches.map(read, tf.data.AUTOTUNE, deterministic=True))
 
     def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
@@ -129,8 +134,8 @@ class Batches:
         if not count:
             raise InputError("the PyDataset is empty; give one that has batches")
         self._count = count
-        ends = [_element(data[number]) for number in {0, count - 1}]
-        self._spec = tf.nest.map_structure(_common_spec, *ends)
+        ends = [as_arrays(data[number]) for number in {0, count - 1}]
+        self._spec = tf.nest.map_structure(common_spec, *ends)
 
     def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
         """Return the elements of the PyDataset. Their size is its own."""
@@ -138,9 +143,10 @@ class Batches:
         specs = tf.nest.flatten(self._spec)
         workers = max(1, self._data.workers)
 
+        @passed_on
         def get(number: np.ndarray) -> list[np.ndarray]:
-            element = _element(self._data[int(number)])
-            tf.nest.assert_same_structure(element, self._spec)
+            element = as_arrays(self._data[int(number)])
+            check_like(self._spec, element, f"batch {number} of the PyDataset")
             return tf.nest.flatten(element)
 
         @as_written
@@ -251,6 +257,10 @@ def numbered(
         data, size, num_classes, identified, order=order, keys=keys
     )
 
+    spec = dataset.element_spec
+    if with_ids and identified and isinstance(spec, tuple) and len(spec) > 1:
+        return dataset  # it has this form already
+
     @as_written
     def read(*element: Any) -> tuple[Any, ...]:
         example_id, x, y, weight = elements.parts(element)
@@ -258,7 +268,7 @@ def numbered(
         if not with_ids:
             return rest
         if not identified:
-            example_id = content_ids(x, axes=1)
+            example_id = batch_ids(x)
         return example_id, *rest
 
     return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
@@ -286,7 +296,7 @@ def in_batches(
     # A PyDataset has batches. Where there may be no labels, nothing else tells it.
     known = isinstance(data, Batches) and not labelled
     if not known and not elements.batched(num_classes):
-        dataset = dataset.batch(size or BATCH_SIZE)
+        dataset = dataset.batch(_size(size))
         elements = Elements(dataset.element_spec, identified, *how)
     return dataset, elements
 
@@ -317,6 +327,11 @@ def as_dataset(
 def _without_id(example_id: tf.Tensor, *rest: Any) -> Any:
     del example_id
     return rest
+
+
+def _size(size: int | None) -> int:
+    """Return how many examples a batch has."""
+    return BATCH_SIZE if size is None else whole_number("batch_size", size)
 
 
 def _read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -365,26 +380,6 @@ def _length(data: Any) -> int | None:
         return getattr(data, "num_batches", None)
 
 
-def _element(element: Any) -> Any:
-    """Return one batch with NumPy arrays for leaves, and tuples for lists."""
-    if isinstance(element, dict):
-        return {name: _element(part) for name, part in element.items()}
-    if isinstance(element, (list, tuple)):
-        return tuple(_element(part) for part in element if part is not None)
-    array = np.asarray(element)
-    return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-
-
-def _common_spec(*arrays: np.ndarray) -> tf.TensorSpec:
-    """Return the spec of batches: any number of examples, and sides that are alike."""
-    first, last = arrays[0], arrays[-1]
-    sides = [
-        a if a == b else None for a, b in zip(first.shape, last.shape, strict=True)
-    ]
-    kind = tf.string if first.dtype.kind in "SO" else first.dtype
-    return tf.TensorSpec([None, *sides[1:]] if first.ndim else [], kind)
-
-
 def _from_iterable(data: Iterable, what: str) -> tf.data.Dataset:
     """Return a dataset of the batches that an iterable yields."""
     if iter(data) is data:
@@ -393,14 +388,14 @@ def _from_iterable(data: Iterable, what: str) -> tf.data.Dataset:
             "data several times: give tf.data.Dataset.from_generator(...), a PyDataset "
             "or arrays"
         )
-    first = next((_element(element) for element in data), None)
+    first = next((as_arrays(element) for element in data), None)
     if first is None:
         raise InputError(f"the {what} is empty; give some that has batches")
 
     def read() -> Any:
-        return map(_element, data)
+        return map(as_arrays, data)
 
-    spec = tf.nest.map_structure(_common_spec, first)
+    spec = tf.nest.map_structure(common_spec, first)
     dataset = tf.data.Dataset.from_generator(read, output_signature=spec)
     count = _length(data)
     if count is not None:

@@ -18,6 +18,7 @@ from ar_adals_tf.examples.elements import KEYS, Elements, Takes, as_tuple, plain
 from ar_adals_tf.examples.numbering import READ, Stream, as_data, in_batches
 from ar_adals_tf.examples.streamed import Streamed, rows
 from ar_adals_tf.nested import as_inputs, leaves, map_leaves
+from ar_adals_tf.sentences import in_plain_words
 
 
 class ReadTwice(Streamed):
@@ -200,13 +201,14 @@ def _read(
     data: tf.data.Dataset, elements: Elements, unit: bool
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Yield ids or None, inputs, and labels or None, as NumPy arrays."""
-    for element in data.as_numpy_iterator():
-        ids, inputs, labels, _ = elements.parts(as_tuple(element))
-        inputs = as_inputs(inputs, several=isinstance(inputs, tuple))
-        arrays = [array for _, array in leaves(inputs)]
-        if len(arrays) == 1:
-            check_kind(arrays[0].dtype, unit)
-        yield None if ids is None else plain_ids(ids), inputs, labels
+    with in_plain_words():
+        for element in data.as_numpy_iterator():
+            ids, inputs, labels, _ = elements.parts(as_tuple(element))
+            inputs = as_inputs(inputs, several=isinstance(inputs, tuple))
+            arrays = [array for _, array in leaves(inputs)]
+            if len(arrays) == 1:
+                check_kind(arrays[0].dtype, unit)
+            yield None if ids is None else plain_ids(ids), inputs, labels
 
 
 def _short(hashes: list[int]) -> np.ndarray:

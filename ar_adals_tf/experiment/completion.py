@@ -149,6 +149,13 @@ def _adversarial(method: str, given: str | None) -> str | None:
             f"--method={method} is adversarial training itself; received "
             f"--adversarial_training={given} as well; leave it out"
         )
+    own = METHODS[method]
+    if METHODS[given].mixes_labels and (own.loss or own.feedback):
+        raise InputError(
+            f"--adversarial_training={given} mixes labels with the uniform "
+            f"distribution, and the loss of --method={method} takes one-hot labels "
+            "alone; choose another of the two"
+        )
     return given
 
 

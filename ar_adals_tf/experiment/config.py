@@ -127,9 +127,10 @@ class Config:
         new=True,
     )
     model_range: str | None = setting(
-        "The range of inputs that the model of a .keras file expects, such as 0,255. A "
-        "layer in front of it takes images in [0, 1] there. Distances and strengths of "
-        "attacks stay those of images in [0, 1].",
+        "The range of inputs that the model of a .keras file expects, such as 0,255. "
+        "data: the numbers as the data have them, each column of a table in its own "
+        "range. A layer in front of it takes images in [0, 1] there. Distances and "
+        "strengths of attacks stay those of images in [0, 1].",
         default=Default("0,1", None),
         new=True,
     )
@@ -243,7 +244,7 @@ class Config:
     )
     adversarial_training: str | None = own_setting(
         "Adversarial training on top of another --method, such as ar_adals. Attacked "
-        "images keep the method's soft labels.",
+        "images keep the method's soft labels; with ccat these fade towards uniform.",
         default=Default("none"),
         choices=adversarial_methods,
     )

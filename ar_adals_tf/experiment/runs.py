@@ -99,9 +99,12 @@ def saved_config(run: str | Path) -> Config:
     """
     path = Path(run) / "config.json"
     if not path.exists():
+        why = (
+            "it has no config.json" if Path(run).is_dir() else "there is no such folder"
+        )
         raise InputError(
-            f"{run} is no run directory (it has no config.json); give the --output_dir "
-            "of python -m ar_adals_tf.train"
+            f"{run} is no run directory ({why}); give the --output_dir of python -m "
+            "ar_adals_tf.train"
         )
     return config_of(saved_settings(run))
 

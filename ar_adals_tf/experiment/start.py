@@ -1,11 +1,15 @@
 """What a run's model starts from: a network of a name, or a model of one's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ar_adals_tf.bounds import Range
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
+
+#: The value of `--model_range` that means the numbers as the data have them.
+OF_DATA = "data"
 
 #: Settings that mean nothing to a model as it is given.
 OF_TRAINING = (
@@ -31,8 +35,16 @@ def is_file(model: str) -> bool:
     return model.endswith(".keras")
 
 
-def model_range(text: str | None) -> tuple[float, float]:
+def model_range(
+    text: str | None, low: Sequence[float] = (), high: Sequence[float] = ()
+) -> Range:
     """Return the range of inputs that a text such as `0,255` names.
+
+    Args:
+        text: Two numbers, or `data`: the numbers as the data have them.
+        low: What became 0 in the data, a number or one for each column of a table.
+            Defaults to the 0 of 8-bit pictures.
+        high: What became 1. Defaults to their 255.
 
     Raises:
         InputError: If it names none.
@@ -40,17 +52,23 @@ def model_range(text: str | None) -> tuple[float, float]:
     Example:
         >>> model_range("-1,1"), model_range(None)
         ((-1.0, 1.0), (0.0, 1.0))
+        >>> model_range("data", low=(2, 0), high=(3, 9))
+        ((2, 0), (3, 9))
     """
+    if text == OF_DATA:
+        if len(low) > 1:
+            return tuple(low), tuple(high)
+        return (low[0], high[0]) if low else (0.0, 255.0)
     try:
-        low, high = (float(part) for part in (text or "0,1").split(","))
+        least, most = (float(part) for part in (text or "0,1").split(","))
     except ValueError:
-        low, high = 0.0, 0.0
-    if not -float("inf") < low < high < float("inf"):
+        least, most = 0.0, 0.0
+    if not -float("inf") < least < most < float("inf"):
         raise InputError(
-            "--model_range must be two numbers such as 0,255, the smaller one first; "
-            f"received {text!r}"
+            "--model_range must be two numbers such as 0,255, the smaller one first, "
+            f"or data; received {text!r}"
         )
-    return low, high
+    return least, most
 
 
 def complete(values: dict[str, Any], changed: bool) -> None:

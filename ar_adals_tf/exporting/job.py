@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import calibration
+from ar_adals_tf.bounds import Range
 from ar_adals_tf.calibrated import averaged, with_temperature
 from ar_adals_tf.calibration.temperature import fit_temperature
 from ar_adals_tf.datasets.splits import Split
@@ -20,9 +21,11 @@ from ar_adals_tf.digests import digest_file, digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import Predictor
+from ar_adals_tf.evaluation.record import Record, find_record
 from ar_adals_tf.experiment import start
-from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.config import OF_THE_DATA, Config
 from ar_adals_tf.experiment.runs import load_model, load_models, saved_config
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.exporting.formats import (
     FORMATS,
     INPUT,
@@ -40,6 +43,7 @@ from ar_adals_tf.files import (
     writable_folder,
     write_json,
 )
+from ar_adals_tf.models.given import UNIT, to_unit
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.building import load_given
 from ar_adals_tf.training.run import load_splits
@@ -72,7 +76,7 @@ class Calibrated:
     title: str
     model: keras.Model
     temperature: float
-    own_range: tuple[float, float]
+    own_range: Range
     test: Split
     num_bins: int
 
@@ -81,16 +85,14 @@ class Calibrated:
         return {
             "digest": digest_model(self.model),
             "temperature": self.temperature,
-            "input_range": list(self.own_range),
+            "input_range": [np.asarray(end).tolist() for end in self.own_range],
         }
 
     def served(self) -> keras.Model:
         """Return the model as people call it: with inputs in its own range."""
-        low, high = self.own_range
         inputs = x = keras.Input(self.model.input_shape[1:], name=INPUT)
-        if (low, high) != (0, 1):
-            scale = 1 / (high - low)
-            x = keras.layers.Rescaling(scale, -low * scale, dtype="float32")(x)
+        if self.own_range != UNIT:
+            x = to_unit(self.own_range)(x)
         return keras.Model(inputs, self.model(x), name="calibrated")
 
 
@@ -168,6 +170,8 @@ def export(
 
 def _of_run(run: Path, data_dir: str | None) -> Calibrated:
     """Return the calibrated model of a finished run."""
+    if record := find_record(run):
+        raise InputError(_of_evaluation(run, record))
     config, temperature = saved_config(run), saved_temperature(run)
     if not (run / "metrics.json").exists():
         raise InputError(
@@ -180,6 +184,7 @@ def _of_run(run: Path, data_dir: str | None) -> Calibrated:
         )
     if data_dir:
         config = dataclasses.replace(config, data_dir=data_dir)
+    test = load_splits(config, ("test",))["test"]
     whole = run / "calibrated.keras"
     if whole.exists():
         model = load_model(whole)
@@ -189,10 +194,26 @@ def _of_run(run: Path, data_dir: str | None) -> Calibrated:
         config.title,
         model,
         temperature,
-        start.model_range(config.model_range),
-        load_splits(config, ("test",))["test"],
+        _range_of(config, test),
+        test,
         config.num_bins,
     )
+
+
+def _range_of(config: Config, split: Split) -> Range:
+    return start.model_range(config.model_range, split.info.low, split.info.high)
+
+
+def _of_evaluation(folder: Path, record: Record) -> str:
+    """Say how the model of an evaluation is exported, whose folder has no run."""
+    words = f"{folder} is no run, but has an evaluation of {record.title}"
+    file = str(record.flags.get("model_file", ""))
+    if not start.is_file(file):
+        return f"{words}, which is no .keras file; give one as --model_file"
+    names = {"dataset", "model_range", "import", *OF_THE_DATA}
+    own = {name: v for name, v in record.flags.items() if name in names}
+    flags = {"model_file": file} | own | {"output_dir": folder / "export"}
+    return f"{words}; give {shell_command('export', flags)}"
 
 
 def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:
@@ -215,7 +236,7 @@ def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:
         config.title,
         with_temperature(model, temperature=temperature),
         temperature,
-        start.model_range(config.model_range),
+        _range_of(config, splits["test"]),
         splits["test"],
         config.num_bins,
     )
@@ -259,7 +280,7 @@ def _export(
             there[name] = {"file": path.name, **checked}
             write_json(folder / _ABOUT, about | {"formats": there})
             say(
-                f"{path}: {FORMATS[name].title}; on {checked['images']} test images "
+                f"{path}: {FORMATS[name].title}; on {checked['images']} test examples "
                 f"its probabilities differ by {checked['largest_difference']:.1e} at "
                 f"most, its ECE is {checked['ece']:.2%} (in training "
                 f"{checked['ece_in_keras']:.2%})"
@@ -301,7 +322,7 @@ def _check(
     Raises:
         InputError: If a probability differs by more than the tolerance.
     """
-    low, high = found.own_range
+    low, high = (np.asarray(end, np.float32) for end in found.own_range)
     with tf.device("CPU:0"):
         predict = read(name, path)
         parts = [
@@ -358,12 +379,15 @@ def _digest(path: Path) -> str | None:
 def _write_readme(folder: Path, about: Mapping[str, Any]) -> None:
     """Write how the exported models are called."""
     low, high = about["input_range"]
+    columns = isinstance(low, list)
+    between = "each column as the data have it"
+    if not columns:
+        between = f"from {low:g} to {high:g}"
     sides = "x".join(map(str, about["input"]["shape"]))
     lines = [
         f"# {about['title']}, calibrated on {about['dataset']}",
         "",
-        f"Input `{INPUT}`: float32, batches of any size of {sides}, from {low:g} to "
-        f"{high:g}.",
+        f"Input `{INPUT}`: float32, batches of any size of {sides}, {between}.",
         f"Output `{OUTPUT}`: float32, a probability for each of "
         f"{len(about['classes'])} classes, whose names stand in {_ABOUT}. The "
         f"temperature {about['temperature']:.4g} is inside.",
@@ -378,7 +402,7 @@ def _write_readme(folder: Path, about: Mapping[str, Any]) -> None:
             one.usage,
             "```",
             "",
-            f"On {checked['images']} test images its probabilities differ from the "
+            f"On {checked['images']} test examples its probabilities differ from the "
             f"training's model by {checked['largest_difference']:.1e} at most.",
         ]
     text = "\n".join(lines) + "\n"

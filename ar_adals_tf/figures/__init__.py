@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     uncertain="Uncertain draw_intervals draw_floor share_interval",
     comparisons="draw_over_setting draw_boxes_by_severity draw_entropy_histograms "
     "draw_single_and_ensemble",
-    attacks="draw_grid_of_lines draw_reliability_grid draw_trade_off draw_l2_success",
+    attacks="draw_grid_of_lines draw_reliability_grid draw_l2_success",
+    trade_off="draw_front draw_trade_off",
     style="METHOD_STYLES method_styles draw_line save png",
 )

@@ -1,10 +1,9 @@
 """Figures of models under attack."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ar_adals_tf.calibration.measures import ReliabilityBins
 from ar_adals_tf.figures import style
@@ -131,66 +130,6 @@ def draw_reliability_grid(
 
 
 @style.styled
-def draw_trade_off(
-    points: Mapping[str, tuple[float, float, float]],
-    front: set[str],
-    robust: str,
-    labels: Labels = None,
-    undecided: Collection[str] = (),
-    ends: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-) -> Figure:
-    """Draw clean accuracy and clean ECE against robust accuracy; the front has rings.
-
-    Args:
-        points: By method, clean accuracy, robust accuracy and ECE, in [0, 1].
-        front: Methods on the Pareto front.
-        robust: The attack that robust accuracy is under, such as "PGD-10, 8/255".
-        labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
-        undecided: Methods that cannot be told from the front; their rings are dotted.
-            Defaults to none.
-        ends: By method, which may lack some, the ends of the interval of each of its
-            three numbers, drawn as error bars. Defaults to none.
-    """
-    style.need(points=points)
-    styles = style.method_styles(points, labels)
-    figure, (left, right) = style.new_figure(7.8, 4.4, 1, 2, sharex=True)
-    ring: style.Look = {
-        "color": "#222222",
-        "marker": "o",
-        "markerfacecolor": "none",
-        "ls": "",
-    }
-    for name, own in styles.items():
-        # A method with a temperature may lie on the one without; both must show.
-        filling = own.color if own.face == own.color else "none"
-        look = own.look | {"markerfacecolor": filling, "linestyle": ""}
-        clean, under_attack, ece = (100 * value for value in points[name])
-        if bars := (ends or {}).get(name):
-            low, high = 100 * np.array(bars).T
-            for axes, y, i in ((left, clean, 0), (right, ece, 2)):
-                bar: style.Look = {"color": own.color, "linewidth": 1, "zorder": 1}
-                axes.vlines(under_attack, low[i], high[i], **bar)
-                axes.hlines(y, low[1], high[1], **bar)
-        for axes, y in ((left, clean), (right, ece)):
-            axes.plot(under_attack, y, markersize=8, **look)
-            if name in front:
-                axes.plot(under_attack, y, markersize=15, **ring)
-            elif name in undecided:
-                circle = {"s": 200, "facecolors": "none", "edgecolors": "#222222"}
-                axes.scatter(under_attack, y, linestyle=":", **circle)
-    shown = [np.array(list(points.values()))]
-    shown += [np.array(own).T for own in (ends or {}).values()]
-    clean, robust_accuracy, ece = 100 * np.concatenate(shown).T
-    left.set(ylabel="Clean accuracy (%)", ylim=_around(clean))
-    right.set(ylabel="Clean ECE (%)", ylim=(0, 1.15 * ece.max() or 1))
-    for axes in (left, right):
-        axes.set(xlabel=f"Accuracy (%) under {robust}", xlim=_around(robust_accuracy))
-    ringed = Line2D([], [], markersize=11, label="Pareto front", **ring)
-    style.legend(figure, [*style.handles(styles, linestyle=""), ringed])
-    return figure
-
-
-@style.styled
 def draw_l2_success(
     curves: Mapping[str, Sequence[Line]], labels: Labels = None
 ) -> Figure:
@@ -214,10 +153,3 @@ def draw_l2_success(
     axes.set(xlabel="L2 budget, in [0, 1] pixels", ylabel="Changed predictions (%)")
     style.legend(figure, style.handles(styles, marker=""))
     return figure
-
-
-def _around(values: np.ndarray) -> tuple[float, float]:
-    """Return limits around percentages, at least ten points apart."""
-    low, high = float(values.min()), float(values.max())
-    margin = max(0.12 * (high - low), (10 - (high - low)) / 2)
-    return max(low - margin, -3), min(high + margin, 103)

@@ -10,6 +10,7 @@ from ar_adals_tf.calibration.temperature import apply_temperature
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.reliability import draw_reliability_diagram
+from ar_adals_tf.whole_numbers import whole_number
 
 
 class Diagram:
@@ -88,6 +89,7 @@ def reliability_diagram(
         reliability diagram of 2 examples: accuracy 50.0 %, mean confidence 80.0 %, \
 ECE 40.00 % (15 bins)
     """
+    num_bins = whole_number("num_bins", num_bins)
     if hasattr(model_or_labels, "trainable_weights"):
         from ar_adals_tf.calibrated import labelled_logits
 

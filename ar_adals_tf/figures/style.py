@@ -64,6 +64,7 @@ METHOD_STYLES = {
     "fgsm_at": MethodStyle("FGSM training", "#cc79a7", "v"),
     "pgd_at": MethodStyle("PGD training", "#882255", "X"),
     "trades": MethodStyle("TRADES", "#999933", "p"),
+    "ccat": MethodStyle("CCAT", "#332288", "h"),
 }
 
 _RESERVE = ["#882255", "#999933", "#332288", "#cc79a7", "#117733", "#ddcc77"]

@@ -10,11 +10,13 @@ import tensorflow as tf
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.content_ids import content_ids
+from ar_adals_tf.examples.content_ids import batch_ids
 from ar_adals_tf.examples.elements import KEYS, Keys, finite_rows, one_hot, plain_ids
 from ar_adals_tf.examples.numbering import READ, Data, numbered
+from ar_adals_tf.joining import check_range
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.sentences import in_plain_words
 
 
 class Facts(NamedTuple):
@@ -42,7 +44,7 @@ class Facts(NamedTuple):
         """Return the levels by an index, or undivided ones without an index.
 
         Raises:
-            InputError: If the index is of other examples.
+            InputError: If the index is of other examples, or of another range.
         """
         if index is None:
             return RobustnessLevels.undivided(self.ids, num_levels, labels=self.labels)
@@ -50,6 +52,8 @@ class Facts(NamedTuple):
             index = replace(index, labels=None)
         unknown = np.zeros(len(self.ids), np.int64)  # no label is compared then
         index.verify_examples(self.ids, unknown if self.labels is None else self.labels)
+        if self.low is not None and self.high is not None:
+            check_range(float(self.low.min()), float(self.high.max()), index)
         return RobustnessLevels(index, num_levels)
 
     def digest(self) -> str:
@@ -90,14 +94,26 @@ class Facts(NamedTuple):
         return replace(index, labels=self.labels[at])
 
 
-def read_facts(data: Data, num_classes: int, keys: Keys = KEYS) -> Facts:
+def read_facts(
+    data: Data,
+    num_classes: int,
+    keys: Keys = KEYS,
+    examples: tf.data.Dataset | None = None,
+) -> Facts:
     """Read through a set of examples once, and see that they can be used.
+
+    Args:
+        data: The examples.
+        num_classes: Number of classes Z.
+        keys: The entries of dictionaries.
+        examples: What `numbered` makes of them, if it is there already.
 
     Raises:
         InputError: If there is none, if labels are no classes, if inputs are not
             finite, or if inputs without ids differ when they are read again.
     """
-    examples = numbered(data, READ, num_classes, keys=keys)
+    if examples is None:
+        examples = numbered(data, READ, num_classes, keys=keys)
     by_content = not data.identified(num_classes, keys)
 
     @as_written
@@ -106,18 +122,19 @@ def read_facts(data: Data, num_classes: int, keys: Keys = KEYS) -> Facts:
         is_class = tf.abs(tf.reduce_sum(rows, axis=-1) - 1) < 1e-3
         if y.dtype.is_floating and y.shape.as_list()[1:] != [num_classes]:
             is_class &= tf.reshape(tf.equal(y, tf.floor(y)), tf.shape(is_class))
-        content = example_id if by_content else content_ids(x, axes=1)
+        content = example_id if by_content else batch_ids(x)
         columns = tf.argmax(rows, axis=-1), is_class, finite_rows(x, example_id)
         return (example_id, *columns, content), _range(x)
 
     rows: list[tuple[np.ndarray, ...]] = []
     ranges: list[tuple[np.ndarray, np.ndarray]] = []
     looked = examples.map(look, tf.data.AUTOTUNE, deterministic=True)
-    for columns, ends in looked.as_numpy_iterator():
-        rows.append(columns)
-        if ends:
-            kept = ranges.pop() if ranges else ends
-            ranges.append((np.minimum(kept[0], ends[0]), np.maximum(kept[1], ends[1])))
+    with in_plain_words():
+        for columns, ends in looked.as_numpy_iterator():
+            rows.append(columns)
+            if ends:
+                low, high = ranges.pop() if ranges else ends
+                ranges.append((np.minimum(low, ends[0]), np.maximum(high, ends[1])))
     if not rows:
         raise InputError("the dataset is empty; give one that has examples")
     ids, labels, is_class, finite, contents = map(

@@ -1,7 +1,8 @@
 """`fit`: `model.fit`, and the model learns how sure it may be."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.attacks.layers import candidates
+from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.elements import KEYS, NO_CLASS, Keys, one_hot
+from ar_adals_tf.examples.elements import KEYS, Keys, one_hot
 from ar_adals_tf.examples.numbering import (
     BATCH_SIZE,
     READ,
@@ -29,6 +32,14 @@ from ar_adals_tf.fitting.preparing import prepare
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.pipeline import NOT_IN_INDEX
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.whole_numbers import given_number, whole_number
+
+#: Arguments of `model.fit` that cannot be, and why.
+_NOT_TAKEN = {
+    "validation_freq": "the soft labels follow from the validation examples after "
+    "every epoch",
+    "validation_steps": "the soft labels follow from all validation examples",
+}
 
 
 def fit(
@@ -130,6 +141,15 @@ def fit(
             f"the model must be a keras.Model; received {type(model).__name__}; the "
             "order is fit(model, x, y)"
         )
+    _refuse_unknown(settings, attack, vanilla)
+    whole_number("epochs", epochs)
+    whole_number("initial_epoch", initial_epoch, 0)
+    for name, number in {
+        "batch_size": batch_size,
+        "steps_per_epoch": steps_per_epoch,
+        "validation_batch_size": validation_batch_size,
+    }.items():
+        given_number(name, number)
     keys = Keys(id_key, label_key, weight_key)
     train, validation = _data(x, y, sample_weight, validation_split, validation_data)
     if class_weight is not None and isinstance(train, Arrays) and train.weighted:
@@ -146,20 +166,22 @@ def fit(
             "out, or train by model.fit with what soft_labels returns"
         )
     say = print if verbose else _say_nothing
-    inputs = _first_inputs(validation, keys)
+    known = model.built and getattr(model, "inputs", None)
+    inputs = None if known else _first_inputs(validation, keys)
     if not model.built:
         with model.distribute_strategy.scope():
             model(inputs, training=False)
     classes, sigmoid = num_classes(model), is_binary(model)
     if class_weight is not None:  # classes left out count 1, as in model.fit of arrays
         class_weight = {c: class_weight.get(c, 1.0) for c in range(classes)}
-    chosen = num_levels == "auto" and vanilla is None and index is None
-    if chosen and not _is_floats(model, inputs):
-        num_levels = 1
-        say(
-            "The inputs are not one tensor of floats, which is what an attack moves: "
-            "one level serves all (AdaLS)."
-        )
+    if vanilla is None and index is None and not _is_floats(model, inputs):
+        what = "The inputs are not one tensor of floats, which is what an attack moves"
+        how = f"give vanilla=, a trained model, and {_what_moves(model)}"
+        if num_levels == "auto":
+            num_levels = 1
+            say(f"{what}: one level serves all (AdaLS). For several levels {how}.")
+        elif num_levels != 1:
+            raise InputError(f"{what}; {how}, or num_levels=1")
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:
@@ -205,8 +227,10 @@ def fit(
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch if isinstance(train, Stream) else None,
             )
-        except tf.errors.InvalidArgumentError as error:
-            raise _as_sentence(error, classes) from error
+        except InputError as error:
+            if not str(error).startswith(NOT_IN_INDEX):
+                raise
+            raise InputError(CHANGED.format("some inputs differ")) from None
 
 
 def _data(
@@ -239,6 +263,22 @@ def _data(
     return train.divided(validation_split)
 
 
+def _refuse_unknown(settings: Mapping[str, Any], attack: str, vanilla: Any) -> None:
+    """Refuse arguments that neither `fit` nor the attack has; see `prepare`."""
+    for name, why in _NOT_TAKEN.items():
+        if name in settings:
+            raise InputError(f"fit takes no {name}: {why}; leave it out")
+    if vanilla is None or attack not in ATTACKS:
+        return  # `prepare` refuses it
+    known = [field.name for field in dataclasses.fields(ATTACKS[attack])]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise InputError(
+            f"there is no argument {unknown[0]!r} of fit, and attack {attack!r} has no "
+            f"such setting; its settings are {', '.join(known)}"
+        )
+
+
 def _first_inputs(data: Data, keys: Keys) -> Any:
     """Return the inputs of the first batch."""
     for x, *_ in numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False).take(1):
@@ -251,6 +291,19 @@ def _is_floats(model: keras.Model, x: Any) -> bool:
     taken = getattr(model, "inputs", None) or tf.nest.flatten(x)
     kinds = [keras.backend.standardize_dtype(one.dtype) for one in taken]
     return len(kinds) == 1 and keras.backend.is_float_dtype(kinds[0])
+
+
+def _what_moves(model: keras.Model) -> str:
+    """Say how to name what an attack can move, for a model of other inputs."""
+    names = [
+        one.name
+        for one in getattr(model, "inputs", None) or []
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(one.dtype))
+    ]
+    layer = f"at=, the layer whose output is to move ({candidates(model)})"
+    if len(names) < 1:
+        return layer
+    return f"attack_input=, the input that is to move ({', '.join(names)}), or {layer}"
 
 
 def _backup_dir(callbacks: Sequence[keras.callbacks.Callback]) -> Path | None:
@@ -273,18 +326,6 @@ def _hard_batches(
 
     examples = numbered(data, size or READ, num_classes, keys=keys, with_ids=False)
     return examples.map(read, tf.data.AUTOTUNE, deterministic=True)
-
-
-def _as_sentence(error: Exception, num_classes: int) -> Exception:
-    """Return what an error inside the pipeline means, or the error."""
-    if any(text in str(error) for text in NOT_IN_INDEX):
-        return InputError(CHANGED.format("some inputs differ"))
-    if NO_CLASS in str(error):
-        return InputError(
-            f"some labels are none of the model's classes 0 to {num_classes - 1}; mend "
-            "them, or give the model as many outputs as there are classes"
-        )
-    return error
 
 
 def _say_nothing(line: str) -> None:

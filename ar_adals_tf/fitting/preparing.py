@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.automatic import auto_num_levels
+from ar_adals_tf.automatic import auto_num_levels, check_every
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
@@ -34,6 +34,7 @@ from ar_adals_tf.outputs import num_classes as classes_of
 from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.whole_numbers import given_number, whole_number
 
 #: Ranges that images have, the narrowest first.
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
@@ -91,6 +92,7 @@ class Prepared:
         Returns:
             Elements `(x, soft label)`, or `(x, soft label, sample_weight)`.
         """
+        steps = given_number("steps", steps)
         dataset = numbered(
             self._train,
             size,
@@ -205,23 +207,43 @@ def prepare(
         raise InputError(
             "without a vanilla model num_classes is unknown; give num_classes="
         )
-    classes = num_classes or classes_of(vanilla)
+    classes = given_number("num_classes", num_classes, 2) or classes_of(vanilla)
+    size = whole_number("validation_batch_size", validation_batch_size)
+    num_bins = whole_number("num_bins", num_bins)
+    if refresh_every is not None:
+        check_every(refresh_every)
     if sigmoid is None:
         sigmoid = vanilla is not None and is_binary(vanilla)
     keys = Keys(id_key, label_key, weight_key)
     if vanilla is None and settings:
         raise InputError(
             f"there is no argument {next(iter(settings))!r}; settings of an attack are "
-            "for a vanilla model, and none was given"
+            "for a vanilla model, and none was given; give vanilla=, a trained model"
+        )
+    elsewhere = [name for name in ("at", "attack_input") if settings.get(name)]
+    if elsewhere and refresh_every is not None:
+        raise InputError(
+            "refresh_every ranks by the model's one input, and "
+            f"{elsewhere[0]}={settings[elsewhere[0]]!r} moves something else; leave "
+            "out one of them"
         )
     data = {
         "train": as_data(train, "training data"),
         "validation": as_data(validation, "validation data"),
     }
-    facts = {"validation": read_facts(data["validation"], classes, keys)}
-    if num_levels == "auto":
+    examples: dict[str, tf.data.Dataset] = {}
+    facts: dict[str, Facts] = {}
+
+    def learn(name: str) -> None:
+        """Read through the examples of a name."""
+        own = examples[name] = numbered(data[name], READ, classes, keys=keys)
+        facts[name] = read_facts(data[name], classes, keys, own)
+
+    learn("validation")
+    if isinstance(num_levels, str) and num_levels == "auto":
         num_levels = auto_num_levels(len(facts["validation"].ids))
-    smoothing = AdaptiveLabelSmoothing(classes, int(num_levels), alpha)
+    num_levels = whole_number("num_levels", num_levels)
+    smoothing = AdaptiveLabelSmoothing(classes, num_levels, alpha)
     order = _order()
     indexes: dict[str, RobustnessIndex | None] = {
         "train": index,
@@ -230,7 +252,7 @@ def prepare(
     levels: dict[str, RobustnessLevels] = {}
     refresh: dict[str, Any] = {}
     if smoothing.num_levels > 1 or isinstance(data["train"], Arrays):
-        facts["train"] = read_facts(data["train"], classes, keys)
+        learn("train")
     if "train" in facts:
         facts["validation"].check_held_out(facts["train"])
     if smoothing.num_levels > 1:
@@ -240,7 +262,9 @@ def prepare(
             bounds = chosen_bounds(bounds, *both) if of_inputs else None
         for name, own in data.items():
             if indexes[name] is None and vanilla is not None:
-                source = _source(name, own, facts[name], classes, keys, bounds)
+                # With at= bounds are those of a layer's output.
+                inputs = bounds if settings.get("at") is None else None
+                source = _source(name, own, facts[name], examples[name], inputs)
                 made = _attacked(
                     vanilla,
                     source,
@@ -261,20 +285,25 @@ def prepare(
         if indexes["train"] is None or refresh_every is not None:
             refresh = {
                 "refresh_every": "auto" if refresh_every is None else refresh_every,
-                "refresh_data": numbered(data["train"], READ, classes, keys=keys),
+                "refresh_data": examples["train"],
                 "refresh_levels": levels["train"],
                 "bounds": bounds,
             }
-    size = validation_batch_size
+    validated = examples["validation"]
+    if size != READ or not levels:
+        validated = numbered(
+            data["validation"], size, classes, keys=keys, with_ids=bool(levels)
+        )
     callback = _Callback(
         smoothing,
-        numbered(data["validation"], size, classes, keys=keys, with_ids=bool(levels)),
+        validated,
         levels.get("validation"),
         epoch=order.epoch,
         train=data["train"],
         num_bins=num_bins,
         from_logits=from_logits,
         backup_dir=backup_dir,
+        check_ids=False,  # the facts of all examples are known
         **refresh,
     )
     return Prepared(
@@ -335,11 +364,10 @@ def _order() -> Order:
 
 
 def _source(
-    name: str, data: Data, facts: Facts, num_classes: int, keys: Keys, bounds: Any
+    name: str, data: Data, facts: Facts, examples: tf.data.Dataset, bounds: Any
 ) -> Source:
     """Return examples as an attack takes them."""
     if not isinstance(data, Arrays) or not hasattr(data.x, "dtype"):
-        examples = numbered(data, READ, num_classes, keys=keys)
         read = examples.prefetch(1).as_numpy_iterator
         return Streamed("data", name, read, len(facts.ids), facts.digest)
     unit = Box.unit(bounds)

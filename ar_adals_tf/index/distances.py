@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -99,7 +99,8 @@ def known_labels(source: Source, ids: np.ndarray) -> np.ndarray | None:
     """
     if not getattr(source, "labelled", False):
         return None
-    return source.labels_of(ids)  # type: ignore[attr-defined]
+    labels: np.ndarray = source.labels_of(ids)  # type: ignore[attr-defined]
+    return labels
 
 
 def few_of(source: Source) -> Any:
@@ -144,9 +145,10 @@ def as_source(
             )
         )
     if hasattr(inputs, "shards"):
-        return inputs
+        return cast(Source, inputs)
     bounds = settings.get("bounds", UNIT if settings.get("at") is None else None)
-    unit = not isinstance(bounds, str) and Box.unit(bounds)
+    own = settings.get("at") is None  # else bounds are those of a layer's output
+    unit = own and not isinstance(bounds, str) and Box.unit(bounds)
     specs = input_specs(model)
     if isinstance(inputs, (tf.data.Dataset, keras.utils.PyDataset)):
         if labels is not None:
@@ -162,7 +164,20 @@ def as_source(
             "file first, or use python -m ar_adals_tf.compute_robustness --arrays=FILE"
         )
     several = len(keras.tree.flatten(specs)) > 1
+    _refuse_single(inputs, specs)
     return as_examples(inputs, labels, ids, dataset, split, unit, several)
+
+
+def _refuse_single(inputs: Any, specs: Any) -> None:
+    """Refuse one example in the place of a batch, by what the model takes."""
+    shape, taken = getattr(inputs, "shape", None), getattr(specs, "shape", None)
+    if shape is None or taken is None or len(shape) != len(taken) - 1:
+        return
+    if all(side in (None, own) for own, side in zip(shape, taken[1:], strict=True)):
+        raise InputError(
+            f"inputs must be a batch, (N, ...); received an array of shape "
+            f"{tuple(shape)}, which is one example; give it a first axis: x[None]"
+        )
 
 
 def check_labels_are_classes(model: "keras.Model", source: Source) -> None:

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE, is_near_chance
 from ar_adals_tf.nested import leaves, map_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Images that it takes to tell a model's accuracy from a guess, and that are enough.
-_LEAST, _SAMPLE = 50, 1024
+#: Images that are enough to tell a model's accuracy from a guess.
+_SAMPLE = 1024
 
 #: Share of distances that may be longer than the bounds' diagonal.
 _FEW = 0.1
@@ -41,7 +42,9 @@ class Seen:
         self._predict, self._num_classes = predict, num_classes
         self._step = -(-count // _SAMPLE)
         self._low, self._high = np.inf, -np.inf
-        self._position = self._right = self._asked = 0
+        self._position = 0
+        self._said: list[np.ndarray] = []
+        self._true: list[np.ndarray] = []
 
     def add(self, inputs: Any, labels: np.ndarray | None = None) -> None:
         """Take the next inputs into account, and their true classes if they are known.
@@ -57,22 +60,19 @@ class Seen:
         asked = np.arange(-start % self._step, count, self._step)
         if labels is not None and len(asked):
             some = map_leaves(lambda array: array[asked], inputs)
-            right = self._predict(some) == labels[asked]
-            self._right, self._asked = (
-                self._right + right.sum(),
-                self._asked + len(asked),
-            )
+            self._said.append(np.asarray(self._predict(some)))
+            self._true.append(np.asarray(labels)[asked])
 
     def metadata(self) -> dict[str, Any]:
         """Return range and accuracy; warn where the accuracy is that of a guess."""
         found: dict[str, Any] = {}
         if self._low <= self._high:
             found["input_range"] = [self._low, self._high]
-        if not self._asked:
+        if not self._true:
             return found
-        chance, accuracy = 1 / self._num_classes, float(self._right / self._asked)
-        margin = 2 * np.sqrt(chance * (1 - chance) / self._asked)
-        if self._asked >= _LEAST and accuracy <= chance + margin:
+        said, true = np.concatenate(self._said), np.concatenate(self._true)
+        accuracy = float((said == true).mean())
+        if len(true) >= LEAST_TO_JUDGE and is_near_chance(said, true):
             warnings.warn(
                 f"the model is right for {accuracy:.1%} of the images, no more than a "
                 f"guess among {self._num_classes} classes. Likely causes: the labels "

@@ -156,8 +156,14 @@ class _AdversarialTraining(keras.Model):
     def train_step(self, data: Any) -> Any:
         """Perturb, then train as Keras does."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        images = self.training_images(images, labels)
+        images, labels = self.training_batch(images, labels)
         return super().train_step((images, labels, weights))
+
+    def training_batch(
+        self, images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, Any]:
+        """Return the images and the labels that a batch is trained on."""
+        return self.training_images(images, labels), labels
 
     def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the images that a batch is trained on."""

@@ -74,6 +74,8 @@ class Method:
         adversarial: A Keras model class that trains adversarially, with the arguments
             inputs, outputs, `seed`, `name` and the method's settings; see
             `ar_adals_tf.methods.adversarial`. Defaults to `keras.Model`.
+        mixes_labels: Whether that class trains on labels that name no class, so that no
+            loss can go with it that takes one-hot labels alone.
         settings: The settings of loss, feedback, transform or adversarial model. Each
             key is the name of a flag; see `own_settings`.
     """
@@ -88,6 +90,7 @@ class Method:
     feedback: str | None = None
     transform: str | None = None
     adversarial: str | None = None
+    mixes_labels: bool = False
     settings: Mapping[str, MethodSetting] = field(default_factory=dict)
 
     @property
@@ -248,6 +251,22 @@ METHODS: dict[str, Method] = {
             ),
         },
     ),
+    "ccat": Method(
+        "CCAT",
+        "confidence-calibrated adversarial training: the farther an attack moved an "
+        "image, the closer to uniform is its label",
+        adversarial="ar_adals_tf.methods.ccat:CCAT",
+        mixes_labels=True,
+        settings={
+            "epsilon": _EPSILON,
+            "pgd_steps": replace(_STEPS, default=40),
+            "pgd_relative_step": replace(_RELATIVE_STEP, default=1 / 6),
+            "adversarial_share": _SHARE,
+            "ccat_rho": MethodSetting(
+                10.0, "How soon labels become uniform: the exponent rho."
+            ),
+        },
+    ),
 }
 
 
@@ -256,7 +275,7 @@ def adversarial_methods() -> list[str]:
 
     Example:
         >>> adversarial_methods()
-        ['fgsm_at', 'pgd_at', 'trades']
+        ['fgsm_at', 'pgd_at', 'trades', 'ccat']
     """
     return [name for name, method in METHODS.items() if method.adversarial]
 

@@ -5,9 +5,13 @@ before and behind them: a rescaling to the model's own range of inputs, and no s
 at the end, because losses and attacks want logits.
 """
 
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 from keras import layers, ops
 
+from ar_adals_tf.bounds import Range
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.graph import is_softmax_function, last_operation
@@ -21,7 +25,7 @@ def prepared(
     model: keras.Model,
     input_shape: tuple[int, ...],
     classes: int,
-    model_range: tuple[float, float] = UNIT,
+    model_range: Range = UNIT,
     *,
     called: str = "the model",
 ) -> keras.Model:
@@ -36,8 +40,9 @@ def prepared(
         model: A built Keras classifier with one input and one output.
         input_shape: The shape of an example.
         classes: The number of classes of the data.
-        model_range: The least and the greatest value that the model itself expects.
-            A layer in front takes [0, 1] there.
+        model_range: The least and the greatest value that the model itself expects,
+            numbers, or for vectors one for each feature. A layer in front takes [0, 1]
+            there.
         called: What people call the model, for the error sentences.
 
     Returns:
@@ -65,11 +70,8 @@ def prepared(
         )
     softmax = _returns_probabilities(model, called)
     binary = is_binary(model)
-    low, high = model_range
     inputs = keras.Input(input_shape, name="image")
-    x = inputs
-    if (low, high) != UNIT:
-        x = layers.Rescaling(high - low, low, dtype="float32", name="to_own_range")(x)
+    x = inputs if model_range == UNIT else _to_own_range(model_range)(inputs)
     body = _without_softmax(model) if softmax else model
     if body is not None:
         logits = ops.cast(body(x), "float32")
@@ -90,9 +92,7 @@ def prepared(
     return network
 
 
-def in_range(
-    model: keras.Model, model_range: tuple[float, float] = UNIT
-) -> keras.Model:
+def in_range(model: keras.Model, model_range: Range = UNIT) -> keras.Model:
     """Return a classifier of images in [0, 1] that asks one of another range.
 
     Its outputs and its weights are those of `model`, which it shares.
@@ -113,10 +113,34 @@ def in_range(
     """
     if tuple(model_range) == UNIT:
         return model
-    low, high = model_range
-    inputs = keras.Input(_input_shape(model, f"model {model.name!r}"), name="image")
-    x = layers.Rescaling(high - low, low, dtype="float32", name="to_own_range")(inputs)
+    called = f"model {model.name!r}"
+    shape = _input_shape(model, called)
+    if isinstance(low := model_range[0], Sequence):
+        _check_input(model, (len(low),), called)
+    inputs = keras.Input(shape, name="image")
+    x = _to_own_range(model_range)(inputs)
     return keras.Model(inputs, model(x), name=model.name)
+
+
+def to_unit(model_range: Range) -> keras.Layer:
+    """Return a layer from inputs in a range to [0, 1].
+
+    What is the same everywhere, as a column of a table can be, becomes 0.
+    """
+    low, high = (np.asarray(end, np.float64) for end in model_range)
+    scale = 1 / np.where(high > low, high - low, 1.0)
+    return _linear(scale, -low * scale)
+
+
+def _to_own_range(model_range: Range) -> keras.Layer:
+    """Return a layer from [0, 1] to a range."""
+    low, high = (np.asarray(end, np.float64) for end in model_range)
+    return _linear(high - low, low, name="to_own_range")
+
+
+def _linear(scale: np.ndarray, offset: np.ndarray, **named: str) -> keras.Layer:
+    """Return a layer that multiplies and adds; its file holds plain numbers."""
+    return layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", **named)
 
 
 def _check_input(model: keras.Model, input_shape: tuple[int, ...], called: str) -> None:

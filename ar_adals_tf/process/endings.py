@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process import interruption
+from ar_adals_tf.sentences import sentence_in
 
 _AGAIN = "give the same command again: it goes on where it was"
 _SPACE = f"free some space and {_AGAIN}"
@@ -49,6 +50,8 @@ def ending(error: BaseException) -> tuple[int, str] | None:
         return 2, f"error: {_one_line(str(error))}"
     if isinstance(error, KeyboardInterrupt):
         return interruption.STATUS, interruption.SENTENCE
+    if sentence := _of_pipeline(error):
+        return 2, f"error: {_one_line(sentence)}"
     words = _of_system(error) or _of_memory(error) or _of_tensorflow(error)
     if words:
         return 2, f"error: {_one_line(words)}"
@@ -84,13 +87,26 @@ def _of_memory(error: BaseException) -> str:
     return ""
 
 
-def _of_tensorflow(error: BaseException) -> str:
-    """Return words for a file that TensorFlow cannot use."""
+def _of_pipeline(error: BaseException) -> str:
+    """Return the sentence of an `InputError` that was raised in a `tf.data` pipeline.
+
+    TensorFlow makes it an error of its own, with the sentence and a traceback as text.
+    """
     tf = sys.modules.get("tensorflow")
+    if not tf or not isinstance(error, tf.errors.OpError):
+        return ""
+    found = re.search(rf"\b{InputError.__name__}: (.*)", str(error))
+    return found[1] if found else ""
+
+
+def _of_tensorflow(error: BaseException) -> str:
+    """Return our sentence inside, or words for a file that TensorFlow cannot use."""
+    tf = sys.modules.get("tensorflow")
+    if not tf or not isinstance(error, tf.errors.OpError):
+        return ""
     number = _number_in(error)
-    if tf and isinstance(error, tf.errors.OpError) and number:
-        return _words("a file", _first_line(error), number)
-    return ""
+    words = _words("a file", _first_line(error), number) if number else ""
+    return sentence_in(error) or words
 
 
 def _words(what: object, reason: str, number: int | None) -> str:

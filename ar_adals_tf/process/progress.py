@@ -20,9 +20,9 @@ def progress_bar(
 ) -> tqdm:
     """Return a progress bar with the time left.
 
-    Use it as a context manager, or close it. On a terminal it moves ten times a second
-    and disappears when it is closed. In a log, where every move is another line, it
-    moves every half minute and stays.
+    Use it as a context manager, or close it. On a terminal and in a notebook it moves
+    ten times a second and disappears when it is closed. In a log, where every move is
+    another line, it moves every half minute and stays.
 
     Args:
         total: Units of work.
@@ -32,7 +32,7 @@ def progress_bar(
         show: Whether to show the bar.
         delay: Seconds after which it appears, if the work still goes on.
     """
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() or _in_notebook()
     return tqdm(
         total=total,
         desc=title,
@@ -46,6 +46,11 @@ def progress_bar(
         file=sys.stderr,
         dynamic_ncols=terminal,
     )
+
+
+def _in_notebook() -> bool:
+    """Tell whether a notebook shows what is printed, which has lines rewritten too."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
 
 
 def close_bars() -> None:

@@ -1,36 +1,18 @@
 """Figures of models under attack, made from what runs have stored."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_TITLES
-from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.figures import attacks as figures
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.attack_words import attack_words
-from ar_adals_tf.reporting.certainty import (
-    BARS_WORDS,
-    INTERVAL_WORDS,
-    INTERVALS_WORDS,
-    Evidence,
-    uncertain,
-)
+from ar_adals_tf.reporting.certainty import BARS_WORDS, uncertain
 from ar_adals_tf.reporting.collection import Collection
-from ar_adals_tf.reporting.group import each_with_temperature, labels_of
-from ar_adals_tf.reporting.items import (
-    Cell,
-    Column,
-    Item,
-    Picture,
-    Row,
-    Table,
-    cell_of,
-    in_words,
-    measures,
-)
+from ar_adals_tf.reporting.group import labels_of
+from ar_adals_tf.reporting.items import Picture, in_words, measures
 from ar_adals_tf.reporting.names import adversarial_study, strength_words
 from ar_adals_tf.reporting.run import Run
 
@@ -161,122 +143,6 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
     return pictures
 
 
-def trade_off(collection: Collection) -> list[Item]:
-    """Compare clean accuracy, robust accuracy and ECE, and find the Pareto front."""
-    attack = collection.strongest_attack
-    epsilon = collection.reference_of(attack)
-    robust = f"{BOUNDED_TITLES[attack]}, {strength_words(epsilon)}"
-    wanted = (("accuracy", 0.0), ("accuracy", epsilon), ("ece", 0.0), ("ece", epsilon))
-    found: dict[str, list[float]] = {}
-    evidence: dict[str, list[Evidence]] = {}
-    groups = []
-    for group in each_with_temperature(collection.groups_under_attack):
-        values = [
-            [one[name] for one in group.attack_measures(attack, strength)]
-            for name, strength in wanted
-        ]
-        if all(values):
-            found[group.key] = [float(np.mean(own)) for own in values]
-            groups.append(group)
-            samples = [group.attack_sample(attack, strength) for _, strength in wanted]
-            evidence[group.key] = [
-                Evidence(sample, name, 100)
-                for sample, (name, _) in zip(samples, wanted, strict=True)
-                if sample
-            ]
-    if not found:
-        return []
-    points = {key: (p[0], p[1], p[2]) for key, p in found.items()}
-    known = {k: own[:3] for k, own in evidence.items() if len(own) == len(wanted)}
-    answers = _on_the_front(points, known)
-    front = {key for key, answer in answers.items() if answer == "yes"}
-    undecided = [key for key in points if answers[key] == UNDECIDED]
-    ends = {
-        key: [(one.ends[0] / 100, one.ends[1] / 100) for one in own]
-        for key, own in known.items()
-    }
-    rows = []
-    for group in groups:
-        cells = [cell_of([100 * value]) for value in found[group.key]]
-        if len(evidence[group.key]) == len(cells):
-            pairs = zip(cells, evidence[group.key], strict=True)
-            cells = [replace(c, low=e.ends[0], high=e.ends[1]) for c, e in pairs]
-        cells.append(Cell(text=answers[group.key]))
-        rows.append(Row(group.label, cells, kind=group.kind))
-    return [
-        Picture(
-            f"trade_off_{collection.dataset}",
-            f"The trade-off, {collection.title}",
-            "Right is more robust; on the left panel up is more accurate, on the right "
-            f"one down is better calibrated. Ringed: on the Pareto front. {_FRONT} "
-            "Dotted: cannot be told from the front. Means over seeds; hollow: scaled "
-            f"by a temperature, or an ensemble. {INTERVALS_WORDS}",
-            figures.draw_trade_off(
-                points, front, robust, labels_of(groups), undecided, ends
-            ),
-            methods=tuple(labels_of(groups).values()),
-        ),
-        Table(
-            f"trade_off_{collection.dataset}",
-            f"The Pareto front, {collection.title}",
-            f"{_FRONT} Means over seeds. {INTERVAL_WORDS}",
-            [
-                Column("Clean accuracy (%)"),
-                Column(f"Accuracy (%) under {robust}"),
-                Column("Clean ECE (%)"),
-                Column(f"ECE (%) under {robust}"),
-                Column("On the front"),
-            ],
-            rows,
-        ),
-    ]
-
-
-UNDECIDED = "cannot be told apart"
-
-_FRONT = (
-    "On the front: no other row is, by its means, at least as good in clean accuracy, "
-    "robust accuracy and clean ECE and better in one. A row that another one beats so "
-    "is off the front if the other is better in one of the three beyond doubt (95 %, "
-    "paired); if no other is, the row cannot be told apart from the front. No "
-    "correction is made for the number of pairs."
-)
-
-
-def _on_the_front(
-    points: Mapping[str, tuple[float, float, float]],
-    known: Mapping[str, Sequence[Evidence]],
-) -> dict[str, str]:
-    """Tell which points are on the Pareto front: yes, no, or `UNDECIDED`.
-
-    Args:
-        points: By method, clean accuracy, robust accuracy, and ECE.
-        known: By method, the evidence of the three; without it the means decide.
-    """
-    signs = (1, 1, -1)
-    values = {key: np.array(point) * signs for key, point in points.items()}
-    front = dict(
-        zip(points, pareto_front(np.array(list(values.values()))), strict=True)
-    )
-    answers = {}
-    for key, mine in values.items():
-        beaten_by = [
-            k for k, v in values.items() if (v >= mine).all() and (v > mine).any()
-        ]
-        doubtful = key in known and all(
-            other in known
-            and not any(
-                own.worse_than(theirs, sign)
-                for own, theirs, sign in zip(
-                    known[key], known[other], signs, strict=True
-                )
-            )
-            for other in beaten_by
-        )
-        answers[key] = "yes" if front[key] else UNDECIDED if doubtful else "no"
-    return answers
-
-
 def l2_success(collection: Collection) -> list[Picture]:
     """Draw the share of predictions that an L2 budget changes, a curve for each run."""
     curves: dict[str, list[Any]] = {}
@@ -312,36 +178,6 @@ def l2_success(collection: Collection) -> list[Picture]:
     ]
 
 
-def pareto_front(values: np.ndarray) -> np.ndarray:
-    """Tell which points no other point beats, `(N,)` bool.
-
-    A point is beaten by another one that is at least as good in every objective and
-    better in one. Equal points do not beat each other.
-
-    Args:
-        values: `(N, K)`, N points scored on K objectives, all to be maximised (negate
-            errors).
-
-    Raises:
-        InputError: If the shape is another or a value is NaN.
-
-    Example:
-        >>> pareto_front(np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.3]]))
-        array([ True,  True, False])
-    """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 2 or np.isnan(values).any():
-        raise InputError(
-            "values must be numbers of shape (points, aims); received shape "
-            f"{values.shape} with {int(np.isnan(values).sum())} NaN; leave out points "
-            "that are not measured"
-        )
-    mine, others = values[:, None], values[None]
-    nowhere_worse = np.all(others >= mine, axis=2)
-    somewhere_better = np.any(others > mine, axis=2)
-    return ~np.any(nowhere_worse & somewhere_better, axis=1)
-
-
 def _index_words(found: dict[str, Any]) -> str:
     """Say which attack made a robustness index."""
     settings = found.get("settings", {})
@@ -355,9 +191,10 @@ def _index_commands(run: Run) -> tuple[str, str]:
     flags = {"model_file": run.place / "model.keras", "dataset": run.config["dataset"]}
     names = [name for name in ("data_dir", "limit_examples") if run.config.get(name)]
     flags |= {name: run.config[name] for name in names}
+    flags |= commands.imports(run)
     index = run.place / "robustness" / "cw" / "test.npz"
     return (
-        commands.shell_command(
+        shell_command(
             "compute_robustness", flags | {"split": "test", "output_file": index}
         ),
         commands.evaluate_command(run, "--attacks=fgsm,pgd"),

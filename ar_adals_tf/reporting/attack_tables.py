@@ -138,10 +138,11 @@ def costs(collection: Collection) -> Table:
             scaled = [
                 f["temperature_scaled"] for f in forms if "temperature_scaled" in f
             ]
+            peaks = [f["peak_bytes"] / 1e6 for f in forms if f["peak_bytes"]]
             cells = [
                 cell_of([1e3 * f["seconds_per_image"] for f in forms]),
                 cell_of([f["file_bytes"] / 1e6 for f in forms]),
-                cell_of([f["peak_bytes"] / 1e6 for f in forms if f["peak_bytes"]]),
+                cell_of(peaks) if peaks else Cell(text="unknown"),
                 accuracy.cell(forms),
                 ece.cell(forms),
                 ece.cell(scaled),
@@ -157,8 +158,9 @@ def costs(collection: Collection) -> Table:
         f"Inference, {collection.title}",
         "LiteRT runs on the processor; TensorFlow on the accelerator, if there is one. "
         "Memory: what a fresh process grows by at most when it loads the model and "
-        "predicts a batch. int8: TensorFlow Lite's post-training quantisation. Times "
-        "compare within a machine alone: "
+        "predicts a batch; unknown where the system does not tell, or where no "
+        "--import registers the model's own layers. int8: TensorFlow Lite's "
+        "post-training quantisation. Times compare within a machine alone: "
         + ("; ".join(dict.fromkeys(machines)) or "none measured")
         + ".",
         columns,

@@ -52,7 +52,7 @@ class Collection:
     @property
     def title(self) -> str:
         """The dataset's name for people."""
-        return names.dataset_title(self.dataset)
+        return names.dataset_title(self.runs[0].config["dataset"])
 
     @property
     def runs(self) -> list[Run]:
@@ -72,8 +72,7 @@ class Collection:
     @property
     def examples(self) -> str:
         """What people call the test examples: images, or examples of any kind."""
-        known = [run.record.examples for run in self.runs if run.record]
-        return known[0] if known and not self.trained else "images"
+        return self.runs[0].examples
 
     @property
     def class_names(self) -> list[str]:
@@ -204,23 +203,17 @@ class Collection:
             return ""
         trained = [group for group in self.groups if not group.runs[0].record]
         own = {group.label: group.runs[0].off_recipe for group in trained}
-        first, *others = own.values() if len(own) > 1 else ({},)
-        shared = {
-            name: words
-            for name, words in first.items()
-            if all(other.get(name) == words for other in others)
-        }
-        told = {"all": shared}
+        shared = _shared([group.runs[0] for group in trained])
+        told = {"all runs have": shared}
         for label, settings in own.items():
-            told[label] = {k: v for k, v in settings.items() if k not in shared}
+            only = {k: v for k, v in settings.items() if k not in shared}
+            told[f"{label} has"] = only
         words = [
-            f"{who}: {', '.join(f'{name} {value}' for name, value in some.items())}"
+            f"{who} {', '.join(f'{name} {value}' for name, value in some.items())}"
             for who, some in told.items()
             if some
         ]
-        return (
-            f"Settings other than the recipe's: {'; '.join(words)}. " if words else ""
-        )
+        return f"Other than by default, {'; '.join(words)}. " if words else ""
 
     @property
     def levels_words(self) -> str:
@@ -282,7 +275,7 @@ def load_collections(
         own = [run for run in runs if run.dataset == dataset]
         found = _find_index(own)
         for line in found.words:
-            say(f"{names.dataset_title(dataset)}: {line}")
+            say(f"{names.dataset_title(own[0].config['dataset'])}: {line}")
         about = found.index, found.path, found.words
         collections.append(Collection(dataset, _grouped(own), *about))
     return collections
@@ -319,11 +312,26 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def _shared(runs: Sequence[Run]) -> dict[str, str]:
+    """Return what is off the recipe in the same way in two or more runs.
+
+    What a method lacks, as vanilla lacks an attack, is no difference.
+    """
+    if len(runs) < 2:
+        return {}
+    own = [in_words_by_setting(run.settings) for run in runs]
+    return {
+        name: words
+        for run in runs
+        for name, words in run.off_recipe.items()
+        if all(other.get(name, "none") in (words, "none") for other in own)
+    }
+
+
 def _differences(run: Run, variants: Sequence[Run], recipe: bool) -> str:
     """Return what tells a run from the other variants, in words.
 
     If `recipe`, what tells it from the recipe is said as well.
-
     Models that were not trained here are told apart by their folders.
     """
     if run.record:

@@ -1,6 +1,5 @@
 """The commands that make or complete a run, and what is missing without them."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,21 +8,12 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import Missing, in_words
 from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
 from ar_adals_tf.reporting.run import Run
-
-
-def shell_command(module: str, flags: Mapping[str, Any]) -> str:
-    """Return a command line, which a shell takes apart into these flags again."""
-    parts = [f"--{_quoted(name)}={_quoted(value)}" for name, value in flags.items()]
-    return " ".join([f"python -m ar_adals_tf.{module}", *parts])
-
-
-def _quoted(value: Any) -> str:
-    return shlex.quote(str(value))
 
 
 def made_by(run: Run) -> str:
@@ -33,7 +23,15 @@ def made_by(run: Run) -> str:
             return f"# {record.title}: ar_adals_tf.audit(...) in Python"
         return shell_command("evaluate", {**record.flags, "output_dir": run.place})
     settings = {name: v for name, v in run.config.items() if name != "output_dir"}
-    return shell_command("train", flags_from(settings) | {"output_dir": run.place})
+    flags = flags_from(settings) | {"output_dir": run.place}
+    return shell_command("train", flags | imports(run))
+
+
+def imports(run: Run) -> dict[str, str]:
+    """Return the flag of the modules that a run's model needs, if it needs some."""
+    recorded = run.record.flags.get("import") if run.record else None
+    text = recorded or ",".join(run.config.get("imports") or ())
+    return {"import": text} if text else {}
 
 
 def seed_command(run: Run, seed: int) -> str:
@@ -79,12 +77,14 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
     folder = like.place.parent / f"{dataset}-{key}{suffix}-0"
-    return shell_command("train", flags | {"output_dir": folder})
+    flags |= {"output_dir": folder}
+    return shell_command("train", flags | imports(like))
 
 
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
-    return " ".join([shell_command("evaluate", {"run_dir": run.place}), *flags])
+    found = shell_command("evaluate", {"run_dir": run.place} | imports(run))
+    return " ".join([found, *flags])
 
 
 def missing(what: str, commands: Sequence[str]) -> list[Missing]:

@@ -1,14 +1,22 @@
 """What a report shows, and in which order."""
 
+import functools
 from collections.abc import Callable, Sequence
 
-from ar_adals_tf.reporting import attack_figures, attack_tables, comparisons, further
+from ar_adals_tf.reporting import (
+    attack_figures,
+    attack_tables,
+    comparisons,
+    further,
+    rejection,
+    trade_off,
+)
 from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.answer import answers
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.gallery import gallery
-from ar_adals_tf.reporting.items import Item, Section
+from ar_adals_tf.reporting.items import Item, Section, in_their_words
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.own import own_sections
 from ar_adals_tf.reporting.posthoc import rivals_after_training
@@ -90,8 +98,9 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     made: dict[str, Make] = {
         "Under attack: every strength": _every_strength,
         "Under attack: reliability": attack_figures.reliability_under_attack,
-        "Under attack: by robustness level": attack_figures.levels_under_attack,
-        "Clean accuracy, robust accuracy and calibration": attack_figures.trade_off,
+        "Under attack: by robustness level": _under_attack_by_level,
+        "Under attack: rejecting low confidence": rejection.rejecting,
+        "Clean accuracy, robust accuracy and calibration": trade_off.trade_off,
         "How far an L2 budget goes": attack_figures.l2_success,
     }
     measured = [one for one in collections if one.runs_under_attack]
@@ -109,12 +118,34 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     ]
 
 
+def chosen_sections(
+    collections: Sequence[Collection], trade_off_of: Sequence[str] | None
+) -> list[Section]:
+    """Return what a report shows because it was asked for.
+
+    Args:
+        collections: The collections.
+        trade_off_of: Two of `trade_off.AIMS`, or None.
+    """
+    if trade_off_of is None:
+        return []
+    names = list(trade_off_of)
+    title = f"The trade-off of {' and '.join(map(trade_off.in_text, names))}"
+    make = functools.partial(trade_off.chosen_trade_off, names=names)
+    return [_section(title, make, collections)]
+
+
 def _told_apart(collection: Collection) -> list[Item]:
     return [comparisons.told_apart(collection), comparisons.noise_floors(collection)]
 
 
 def _more_measures(collection: Collection) -> list[Item]:
     return [further.more_measures(collection), comparisons.two_parts(collection)]
+
+
+def _under_attack_by_level(collection: Collection) -> list[Item]:
+    tables = comparisons.attacked_confidence_by_level(collection)
+    return [*attack_figures.levels_under_attack(collection), *tables]
 
 
 def _every_strength(collection: Collection) -> list[Item]:
@@ -126,5 +157,6 @@ def _section(title: str, make: Make, collections: Sequence[Collection]) -> Secti
     items: list[Item] = []
     for collection in collections:
         made = make(collection)
-        items += made if isinstance(made, Sequence) else [made]
+        several = made if isinstance(made, Sequence) else [made]
+        items += [in_their_words(item, collection.examples) for item in several]
     return Section(title, items)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from ar_adals_tf import calibration, captions, figures
-from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS
 from ar_adals_tf.reporting.collection import Collection
@@ -187,11 +186,13 @@ def soft_labels(collection: Collection) -> list[Picture]:
     """Draw how p[r] moved in the first run of each group with several levels."""
     pictures = []
     for group in collection.groups:
-        path = group.runs[0].folder / "history.csv"
-        if not path.exists() or not group.runs[0].config.get("num_levels"):
+        run = group.runs[0]
+        if (
+            not run.config.get("num_levels")
+            or not (run.folder / "history.csv").exists()
+        ):
             continue
-        history = read_history(path)
-        p = np.array([history[n] for n in history if n.startswith("p/")]).T
+        p = run.p_by_epoch
         if p.ndim < 2 or min(p.shape) < 2:
             continue
         name = f"soft_labels_{collection.dataset}_{slug(group.key)}"

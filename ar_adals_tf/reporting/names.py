@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from ar_adals_tf.datasets.own import shown_name
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.figures.style import METHOD_STYLES, method_styles
@@ -42,13 +43,13 @@ def of_model(title: str) -> str:
 
 
 def dataset_title(dataset: str) -> str:
-    """Return what people call a dataset.
+    """Return what people call a dataset: its title, or the name of their own data.
 
     Example:
-        >>> dataset_title("svhn_cropped")
-        'SVHN'
+        >>> dataset_title("svhn_cropped"), dataset_title("/data/my photos")
+        ('SVHN', 'my photos')
     """
-    return DATASETS[dataset].title if dataset in DATASETS else dataset
+    return DATASETS[dataset].title if dataset in DATASETS else shown_name(dataset)
 
 
 #: What people call our networks; those of keras.applications have their own names.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ar_adals_tf import figures
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
@@ -19,7 +20,7 @@ from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, html, layout, markdown
 from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
-from ar_adals_tf.reporting.commands import evaluate_command, made_by, shell_command
+from ar_adals_tf.reporting.commands import evaluate_command, made_by
 from ar_adals_tf.reporting.items import (
     Cards,
     Item,
@@ -32,6 +33,7 @@ from ar_adals_tf.reporting.items import (
 from ar_adals_tf.reporting.missing import lacks
 from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.run import Run
+from ar_adals_tf.reporting.trade_off import check_aims
 
 
 def write_report(
@@ -40,6 +42,7 @@ def write_report(
     title: str = "How sure are they really?",
     command: str | None = None,
     missing: Sequence[Missing] = (),
+    trade_off: Sequence[str] | None = None,
 ) -> Path:
     """Write a report of finished runs.
 
@@ -52,6 +55,8 @@ def write_report(
             commands of each run and of the report.
         missing: What the report lacks as a whole, such as the runs of a study that are
             not there yet. It stands first in the list of what is missing.
+        trade_off: Two measures of `trade_off.AIMS` that models are compared in, in a
+            section of its own. Defaults to none.
 
     A report that is there already is replaced: its tables and figures go as well, and
     nothing else in the folder is touched.
@@ -62,15 +67,18 @@ def write_report(
     Raises:
         InputError: If a run is not finished, if two cannot be compared, if the folder
             is one of the runs, if it holds an `index.html` or `report.md` that is no
-            report, or if a zip file cannot be used; see `packed.unpacked`.
+            report, if a zip file cannot be used, see `packed.unpacked`, or on measures
+            that do not exist.
     """
+    if trade_off is not None:
+        check_aims(trade_off)
     with unpacked(runs) as (folders, places, named):
 
         def say(line: str) -> None:
             print(named(line))
 
         collections = load_collections(folders, say, places)
-        about = title, command, missing
+        about = title, command, missing, trade_off
         return write_collections(collections, runs, output_dir, *about)
 
 
@@ -81,14 +89,15 @@ def write_collections(
     title: str,
     command: str | None = None,
     missing: Sequence[Missing] = (),
+    trade_off: Sequence[str] | None = None,
 ) -> Path:
     """Write a report of runs that are read already; see `write_report`."""
     refuse_overwriting(output_dir, runs, "--output_dir")
     folder = writable_folder(output_dir, "--output_dir")
-    commands = command or _commands(collections, runs, output_dir)
+    commands = command or _commands(collections, runs, output_dir, trade_off)
     with only_writer(folder / LOCK):
         sweep(folder, "index.html", "report.md", FILE, "figures/*", "tables/*")
-        _replace(collections, folder, title, commands, missing)
+        _replace(collections, folder, title, commands, missing, trade_off)
     return folder / "index.html"
 
 
@@ -98,10 +107,14 @@ def _replace(
     title: str,
     commands: str,
     missing: Sequence[Missing],
+    trade_off: Sequence[str] | None,
 ) -> None:
     """Write all files of a report, `index.html` last; remove those of the old one."""
     old = _files_of(folder)
-    sections = _named(contents.report_sections(collections))
+    sections = contents.report_sections(collections)
+    sections = named_apart(
+        [*sections, *contents.chosen_sections(collections, trade_off)]
+    )
     new = {name for s in sections for item in s.items for name in _files(item)}
     numbers = printed_and_ours(sections)
     if numbers:
@@ -151,7 +164,7 @@ def _files_of(folder: Path) -> set[str]:
     return found | {name[:-4] + ".pdf" for name in found if name.endswith(".png")}
 
 
-def _named(sections: Sequence[Section]) -> list[Section]:
+def named_apart(sections: Sequence[Section]) -> list[Section]:
     """Return sections whose items have names that serve as file names, each once."""
     taken: set[tuple[bool, str]] = set()
 
@@ -198,6 +211,7 @@ def _commands(
     collections: Sequence[Collection],
     runs: Sequence[str | Path],
     output_dir: str | Path,
+    trade_off: Sequence[str] | None = None,
 ) -> str:
     """Return the commands that made the runs and the report, a line each."""
     lines = []
@@ -208,6 +222,8 @@ def _commands(
                 lines.append(evaluate_command(run, *flags))
     folders = ",".join(str(run) for run in runs)
     report = {"runs": folders, "output_dir": output_dir}
+    if trade_off is not None:
+        report["trade_off"] = ",".join(trade_off)
     lines.append(shell_command("report", report))
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ar_adals_tf.evaluation.doubts import stayed_hard
 from ar_adals_tf.reporting import commands
 from ar_adals_tf.reporting.certainty import AS_ABOVE_WORDS, SURE_WORDS
 from ar_adals_tf.reporting.collection import Collection
@@ -59,11 +60,27 @@ def overview(collection: Collection) -> Table:
         f"{number:,} test images, ECE over {collection.num_bins} bins. "
         f"{collection.settings_words}"
         f"{collection.shift_words}{temperature_words(collection.groups)}"
-        f"{seed_words(collection.groups)} {SURE_WORDS}",
+        f"{seed_words(collection.groups)} {SURE_WORDS}{_hard_words(collection)}",
         columns,
         rows,
         commands.missing_shift(collection),
     )
+
+
+def _hard_words(collection: Collection) -> str:
+    """Return a sentence for each method whose runs never softened a label."""
+    found = []
+    for group in collection.groups:
+        notes = [stayed_hard(group.label, run.p_by_epoch) for run in group.runs]
+        if all(notes):
+            found.append(f" {notes[0]}.")
+        elif any(notes):
+            number = sum(map(bool, notes))
+            found.append(
+                f" {group.label}: {number} of {len(notes)} runs were trained with hard "
+                "labels, because no soft label left 1."
+            )
+    return "".join(found)
 
 
 def table_1_networks(collections: Sequence[Collection]) -> Table:
@@ -240,7 +257,12 @@ def _table(
 
 
 def _by_severity(collection: Collection, table: str) -> dict[str, list[float]]:
-    """Return the paper's numbers at the severities that the runs have."""
+    """Return the paper's numbers at the severities that the runs have.
+
+    There are none for a page that does not follow the paper.
+    """
+    if not collection.follows_the_paper:
+        return {}
     printed = paper()[table].get(collection.dataset, {})
     return {
         key: [values[severity - 1] for severity in collection.severities]

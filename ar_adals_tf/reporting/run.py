@@ -22,6 +22,8 @@ from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
+from ar_adals_tf.forms.run_files import read_history
+from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.known import check_names
 from ar_adals_tf.reporting.names import CONTROL, network_title, of_model
 
@@ -66,10 +68,10 @@ class Run:
         needed = SUBJECT_FILE if record else "config.json"
         for name in (needed, "metrics.json", "predictions.npz"):
             if not (folder / name).exists():
+                why = f"it has no {name}" if folder.is_dir() else "there is none"
                 raise InputError(
-                    f"{folder} is no finished run (it has no {name}); give the "
-                    "--output_dir of a python -m ar_adals_tf.train or evaluate that "
-                    "has ended"
+                    f"{folder} is no finished run ({why}); give the --output_dir of a "
+                    "python -m ar_adals_tf.train or evaluate that has ended"
                 )
         metrics = read_metrics(folder)
         check_names(folder, metrics)
@@ -122,6 +124,35 @@ class Run:
         if adversarial not in (None, self.config["method"]):
             method = f"{method}+{adversarial}"
         return method
+
+    @property
+    def examples(self) -> str:
+        """What people call its test examples: images, or examples of any kind."""
+        if self.record:
+            return self.record.examples
+        shape = self.config.get("image_size")  # of own data alone; rows have one side
+        return "images" if not shape or "," in shape else "examples"
+
+    @cached_property
+    def p_by_epoch(self) -> np.ndarray:
+        """The soft labels that each epoch was trained with, `(epochs, R)`.
+
+        It is of length 0 where no history is kept, or where labels do not move. The
+        levels of an ensemble's members stand side by side.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        method = METHODS.get(self.config["method"])
+        if self.record or method is None or not method.adaptive:
+            return np.empty((0, 0))
+        own = self.folder / "history.csv"
+        paths = (
+            [own] if own.exists() else sorted(self.folder.glob("member_*/" + own.name))
+        )
+        histories = [read_history(path) for path in paths]
+        columns = [h[name] for h in histories for name in h if name.startswith("p/")]
+        return np.array(columns).T
 
     @property
     def as_given(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from ar_adals_tf import captions, figures
 from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.datasets.own import is_own
-from ar_adals_tf.evaluation.results import guesses
+from ar_adals_tf.evaluation.doubts import seen_validation, stayed_hard
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
 from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
@@ -79,10 +79,50 @@ def verdicts(collection: Collection) -> Section:
         )
         for i, group in enumerate(groups)
     ]
+    if summary := before_and_after(groups):
+        words.insert(0, ("Before and after", summary))
     whose = "its" if len(groups) == 1 else "their"
     title = f"{collection.title}: how far can {whose} confidence be trusted?"
     shown = [in_their_words(picture, collection.examples) for picture in pictures]
     return Section(title, shown, words, first=True)
+
+
+def before_and_after(groups: Sequence[Group]) -> str:
+    """Return in one paragraph what calibration was and is; empty if nothing changed it.
+
+    Before is the vanilla model, or the model as it was given, and after is the last of
+    the others that were trained here. Of a single model it is without and with its
+    temperature.
+    """
+    trained = [group for group in groups if not group.runs[0].record]
+    if len(groups) == 1 and (scaled := groups[0].with_temperature()):
+        first, last = groups[0], scaled
+    elif len(trained) > 1 and trained[0].runs[0].method == "vanilla":
+        first, last = trained[0], trained[-1]
+    else:
+        return ""
+    ends = [
+        interval_words(group.clean_sample.intervals["ece"]) for group in (first, last)
+    ]
+    rights = [percent(group.clean[0]["accuracy"], 1) for group in (first, last)]
+    moved = last.clean_sample.difference(first.clean_sample, "ece")
+    if _same_predictions(first, last):
+        judged = "their predictions are the same"
+    elif moved.low <= 0 <= moved.high:
+        judged = "this difference may be chance"
+    else:
+        word = "lower" if moved.estimate < 0 else "higher"
+        low, high = sorted((abs(moved.low), abs(moved.high)))
+        judged = f"{word} by {points_words((abs(moved.estimate), low, high))}"
+    return (
+        f"the calibration error (ECE) was {ends[0]} with {first.label} and is "
+        f"{ends[1]} with {last.label}: {judged}. The accuracy was {rights[0]} and is "
+        f"{rights[1]}."
+    )
+
+
+def _same_predictions(group: Group, other: Group) -> bool:
+    return np.array_equal(group.probabilities[0], other.probabilities[0])
 
 
 def in_plain_words(group: Group, examples: str, other: Group | None = None) -> str:
@@ -102,15 +142,22 @@ def in_plain_words(group: Group, examples: str, other: Group | None = None) -> s
         f"{percent(clean['mean_confidence'], 1)} sure: {_leaning(gap)}.",
         _error(group),
     ]
-    stored = group.runs[0].metrics["clean"]
-    num_classes = group.runs[0].predictions.logits.shape[1]
-    if "interval" in stored and guesses(stored, num_classes):
-        sentences.insert(
-            1,
-            "That is no more often than a guess: look whether the inputs have the "
-            "model's own range and the classes its own order.",
+    run = group.runs[0]
+    if run.predictions.is_near_chance:
+        given = run.record or run.config.get("finetune")
+        why = (
+            "look whether the inputs have the model's own range and the classes its "
+            "own order"
+            if given
+            else "it has hardly learnt and may need more epochs"
         )
+        sentences.insert(1, f"That is no more often than a guess: {why}.")
     sentences.append(_temperature(group, examples))
+    if run.record or run.config.get("finetune"):
+        doubt = seen_validation("The model", run.metrics, examples)
+        sentences += [f"{doubt}."] if doubt else []
+    if note := stayed_hard("It", run.p_by_epoch):
+        sentences.append(f"{note}.")
     if other is not None:
         sentences.append(_compared(group, other))
     return " ".join(sentences)
@@ -177,6 +224,8 @@ def _temperature(group: Group, examples: str) -> str:
 
 def _compared(group: Group, other: Group) -> str:
     """Return a sentence on the paired difference of two models' ECE."""
+    if _same_predictions(group, other):
+        return f"Its predictions are those of {other.label}."
     found = group.clean_sample.difference(other.clean_sample, "ece")
     if found.low <= 0 <= found.high:
         points = points_words(found)

@@ -6,20 +6,26 @@ first seed come first, so that a report means something early.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import attack_flags, config_flags, flags_from
 from ar_adals_tf.experiment.runs import index_path
-from ar_adals_tf.reporting.commands import shell_command
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 from ar_adals_tf.studies.study import Method, Study
 
 SPLITS = ("train", "validation", "test")
+
+#: Corrupted images are kept for all runs of a study if they have at most so many bytes.
+MOST_KEPT = 8 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Cell:
         settings: The settings of the run that is trained, attacked or measured, before
             anything is chosen.
         stage: 1 for a cell that needs no other, 2 for one that needs these, ...
+        makes_sets: Whether it makes the corrupted images that it predicts. If the study
+            keeps them, its first evaluation makes them for all.
     """
 
     name: str
@@ -48,6 +56,7 @@ class Cell:
     seed: int
     settings: Config = field(repr=False)
     stage: int
+    makes_sets: bool = False
 
     @property
     def command(self) -> str:
@@ -125,6 +134,33 @@ def stages(cells: Iterable[Cell]) -> list[list[Cell]]:
     ]
 
 
+def makes_sets(study: Study) -> bool:
+    """Tell whether the runs of a study are measured on images that are corrupted here.
+
+    Ready-made ones that lie on a disk count only if the study asks for them.
+    """
+    source = study.evaluate.get("shift_source", "auto")
+    return study.evaluate.get("shift") == "true" and source in ("auto", "generated")
+
+
+def keeps_sets(study: Study) -> bool:
+    """Tell whether the corrupted images of a study are kept for all its runs.
+
+    They are where they are in memory and have at most `MOST_KEPT` bytes.
+
+    Example:
+        >>> from ar_adals_tf.studies.study import load_study
+        >>> [keeps_sets(load_study(name)) for name in ("svhn_cropped", "imagenet2012")]
+        [True, False]
+    """
+    info, flags = DATASETS[study.dataset], study.evaluate
+    sets = 1
+    for name, every in (("shift_types", CORRUPTIONS), ("severities", SEVERITIES)):
+        sets *= len(flags[name].split(",") if name in flags else every)
+    size = sets * study.images["test"] * math.prod(info.image_shape)
+    return makes_sets(study) and not info.streamed and size <= MOST_KEPT
+
+
 class _Planner:
     """Collects cells, each once."""
 
@@ -147,17 +183,22 @@ class _Planner:
         return list(self._cells.values())
 
     def _evaluated(self, runs: Sequence[Cell]) -> None:
-        """Add the cells that evaluate runs: for now one for each run."""
+        """Add the cells that evaluate runs, one for each run."""
         reference = self._reference()
+        keeps = keeps_sets(self._study)
         for run in runs:
             flags = {"run_dir": str(run.output), **self._study.evaluate}
+            if keeps:
+                flags["shift_cache_dir"] = str(self._folder / "shift_sets")
+            first = all(cell.module != "evaluate" for cell in self._cells.values())
+            makes = makes_sets(self._study) and (first or not keeps)
             needs = [run]
             if reference:
                 flags["robustness_index"] = str(reference.output)
                 needs.append(reference)
             name = f"evaluate {_short(run)}"
             if self._study.evaluate or reference:
-                self._add(name, "evaluate", flags, run.output, needs, run)
+                self._add(name, "evaluate", flags, run.output, needs, run, makes)
 
     def _runs(self, method: Method, seed: int) -> list[Cell]:
         """Add what trains a method at a seed: a run, or one for each value."""
@@ -319,6 +360,7 @@ class _Planner:
         output: Path,
         needs: Sequence[Cell],
         about: Cell | tuple[str, int, Config],
+        makes_sets: bool = False,
     ) -> Cell:
         if name not in self._cells:
             if isinstance(about, Cell):
@@ -326,7 +368,7 @@ class _Planner:
             first = tuple(dict.fromkeys(cell.name for cell in needs))
             stage = 1 + max((cell.stage for cell in needs), default=0)
             self._cells[name] = Cell(
-                name, module, dict(flags), output, first, *about, stage
+                name, module, dict(flags), output, first, *about, stage, makes_sets
             )
         return self._cells[name]
 

@@ -1,5 +1,7 @@
 """How long the rest of a study takes: from finished cells, or from a short probe."""
 
+import math
+import os
 import subprocess
 import sys
 import time
@@ -9,12 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, cost
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt, unavailable
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.studies.cells import Cell
-from ar_adals_tf.studies.state import attacked_sets, changed_sets, progress_of
+from ar_adals_tf.studies.state import (
+    attacked_sets,
+    changed_sets,
+    corrupted_sets,
+    progress_of,
+)
 
 #: Images of the batch that a probe times, at most.
 _BATCH = 64
+
+#: Values of the images that a probe corrupts, at most.
+_PIXELS = 2**18
 
 #: A gradient costs about as much as this number of predictions.
 _GRADIENT = 3
@@ -31,11 +42,13 @@ class Work(NamedTuple):
             image) or `predict`.
         model: The network, a key of `MODELS`.
         images: How often an image goes through it.
+        corrupted: How many images are corrupted before that.
     """
 
     kind: str
     model: str
     images: float
+    corrupted: float = 0.0
 
 
 def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
@@ -58,7 +71,8 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         sets = 1 + changed_sets(cell)
         for attack, _ in attacked_sets(cell):
             sets += _GRADIENT * BOUNDED_ATTACKS[attack].passes
-        return Work("predict", config.model, images["test"] * sets * models)
+        made = images["test"] * corrupted_sets(cell) if cell.makes_sets else 0
+        return Work("predict", config.model, images["test"] * sets * models, made)
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]
         return Work("predict", config.model, held_out * models)
@@ -106,21 +120,26 @@ def estimate(
             to a measurement here.
     """
     probe = probe or Probe()
-    totals: dict[tuple[str, str, str], np.ndarray] = {}
+    totals: dict[tuple[str, str, str, bool], np.ndarray] = {}
     for cell, seconds in timed:
         work = work_of(cell, images)
-        key = cell.module, work.kind, work.model
+        key = _alike(cell, work)
         totals[key] = totals.get(key, np.zeros(2)) + (seconds, max(work.images, 1))
     found, probed = {}, False
     for cell in left:
         work = work_of(cell, images)
-        known = totals.get((cell.module, work.kind, work.model))
+        known = totals.get(_alike(cell, work))
         if known is not None:
             seconds = known[0] / known[1] * work.images
         else:
             seconds, probed = probe(work, cell), True
         found[cell.name] = seconds * (1 - _share_done(cell, images))
     return Estimate(found, probed)
+
+
+def _alike(cell: Cell, work: Work) -> tuple[str, str, str, bool]:
+    """Return what cells have in common whose time goes with their images."""
+    return cell.module, work.kind, work.model, work.corrupted > 0
 
 
 def _share_done(cell: Cell, images: Mapping[str, int]) -> float:
@@ -134,6 +153,7 @@ class Probe:
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, str], float] = {}
         self._start: float | None = None
+        self._corruption: float | None = None
 
     def __call__(self, work: Work, cell: Cell) -> float:
         """Return the seconds that a cell takes, with the start of its process."""
@@ -151,7 +171,13 @@ class Probe:
             self._seconds[key] = seconds_an_image(
                 work.kind, work.model, info.image_shape, info.num_classes, batch
             )
-        return self._start + self._seconds[key] * work.images
+        seconds = self._start + self._seconds[key] * work.images
+        if work.corrupted:
+            if self._corruption is None:
+                shape = DATASETS[cell.settings.dataset].image_shape
+                self._corruption = seconds_of_a_corruption(shape)
+            seconds += self._corruption * work.corrupted
+        return seconds
 
 
 def seconds_an_image(
@@ -187,3 +213,23 @@ def seconds_an_image(
         step()
         count += 1
     return passed / (count * batch)
+
+
+def seconds_of_a_corruption(shape: tuple[int, ...]) -> float:
+    """Time how long an image is corrupted with all cores, as a mean over the types.
+
+    Args:
+        shape: `(height, width, channels)` of the images, which are random here.
+    """
+    lacks = unavailable(*shape[:2])
+    types = [n for n in (CORRUPTIONS if shape[2] > 1 else GREY) if n not in lacks]
+    count = max(1, min(_BATCH, _PIXELS // math.prod(shape)))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *shape), np.uint8)
+    for name in types:
+        corrupt(images[:1], name, 3)  # reads the photographs, makes the matrices
+    started = time.perf_counter()
+    for name in types:
+        corrupt(images, name, 3)
+    passed = time.perf_counter() - started
+    return passed / (count * len(types) * (os.cpu_count() or 1))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.files import read_json, writable_folder, write_json
 from ar_adals_tf.process.hardware import describe_hardware
 from ar_adals_tf.process.locks import LOCK, holder, only_writer
-from ar_adals_tf.reporting.commands import shell_command
 from ar_adals_tf.reporting.items import Missing
 from ar_adals_tf.studies.cells import Cell, cells_of
 from ar_adals_tf.studies.display import Display
@@ -259,7 +259,7 @@ def _report(study: Study, folder: Path, command: str) -> None:
     """Write the report of all runs of a study that are trained, not of some of them."""
     from ar_adals_tf.reporting.page import write_report
 
-    runs = _finished(study, folder)
+    runs = finished_runs(study, folder)
     if not runs:
         print(f"no run of {study.title} is finished, so there is no report yet")
         return
@@ -287,7 +287,7 @@ def _export(
     """Write all runs of a study that are trained into a zip file."""
     from ar_adals_tf.reporting.packed import pack
 
-    runs = _finished(study, folder)
+    runs = finished_runs(study, folder)
     if not runs:
         raise InputError(
             f"no run of {study.title} is finished in {folder}, so there is nothing to "
@@ -298,7 +298,7 @@ def _export(
     say(f"{path} is written: {len(runs)} runs, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _finished(study: Study, folder: Path) -> list[Path]:
+def finished_runs(study: Study, folder: Path) -> list[Path]:
     """Return the runs of a study that are trained; not those that serve a choice."""
     cells = cells_of(study, folder)
     states = states_of(cells, folder)

@@ -280,13 +280,18 @@ def _rows(run: Path) -> int:
 
 def changed_sets(cell: Cell) -> int:
     """Return how many versions of the test images an evaluation predicts."""
+    others = len(_listed(cell.flags, "ood")) + len(attacked_sets(cell))
+    return corrupted_sets(cell) + others
+
+
+def corrupted_sets(cell: Cell) -> int:
+    """Return how many of them are corrupted."""
     from ar_adals_tf.evaluation.shift import types_of
 
-    flags, count = cell.flags, len(_listed(cell.flags, "ood"))
-    if flags.get("shift") == "true":
-        types = _listed(flags, "shift_types") or types_of(cell.settings.dataset)
-        count += len(types) * len(_severities(flags))
-    return count + len(attacked_sets(cell))
+    if cell.flags.get("shift") != "true":
+        return 0
+    types = _listed(cell.flags, "shift_types") or types_of(cell.settings.dataset)
+    return len(types) * len(_severities(cell.flags))
 
 
 def attacked_sets(cell: Cell) -> list[tuple[str, float]]:

@@ -144,6 +144,8 @@ def load_study(name: str) -> Study:
             f"there is no study {name!r}; choose from {', '.join(study_names())}, or "
             "give a .toml file of your own"
         )
+    if not path.exists():
+        raise InputError(f"there is no file {path}; give the .toml file of a study")
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

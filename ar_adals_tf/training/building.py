@@ -17,6 +17,7 @@ from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model
+from ar_adals_tf.finite import refuse_broken_weights
 from ar_adals_tf.methods import losses
 from ar_adals_tf.methods.table import own_settings
 from ar_adals_tf.training.schedules import RecipeSchedule
@@ -117,11 +118,12 @@ def load_given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
     """Load a model of one's own, and make it a network of the dataset's images."""
     with models.drawn_from(seed):
         model = load_model(config.model)
+    refuse_broken_weights(model, config.model)
     return models.prepared(
         model,
         info.image_shape,
         info.num_classes,
-        start.model_range(config.model_range),
+        start.model_range(config.model_range, info.low, info.high),
         called=config.model,
     )
 

@@ -10,15 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import datasets
+from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE
 from ar_adals_tf.datasets.own import is_own
-from ar_adals_tf.datasets.own_loading import describe_splits
+from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import describe_strategy
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.doubts import of_a_guess, seen_validation, stayed_hard
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.results import describe_run, digests, write_results
+from ar_adals_tf.evaluation.results import (
+    describe_run,
+    digests,
+    read_metrics,
+    write_results,
+)
 from ar_adals_tf.evaluation.subject import save_calibrated
 from ar_adals_tf.experiment.config import OF_THE_DATA, Config
 from ar_adals_tf.experiment.plan import Plan
@@ -35,12 +42,14 @@ from ar_adals_tf.experiment.runs import (
 from ar_adals_tf.files import (
     asides,
     atomic_write,
+    clear,
     refuse_overwriting,
     remove,
     sweep,
     writable_folder,
     write_json,
 )
+from ar_adals_tf.process.imports import imported
 from ar_adals_tf.process.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.building import check_given
@@ -78,6 +87,17 @@ def train(
             refuse.
         FloatingPointError: If the loss is no longer a number.
     """
+    run = _ready(config, splits, members)
+    if config.as_given:
+        for doubt in _doubts(config, run):
+            warnings.warn(doubt, stacklevel=2)
+    return run
+
+
+def _ready(
+    config: Config, splits: Splits | None = None, members: Sequence[str | Path] = ()
+) -> Path:
+    """Train a run unless it is finished, and return its directory; see `train`."""
     run = Path(config.output_dir)
     check_folders(config)
     if not is_finished(config, run):
@@ -144,7 +164,9 @@ def _train(
 ) -> None:
     """Do the whole job of a run that is not finished."""
     # Written first, so that an interrupted run and a second process know what it is.
-    about = {"versions": versions(), "strategy": describe_strategy()}
+    about: dict[str, Any] = {"versions": versions()}
+    about |= {"strategy": describe_strategy()}
+    about |= {"imports": imported()} if imported() else {}
     write_json(run / "config.json", config.as_dict() | about)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -171,7 +193,8 @@ def _train(
                     train(member, plan.loaded)
         else:
             fitted = fit(plan, indexes)
-    except (InputError, OSError):  # a run that is refused leaves nothing behind
+    # A run that is refused leaves nothing behind, also where TensorFlow says why.
+    except (InputError, OSError, tf.errors.OpError):
         begun = ("checkpoint.npz", "member_0/config.json")  # maybe before
         if not any((run / name).exists() for name in begun):
             remove(run / "config.json")
@@ -181,10 +204,18 @@ def _train(
         _save(plan, fitted)
     if fitted and plan.config.own_levels:
         indexes["test"] = own_test_levels(plan, fitted.models[0])
-    metrics = _measure(plan, indexes.get("test"), fitted)
+    try:
+        metrics = _measure(plan, indexes.get("test"), fitted)
+    except InputError:  # nothing was trained that could be lost
+        if config.as_given:
+            clear(run, *RUN_FILES)
+        raise
     remove(run / "checkpoint.npz")
     if config.verbose:
         print(describe_run(config.title, metrics))
+        if fitted and plan.method.adaptive:
+            note = stayed_hard(config.title, _p_by_epoch(fitted))
+            print(note, end="\n" * bool(note))
 
 
 def _say_alpha(config: Config) -> None:
@@ -221,8 +252,10 @@ def load_splits(
     """Read the run's data."""
     settings = {name: getattr(config, name) for name in OF_THE_DATA}
     splits = datasets.load(config.dataset, **settings, splits=names)
-    if config.verbose and is_own(config.dataset):
-        print(*describe_splits(splits), sep="\n")
+    if is_own(config.dataset):
+        check_test(splits, config.limit_examples)
+        if config.verbose:
+            print(*describe_splits(splits), sep="\n")
     return splits
 
 
@@ -232,41 +265,69 @@ def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
     alone = plan.config.levels_from == "random" or plan.config.own_levels
     if alone and not finetune:
         return None
+    begun = has_begun(folder)
     if plan.config.vanilla_dir and not finetune and (folder / "metrics.json").exists():
         _check_same_data(plan.vanilla, folder)
     else:
-        if has_begun(folder):
+        if begun:
             check_same(plan.vanilla, saved_config(folder), folder, "--vanilla_dir")
-        train(plan.vanilla, plan.loaded)
-    _warn_near_chance(folder, finetune)
+        _ready(plan.vanilla, plan.loaded)
+    if finetune:
+        _refuse_guessing(plan, folder, made=not begun)
+    for doubt in _doubts(plan.vanilla, folder):
+        warnings.warn(doubt, stacklevel=2)
     return load_model(folder / "model.keras")
 
 
-def _warn_near_chance(folder: Path, given: bool = False) -> None:
-    """Warn of a vanilla model that has learnt nothing, before it is attacked.
+def _doubts(vanilla: Config, folder: Path) -> list[str]:
+    """Return what is doubtful about a vanilla model, before it is attacked."""
+    predictions = Predictions.load(folder / "predictions.npz")
+    found = []
+    if vanilla.as_given:
+        title, metrics = vanilla.model, read_metrics(folder)
+        found += [words] if (words := seen_validation(title, metrics)) else []
+    if predictions.is_near_chance:
+        why = (
+            of_a_guess(_has_vectors(vanilla))
+            if vanilla.as_given
+            else "it has hardly learnt, so its robustness means little; check labels "
+            "and --input_range, or give more --epochs or another --learning_rate"
+        )
+        found.append(f"the vanilla model in {folder} is {_right(predictions)}: {why}")
+    return found
 
-    It is then hardly more often right than who always names the largest class.
+
+def _refuse_guessing(plan: Plan, folder: Path, made: bool) -> None:
+    """Refuse to fine-tune a given model that is no better than a guess.
+
+    Raises:
+        InputError: If it is, on enough test examples to say so. Its run is removed if
+            it was `made` just now: with the right settings it is another one.
     """
     predictions = Predictions.load(folder / "predictions.npz")
-    count = len(predictions.labels)
-    right = np.mean(predictions.logits.argmax(axis=1) == predictions.labels)
-    largest = np.bincount(predictions.labels).max() / count
-    if right <= largest + np.sqrt(largest * (1 - largest) / count):
-        mend = (
-            "it has hardly learnt, so its robustness means little; check labels and "
-            "--input_range, or give more --epochs or another --learning_rate"
-        )
-        if given:
-            mend = (
-                "so its robustness means little; perhaps the model expects another "
-                "range than [0, 1] (--model_range=0,255), or its classes have another "
-                "order"
-            )
-        warnings.warn(
-            f"the vanilla model in {folder} is right on {right:.1%} of the test "
-            f"examples, and {largest:.1%} are of one class: {mend}",
-            stacklevel=2,
-        )
+    if len(predictions.labels) < LEAST_TO_JUDGE or not predictions.is_near_chance:
+        return
+    if made:
+        remove(folder)
+    why = of_a_guess(_has_vectors(plan.config))
+    raise InputError(
+        f"{plan.config.model} is not fine-tuned: it is {_right(predictions)}; {why}; "
+        "if it is meant to begin there, leave --finetune out, which trains it from its "
+        "weights by the recipe"
+    )
+
+
+def _right(predictions: Predictions) -> str:
+    """Say how often a model that is near chance is right."""
+    return (
+        f"right on {predictions.accuracy:.1%} of the {len(predictions.labels):,} test "
+        "examples, no more often than a guess"
+    )
+
+
+def _has_vectors(config: Config) -> bool:
+    """Tell whether the data are rows of a table, and no images."""
+    return config.image_size is not None and "," not in config.image_size
 
 
 def _check_same_data(vanilla: Config, folder: Path) -> None:
@@ -292,6 +353,12 @@ def _save(plan: Plan, fitted: Fitted) -> None:
             plain.save(aside)
     state = fitted.smoothing.state() | {"alpha": plan.config.alpha}
     write_json(plan.folder / "smoothing.json", state)
+
+
+def _p_by_epoch(fitted: Fitted) -> np.ndarray:
+    """Return the soft labels that each epoch was trained with, `(epochs, R)`."""
+    levels = range(fitted.smoothing.num_levels)
+    return np.array([[row[f"p/{r}"] for r in levels] for row in fitted.history])
 
 
 def _measure(
@@ -322,10 +389,7 @@ def _measure(
         metrics[name] = measure(found, config.num_bins)["clean"]
     p_by_epoch = None
     if fitted and plan.method.adaptive:
-        levels = range(fitted.smoothing.num_levels)
-        p_by_epoch = np.array(
-            [[row[f"p/{r}"] for r in levels] for row in fitted.history]
-        )
+        p_by_epoch = _p_by_epoch(fitted)
     write_results(
         plan.folder,
         predictions,

@@ -54,6 +54,12 @@ ROWS = {
         64,
         kills.random_kills,
     ),
+    "study": Row(
+        "SIGKILL of reproduce at random moments, restarted to the end",
+        ("–", "–"),
+        20,
+        kills.study_kills,
+    ),
     "operations": Row(
         "SIGKILL before and after each file operation, restarted to the end",
         ("96", "40 left over"),

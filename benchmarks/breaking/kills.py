@@ -81,6 +81,11 @@ def random_kills(arena: Arena, tries: int) -> Tally:
     return tally
 
 
+def study_kills(arena: Arena, tries: int) -> Tally:
+    """Kill a study of two methods, and with it the cell that runs."""
+    return kill_at_random(arena, "reproduce", tries)
+
+
 def kill_at_operations(
     arena: Arena, name: str, every: int = 1, most: int = 200
 ) -> Tally:

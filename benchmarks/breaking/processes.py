@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 #: No process of a small job takes longer, on a busy machine either.
-LONGEST = 600.0
+LONGEST = 1800.0
 
 TRACEBACK = "Traceback (most recent call last)"
 

@@ -95,3 +95,22 @@ def test_the_table_says_what_the_attacks_do():
         "random_start": True,
     }
     assert BOUNDED_ATTACKS["pgd"].title == "PGD-10"
+
+
+def test_pgd_conf_makes_wrong_classes_surer_than_pgd_does(batch):
+    """No image is less sure of a wrong class than before, and none moves further."""
+    logits, images, labels, seeds = batch
+    made = {
+        name: bounded.attack_step(name, logits, 8 / 255)(images, labels, seeds)
+        for name in ("pgd", "pgd_conf")
+    }
+    wrong = {}
+    for name, moved in (made | {"clean": images}).items():
+        p = tf.nn.softmax(logits(moved)).numpy()
+        p[np.arange(40), labels] = 0
+        wrong[name] = p.max(axis=1)
+    assert (wrong["pgd_conf"] >= wrong["clean"] - 1e-6).all()
+    assert wrong["pgd_conf"].mean() > wrong["pgd"].mean()
+    assert np.abs(made["pgd_conf"] - images).max() <= 8 / 255 + 1e-6
+    settings = dict(BOUNDED_ATTACKS["pgd_conf"].settings)
+    assert (settings["steps"], settings["step_size"]) == (40, "epsilon / 6")

@@ -70,6 +70,16 @@ def test_a_layer_s_output_moves_as_in_a_model_split_by_hand(name):
             np.testing.assert_array_equal(found.adversarial[padding], vectors[padding])
 
 
+@pytest.mark.parametrize("bounds", [(0, 1), (-0.1, 0.1)])
+def test_bounds_are_those_of_the_layers_output(bounds):
+    """And not of the tokens, whatever they are."""
+    message = r"with these bounds the output of layer 'emb' must lie in \["
+    with pytest.raises(InputError, match=f"{message}.*; leave bounds out"):
+        RobustnessIndex.compute(
+            of_tokens(), TOKENS, attack="ddn", at="emb", bounds=bounds, **QUIET
+        )
+
+
 def test_the_prediction_is_that_of_the_whole_model_to_the_last_bit():
     model = of_tokens()
     attack = attacks.prepare("margin", model, at="emb")

@@ -141,7 +141,7 @@ def check(parent: Parent, case: Case, folder: Path) -> None:
     """
     if case.prepare:
         case.prepare(folder)
-    before = _files(folder)
+    before, folders = _files(folder), _folders(folder)
     ended = parent.run(case.command, case.arguments, folder, case.environment)
     assert "Traceback" not in ended.err, ended.err
     said = [x for x in ended.err.splitlines() if re.match("error: |FATAL Flags", x)]
@@ -150,6 +150,7 @@ def check(parent: Parent, case: Case, folder: Path) -> None:
     assert ended.status == case.status, ended
     after = _files(folder)
     assert after == before, f"written: {sorted(after.keys() ^ before.keys())}"
+    assert _folders(folder) == folders
 
 
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
@@ -160,6 +161,10 @@ def _files(folder: Path) -> dict[str, tuple[int, int]]:
         for path, stat in stats.items()
         if path.name != ".lock"
     }
+
+
+def _folders(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*") if path.is_dir()}
 
 
 def _serve() -> None:

@@ -128,9 +128,9 @@ OF_TRAIN = [
     train("--method=ls,adals", says="value should be one of", status=1),
     train("--dataset=cifar11", says="--dataset must be one of .* did you mean cifar10"),
     train(
-        "--dataset=../cifar10", says="--dataset must be one of .*did you mean cifar10"
+        "--dataset=../cifar10", says="there is no such folder.* did you mean cifar10"
     ),
-    train("--dataset=absent.npz", says="absent.npz is no whole file of arrays"),
+    train("--dataset=absent.npz", says="there is no file of arrays absent.npz"),
     train("--dataset=glue", says="glue .* is not one of images"),
     train("--dataset=mnist", says="mnist is not in .* could not be downloaded"),
     train("--image_size=64", says="--image_size means nothing to --dataset=fashion"),
@@ -376,6 +376,12 @@ OF_EVALUATE = [
     evaluate("--shift", "--shift_source=web", says="should be one of", status=1),
     evaluate("--shift", "--shift_source=tfds", says="tfds"),
     evaluate("--shift", "--shift_source=published", says="published"),
+    evaluate(
+        "--shift",
+        "--shift_cache_dir=/dev/null/sets",
+        says="--shift_cache_dir must be a folder that can be written to",
+    ),
+    evaluate("--shift", "--shift_cache_dir=", says="--shift_cache_dir must not be"),
     *[
         evaluate("--attacks=fgsm", f"--epsilons={value}", says="--epsilons takes")
         for value in ("x", "8/255", "-4", "256", "nan", "inf", "1e400")
@@ -391,7 +397,7 @@ OF_EVALUATE = [
     evaluate("--attacks=square", "--epsilons=256", says="--epsilons takes"),
     *[
         evaluate(f"--ood={value}", says="--ood takes datasets other than")
-        for value in ("fashion_mnist_small", "mnits", "../cifar10", "cifar10,x")
+        for value in ("fashion_mnist_small", "mnits", "cifar10,x")
     ],
     evaluate("--ood=", says="--ood must not be empty"),
     evaluate("--ood=cifar10", "--data_dir=absent", says="cifar10 is not in absent"),
@@ -402,6 +408,31 @@ OF_EVALUATE = [
     Case("evaluate", ["--run_dir=r", "--model_file=m"], "received --run_dir and --mo"),
     Case("evaluate", ["--run_dir=absent"], "absent is no run directory"),
     Case("evaluate", ["--run_dir="], "--run_dir must not be empty"),
+    Case("report", ["--runs=absent"], "absent is no finished run .there is none"),
+    *[
+        Case("train", [f"--dataset={name}"], f"{name}: there is no such folder")
+        for name in ("./absent", "absent/", "/absent/photos")
+    ],
+    Case("train", ["--dataset=~/absent"], "no such folder; write .HOME for ~ here"),
+    Case("train", ["--dataset=/etc/passwd"], "is a file and no .npz"),
+    *[
+        Case(
+            command, ["--dataset=absent.npz", *more], "is no file of arrays absent.npz"
+        )
+        for command, more in (
+            ("train", []),
+            ("sweep", []),
+            ("evaluate", [f"--model_file={FASHION}", "--output_dir=o"]),
+            ("export", [f"--model_file={FASHION}", "--output_dir=o"]),
+            ("compute_robustness", [f"--model_file={FASHION}", "--output_file=o.npz"]),
+        )
+    ],
+    *[
+        evaluate(f"--ood={name}", says=f"--ood={name}: there is no such file or folder")
+        for name in ("absent.npz", "./absent", "../cifar10")
+    ],
+    Case("evaluate", ["--predictions=a.npz", "--output_dir=o"], "is no file of predic"),
+    Case("reproduce", ["--study=absent.toml"], "there is no file absent.toml; give"),
     Case("evaluate", ["--run_dir=f"], "f is no run directory|Not a dir", text("f")),
     Case("evaluate", [f"--run_dir={LONG}"], "too long|no run directory"),
     Case("evaluate", [f"--model_file={MODEL}"], "--model_file needs --output_dir"),
@@ -576,6 +607,12 @@ OF_OTHERS = [
     Case("report", ["--runs="], "--runs must not be empty"),
     Case("report", ["--runs=a,,b"], "--runs must not be empty or have empty"),
     Case("report", ["--runs=absent"], "absent is no finished run"),
+    Case(
+        "report",
+        ["--runs=absent", "--trade_off=accuracy,speed"],
+        "--trade_off takes two different measures of accuracy, ece, .*accuracy,speed",
+    ),
+    Case("report", ["--runs=absent", "--trade_off="], "--trade_off must not be empty"),
     Case("report", ["--runs=f"], "f", text("f")),
     Case("report", ["--runs=d"], "d is no finished run", empty_folder("d")),
     Case("report", [f"--runs={LONG}"], "too long|no finished run"),

@@ -2,10 +2,12 @@
 
 import compileall
 import json
+import shlex
 import shutil
 import zipfile
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -28,6 +30,7 @@ class Loose(keras.layers.Layer):
 @pytest.fixture(scope="module")
 def own_files(tmp_path_factory):
     """Write models and modules of one's own into a folder."""
+    keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("own_files")
     (folder / "my_layers.py").write_text(LAYERS)
     (folder / "broken.py").write_text("x = 1\nraise KeyError('a')\n")
@@ -41,6 +44,11 @@ def own_files(tmp_path_factory):
         keras.Sequential(stack).save(folder / f"{name}.keras")
 
     save("good")
+    broken = keras.models.load_model(folder / "good.keras")
+    broken.set_weights([np.nan * weight for weight in broken.get_weights()])
+    broken.save(folder / "diverged.keras")
+    broken.set_weights([np.zeros_like(weight) for weight in broken.get_weights()])
+    broken.save(folder / "blank.keras")
     save("few", classes=3)
     save("wide", shape=(8, 8, 1))
     save("scale", space["Scale"]())
@@ -117,6 +125,14 @@ CASES = [
     train("--import=my_layers.py", says="leave folders and .py out"),
     train("--import=../my_layers", says="leave folders and .py out"),
     train("--import=", says="--import must not be empty"),
+    train(
+        *("--model=diverged.keras", "--finetune"),
+        says=r"diverged.keras has weights that are not finite numbers \(2 of 2 arrays",
+    ),
+    train(
+        *("--model=blank.keras", "--finetune"),
+        says="blank.keras is not fine-tuned: it is right on .* than a guess",
+    ),
     train("--finetune", says="--finetune calibrates .* --model=small_cnn"),
     train("--finetune", "--model=cnn7", says="--finetune calibrates"),
     train(
@@ -198,3 +214,35 @@ def test_registered_layers_are_found(parent, own_files, tmp_path):
         assert "needs Scale of the module my_layers" in refused.err
         done = parent.run(command, [*more, "--import=my_layers"], tmp_path, timeout=300)
         assert done.status == 0, done.err
+
+
+def test_printed_commands_import_what_a_model_needs(parent, own_files, tmp_path):
+    """Each command of the page can be given again; memory is known in a new process."""
+    shutil.copytree(own_files, tmp_path, dirs_exist_ok=True)
+    data = ("--limit_examples=60", "--import=my_layers")
+    flags = ("--model=scale.keras", "--method=vanilla", "--epochs=1", "--notensorboard")
+    own = ("--model_file=scale.keras", "--output_dir=own", "--footprint")
+    for command, more in (
+        ("train", [*flags, *data, "--output_dir=run"]),
+        ("evaluate", [*own, *data]),
+        ("report", ["--runs=run,own", "--output_dir=page"]),
+    ):
+        done = parent.run(command, more, tmp_path, timeout=300)
+        assert done.status == 0, done.err
+    page = (tmp_path / "page" / "report.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("python -m")]
+    of_models = [line for line in lines if "train " in line or "evaluate " in line]
+    assert len(of_models) > 3
+    assert all("--import=my_layers" in line for line in of_models), of_models
+    costs = json.loads((tmp_path / "own" / "metrics.json").read_text())["footprint"]
+    assert all(form["peak_bytes"] > 1e4 for form in costs["forms"].values())
+    refused = parent.run("export", ["--run_dir=own"], tmp_path, timeout=300)
+    command = (
+        "python -m ar_adals_tf.export --model_file=scale.keras --dataset="
+        "fashion_mnist_small --limit_examples=60 --import=my_layers "
+        "--output_dir=own/export"
+    )
+    said = f"error: own is no run, but has an evaluation of scale.keras; give {command}"
+    assert refused.status == 2 and said in refused.err
+    words = shlex.split(command)[3:]
+    assert parent.run("export", words, tmp_path, timeout=300).status == 0

@@ -1,4 +1,4 @@
-"""Selective prediction by the normalised logit, against plain NumPy."""
+"""Selective prediction against plain loops and NumPy."""
 
 import numpy as np
 import pytest
@@ -88,3 +88,48 @@ def test_arrays_that_do_not_fit_are_refused(drawn):
         )
     with pytest.raises(InputError, match=r"labels must be integers of shape \(400,\)"):
         calibration.by_normalised_logit(labels[:5], logits)
+
+
+# Rejecting below a threshold.
+
+
+@pytest.mark.parametrize("recall", [0.5, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("number", [1, 7, 100, 400])
+def test_a_threshold_is_the_largest_that_keeps_the_share(number, recall, rng):
+    """By trying every confidence; ties among them."""
+    confidence = rng.integers(0, 50, number) / 50
+    correct = rng.random(number) < 0.7
+    correct[0] = True
+    own = confidence[correct]
+    keeps = [t for t in own if (own >= t).sum() >= recall * len(own) - 1e-9]
+    found = calibration.threshold_at_recall(confidence, correct, recall)
+    assert found == max(keeps)
+
+
+def test_a_hundred_right_ones_may_lose_one():
+    confidence = np.arange(100) / 100
+    assert calibration.threshold_at_recall(confidence, np.ones(100, bool)) == 0.01
+
+
+def test_the_worst_accepted_version_counts():
+    """Image by image, in loops, over clean images and two attacks."""
+    rng = np.random.default_rng(3)
+    confidence, correct = rng.random((3, 200)), rng.random((3, 200)) < 0.6
+    errors = accepted = 0
+    for n in range(200):
+        versions = [v for v in range(3) if confidence[v, n] >= 0.7]
+        accepted += bool(versions)
+        errors += any(not correct[v, n] for v in versions)
+    found = calibration.error_above(confidence, correct, 0.7)
+    assert found == pytest.approx((errors / accepted, accepted / 200))
+    without = calibration.error_above(confidence, correct, 0.0)
+    assert without == pytest.approx(((~correct).any(axis=0).mean(), 1.0))
+    nothing, share = calibration.error_above(confidence, correct, 2.0)
+    assert np.isnan(nothing) and share == 0
+
+
+def test_a_threshold_needs_a_right_prediction_and_a_share():
+    with pytest.raises(InputError, match="none of 2 is right"):
+        calibration.threshold_at_recall([0.5, 0.6], [False, False])
+    with pytest.raises(InputError, match="received 0"):
+        calibration.threshold_at_recall([0.5], [True], 0)

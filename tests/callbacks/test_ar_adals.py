@@ -465,8 +465,8 @@ def test_labels_that_are_kept_from_an_earlier_epoch_are_refused(
     [
         (lambda d: d.repeat(2), {}, 0),
         (lambda d: d.shuffle(3).prefetch(2), {}, 0),
-        (lambda d: d.repeat(), {"steps_per_epoch": 100, "epochs": 3}, 70),
-        (lambda d: d.repeat().prefetch(4), {"steps_per_epoch": 100, "epochs": 3}, 70),
+        (lambda d: d.repeat(), {"steps_per_epoch": 100, "epochs": 2}, 70),
+        (lambda d: d.repeat().prefetch(4), {"steps_per_epoch": 100, "epochs": 2}, 70),
         (lambda d: d, {"steps_per_epoch": 3}, 3),
         (lambda d: d, {"steps_per_epoch": 1, "epochs": 12}, 1),
     ],

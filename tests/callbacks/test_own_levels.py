@@ -201,6 +201,33 @@ def test_levels_are_those_of_an_index_of_the_model_at_that_epoch(
     assert 0.05 < moved.mean() < 0.95
 
 
+def test_with_averaged_weights_the_model_ranks_that_fit_delivers(train, validation):
+    """A twin that stops there ends with the averaged weights (`use_ema`)."""
+
+    def averaging():
+        model = network(hidden=())
+        optimizer = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.9)
+        model.compile(optimizer, model.loss)
+        return model
+
+    run = Outcome(train, validation, averaging(), epochs=3, alpha=0)
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    smoothing.p = [START]
+    twin, raw = averaging(), network(hidden=())
+    soft = soft_labels(train.data(30).map(lambda _, x, y: (x, y)), smoothing)
+    twin.fit(soft, epochs=2, shuffle=False, verbose=0)
+    raw.set_weights(run.watch.weights[2])
+    for part, levels in zip((train, validation), run.watch.levels[2], strict=True):
+        found = [
+            RobustnessIndex.compute(
+                model, part.x, part.y, ids=part.ids, attack="margin", top_k=2
+            ).levels(R)
+            for model in (twin, raw)
+        ]
+        np.testing.assert_array_equal(levels, found[0])
+        assert (found[0] != found[1]).any()
+
+
 def test_a_linear_models_levels_are_those_of_its_closed_form(train, validation):
     """The nearest of the two best rivals' boundaries; no bounds."""
     model = network(hidden=())

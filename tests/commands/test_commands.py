@@ -137,15 +137,15 @@ def test_flagfiles_give_valid_settings(path, fresh_flags, monkeypatch):
         assert config == Config.make(config.dataset, path.stem)
 
 
-CLEAN, FGSM, PGD, TRADES = "vanilla", "fgsm_at", "pgd_at", "trades"
+CLEAN, FGSM, PGD, TRADES, CCAT = "vanilla", "fgsm_at", "pgd_at", "trades", "ccat"
 
 
 @pytest.mark.parametrize(
     ("network", "method", "learning_rate"),
     [
-        *(("study_cnn", method, 1e-3) for method in (CLEAN, FGSM, PGD, TRADES)),
+        *(("study_cnn", method, 1e-3) for method in (CLEAN, FGSM, PGD, TRADES, CCAT)),
         ("resnet18", CLEAN, 1e-3),
-        *(("resnet18", method, 1e-4) for method in (FGSM, PGD, TRADES)),
+        *(("resnet18", method, 1e-4) for method in (FGSM, PGD, TRADES, CCAT)),
     ],
 )
 def test_flagfiles_of_the_adversarial_training_study_are_its_recipe(
@@ -154,7 +154,7 @@ def test_flagfiles_of_the_adversarial_training_study_are_its_recipe(
     """All training images as they are, 15 epochs, Adam at one rate, batch 128."""
     monkeypatch.chdir(ROOT)
     runpy.run_module("ar_adals_tf.train")
-    kind = {CLEAN: "clean", FGSM: "fgsm", PGD: "pgd", TRADES: "trades"}[method]
+    kind = {CLEAN: "clean", FGSM: "fgsm", PGD: "pgd"}.get(method, method)
     FLAGS(["train", f"--flagfile=flags/adversarial_training/{network}_{kind}.cfg"])
     config = command_line.training_config()
     assert (config.dataset, config.method) == ("cifar10", method)

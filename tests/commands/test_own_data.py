@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer, load_wine
 
 from ar_adals_tf import datasets
 from ar_adals_tf.datasets import own_loading
+from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.training import run as training
 
 TINY = ("--epochs=1", "--batch_size=16", "--attack=margin", "--notensorboard")
 CLASSES = ("boot", "coat")
@@ -76,6 +78,23 @@ def test_a_streamed_folder_trains_adversarially_too(photos, run, monkeypatch):
     assert os.path.exists("runs/photos-fgsm_at-0/metrics.json")
 
 
+def test_a_picture_that_breaks_later_is_named(photos, run, monkeypatch):
+    """It is whole when the folder is checked, and cut off before it is trained on."""
+    fit = training.fit
+
+    def break_then_fit(*arguments):
+        for path in photos.glob("boot/*.png"):
+            path.write_bytes(path.read_bytes()[:60])
+        return fit(*arguments)
+
+    monkeypatch.setattr(own_loading, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(training, "fit", break_then_fit)
+    status, _, err = run("train", "--dataset=photos", "--method=vanilla", *TINY)
+    assert status == 2 and "Traceback" not in err
+    assert "error: the picture photos/boot/" in err and ".png cannot be read any" in err
+    assert not Path("runs").exists()
+
+
 def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
     flags = ("--method=vanilla", *TINY)
     assert run("train", "--dataset=photos", *flags)[0] == 0
@@ -95,7 +114,7 @@ def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
 def test_a_table(wine, run):
     status, out, err = run("train", "--dataset=wine.npz", *TINY)
     assert status == 0, err
-    assert "wine: 114 train, 28 validation, 36 test vectors of 3 classes, 14" in out
+    assert "wine: 114 train, 28 validation, 36 test rows of 3 classes, 14 col" in out
     assert "rosé" in out
     assert "with one robustness level AR-AdaLS is AdaLS" in out
     ends = json.loads(Path("runs/wine-ar_adals-0/inputs.json").read_text())
@@ -110,6 +129,74 @@ def test_a_table(wine, run):
     assert run("evaluate", "--run_dir=runs/wine-ar_adals-0", *more)[0] == 0
     status, _, err = run("evaluate", "--run_dir=runs/wine-ar_adals-0", "--shift")
     assert status == 2 and "have shape (14,); corruptions are for" in err
+
+
+def test_the_page_on_a_table_speaks_of_examples_and_misses_nothing(wine, run):
+    """One epoch moves no soft label, which the command and the page say."""
+    status, out, err = run("train", "--dataset=wine.npz", *TINY)
+    assert status == 0, err
+    hard = "was trained with hard labels, as a vanilla model is: soft labels move after"
+    assert f"AR-AdaLS {hard}" in out
+    names = "runs/wine-vanilla-0,runs/wine-ar_adals-0"
+    assert run("report", f"--runs={names}", "--output_dir=page")[0] == 0
+    page = Path("page/report.md").read_text()
+    answer = page[: page.index("### ")]
+    assert "## wine: how far can their confidence be trusted?" in answer
+    assert "**Before and after**: the calibration error (ECE) was " in answer
+    assert f"It {hard}" in answer and f"AR-AdaLS {hard}" in page
+    words = page[: page.index("## The commands that made this")]
+    assert "36 test examples" in answer and "image" not in words
+    assert "Missing" not in page and "Ensemble" not in page
+    whole = Path("page/index.html").read_text()
+    assert "would complete it" not in whole and "no run of" not in whole
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    """A real table, and a classifier of its columns as they are."""
+    monkeypatch.chdir(tmp_path)
+    data = load_breast_cancer()
+    table = np.column_stack([data.data, np.full(len(data.data), 7.0)])
+    np.savez(tmp_path / "cells.npz", x_train=table, y_train=data.target)
+    keras.utils.set_random_seed(0)
+    scale = keras.layers.Normalization()
+    scale.adapt(table)
+    head = keras.layers.Dense(2, "softmax")
+    model = keras.Sequential([keras.Input((31,)), scale, head])
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(table[::2], data.target[::2], epochs=5, verbose=0)
+    model.save(tmp_path / "mine.keras")
+    return table
+
+
+def test_a_model_of_a_tables_own_numbers(cells, run):
+    """Oracle: the model's own predictions of the table's rows."""
+    tune = ("train", "--dataset=cells.npz", "--model=mine.keras", "--finetune", *TINY)
+    status, _, err = run(*tune)
+    assert status == 2 and "mine.keras is not fine-tuned: it is right on " in err
+    assert "no more often than a guess; perhaps it expects another range" in err
+    assert "(--model_range=data)" in err and "leave --finetune out" in err
+    assert not Path("runs").exists()
+    status, _, err = run(*tune, "--model_range=data")
+    assert status == 0, err
+    model = keras.models.load_model("mine.keras")
+    given = Predictions.load("runs/cells-mine-as_given/predictions.npz")
+    rows = [int(name.rpartition(b"__")[2]) for name in given.ids.tolist()]
+    expected = model.predict(cells[rows], verbose=0)
+    np.testing.assert_allclose(given.probabilities, expected, atol=1e-4)
+    more = ("--dataset=cells.npz", "--model_file=mine.keras", "--model_range=data")
+    assert run("evaluate", *more, "--output_dir=own")[0] == 0
+    stored = Predictions.load("own/predictions.npz")
+    np.testing.assert_allclose(stored.probabilities, expected, atol=1e-4)
+    assert run("evaluate", "--run_dir=own", "--attacks=fgsm", "--epsilons=8")[0] == 0
+    assert run("export", "--run_dir=runs/cells-mine-ar_adals-0")[0] == 0
+    tuned = Path("runs/cells-mine-ar_adals-0")
+    exported = keras.models.load_model(tuned / "export/calibrated.keras")
+    scaled = Predictions.load(tuned / "predictions.npz").at(
+        json.loads((tuned / "temperature.json").read_text())["temperature"]
+    )
+    found = exported.predict(cells[rows], verbose=0)
+    np.testing.assert_allclose(found, scaled.probabilities, atol=1e-4)
 
 
 def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):

@@ -12,7 +12,7 @@ from ar_adals_tf import datasets
 from ar_adals_tf.datasets import catalogue, own_loading
 from ar_adals_tf.datasets.from_files import FileSplit
 from ar_adals_tf.datasets.own import describe, short_name
-from ar_adals_tf.datasets.own_loading import describe_splits
+from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.splits import ArraySplit, StreamedSplit
 from ar_adals_tf.errors import InputError
 from tests.datasets.test_datasets import collect, epoch_variable
@@ -277,8 +277,8 @@ def test_a_single_split_is_divided(tfds_dir):
         ("cifra10", "received 'cifra10'; did you mean cifar10"),
         ("eurosta", "did you mean eurosat"),
         ("nosuch", "or a folder .* or an .npz .* TensorFlow Datasets .* 'nosuch'$"),
-        ("./nosuch", "received './nosuch'$"),
-        ("nosuch.npz", "nosuch.npz is no whole file of arrays"),
+        ("./nosuch", "./nosuch: there is no such folder"),
+        ("nosuch.npz", "there is no file of arrays nosuch.npz"),
         ("glue", "is not one of images with one class each; its features are"),
         ("mnist", "mnist is not prepared yet"),
     ],
@@ -330,16 +330,32 @@ def test_short_names():
 
 
 def test_lines_on_sizes_classes_and_what_is_lacking(tmp_path):
-    labels = {"train": [0] * 20 + [1] * 4 + [2], "validation": [0, 0, 1], "test": [2]}
+    labels = {"train": [0] * 20 + [1] * 4 + [2], "validation": [0, 0, 1]}
+    labels["test"] = [2] * 16
     arrays = {f"x_{n}": np.eye(len(y), 5) + 1 for n, y in labels.items()}
     arrays |= {f"y_{n}": y for n, y in labels.items()}
     np.savez(tmp_path / "few.npz", **arrays, class_names=["ant", "bee", "cow"])
     assert describe_splits(datasets.load(str(tmp_path / "few.npz"))) == [
-        "few: 25 train, 3 validation, 1 test vectors of 3 classes, 5 (kept in memory)",
+        "few: 25 train, 3 validation, 16 test rows of 3 classes, 5 columns "
+        "(kept in memory)",
         "training examples by class: ant: 20, bee: 4, cow: 1 (20.0 to 1)",
         "1 of 3 classes have no validation example: cow",
         "2 of 3 classes have no test example: ant, bee",
+        # 1.96 times the deviation of a share of one half, 0.5 / sqrt(16).
+        "16 test rows say little: an accuracy can be 24 points off by chance",
     ]
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_test_set_that_says_nothing_is_refused(tmp_path, count):
+    arrays = {"x_train": np.eye(30, 5), "y_train": np.arange(30) % 2}
+    arrays |= {"x_test": np.eye(count, 5), "y_test": np.zeros(count, int)}
+    np.savez(tmp_path / "few.npz", **arrays)
+    splits = datasets.load(str(tmp_path / "few.npz"))
+    check_test(splits, limit=5)  # a quick look is no statement
+    some = f"few has {count} test examples?, too few .* give 10 at least"
+    with pytest.raises(InputError, match=some):
+        check_test(splits, limit=None)
 
 
 def test_data_for_the_model_of_other_data(photos, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import datasets
+from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import stages, under_attack
 from ar_adals_tf.evaluation.predictions import Predictions
@@ -97,6 +98,27 @@ def test_a_quick_look_lies_apart_and_takes_the_first_images(run):
     assert metrics["shift"]["num_examples"] == 40 and "shift-first-15" in metrics
     whole = Predictions.load(run / "shift" / "contrast_2.npz")
     np.testing.assert_array_equal(quick.ids, whole.ids[:15])
+
+
+def test_runs_that_share_a_cache_are_measured_as_without_it(run, tmp_path, monkeypatch):
+    """Predictions and measures are equal bit for bit; the second makes no set."""
+    how = {"shift": True, "shift_types": ["contrast", "fog"], "severities": [1, 4]}
+    how["say"] = str
+    first, second = tmp_path / "first", tmp_path / "second"
+    for other in (first, second):
+        shutil.copytree(run, other)
+    plain = evaluate(run, **how)
+    assert evaluate(first, shift_cache_dir=tmp_path / "sets", **how) == plain
+
+    def refuse(*_, **__):
+        raise AssertionError("a set was made again")
+
+    monkeypatch.setattr(corrupted, "corrupt", refuse)
+    assert evaluate(second, shift_cache_dir=tmp_path / "sets", **how) == plain
+    for path in sorted((run / "shift").iterdir()):
+        for other in (first, second):
+            assert (other / "shift" / path.name).read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / "sets").iterdir())) == 4
 
 
 def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):

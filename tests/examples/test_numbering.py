@@ -14,6 +14,7 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.examples.orders import NATURAL, Order
 from ar_adals_tf.examples.streamed import each_once
+from ar_adals_tf.fitting.facts import read_facts
 
 N, Z = 23, 3
 
@@ -232,3 +233,34 @@ def test_a_pydataset_hears_of_the_end_of_an_epoch(columns):
     data = Sequence(columns)
     as_data(data).on_epoch_end()
     assert data.turns == 1
+
+
+class Changing(Sequence):
+    """Its second batch is changed."""
+
+    def __init__(self, columns, change):
+        super().__init__(columns)
+        self.change = change
+
+    def __getitem__(self, number):
+        batch = super().__getitem__(number)
+        return self.change(*batch) if number == 1 else batch
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y: (x.astype(np.float16), y),
+        lambda x, y: (x[:, :1], y),
+        lambda x, y: (x, y, np.ones(len(y))),
+        lambda x, y: ({"x": x}, y),
+        lambda x, y: (x, y.astype(str)),
+    ],
+)
+def test_batches_of_another_form_are_named(change):
+    """Whatever reads them: one sentence, and none of TensorFlow's."""
+    x, y = np.zeros((15, 3), np.float32), np.arange(15) % Z
+    data = as_data(Changing((x, y), change))
+    with pytest.raises(InputError, match="batch 1 of the PyDataset has another") as e:
+        read_facts(data, Z)
+    assert "\n" not in str(e.value)

@@ -206,7 +206,15 @@ def test_refresh_epochs(given, epochs):
         ("trades", {"method_settings": {"pgd_steps": "0"}}, "whole number above 0"),
         ("trades", {"method_settings": {"pgd_relative_step": 0}}, "above 0; rec"),
         ("trades", {"method_settings": {"trades_beta": "inf"}}, "at least 0; .* inf"),
-        ("ls", {"adversarial_training": "ls"}, "fgsm_at, pgd_at, trades; .*'ls'"),
+        ("ls", {"adversarial_training": "ls"}, "pgd_at, trades, ccat; .*'ls'"),
+        ("ccat", {"method_settings": {"ccat_rho": -1}}, "ccat_rho must be at least 0"),
+        ("ccat", {"method_settings": {"trades_beta": 1}}, "nothing to --method=ccat"),
+        (
+            "focal",
+            {"adversarial_training": "ccat"},
+            "ccat mixes labels .* loss of --method=focal takes one-hot labels alone",
+        ),
+        ("adafocal", {"adversarial_training": "ccat"}, "loss of --method=adafocal"),
         (
             "fgsm_at",
             {"adversarial_training": "trades"},
@@ -263,6 +271,7 @@ def test_what_the_new_methods_start_from():
         ("pgd_at", {}, {"pgd_steps": 7, "pgd_relative_step": 0.25}),
         ("pgd_at", {"pgd_steps": "20"}, {"pgd_steps": 20}),
         ("trades", {}, {"pgd_steps": 10, "trades_beta": 6.0, "epsilon": 8 / 255}),
+        ("ccat", {}, {"pgd_steps": 40, "ccat_rho": 10.0, "adversarial_share": 0.5}),
     ],
 )
 def test_settings_of_adversarial_training(method, given, settings):

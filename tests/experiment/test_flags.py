@@ -62,13 +62,15 @@ def test_names_of_flags_stay():
         "pgd_steps",
         "pgd_relative_step",
         "trades_beta",
+        "ccat_rho",
     ]
 
 
 def test_a_flag_says_what_it_means_to_each_method_and_attack():
     assert by_name(method_flags())["pgd_steps"].help == (
         "pgd_at: Steps of the attack. The default is 7.\n"
-        "trades: Steps of the attack. The default is 10."
+        "trades: Steps of the attack. The default is 10.\n"
+        "ccat: Steps of the attack. The default is 40."
     )
     flags = by_name(attack_flags())
     assert flags["attack_iterations"].help.startswith("cw, cleverhans_cw_l2: ")

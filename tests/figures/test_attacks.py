@@ -45,18 +45,6 @@ def test_reliability_lines_join_bins_of_ten_images():
     np.testing.assert_allclose(marks, [[20, 100], [60, 50], [90, 80]])
 
 
-def test_the_trade_off_rings_the_front():
-    points = {"vanilla": (0.8, 0.1, 0.06), "pgd_at": (0.7, 0.5, 0.02)}
-    figure = attacks.draw_trade_off(points, {"pgd_at"}, "PGD")
-    left, right = figure.axes
-    drawn = [tuple(np.ravel(line.get_data())) for line in left.lines]
-    assert drawn == [pytest.approx(p) for p in ((10, 80), (50, 70), (50, 70))]
-    drawn = [tuple(np.ravel(line.get_data())) for line in right.lines]
-    assert drawn == [pytest.approx(p) for p in ((10, 6), (50, 2), (50, 2))]
-    assert [line.get_markersize() for line in left.lines] == [8, 8, 15]
-    assert left.get_xlabel() == "Accuracy (%) under PGD"
-
-
 def test_an_l2_curve_a_run():
     budgets = np.linspace(0, 3, 31)
     success = np.minimum(budgets, 1)

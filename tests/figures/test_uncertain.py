@@ -81,19 +81,11 @@ def test_the_number_of_levels_has_them():
     assert floor.get_paths()[0].get_extents().y1 == 2.5
 
 
-def test_lines_under_attack_and_the_trade_off_have_them():
+def test_lines_under_attack_have_them():
     panels = {"ECE (%)": {"PGD": {"vanilla": ([0, 8], [3.0, 2.0])}}}
     errors = {"ECE (%)": {"PGD": {"vanilla": NUMBERS}}}
     (axes,) = attacks.draw_grid_of_lines(panels, "Strength", errors=errors).axes
     assert intervals(axes) == [(1.0, 4.0), (0.0, 2.0)] and band(axes) == [2.5, 1.5]
-    points = {"vanilla": (0.8, 0.1, 0.06), "ls": (0.79, 0.1, 0.07)}
-    ends = {"ls": [(0.75, 0.83), (0.05, 0.15), (0.0, 0.2)]}
-    more = {"undecided": ["ls"], "ends": ends}
-    left, right = attacks.draw_trade_off(points, {"vanilla"}, "PGD", **more).axes
-    bars = [c.get_segments()[0].tolist() for c in right.collections[:2]]
-    assert bars[0] == [pytest.approx([10, 0]), pytest.approx([10, 20])]
-    assert bars[1] == [pytest.approx([5, 7]), pytest.approx([15, 7])]
-    assert len(left.collections) == 3  # two bars and the dotted ring
 
 
 def test_the_interval_of_a_bins_accuracy_is_wilsons(predictions):

@@ -1,6 +1,7 @@
 """`fit` in place of `model.fit`, in every situation that Keras users bring."""
 
 import contextlib
+import re
 
 import keras
 import numpy as np
@@ -39,7 +40,8 @@ def network(loss=SPARSE, activation="softmax", width=Z, seed=0, metrics=("accura
             LAYERS.Dense(width, activation),
         ]
     )
-    model.compile(keras.optimizers.Adam(0.03), loss, metrics=list(metrics))
+    optimizer = keras.optimizers.Adam(0.03)
+    model.compile(optimizer, loss, metrics=list(metrics))
     return model
 
 
@@ -74,7 +76,8 @@ def by_hand(model, indexes, epochs=3, y=YT, weights=None, **compiled):
     data = tf.data.Dataset.from_tensor_slices(columns).batch(32)
     val = tf.data.Dataset.from_tensor_slices((np.arange(ALL - TRAIN), XV, YV))
     data = soft_labels(data, smoothing, indexes["index"])
-    model.compile(model.optimizer, "categorical_crossentropy", metrics=["accuracy"])
+    loss = "categorical_crossentropy"
+    model.compile(model.optimizer, loss, metrics=["accuracy"])
     callback = ARAdaLS(smoothing, val.batch(256), indexes["validation_index"])
     return model.fit(
         data, epochs=epochs, callbacks=[callback], verbose=0, shuffle=False, **compiled
@@ -102,13 +105,19 @@ LABELS = {
 }
 
 
+@pytest.fixture(scope="module")
+def recipe(indexes):
+    """The model and the history that the recipe by hand leads to."""
+    model = network()
+    return model, by_hand(model, indexes)
+
+
 @pytest.mark.parametrize("form", LABELS)
-def test_it_is_the_recipe_by_hand_bit_for_bit(form, indexes):
-    straight, short = network(), network()
-    expected = by_hand(straight, indexes)
+def test_it_is_the_recipe_by_hand_bit_for_bit(form, indexes, recipe):
+    short = network()
     history = train(short, y=LABELS[form], shuffle=False, num_levels=2, **indexes)
     assert min(history.history["p/0"]) < 1
-    assert_same((straight, expected), (short, history))
+    assert_same(recipe, (short, history))
     assert short.loss == SPARSE
     loss, accuracy = short.evaluate(XV, YV, verbose=0)
     assert loss == pytest.approx(history.history["val_loss"][-1], abs=1e-6)
@@ -135,7 +144,7 @@ def test_class_weights_are_keras_own(indexes):
     assert_same((straight, expected), (short, history))
 
 
-def test_validation_weights_and_split_are_keras_own(indexes):
+def test_validation_weights_and_split_are_keras_own(unshuffled):
     """A validation example of weight 2 counts as two."""
     weights = np.where(np.arange(ALL - TRAIN) < 10, 2, 1).astype(np.float32)
     twice = np.concatenate([XV, XV[:10]]), np.concatenate([YV, YV[:10]])
@@ -147,14 +156,19 @@ def test_validation_weights_and_split_are_keras_own(indexes):
             weighted.history[name], repeated.history[name], atol=1e-6
         )
     split = train(network(), X, Y, validation_split=100 / ALL, **options)
-    given = train(network(), **options)
-    assert split.history == given.history
+    assert split.history == unshuffled.history
 
 
-def test_arrays_are_shuffled_anew_by_seed_and_epoch():
+@pytest.fixture(scope="module")
+def unshuffled():
+    """A training with one level, in the order of the arrays."""
+    return train(network(), num_levels=1, shuffle=False)
+
+
+def test_arrays_are_shuffled_anew_by_seed_and_epoch(unshuffled):
     histories = [train(network(), num_levels=1).history for _ in range(2)]
     assert histories[0] == histories[1]
-    assert train(network(), num_levels=1, shuffle=False).history != histories[0]
+    assert unshuffled.history != histories[0]
 
 
 FORMS = {
@@ -172,12 +186,17 @@ FORMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def from_arrays(vanilla):
+    """A training from arrays, by the levels of a vanilla model."""
+    options = {"vanilla": vanilla, "attack": "margin", "num_levels": 2}
+    return train(network(), shuffle=False, **options)
+
+
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "arrays"])
-def test_every_form_of_the_same_data_trains_alike(form, vanilla):
+def test_every_form_of_the_same_data_trains_alike(form, vanilla, from_arrays):
     """The levels are those of the same examples, whatever their ids."""
     options = {"vanilla": vanilla, "attack": "margin", "num_levels": 2}
-    straight = network()
-    expected = train(straight, shuffle=False, **options)
     other = network()
     validation = FORMS[form](XV, YV)
     if form == "iterable":
@@ -191,7 +210,7 @@ def test_every_form_of_the_same_data_trains_alike(form, vanilla):
         **options,
     )
     assert min(history.history["p/0"]) < 1
-    for name, values in expected.history.items():
+    for name, values in from_arrays.history.items():
         np.testing.assert_allclose(values, history.history[name], atol=1e-5)
 
 
@@ -321,7 +340,15 @@ def test_one_sigmoid_is_two_classes_by_the_same_numbers():
         np.testing.assert_allclose(one[name], other[name], atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["text", "tokens", "several inputs"])
+#: What the line names: the layers, or the inputs, that can be moved.
+WAYS = {
+    "text": "at=, the layer whose output is to move (layers to choose from: embed",
+    "tokens": "at=, the layer whose output is to move (layers to choose from: embed",
+    "several inputs": "attack_input=, the input that is to move (a, b), or at=",
+}
+
+
+@pytest.mark.parametrize("kind", WAYS)
 def test_what_no_attack_moves_has_one_level(kind, capsys):
     keras.utils.set_random_seed(0)
     y = np.arange(120) % 2
@@ -330,12 +357,13 @@ def test_what_no_attack_moves_has_one_level(kind, capsys):
         x, inputs = words, keras.Input((), dtype="string")
         layer = LAYERS.TextVectorization(output_sequence_length=3)
         layer.adapt(words)
-        hidden = LAYERS.Flatten()(LAYERS.Embedding(10, 2)(layer(inputs)))
+        embed = LAYERS.Embedding(10, 2, name="embed")
+        hidden = LAYERS.Flatten()(embed(layer(inputs)))
     elif kind == "tokens":
         x = np.stack([y, 1 - y, y], axis=1) + 1
         inputs = keras.Input((3,), dtype="int32")
         hidden = LAYERS.GlobalAveragePooling1D()(
-            LAYERS.Embedding(5, 2, mask_zero=True)(inputs)
+            LAYERS.Embedding(5, 2, mask_zero=True, name="embed")(inputs)
         )
     else:
         x = {"a": np.eye(2)[y], "b": np.ones((120, 1))}
@@ -346,7 +374,11 @@ def test_what_no_attack_moves_has_one_level(kind, capsys):
     history = ar_adals_tf.fit(
         model, x, y, validation_split=0.3, epochs=12, verbose=2
     ).history
-    assert "one level serves all (AdaLS)" in capsys.readouterr().out
+    line = capsys.readouterr().out.split("\n")[0]
+    assert "one level serves all (AdaLS). For several levels give vanilla=" in line
+    assert WAYS[kind] in line
+    with pytest.raises(InputError, match="give vanilla=, .*, or num_levels=1"):
+        ar_adals_tf.fit(model, x, y, validation_split=0.3, num_levels=2)
     assert [name for name in history if name.startswith("p/")] == ["p/0"]
     assert history["val_accuracy"][-1] == 1
 
@@ -538,6 +570,10 @@ SENTENCES = {
     "text labels": ({"y": np.array(["a", "b"])[YT % 2]}, "received text"),
     "not finite": ({"x": np.where(XT > 0.9, np.nan, XT)}, "inputs that are not finite"),
     "other index": ({"index": "validation_index"}, "not in the robustness index"),
+    "another range": (
+        {"x": 255 * XT, "validation_data": (255 * XV, YV)},
+        "the robustness index is of in",
+    ),
     "one index": ({"validation_index": None}, "one of the two indexes is missing"),
     "both weights": (
         {"sample_weight": np.ones(TRAIN), "class_weight": {0: 1}},
@@ -545,8 +581,25 @@ SENTENCES = {
     ),
     "a slip": ({"validaton_data": (XV, YV)}, "no argument 'validaton_data'"),
     "split of 1": ({"validation_split": 1, "validation_data": None}, "between 0 and 1"),
+    "one example": ({"x": XT[0], "y": YT[:1]}, r"needs a first axis: x\[None\]"),
+    "validated less": ({"validation_freq": 2}, "fit takes no validation_freq: the"),
+    "in steps": ({"validation_steps": 2}, "fit takes no validation_steps: the soft"),
+    "no ranking": ({"refresh_every": 1.5}, "refresh_every must be a whole number"),
     "bounds": ({"bounds": "mine"}, "'data', 'auto' or None; received 'mine'"),
 }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"iteratons": 5}, "no argument 'iteratons' of fit, and attack 'ddn' has no"),
+        ({"attack": "fgsm"}, "there is no attack 'fgsm'"),
+        ({"at": "dense", "refresh_every": 2}, "refresh_every ranks by the model's one"),
+    ],
+)
+def test_a_setting_that_is_none_is_named_with_a_vanilla_model(given, message, vanilla):
+    with pytest.raises(InputError, match=message):
+        train(network(), vanilla=vanilla, **given)
 
 
 @pytest.mark.parametrize("case", SENTENCES)
@@ -660,22 +713,33 @@ def test_the_model_in_training_ranks_its_own_examples():
     assert history["p/1"][first + 1 :] != after
 
 
-def test_without_settings_everything_is_chosen():
+def test_without_settings_everything_is_chosen(capsys):
     history = ar_adals_tf.fit(
-        network(), XT, YT, validation_data=(XV, YV), epochs=6, verbose=0
+        network(), XT, YT, validation_data=(XV, YV), epochs=6, verbose=2
     ).history
+    lines = [line for line in capsys.readouterr().out.split("\n") if " - loss" in line]
+    shown = {tuple(re.findall(r"- ([a-z_]+):", line)) for line in lines}
+    assert shown == {
+        ("accuracy", "loss", "val_loss", "val_accuracy", "val_ece", "p_min", "p_mean")
+    }
+    assert {"new_levels", "val_refinement"} <= set(history)
     levels = [name for name in history if name.startswith("p/")]
     assert len(levels) == (ALL - TRAIN) // 50
     assert history["p/0"][2] < 1
 
 
+@pytest.fixture(scope="module")
+def by_itself():
+    """A training from arrays that ranks its own examples."""
+    return train(network(), epochs=6, num_levels=2, shuffle=False).history
+
+
 @pytest.mark.parametrize("form", ["batched", "PyDataset", "ids"])
-def test_streams_are_ranked_by_the_model_in_training(form):
+def test_streams_are_ranked_by_the_model_in_training(form, by_itself):
     options = {"epochs": 6, "num_levels": 2, "shuffle": False}
-    expected = train(network(), **options).history
     data, validation = FORMS[form](XT, YT), FORMS[form](XV, YV)
     found = train(network(), data, None, validation_data=validation, **options).history
-    for name, values in expected.items():
+    for name, values in by_itself.items():
         np.testing.assert_allclose(values, found[name], atol=1e-5, err_msg=name)
 
 

@@ -32,6 +32,17 @@ def test_a_bar_says_what_is_done_and_how_much(terminal, monkeypatch):
     assert text.endswith("\n") == (not terminal)
 
 
+def test_a_notebook_has_a_bar_as_a_terminal_has(monkeypatch):
+    """Its stream says that it is no terminal, and rewrites lines all the same."""
+    kind = type("OutStream", (Screen,), {"__module__": "ipykernel.iostream"})
+    screen = kind(terminal=False)
+    monkeypatch.setattr("sys.stderr", screen)
+    with progress_bar(40, "attacking") as bar:
+        bar.update(40)
+        assert bar.mininterval == 0.1
+    assert not screen.getvalue().endswith("\n")
+
+
 def test_a_log_gets_few_lines(monkeypatch):
     """1,000 quick steps are at most the first and the last line."""
     screen = Screen(terminal=False)

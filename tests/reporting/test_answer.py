@@ -121,7 +121,7 @@ def test_labels_say_no_shared_settings_and_the_caption_does(tmp_path):
         "Vanilla",
         "Label smoothing",
     ]
-    expected = "Settings other than the recipe's: all: epochs 3. "
+    expected = "Other than by default, all runs have epochs 3. "
     assert collection.settings_words == expected
     (section,) = answer.answers([collection])
     assert expected in section.items[-1].caption

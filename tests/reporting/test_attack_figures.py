@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.evaluation import under_attack
-from ar_adals_tf.reporting import attack_figures
+from ar_adals_tf.reporting import attack_figures, trade_off
 from tests.helpers import stored
 from tests.reporting.attack_runs import plain
 
@@ -46,7 +46,7 @@ def test_lines_over_the_strength_begin_at_the_clean_figures(
 
 
 def test_the_front_is_over_accuracy_robustness_and_ece(attack_collection):
-    picture, table = attack_figures.trade_off(attack_collection)
+    picture, table = trade_off.trade_off(attack_collection)
     points = {
         row.label: tuple(cell.mean for cell in row.cells[:3]) for row in table.rows
     }

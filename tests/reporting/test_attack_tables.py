@@ -10,7 +10,7 @@ from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
 from ar_adals_tf.evaluation.under_attack import evaluate_attacks
-from ar_adals_tf.reporting import attack_figures, attack_tables, commands
+from ar_adals_tf.reporting import attack_figures, attack_tables, commands, trade_off
 from ar_adals_tf.reporting.certainty import SHIFT_DRAWS
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import N, noisy, plain_ece, stored
@@ -181,5 +181,5 @@ def test_figures_take_attacks_of_different_strengths(more_attacks):
         titles = [axes.get_title("left") for axes in shown]
         assert "Square L2, 128/255" in titles and "Square L2, 8/255" not in titles
     assert attack_figures.over_strength(collection).figure is not None
-    _, front = attack_figures.trade_off(collection)
+    _, front = trade_off.trade_off(collection)
     assert front.columns[1].title == "Accuracy (%) under AutoAttack, 8/255"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import calibration
-from ar_adals_tf.reporting import attack_figures, comparisons, further, paper_tables
-from ar_adals_tf.reporting.certainty import DRAWS, SHIFT_DRAWS, Evidence, Sample
+from ar_adals_tf.reporting import comparisons, further, paper_tables
+from ar_adals_tf.reporting.certainty import DRAWS, SHIFT_DRAWS, Sample
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.items import MEASURES, Row, Table
 from tests.helpers import SEVERITIES, TYPES, make_run, plain_ece, stored
@@ -205,27 +205,6 @@ def test_a_report_without_stored_sets_has_the_numbers_and_no_intervals(tmp_path)
     )
     assert None not in (with_sets.low, without.mean) and without.low is None
     assert not table.best(0)
-
-
-def test_a_point_off_the_front_is_off_beyond_doubt():
-    """The second is beaten by a hair, the third by far."""
-    rng = np.random.default_rng(1)
-    samples = [
-        Sample.of([0], [[scores(rng, 0.8, accuracy)]], BINS)
-        for accuracy in (0.80, 0.79, 0.50)
-    ]
-    points = {"a": (0.80, 0.5, 0.02), "b": (0.79, 0.5, 0.03), "c": (0.5, 0.4, 0.3)}
-    known = {
-        name: [
-            Evidence(sample, "accuracy", 100),
-            Evidence(sample, "accuracy", 100),
-            Evidence(sample, "ece", 100),
-        ]
-        for name, sample in zip(points, samples, strict=True)
-    }
-    answers = attack_figures._on_the_front(points, known)
-    assert answers == {"a": "yes", "b": "cannot be told apart", "c": "no"}
-    assert attack_figures._on_the_front(points, {})["b"] == "no"
 
 
 def test_a_report_is_the_same_again(runs):

@@ -162,7 +162,11 @@ def test_runs_on_own_data_are_judged_in_words(tmp_path, monkeypatch):
     monkeypatch.setattr(verdict, "is_own", lambda dataset: True)
     (section,) = verdict.all_verdicts([collection])
     assert section.first and section.title.endswith("their confidence be trusted?")
-    (first, before), (second, after) = section.paragraphs
+    (summary, whole), (first, before), (second, after) = section.paragraphs
+    ends = [group.clean_sample.intervals["ece"] for group in collection.groups[:3]]
+    ends = [f"{100 * a:.2f} % [{100 * b:.2f}, {100 * c:.2f}]" for a, b, c in ends]
+    assert summary == "Before and after"
+    assert f"(ECE) was {ends[0]} with Vanilla and is {ends[2]} with AR-AdaLS" in whole
     assert first.startswith("Vanilla") and second.startswith("AR-AdaLS")
     measured = collection.groups[0].clean_sample.intervals["ece"][0]
     assert f"(ECE, 15 bins) is {100 * measured:.2f} %" in before

@@ -90,6 +90,7 @@ def test_the_page_has_what_there_is_and_what_is_missing(attack_report, attack_ru
         "reliability_under_attack_scaled_cifar10",
         "levels_under_pgd_cifar10",
         "trade_off_cifar10",
+        "table_rejecting_cifar10",
         "l2_success_cifar10",
         "table_footprint_cifar10",
     }

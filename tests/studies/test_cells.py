@@ -1,12 +1,13 @@
 """Cells: what a study becomes, in which order, and what is done only once."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.studies.cells import cells_of, stages
+from ar_adals_tf.studies.cells import cells_of, keeps_sets, stages
 from ar_adals_tf.studies.study import load_study, study_names
 
 
@@ -148,9 +149,36 @@ def test_some_methods_bring_what_they_need_and_no_more():
 
 def test_the_companion_study_needs_no_levels():
     found = cells("adversarial_training")
-    assert [cell.module for cell in found.values()] == ["train", "evaluate"] * 4
+    assert [cell.module for cell in found.values()] == ["train", "evaluate"] * 5
     assert found["train trades-0"].settings.model == "study_cnn"
     assert found["train trades-0"].settings.validation_examples == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "making"),
+    [
+        ("fashion_mnist", True, 1),
+        ("svhn_cropped", True, 1),  # 26,032 images at 95 sets: 7.1 GiB
+        ("imagenet2012", False, None),  # every evaluation makes its own
+        ("adversarial_training", False, 0),  # no corruption at all
+    ],
+)
+def test_runs_of_a_study_share_one_folder_of_corrupted_images(name, kept, making):
+    found = cells(name).values()
+    evaluations = [cell for cell in found if cell.module == "evaluate"]
+    folders = {cell.flags.get("shift_cache_dir") for cell in evaluations}
+    assert folders == {"s/shift_sets" if kept else None}
+    makers = [cell for cell in evaluations if cell.makes_sets]
+    assert len(makers) == (len(evaluations) if making is None else making)
+    assert makers[:1] == evaluations[: len(makers)][:1]
+
+
+def test_ready_made_corrupted_images_are_not_kept():
+    study = load_study("cifar10")
+    ready = dataclasses.replace(
+        study, evaluate=study.evaluate | {"shift_source": "tfds"}
+    )
+    assert keeps_sets(study) and not keeps_sets(ready)
 
 
 def test_a_command_line_is_what_the_system_gets():

@@ -2,8 +2,15 @@
 
 import pytest
 
+from ar_adals_tf.studies import estimate as estimating
 from ar_adals_tf.studies.cells import cells_of
-from ar_adals_tf.studies.estimate import Work, estimate, seconds_an_image, work_of
+from ar_adals_tf.studies.estimate import (
+    Work,
+    estimate,
+    seconds_an_image,
+    seconds_of_a_corruption,
+    work_of,
+)
 from ar_adals_tf.studies.study import load_study
 
 CIFAR10 = {"train": 45_000, "validation": 5_000, "test": 10_000}
@@ -24,7 +31,7 @@ def cells():
         ("index vanilla-0 margin test", "attack", 10_000 * 9),
         ("train ar_adals_on_the_fly-0", "train", 45_000 * 200 + 2 * 50_000 * 9),
         # the clean images, 19 types at 5 severities, two other datasets
-        ("evaluate vanilla-0", "predict", 10_000 * (1 + 95 + 2)),
+        ("evaluate vanilla-1", "predict", 10_000 * (1 + 95 + 2)),
         ("evaluate ensemble_of_ls-0", "predict", 10_000 * 98 * 5),
         ("train ensemble_of_ls-0", "predict", 15_000 * 5),
     ],
@@ -33,14 +40,45 @@ def test_what_a_cell_costs(cells, name, kind, images):
     assert work_of(cells[name], CIFAR10) == Work(kind, "resnet29_v2", images)
 
 
+def test_the_first_evaluation_makes_the_corrupted_images_of_all(cells):
+    found = work_of(cells["evaluate vanilla-0"], CIFAR10)
+    assert found == Work("predict", "resnet29_v2", 10_000 * 98, 10_000 * 95)
+    # Its time says nothing about the others.
+    left = [cells["evaluate vanilla-1"], cells["evaluate ls-1"]]
+    first, other = cells["evaluate vanilla-0"], cells["evaluate ls-0"]
+    found = estimate(left[:1], [(first, 900.0), (other, 100.0)], CIFAR10, probe=None)
+    assert found.seconds["evaluate vanilla-1"] == pytest.approx(100)
+    found = estimate(left, [(first, 900.0)], CIFAR10, probe=lambda work, cell: 7.0)
+    assert set(found.seconds.values()) == {7.0} and found.probed
+
+
+def test_a_probe_adds_the_making_of_corrupted_images(cells, monkeypatch):
+    monkeypatch.setattr(estimating, "seconds_an_image", lambda *_: 1e-3)
+    monkeypatch.setattr(estimating, "seconds_of_a_corruption", lambda shape: 2e-3)
+    left = [cells["evaluate vanilla-0"], cells["evaluate vanilla-1"]]
+    first, other = estimate(left, [], CIFAR10).seconds.values()
+    assert first - other == pytest.approx(10_000 * 95 * 2e-3)
+
+
+def test_a_corruption_is_timed():
+    small, large = (seconds_of_a_corruption((s, s, 1)) for s in (28, 56))
+    assert 0 < small < large < 1
+
+
 def test_adversarial_training_costs_the_steps_of_its_attack():
     found = {c.name: c for c in cells_of(load_study("adversarial_training"), "a")}
     images = {"train": 50_000, "validation": 0, "test": 10_000}
     passes = {
         name: work_of(found[f"train {name}-0"], images).images / 50_000 / 15
-        for name in ("vanilla", "fgsm_at", "pgd_at", "trades")
+        for name in ("vanilla", "fgsm_at", "pgd_at", "trades", "ccat")
     }
-    assert passes == {"vanilla": 1, "fgsm_at": 2, "pgd_at": 8, "trades": 11}
+    assert passes == {
+        "vanilla": 1,
+        "fgsm_at": 2,
+        "pgd_at": 8,
+        "trades": 11,
+        "ccat": 41,
+    }
     # clean, two attacks at four strengths, and their gradients: three times as dear
     sets = 1 + 2 * 4 + 4 * 3 * (1 + 10)
     assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * sets

@@ -265,7 +265,7 @@ def test_an_interrupted_lockstep_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize(
     ("method", "adversarial"),
-    [("pgd_at", None), ("ar_adals", "pgd_at"), ("adals", "trades")],
+    [("pgd_at", None), ("ar_adals", "pgd_at"), ("adals", "trades"), ("adals", "ccat")],
 )
 def test_an_interrupted_adversarial_training_goes_on_to_the_same_bits(
     method, adversarial, data, tmp_path, monkeypatch
@@ -325,7 +325,7 @@ def test_adversarial_training_scales_float16_losses(data):
             ),
             seed=0,
         ).optimizer
-        for method in ("vanilla", "fgsm_at", "pgd_at", "trades")
+        for method in ("vanilla", "fgsm_at", "pgd_at", "trades", "ccat")
     ]
     assert {type(o) for o in scaled} == {keras.optimizers.LossScaleOptimizer}
 

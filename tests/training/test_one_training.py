@@ -105,7 +105,7 @@ def test_a_report_has_it_as_a_method_of_its_own(run):
     (group,) = collection.groups
     assert group.label == "AR-AdaLS, own levels"
     words = collection.settings_words
-    assert "AR-AdaLS, own levels: epochs 4, batch size 20" in words
+    assert "AR-AdaLS, own levels has epochs 4, batch size 20" in words
     assert "attack" not in words and "refresh" not in words
     assert not group.on_recipe
     assert collection.group("ar_adals") is None

@@ -5,6 +5,7 @@ The models are real `.keras` files, the images are those of the package.
 
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import find_test_index, load_model, saved_config
 from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.verdict import in_plain_words
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.run import train
@@ -70,12 +72,9 @@ def tuned(own, folder, method="ar_adals", **given):
         "fashion_mnist_small",
         method,
         model=str(own),
-        model_range="0,255",
         finetune=True,
         output_dir=str(folder),
-        **DATA,
-        **QUIET,
-        **settings,
+        **{"model_range": "0,255"} | DATA | QUIET | settings,
     )
 
 
@@ -176,6 +175,37 @@ def test_a_file_that_has_changed_is_refused(own, tmp_path, stop_after):
     model.save(copy)
     with pytest.raises(InputError, match="digest of the model's file is"):
         train(tuned(copy, tmp_path / "run"))
+
+
+def test_a_given_model_that_knows_the_validation_images_is_warned_of(tmp_path):
+    """It is told before the work, and on the page."""
+    splits = datasets.load("fashion_mnist_small", **DATA)
+    keras.utils.set_random_seed(0)
+    head = layers.Dense(10, activation="softmax")
+    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), head])
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    split = splits["validation"]
+    model.fit(split.images / np.float32(255), split.labels, epochs=60, verbose=0)
+    model.save(tmp_path / "seen.keras")
+    config = tuned(
+        tmp_path / "seen.keras", tmp_path / "run", "adals", model_range=None, epochs=1
+    )
+    with pytest.warns(UserWarning, match="seen.keras is right on .* which is no cha"):
+        run = train(config)
+    groups = load_collections([run.parent / Path(config.vanilla_dir).name])[0].groups
+    assert "which is no chance: it was" in in_plain_words(groups[0], "images")
+
+
+def test_a_guessing_model_is_not_fine_tuned_but_trained_without_the_flag(tmp_path):
+    head = layers.Dense(10, activation="softmax", kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), head])
+    model.save(tmp_path / "new.keras")
+    config = tuned(tmp_path / "new.keras", tmp_path / "runs" / "run", model_range=None)
+    with pytest.raises(InputError, match="is not fine-tuned: it is right on .* than a"):
+        train(config)
+    assert not list((tmp_path / "runs").rglob("*.*"))
+    own = {"model": str(tmp_path / "new.keras"), "dropout": 0}
+    train(make_config(tmp_path / "b", "vanilla", **own))
 
 
 def test_without_finetune_the_recipe_trains_from_the_files_weights(own, tmp_path):

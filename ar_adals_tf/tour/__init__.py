@@ -1,0 +1,1 @@
+"""The tour that `quickstart` gives: four methods, compared, on embedded images."""

@@ -1,0 +1,75 @@
+"""The pages of the site: what they quote is said, what they list is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import ar_adals_tf
+from ar_adals_tf import attacks, calibration
+from tests.documented import python_blocks, run_blocks, script_names
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PACKAGE = Path(ar_adals_tf.__file__).parent
+
+
+def said():
+    """All texts of the package, with {} where a value stands."""
+    texts = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(part, "value", None) for part in node.values)
+                texts.append("".join(p if isinstance(p, str) else "{}" for p in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(texts)
+
+
+def test_troubleshooting_quotes_what_the_package_says():
+    quoted = re.findall(r'^"(.+)"$', (DOCS / "troubleshooting.md").read_text(), re.M)
+    texts = said()
+    assert len(quoted) > 40
+    assert [words for words in quoted if words not in texts] == []
+
+
+def test_the_api_page_has_every_public_name():
+    shown = set(re.findall(r"^::: (\S+)", (DOCS / "api.md").read_text(), re.M))
+    for home in (ar_adals_tf, attacks, calibration):
+        for name in home.__all__:
+            module = getattr(getattr(home, name), "__module__", None)
+            if module:  # it is a function or a class
+                assert {module, f"{module}.{name}"} & shown, name
+
+
+def test_every_page_is_in_the_contents():
+    def pages(entries):
+        for entry in entries:
+            for value in entry.values():
+                yield from pages(value) if isinstance(value, list) else [value]
+
+    contents = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages(contents)) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+SLOW = {"scripts.md"}
+WITH_CODE = [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW))
+    for path in sorted(DOCS.glob("*.md"))
+    if python_blocks(path)
+]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """The names that a page's script has."""
+    return script_names(tmp_path_factory.mktemp("script"), count=200)
+
+
+@pytest.mark.parametrize("path", WITH_CODE)
+def test_the_python_of_a_page_runs(path, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_blocks(path, dict(names), epochs=2)
