@@ -65,10 +65,12 @@ WORK = {
 }
 
 #: The tables that a new document shows, where a study has them, and their headings.
+#: Of two with one heading it shows the first.
 SHOWN = {
     "overview": "At a glance",
     "told_apart": "Can they be told apart?",
     "table_3": "Variance between runs under shift",
+    "stability_shift": "Variance between runs under shift",
     "table_4": "Calibration error by severity",
     "foreign": "Out-of-distribution images",
     "under_attack": "Under attack",
@@ -297,7 +299,7 @@ def document(study: Study, kept: Mapping[str, str]) -> str:
         "    make tables",
     ]
     for name, heading in SHOWN.items():
-        if f"{name}_{study.dataset}.csv" in kept:
+        if f"{name}_{study.dataset}.csv" in kept and f"## {heading}" not in parts:
             parts += [f"## {heading}", _place(f"{name}_{study.dataset}")]
     parts.append("## What was run, how long, on what")
     parts += map(_place, ("methods", "hours", "machines"))

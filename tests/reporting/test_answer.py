@@ -6,6 +6,7 @@ import pytest
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.reporting import answer, contents
 from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.group import each_with_temperature
 from ar_adals_tf.reporting.items import Picture, Table
 from tests.helpers import add_index, make_run, plain_ece, stored
 
@@ -112,6 +113,22 @@ def test_a_page_that_follows_no_paper_asks_for_nothing_of_it(tmp_path):
     items = [item for section in sections for item in section.items]
     assert items and not any(item.all_missing() for item in items)
     assert not collections[0].follows_the_paper
+
+
+@pytest.mark.parametrize("name", ["trained", "as_given"])
+def test_a_model_of_ones_own_on_the_papers_data_asks_for_nothing_of_it(tmp_path, name):
+    """Also under shift, where the paper has numbers of these severities."""
+    tuned = {"finetune": True, "model": "my.keras"}
+    epochs = 0 if name == "as_given" else 3
+    folder = make_run(tmp_path / "run", epochs=epochs, temperature=2.0, extra=tuned)
+    collections = load_collections([folder])
+    sections = contents.report_sections(collections)
+    items = [item for section in sections for item in section.items]
+    (table,) = (one for one in items if one.name == "table_4_cifar10")
+    assert [row.label for row in table.rows] == [
+        group.label for group in each_with_temperature(collections[0].groups)
+    ]
+    assert not any(item.all_missing() for item in items)
 
 
 def test_labels_say_no_shared_settings_and_the_caption_does(tmp_path):

@@ -92,6 +92,7 @@ def test_a_new_document_shows_them_with_their_captions(kept):
     text = (kept / "README.md").read_text()
     assert text.startswith("# Fashion-MNIST\n")
     assert "## At a glance" in text and "## Under attack" not in text
+    assert text.count("## Variance between runs under shift") == 1
     assert "Mean ± standard deviation over 3 seeds at one split" in text.replace(
         "\n", " "
     )
@@ -147,4 +148,4 @@ def test_the_page_of_three_of_five_seeds_says_three(folder, tmp_path):
     text = page.read_text()
     assert "seeds 0, 1, 2" in text and "over 3 seeds at one split" in text
     assert "5 seeds" not in text
-    assert Path(page.parent, "tables", "table_3_fashion_mnist.csv").exists()
+    assert Path(page.parent, "tables", "stability_shift_fashion_mnist.csv").exists()

@@ -113,9 +113,9 @@ def test_without_intervals_the_numbers_decide():
 # In a report.
 
 LABELS = [
-    "Vanilla (model study_cnn)",
-    "Vanilla (model study_cnn) + temperature",
-    "AR-AdaLS (model study_cnn)",
+    "Vanilla (model study CNN)",
+    "Vanilla (model study CNN) + temperature",
+    "AR-AdaLS (model study CNN)",
 ]
 
 
