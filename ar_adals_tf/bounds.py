@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from math import inf
 
+#: Noise of ten times the range of the inputs leaves nothing of an image.
+MOST_SIGMA = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ar_adals_tf.bounds import MOST_SIGMA
 from ar_adals_tf.calibration.checks import check_labels
 from ar_adals_tf.errors import InputError
 
@@ -206,11 +207,6 @@ def parse_sigmas(values: Sequence[str | float]) -> list[float]:
         )
     # Files are called by the number as it is printed.
     return [float(name) for name in dict.fromkeys(f"{s:g}" for s in sigmas)]
-
-
-MOST_SIGMA = 10
-
-"""Ten times the range of the inputs: nothing of an image is left."""
 
 
 def check_sigma(sigma: float) -> None:

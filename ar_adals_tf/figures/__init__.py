@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     comparisons="draw_over_setting draw_boxes_by_severity draw_entropy_histograms "
     "draw_single_and_ensemble",
     attacks="draw_grid_of_lines draw_reliability_grid draw_trade_off draw_l2_success",
+    certificates="draw_certificates",
     style="METHOD_STYLES method_styles draw_line save png",
 )
