@@ -69,9 +69,10 @@ def main() -> None:
         _, first = timed(lambda a=arguments, c=copies: c(*a))  # type: ignore[misc]
         votes, again = timed(lambda a=arguments, c=copies: c(*a))  # type: ignore[misc]
         speed = total / again
+        few, many = (speed / (SELECTION + n) for n in (1000, 100_000))
         print(
             f"{text or 'own':>7}{first:>9.1f}{again:>9.1f}{speed:>10,.0f}"
-            f"{speed / (SELECTION + 1000):>17.2f}{speed / (SELECTION + 100_000):>10.4f}",
+            f"{few:>17.2f}{many:>10.4f}",
             flush=True,
         )
     if args.attack and copies is not None and votes is not None:

@@ -12,24 +12,19 @@ import keras
 import tensorflow as tf
 
 
-class NoisyTraining(keras.Model):
-    """A functional model that trains on noisy inputs; see `noisy`.
-
-    Attributes:
-        noise_sigma: The standard deviation of the noise.
-        noise_seed: What the noise is a function of, with the step and the replica.
-    """
-
-    noise_sigma, noise_seed = 0.0, 0
+class _Plain(keras.Model):
+    """A functional model whose training step may change the images first."""
 
     def train_step(self, data: Any) -> Any:
-        """Add noise, then train as Keras does."""
+        """Change the images, then train as Keras does."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        seed = step_seed(self.optimizer, self.noise_seed)
-        # A random start of an attack has the step's seed itself.
-        seed = tf.random.experimental.stateless_fold_in(seed, 1)
-        noise = tf.random.stateless_normal(tf.shape(images), seed, dtype=images.dtype)
-        return super().train_step((images + self.noise_sigma * noise, labels, weights))
+        images = self.training_images(images, labels)
+        return super().train_step((images, labels, weights))
+
+    def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the images as they are."""
+        del labels
+        return images
 
 
 def noisy(
@@ -42,7 +37,8 @@ def noisy(
     """Return a model of a class that trains on noisy inputs.
 
     Args:
-        kind: The class, such as `keras.Model` or one of adversarial training.
+        kind: `keras.Model`, or a class of `methods.adversarial`, whose attacked images
+            get noise.
         *arguments: Its inputs and outputs, both symbolic.
         noise_sigma: The standard deviation of the noise.
         noise_seed: What the noise is a function of, with the step and the replica.
@@ -55,10 +51,18 @@ def noisy(
         >>> model.compile("adam", "mse")
         >>> history = model.fit(tf.ones((8, 4)), tf.ones((8, 2)), verbose=0)
     """
-    bases = (NoisyTraining,) if kind is keras.Model else (kind, NoisyTraining)
-    model = type(f"Noisy{kind.__name__}", bases, {})(*arguments, **options)
-    model.noise_sigma, model.noise_seed = noise_sigma, noise_seed
-    return model
+    base: Any = kind if hasattr(kind, "training_images") else _Plain
+
+    class Noisy(base):
+        def training_images(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            images = super().training_images(images, labels)
+            # A random start of an attack has the step's seed itself.
+            seed = step_seed(self.optimizer, noise_seed)
+            seed = tf.random.experimental.stateless_fold_in(seed, 1)
+            noise = tf.random.stateless_normal(tf.shape(images), seed)
+            return images + noise_sigma * tf.cast(noise, images.dtype)
+
+    return Noisy(*arguments, **options)
 
 
 def step_seed(optimizer: keras.optimizers.Optimizer, seed: int) -> tf.Tensor:
