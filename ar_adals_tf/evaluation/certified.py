@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from ar_adals_tf.bounds import Bound
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.certification.drawing import NoisyCopies
 from ar_adals_tf.certification.radius import (
@@ -41,6 +42,8 @@ from ar_adals_tf.evaluation.vote_store import (
     spread,
 )
 from ar_adals_tf.process.progress import progress_bar
+
+_COUNT = Bound(least=1, most=10_000_000)
 
 #: Copies of a part, about: so many are lost at most when the work is interrupted.
 _PART = 100_000
@@ -91,12 +94,10 @@ class Certifying:
         return found
 
     def _check(self) -> None:
-        least = {"selection_samples": 1, "samples": 1, "images": 1}
-        for name, bound in least.items():
-            if (value := getattr(self, name)) < bound:
-                raise InputError(
-                    f"{_FLAGS[name]} must be at least {bound}; received {value}"
-                )
+        for name in ("selection_samples", "samples", "images"):
+            if not _COUNT.allows(value := getattr(self, name)):
+                needs = _COUNT.needs(value)
+                raise InputError(f"{_FLAGS[name]} must be {needs}; received {value}")
         if self.samples < self.selection_samples:
             raise InputError(
                 f"{_FLAGS['samples']} must be at least "
