@@ -116,9 +116,9 @@ class VoteStore:
             return self._distances(path, ids, attack.alpha)
 
         parts = self._in_parts(path.stem, images, read, make)
-        columns = ((p.ids, p.distances, p.found) for p in parts)
-        joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
-        found = RobustnessIndex(*joined, parts[0].metadata)
+        columns = zip(*((p.ids, p.distances, p.found) for p in parts), strict=True)
+        ids, distances, broken = map(np.concatenate, columns)
+        found = RobustnessIndex(ids, distances, broken, parts[0].metadata)
         found.save(path)
         self._forget(path.stem)
         return found
@@ -236,8 +236,8 @@ def chosen_images(split: "Split", positions: np.ndarray, size: int) -> Iterator[
         if held is not None:
             some = [np.concatenate(both) for both in zip(held, some, strict=True)]
         while len(some[0]) >= size:
-            yield tuple(column[:size] for column in some)  # type: ignore[misc]
+            yield tuple(column[:size] for column in some)
             some = [column[size:] for column in some]
         start, held = stop, some
     if held is not None and len(held[0]):
-        yield tuple(held)  # type: ignore[misc]
+        yield tuple(held)

@@ -65,8 +65,8 @@ def build_model(
             options = {"seed": seed, **own}
         both, name = (model.input, model.output), model.name
         if config.noise_sigma:
-            noise = {"noise_sigma": config.noise_sigma, "noise_seed": seed}
-            model = noisy(kind, *both, name=name, **options, **noise)
+            options |= {"noise_sigma": config.noise_sigma, "noise_seed": seed}
+            model = noisy(kind, *both, name=name, **options)
         elif kind is not keras.Model:
             model = kind(*both, name=name, **options)
     with tf.device(device) if device else model.distribute_strategy.scope():

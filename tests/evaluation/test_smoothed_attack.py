@@ -15,8 +15,8 @@ SIGMA, ALPHA = 0.25, 0.001
 
 @pytest.fixture(scope="module")
 def attacked():
-    """A linear problem, its votes, and the distances that the attack found."""
-    case = linear(40, shape=(8, 8, 1), farthest=0.4)
+    """A linear problem of vectors, its votes, and distances of the attack."""
+    case = linear(40, shape=(64,), farthest=0.4)
     copies = NoisyCopies([case.model], 2)
     votes = copies(case.ids, case.images, case.classes, SIGMA, (100, 2000))
     attack = SmoothedAttack([case.model], copies, SIGMA, ALPHA, 0)
