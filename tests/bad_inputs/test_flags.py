@@ -150,6 +150,11 @@ OF_TRAIN = [
     train("--seed", says="Missing value for flag --seed", status=1),
     train("seed=1", says="nothing is known of the argument 'seed=1'", status=1),
     train("--", "more", says="nothing is known of the argument 'more'", status=1),
+    *[
+        train(f"--noise_sigma={value}", says="--noise_sigma must be ")
+        for value in ("-0.1", "11", "nan", "inf")
+    ],
+    train("--noise_sigma=x", says="noise_sigma", status=1),
     train("--model=resnet9000", says="--model must be one of"),
     train("--model=small_cnn,study_cnn", says="--model must be one of"),
     *[
