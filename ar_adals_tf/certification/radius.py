@@ -175,7 +175,7 @@ def radius_grid(largest: float) -> np.ndarray:
 
     Example:
         >>> radius_grid(0.96), radius_grid(0.2)
-        (array([0.  , 0.25, 0.5 , 0.75]), array([0.  , 0.05, 0.1 , 0.15, 0.2 ]))
+        (array([0.  , 0.25, 0.5 , 0.75]), array([0. , 0.1, 0.2]))
     """
     step = 0.25
     if 0 < largest < 2 * step:

@@ -82,7 +82,7 @@ class Certifying:
         """
         given = {name: value for name, value in given.items() if value is not None}
         if not wanted:
-            if flags := [_FLAGS[name] for name, value in given.items() if value]:
+            if flags := [_NAMES[name] for name, value in given.items() if value]:
                 raise InputError(f"{flags[0]} is for --certify; give both, or neither")
             return None
         sigma = given.pop("sigma", None)
@@ -97,16 +97,16 @@ class Certifying:
         for name in ("selection_samples", "samples", "images"):
             if not _COUNT.allows(value := getattr(self, name)):
                 needs = _COUNT.needs(value)
-                raise InputError(f"{_FLAGS[name]} must be {needs}; received {value}")
+                raise InputError(f"{_NAMES[name]} must be {needs}; received {value}")
         if self.samples < self.selection_samples:
             raise InputError(
-                f"{_FLAGS['samples']} must be at least "
-                f"{_FLAGS['selection_samples']}, {self.selection_samples}; received "
+                f"{_NAMES['samples']} must be at least "
+                f"{_NAMES['selection_samples']}, {self.selection_samples}; received "
                 f"{self.samples}; give more of the former"
             )
         if not 0 < self.alpha < 0.5:
             raise InputError(
-                f"{_FLAGS['alpha']} must be above 0 and below 0.5; received "
+                f"{_NAMES['alpha']} must be above 0 and below 0.5; received "
                 f"{self.alpha:g}"
             )
         if not largest_radius(1.0, self.samples, self.alpha):
@@ -119,7 +119,7 @@ class Certifying:
 
 
 #: The flags of evaluate, by what they set.
-_FLAGS = {
+_NAMES = {
     "sigma": "--sigma",
     "selection_samples": "--certify_selection_samples",
     "samples": "--certify_samples",
