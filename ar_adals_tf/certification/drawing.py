@@ -106,8 +106,8 @@ class NoisyCopies:
             found = found[: len(rows)].astype(np.float64)
             np.add.at(totals, (image[rows], stage[rows]), found)
             progress(int(used[rows].sum()))
-        finite = np.isfinite(totals.reshape(len(ids), -1)).all(axis=1)
-        refuse_not_finite(finite, self._models)
+        finite = np.isfinite(totals).reshape(len(ids), -1).all(axis=1)
+        refuse_not_finite(np.asarray(finite), self._models)
         selection, votes = np.rint(totals[:, :, 0]).astype(np.int64).swapaxes(0, 1)
         means = (totals[:, 1, 1] / samples[1]).astype(np.float32)
         return Votes(
