@@ -20,7 +20,7 @@ ROWS = (
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
-    "index",
+    "index certification",
     "robustness",
     "joining",
     "indexing pipeline",

@@ -141,6 +141,10 @@ def check(settings: Mapping[str, Any]) -> None:
                 f"--{name} is for a network of a name; the model of {model} has its "
                 "own: leave it out"
             )
+    if as_given and settings["noise_sigma"]:
+        raise InputError(
+            f"--noise_sigma is for training, and {model} stays as it is; leave it out"
+        )
     if as_given and settings["ensemble_size"] > 1:
         raise InputError(
             f"an ensemble of {model} as it is would have equal members; leave "

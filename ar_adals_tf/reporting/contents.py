@@ -13,6 +13,7 @@ from ar_adals_tf.reporting import (
 )
 from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
+from ar_adals_tf.reporting.certificates import certificates
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
@@ -32,6 +33,8 @@ def report_sections(collections: Sequence[Collection]) -> list[Section]:
     sections += paper_sections(papers) if papers else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
+    smoothing = "Certified by randomised smoothing"
+    sections.append(_section(smoothing, certificates, collections))
     return [section for section in sections if section.items]
 
 

@@ -52,7 +52,7 @@ _NAME = r"\w[\w.,=+-]*"
 #: The names that a file may have in a run. Nothing else is unpacked.
 _FILE = re.compile(
     rf"({'|'.join(map(re.escape, _PLAIN_FILES))}|member_\d+/history\.csv|"
-    rf"(shift|ood|attacked)/{_NAME}\.npz|robustness/{_NAME}/test\.npz)",
+    rf"(shift|ood|attacked|certified)/{_NAME}\.npz|robustness/{_NAME}/test\.npz)",
     re.ASCII,
 )
 
@@ -89,8 +89,8 @@ def pack(
         file: The `.zip` file.
         folder: Where commands of a report say that the runs lie.
         clean_only: Whether to leave out predictions on corrupted, out-of-distribution
-            and attacked images. The file is much smaller. A report of it has their
-            measures and not their intervals.
+            and attacked images, and the votes of noisy copies. The file is much
+            smaller. A report of it has their measures and not their intervals.
 
     Raises:
         InputError: If a run is not finished, if two have one name or cannot be

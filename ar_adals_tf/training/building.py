@@ -19,6 +19,7 @@ from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.finite import refuse_broken_weights
 from ar_adals_tf.methods import losses
+from ar_adals_tf.methods.noise import noisy
 from ar_adals_tf.methods.table import own_settings
 from ar_adals_tf.training.schedules import RecipeSchedule
 
@@ -57,14 +58,18 @@ def build_model(
         tf.device(device) if device else scope(),
     ):
         model = _network(plan, seed)
+        kind: type[keras.Model] = keras.Model
+        options: dict[str, Any] = {}
         if plan.adversarial and plan.adversarial.adversarial:
-            model = lazy.load(plan.adversarial.adversarial)(
-                model.input,
-                model.output,
-                seed=seed,
-                name=model.name,
-                **own_settings(plan.adversarial, config.method_settings),
-            )
+            kind = lazy.load(plan.adversarial.adversarial)
+            own = own_settings(plan.adversarial, config.method_settings)
+            options = {"seed": seed, **own}
+        both, name = (model.input, model.output), model.name
+        if config.noise_sigma:
+            options |= {"noise_sigma": config.noise_sigma, "noise_seed": seed}
+            model = noisy(kind, *both, name=name, **options)
+        elif kind is not keras.Model:
+            model = kind(*both, name=name, **options)
     with tf.device(device) if device else model.distribute_strategy.scope():
         optimizer = _optimizer(plan)
         with sums_on_read():
