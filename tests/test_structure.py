@@ -28,9 +28,9 @@ ROWS = (
     "callbacks evaluation command_line",
     "fitting",
     "training reporting",
-    "exporting auditing tour studies",
-    "train evaluate compute_robustness sweep report export compare_indexes quickstart "
-    "reproduce",
+    "exporting auditing tour studies compression",
+    "train evaluate compute_robustness sweep report export compress compare_indexes "
+    "quickstart reproduce",
     "__init__",
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row.split()}
