@@ -102,9 +102,6 @@ class Finetuning:
         # The batches go on where the run's ended: no epoch's order comes twice.
         first, last = config.epochs, config.epochs + epochs
         epoch = tf.Variable(first, trainable=False, dtype=tf.int64)
-        data = training_data(
-            self._plan, config.seed, epoch, self._smoothing, self._levels
-        )
         keeper = RunKeeper(folder, [model], self._smoothing)
         done = keeper.restore()
         title = f"training {sparsity:.0%} pruned"
@@ -113,7 +110,7 @@ class Finetuning:
                 on_epoch_end=lambda *_: bar.update(1)
             )
             model.fit(
-                data,
+                self.batches(epoch),
                 initial_epoch=first + done,
                 epochs=last,
                 callbacks=[EpochVariable(epoch), keeper, counts],
@@ -121,6 +118,11 @@ class Finetuning:
                 verbose=0,
             )
         remove(folder / "checkpoint.npz")
+
+    def batches(self, epoch: tf.Variable) -> tf.data.Dataset:
+        """Return batches of training images and soft labels, in an epoch's order."""
+        seed = self._plan.config.seed
+        return training_data(self._plan, seed, epoch, self._smoothing, self._levels)
 
     def _last_labels(self) -> AdaptiveLabelSmoothing:
         """Return the soft labels as the run's training left them."""

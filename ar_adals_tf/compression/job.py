@@ -18,6 +18,7 @@ from ar_adals_tf.compression.finetuning import (
     refuse_feedback,
 )
 from ar_adals_tf.corruptions.apply import SEVERITIES
+from ar_adals_tf.datasets.corrupted import find_source
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
@@ -26,8 +27,9 @@ from ar_adals_tf.evaluation.footprint import QUANTISATION_IMAGES, to_lite
 from ar_adals_tf.evaluation.measures import saved_temperature, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures, read_metrics
+from ar_adals_tf.evaluation.shift import check_available
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION
-from ar_adals_tf.evaluation.suite import evaluate
+from ar_adals_tf.evaluation.suite import evaluate, parse_severities
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
     attacks_in_norm,
@@ -52,6 +54,8 @@ from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.run import load_splits
 
 KERAS, LITE = "model.keras", "model.tflite"
+
+_WHERE = ("data_dir", "split_seed", "validation_examples")
 
 #: What evaluates the folders alike, beside what the run says.
 _Flags = dict[str, Any]
@@ -116,6 +120,7 @@ def compress(
     names = attacks_in_norm(attacks or (), attack_norm)
     if names:
         parse_epsilons(epsilons, names)
+    strengths = parse_severities(severities)
     if not Bound(least=0, most=MANY).allows(epochs):
         raise InputError(f"--epochs must be from 0 to {MANY}; received {epochs}")
     if learning_rate is not None and not 0 < learning_rate < float("inf"):
@@ -132,11 +137,17 @@ def compress(
             f"--output_dir {root} is a run directory (it has a config.json); give "
             "another folder"
         )
-    writable_folder(root, "--output_dir")
-    shifted = {"shift_types": shift_types, "severities": severities}
+    shifted: _Flags = {"shift_types": shift_types, "severities": strengths}
     shifted["shift_source"] = shift_source
+    splits = load_splits(config)
+    if shift and shift_types:  # refused now, and not after the training
+        where = {name: getattr(config, name) for name in _WHERE}
+        source = find_source(
+            splits["test"], shift_source, list(shift_types), strengths, **where
+        )
+        check_available(list(shift_types), source)
+    writable_folder(root, "--output_dir")
     with only_writer(root / LOCK, say):
-        splits = load_splits(config)
         job = _Job(run, config, splits, root, epochs, learning_rate, say)
         folders = [folder for s in shares for folder in job.models(s, kinds)]
         job.evaluate_clean(folders)
@@ -315,15 +326,12 @@ class _Job:
                 output_dir=folder,
                 title=f"{config.title}, {about.name}",
                 dataset=config.dataset,
-                data_dir=config.data_dir,
-                split_seed=config.split_seed,
-                validation_examples=config.validation_examples,
                 validation=validated,
                 limit_examples=config.limit_examples,
                 num_bins=config.num_bins,
                 robustness_index=self.index,
                 say=self._say,
-                **{name: getattr(config, name) for name in OF_READING},
+                **{n: getattr(config, n) for n in (*_WHERE, *OF_READING)},
             )
             self._measure_runs_temperature(folder, about)
 
