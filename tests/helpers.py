@@ -25,7 +25,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 
 FLAGS = flags.FLAGS
 OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")
-COMMANDS = (*OF_IMAGES, "report", "compare_indexes", "export")
+COMMANDS = (*OF_IMAGES, "report", "compare_indexes", "export", "compress")
 N, Z, TYPES, SEVERITIES = 120, 10, ("contrast", "fog", "pixelate"), (1, 3, 5)
 OVERCONFIDENCE = {"vanilla": 2.0, "ls": 1.0, "adals": 1.3, "ar_adals": 1.2}
 
