@@ -111,7 +111,8 @@ def loaded(statement):
         ("from ar_adals_tf.datasets import table", {"tensorflow"}),
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
         (
-            "from ar_adals_tf.evaluation import compressed, measures, predictions, results",
+            "from ar_adals_tf.evaluation import "
+            "compressed, measures, predictions, results",
             {"tensorflow", "keras", "matplotlib"},
         ),
         (
