@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.uncertain import Uncertain, draw_intervals
@@ -69,9 +70,9 @@ def draw_by_size(
                     color=styles[name].color,
                 )
         axes.set(title=title, xlabel=xlabel, xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="both", labelsize=7.5, labelrotation=30)
+        axes.xaxis.set_minor_locator(NullLocator())
     grid[0][0].set(ylabel=ylabel, ylim=(0, 1.1 * highest or 1))
     style.legend(figure, style.handles(styles))
     return figure
