@@ -207,8 +207,8 @@ def _finished(run: Path, data_dir: str | None) -> Config:
             f"{run} averages {config.ensemble_size} models, and one model is "
             "compressed at a time; give a run of one model"
         )
-    changes = {"data_dir": data_dir or config.data_dir, "verbose": False}
-    return dataclasses.replace(config, **changes)
+    where = data_dir or config.data_dir
+    return dataclasses.replace(config, data_dir=where, verbose=False)
 
 
 def _by_gradient(

@@ -49,7 +49,7 @@ def magnitude_mask(weights: np.ndarray, sparsity: float) -> np.ndarray:
 
 def kernels(model: keras.Model) -> list[Any]:
     """Return the kernels of all dense layers and convolutions, each once."""
-    found = {}
+    found: dict[int, Any] = {}
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, _PRUNED):
             own = [getattr(layer, name, None) for name in _KERNELS]
