@@ -51,6 +51,7 @@ def main() -> None:
 command_line.define("data", "measure")
 command_line.define_strategy_flags()
 command_line.define_import_flag()
+command_line.define_test_flags()
 flags.DEFINE_list(
     "run_dir",
     None,
@@ -95,40 +96,9 @@ flags.DEFINE_string(
     "data: the numbers as the data have them; the default is 0,1. Strengths of attacks "
     "stay those of images in [0, 1].",
 )
-flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
-flags.DEFINE_list("shift_types", None, "Such as fog,contrast; default: the dataset's.")
-flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities, 1 to 5.")
-flags.DEFINE_enum(
-    "shift_source",
-    "auto",
-    ["auto", "tfds", "published", "generated"],
-    "Where corrupted images come from. tfds: TensorFlow Datasets, downloaded if need "
-    "be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. generated: "
-    "made here. auto: one of the first two if all of it is on disk, else made here.",
-)
-flags.DEFINE_string(
-    "shift_cache_dir",
-    None,
-    "A folder that keeps the corrupted images that are made here. Other evaluations on "
-    "the same images take them from it; the results are the same.",
-)
 flags.DEFINE_list(
     "ood", None, "Out-of-distribution data, such as cifar100 or a folder of pictures."
 )
-flags.DEFINE_list(
-    "attacks",
-    None,
-    "Measure under attack as well: fgsm, pgd; pgd_conf, which makes wrong classes "
-    "sure; autoattack or its parts apgd_ce, apgd_t, fab_t, square; underconfidence, "
-    "overconfidence, miscalibration, which change confidences and no predicted class.",
-)
-flags.DEFINE_enum(
-    "attack_norm",
-    "linf",
-    ["linf", "l2"],
-    "The norm of all attacks but fgsm, pgd and pgd_conf, which are in linf.",
-)
-flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")
 flags.DEFINE_list(
     "posthoc",

@@ -226,7 +226,7 @@ def evaluate(
     )
     wanted = Wanted(shift, ood or (), attacks, footprint, posthoc or (), certifying)
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
-    strengths = _parse_severities(severities)
+    strengths = parse_severities(severities)
     if predictions:
         more: dict[str, Any] = {"--shift": shift, "--ood": ood, "--attacks": attacks}
         more |= {"--footprint": footprint, "--posthoc": posthoc, "--certify": certify}
@@ -441,7 +441,16 @@ def _source_and_types(
     return source, types
 
 
-def _parse_severities(values: Sequence[int | str]) -> list[int]:
+def parse_severities(values: Sequence[int | str]) -> list[int]:
+    """Return severities of corruptions as numbers, each once.
+
+    Raises:
+        InputError: If one is none, or if there are none.
+
+    Example:
+        >>> parse_severities(["1", "3"])
+        [1, 3]
+    """
     try:
         found = list(dict.fromkeys(int(value) for value in values))
     except ValueError:

@@ -22,6 +22,7 @@ from ar_adals_tf.experiment.declaration import (
     setting,
 )
 from ar_adals_tf.methods.table import METHODS, Method, adversarial_methods
+from ar_adals_tf.models.variants import ATTENTIONS, NORMS
 
 #: What Keras and NumPy accept as a seed.
 SEEDS = Bound(least=0, most=2**32 - 1)
@@ -187,6 +188,21 @@ class Config:
         "robustness ranks the images.",
         default=0.0,
         bound=Bound(least=0, most=MOST_SIGMA),
+        new=True,
+    )
+    norm: str = setting(
+        "How a ResNet-18 or ResNet-29 v2 normalises. batch: over the batch. group: "
+        "each image by itself, its channels in up to 32 groups. layer: each image as a "
+        "whole.",
+        default=NORMS[0],
+        choices=NORMS,
+        new=True,
+    )
+    attention: str = setting(
+        "What weighs the channels of the residual branches of a ResNet-18 or ResNet-29 "
+        "v2. se: squeeze and excitation, with a reduction of 16.",
+        default=ATTENTIONS[0],
+        choices=ATTENTIONS,
         new=True,
     )
     num_levels: int | None = own_setting(

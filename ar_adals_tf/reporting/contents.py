@@ -15,6 +15,7 @@ from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.certificates import certificates
 from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.own import as_own, own_sections
@@ -102,6 +103,7 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         _section("Under attack: the study's table", table, table_of),
         *(_section(title, make, measured) for title, make in made.items()),
         _section("What a model costs: time, size and memory", costs, costs_of),
+        _section("Compression", compression, collections),
     ]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.compressed import COMPRESSION_FILE
 from ar_adals_tf.evaluation.record import SUBJECT_FILE
 from ar_adals_tf.files import (
     atomic_write,
@@ -43,7 +44,8 @@ MANIFEST = "manifest.json"
 
 #: What a run has besides its predictions on changed images.
 _PLAIN_FILES = (
-    *("config.json", SUBJECT_FILE, "metrics.json", "temperature.json"),
+    *("config.json", SUBJECT_FILE, COMPRESSION_FILE),
+    *("metrics.json", "temperature.json"),
     *("smoothing.json", "history.csv", "predictions.npz"),
 )
 
