@@ -6,6 +6,8 @@ from math import inf
 
 #: The lowest and the highest value of inputs: numbers, or one for each column.
 Range = tuple[float | Sequence[float], float | Sequence[float]]
+#: Noise of ten times the range of the inputs leaves nothing of an image.
+MOST_SIGMA = 10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,8 @@ def define_strategy_flags() -> None:
         ["none", "mirrored", "multi_worker", "tpu"],
         "Which devices share the work. Batches are global, and batch normalisation "
         "looks at the images of all devices. So the results do not depend on it, "
-        "except for the random starts of adversarial training.\n"
+        "except for the random starts of adversarial training and the noise of "
+        "--noise_sigma.\n"
         "none: one device.\n"
         "mirrored: all GPUs of this machine.\n"
         "multi_worker: the machines that TF_CONFIG lists. Start the same command on "
@@ -103,6 +104,45 @@ def define_members_flag() -> None:
         "Finished runs, in the order of their seeds, that an ensemble takes as its "
         "members instead of training them. Its folder keeps copies of their models.",
     )
+
+
+def define_test_flags() -> None:
+    """Define the flags that say which shifts and attacks models are measured under."""
+    flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
+    flags.DEFINE_list(
+        "shift_types", None, "Such as fog,contrast; default: the dataset's."
+    )
+    flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities, 1 to 5.")
+    flags.DEFINE_enum(
+        "shift_source",
+        "auto",
+        ["auto", "tfds", "published", "generated"],
+        "Where corrupted images come from. tfds: TensorFlow Datasets, downloaded if "
+        "need be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. "
+        "generated: made here. auto: one of the first two if all of it is on disk, "
+        "else made here.",
+    )
+    flags.DEFINE_string(
+        "shift_cache_dir",
+        None,
+        "A folder that keeps the corrupted images that are made here. Other "
+        "evaluations on the same images take them from it; the results are the same.",
+    )
+    flags.DEFINE_list(
+        "attacks",
+        None,
+        "Measure under attack as well: fgsm, pgd; pgd_conf, which makes wrong classes "
+        "sure; autoattack or its parts apgd_ce, apgd_t, fab_t, square; "
+        "underconfidence, overconfidence, miscalibration, which change confidences and "
+        "no predicted class.",
+    )
+    flags.DEFINE_enum(
+        "attack_norm",
+        "linf",
+        ["linf", "l2"],
+        "The norm of all attacks but fgsm, pgd and pgd_conf, which are in linf.",
+    )
+    flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 
 
 def values(*names: str) -> Any:

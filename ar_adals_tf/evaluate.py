@@ -27,6 +27,11 @@ model: accuracy, ECE with its floor and interval, NLL, Brier score, reliability.
 --posthoc=temperature,vector,margin,by_level fits calibrations to the validation images,
 saves them as Keras models in posthoc/, and measures them on the clean and the corrupted
 test images.
+
+--certify --sigma=0.25 turns the model into its smoothed classifier, which answers by
+the votes of noisy copies (Cohen, Rosenfeld and Kolter, 2019), and measures within which
+radius its answers provably stay, and how well its confidence is calibrated. A model
+that was trained with as much noise (train --noise_sigma) is certified best.
 """
 
 import inspect
@@ -46,6 +51,7 @@ def main() -> None:
 command_line.define("data", "measure")
 command_line.define_strategy_flags()
 command_line.define_import_flag()
+command_line.define_test_flags()
 flags.DEFINE_list(
     "run_dir",
     None,
@@ -90,40 +96,9 @@ flags.DEFINE_string(
     "data: the numbers as the data have them; the default is 0,1. Strengths of attacks "
     "stay those of images in [0, 1].",
 )
-flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")
-flags.DEFINE_list("shift_types", None, "Such as fog,contrast; default: the dataset's.")
-flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities, 1 to 5.")
-flags.DEFINE_enum(
-    "shift_source",
-    "auto",
-    ["auto", "tfds", "published", "generated"],
-    "Where corrupted images come from. tfds: TensorFlow Datasets, downloaded if need "
-    "be. published: the authors' .npy files in CIFAR-100-C/ of --data_dir. generated: "
-    "made here. auto: one of the first two if all of it is on disk, else made here.",
-)
-flags.DEFINE_string(
-    "shift_cache_dir",
-    None,
-    "A folder that keeps the corrupted images that are made here. Other evaluations on "
-    "the same images take them from it; the results are the same.",
-)
 flags.DEFINE_list(
     "ood", None, "Out-of-distribution data, such as cifar100 or a folder of pictures."
 )
-flags.DEFINE_list(
-    "attacks",
-    None,
-    "Measure under attack as well: fgsm, pgd; pgd_conf, which makes wrong classes "
-    "sure; autoattack or its parts apgd_ce, apgd_t, fab_t, square; underconfidence, "
-    "overconfidence, miscalibration, which change confidences and no predicted class.",
-)
-flags.DEFINE_enum(
-    "attack_norm",
-    "linf",
-    ["linf", "l2"],
-    "The norm of all attacks but fgsm, pgd and pgd_conf, which are in linf.",
-)
-flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
 flags.DEFINE_bool("footprint", False, "Measure time, size and memory, also of int8.")
 flags.DEFINE_list(
     "posthoc",
@@ -131,6 +106,47 @@ flags.DEFINE_list(
     "Calibrations that are fitted to the validation images, saved as Keras "
     "models, and measured: temperature, vector, margin, by_level. The last one's model "
     "needs import ar_adals_tf.evaluation.level_model before it is loaded.",
+)
+flags.DEFINE_bool(
+    "certify",
+    False,
+    "Certify test images by randomised smoothing: how far every change of an image "
+    "leaves the answer of the smoothed classifier as it is. Votes are kept in "
+    "certified/. Another number of copies or images draws them anew.",
+)
+flags.DEFINE_list(
+    "sigma",
+    None,
+    "Standard deviations of the noise, in the unit of images in [0, 1], such as "
+    "0.25,0.5. The default is 0.25.",
+)
+flags.DEFINE_integer(
+    "certify_samples",
+    None,
+    "Noisy copies of an image whose votes are counted. The paper has 100000; the "
+    "default is 1000, with which no radius is above 2.46 sigma.",
+)
+flags.DEFINE_integer(
+    "certify_selection_samples",
+    None,
+    "Noisy copies that choose the image's class before. The default is 100.",
+)
+flags.DEFINE_float(
+    "certify_alpha",
+    None,
+    "The chance, at most, that an image's certificate is wrong. The default is 0.001.",
+)
+flags.DEFINE_integer(
+    "certify_images",
+    None,
+    "How many test images are certified at most, at equal steps through the test set. "
+    "The default is 500.",
+)
+flags.DEFINE_bool(
+    "certify_attack",
+    False,
+    "Attack the smoothed classifier as well: how short a change is that alters its "
+    "answer. No certificate should be longer.",
 )
 flags.adopt_module_key_flags(command_line)
 

@@ -20,7 +20,7 @@ ROWS = (
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",
-    "index",
+    "index certification",
     "robustness",
     "joining",
     "indexing pipeline",
@@ -28,9 +28,9 @@ ROWS = (
     "callbacks evaluation command_line",
     "fitting",
     "training reporting",
-    "exporting auditing tour studies",
-    "train evaluate compute_robustness sweep report export compare_indexes quickstart "
-    "reproduce",
+    "exporting auditing tour studies compression",
+    "train evaluate compute_robustness sweep report export compress compare_indexes "
+    "quickstart reproduce",
     "__init__ __main__",
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row.split()}
@@ -112,7 +112,8 @@ def loaded(statement):
         ("from ar_adals_tf import command_line", {"tensorflow", "matplotlib", "keras"}),
         ("from ar_adals_tf.__main__ import overview; overview()", {"absl", "numpy"}),
         (
-            "from ar_adals_tf.evaluation import measures, predictions, results",
+            "from ar_adals_tf.evaluation import "
+            "compressed, measures, predictions, results",
             {"tensorflow", "keras", "matplotlib"},
         ),
         (

@@ -89,7 +89,7 @@ def measure_footprint(
     """
     folder = writable_folder(folder, "the folder of the quantised model")
     files = {"tensorflow_float32": [Path(file) for file in model_files]}
-    functions = {"tensorflow_float32": _tensorflow_logits(models)}
+    functions = {"tensorflow_float32": tensorflow_logits(models)}
     ranging = images[:QUANTISATION_IMAGES]
     for name, ranges in (("float32", None), ("int8", ranging)):
         form, one = f"lite_{name}", len(models) == 1
@@ -111,7 +111,7 @@ def measure_footprint(
                 bar.update(len(batch))
             predictions[form] = clean._replace(logits=np.concatenate(parts))
     batch = next(iter(split.batches(batch_size)))[1].numpy()
-    seconds = _seconds(list(functions.values()), batch, repeats)
+    seconds = median_seconds(list(functions.values()), batch, repeats)
 
     def measure_form(form: str) -> Measures:
         def at(t: float | None) -> Measures:
@@ -152,7 +152,13 @@ def describe_footprint(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
+def to_lite(
+    model: keras.Model,
+    images: np.ndarray | None = None,
+    *,
+    float16: bool = False,
+    instead: str = "leave --footprint out",
+) -> bytes:
     """Return a model of logits in TensorFlow Lite's format.
 
     Args:
@@ -160,6 +166,9 @@ def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
         images: float32 `(N, H, W, C)` in [0, 1], which set the ranges of int8. Input
             and output stay float32, and so does an operation without an int8 kernel.
             Defaults to `None`: all stays float32.
+        float16: Whether the weights are kept as float16, in place of int8. LiteRT
+            computes in float32 on the processor. Defaults to `False`.
+        instead: What to do where it cannot be, for the sentence.
 
     Raises:
         InputError: If the model has an operation that cannot be converted.
@@ -180,14 +189,17 @@ def to_lite(model: keras.Model, images: np.ndarray | None = None) -> bytes:
         try:
             tf.saved_model.save(module, folder, signatures=module.logits)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            if images is not None:
+            if float16:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.target_spec.supported_types = [tf.float16]
+            elif images is not None:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 converter.representative_dataset = lambda: ([x[None]] for x in images)
             return converter.convert()
         except Exception as error:  # the converter raises whatever its passes raise
             raise InputError(
                 f"model {model.name!r} cannot be converted to TensorFlow Lite "
-                f"({str(error).splitlines()[0][:120]}); leave --footprint out"
+                f"({(str(error).splitlines() or [''])[0][:120]}); {instead}"
             ) from error
 
 
@@ -252,7 +264,7 @@ def _grown(files: Sequence[str], shape: str) -> int | None:
     if files[0].endswith(".tflite"):
         predict = lite_logits(files)
     else:
-        predict = _tensorflow_logits([load_model(file) for file in files])
+        predict = tensorflow_logits([load_model(file) for file in files])
     for _ in range(2):
         predict(images)
     return _status("VmHWM") - before
@@ -265,12 +277,13 @@ def _status(name: str) -> int:
     return 1024 * int(fields[name].split()[0])
 
 
-def _tensorflow_logits(models: Sequence[keras.Model]) -> _Predict:
+def tensorflow_logits(models: Sequence[keras.Model]) -> _Predict:
+    """Return a compiled function from images `(B, H, W, C)` to logits `(B, Z)`."""
     logits = tf.function(ensemble_logits_fn(models), reduce_retracing=True)
     return lambda images: logits(tf.constant(images)).numpy()
 
 
-def _seconds(
+def median_seconds(
     functions: Sequence[_Predict], images: np.ndarray, repeats: int
 ) -> list[float]:
     """Return the median time of each function on a batch; they take turns."""

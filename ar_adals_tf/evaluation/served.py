@@ -102,7 +102,7 @@ class Served:
 
         They are up to a constant an image; see `__call__` for what is refused.
         """
-        return self._logits(self._function(images))
+        return self._logits(self._function(self._low + self._width * images))
 
     def _logits(self, outputs: np.ndarray) -> np.ndarray:
         outputs = outputs.astype(np.float64)
@@ -144,7 +144,7 @@ def _saved_model(path: Path) -> _Function:
         # From the model itself, which holds the variables.
         call = loaded.signatures["serving_default"]
         if spec.dtype.is_integer:
-            images = np.rint(images)
+            images = np.clip(np.rint(images), spec.dtype.min, spec.dtype.max)
         (found,) = call(**{name: tf.cast(images, spec.dtype)}).values()
         return tf.cast(found, tf.float32).numpy()
 
@@ -187,7 +187,8 @@ def _quantised(images: np.ndarray, details: Any) -> np.ndarray:
         limits = np.iinfo(kind)
         images = np.clip(np.rint(images / scale + zero), limits.min, limits.max)
     elif np.issubdtype(kind, np.integer):
-        images = np.rint(images)
+        limits = np.iinfo(kind)
+        images = np.clip(np.rint(images), limits.min, limits.max)
     return images.astype(kind)
 
 

@@ -10,6 +10,11 @@ import keras
 
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.certified import (
+    Certifying,
+    describe_certified,
+    evaluate_certified,
+)
 from ar_adals_tf.evaluation.doubts import of_a_guess, seen_validation
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
@@ -294,6 +299,20 @@ class Evaluation:
         self.keep("attacks", found, describe_attacks(found))
         if len(subject.models) > 1:
             self._say("attacked: the averaged probabilities of the ensemble")
+
+    def certify(self, how: Certifying) -> None:
+        """Certify test images by randomised smoothing."""
+        found = evaluate_certified(
+            self.subject.models,
+            self.part,
+            self.clean.first(len(self.part)),
+            self.place("certified"),
+            how,
+            num_bins=self.subject.num_bins,
+            identity=self.subject.identity,
+            served=self.subject.served.logits if self.subject.served else None,
+        )
+        self.keep("certified", found, describe_certified(found))
 
     def measure_costs(self, splits: Mapping[str, Split]) -> None:
         """Measure time, size and memory."""

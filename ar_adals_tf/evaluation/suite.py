@@ -16,6 +16,7 @@ from ar_adals_tf.datasets.shift_cache import cached
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.arrays import read_images
+from ar_adals_tf.evaluation.certified import Certifying
 from ar_adals_tf.evaluation.ood import check_data, check_names
 from ar_adals_tf.evaluation.posthoc import HeldOut, held_out_images
 from ar_adals_tf.evaluation.predictions import stored_settings
@@ -38,6 +39,7 @@ from ar_adals_tf.evaluation.under_attack import (
     parse_epsilons,
     sets_under_attack,
 )
+from ar_adals_tf.evaluation.vote_store import sigmas_in
 from ar_adals_tf.evaluation.without_model import evaluate_predictions
 from ar_adals_tf.experiment.runs import RUN_FILES, FoundIndex
 from ar_adals_tf.files import sweep
@@ -54,11 +56,13 @@ class Wanted:
     attacks: Sequence[str]
     footprint: bool
     posthoc: Sequence[str]
+    certifying: Certifying | None
 
     @property
     def folders(self) -> list[str]:
         """Kinds of predictions whose stored settings must be readable."""
         kinds = {"shift": self.shift, "ood": self.ood, "attacked": self.attacks}
+        kinds["certified"] = self.certifying
         return [kind for kind, wanted in kinds.items() if wanted]
 
     def check_served(self, subject: Subject) -> None:
@@ -72,6 +76,7 @@ class Wanted:
             "--attacks": by_gradient,
             "--footprint": self.footprint,
             "--posthoc": self.posthoc,
+            "--certify_attack": self.certifying and self.certifying.attack,
         }
         if refused := [flag for flag, wanted in flags.items() if wanted]:
             raise InputError(
@@ -112,6 +117,13 @@ def evaluate(
     attack_norm: str = "linf",
     footprint: bool = False,
     posthoc: Sequence[str] | None = None,
+    certify: bool = False,
+    sigma: Sequence[float | str] | None = None,
+    certify_samples: int | None = None,
+    certify_selection_samples: int | None = None,
+    certify_alpha: float | None = None,
+    certify_images: int | None = None,
+    certify_attack: bool = False,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
     """Measure runs again, or any model of images, or predictions.
@@ -173,6 +185,16 @@ def evaluate(
         posthoc: Calibrations to fit to the validation images and to measure, such as
             `["vector", "margin"]`, also on the corrupted images that were measured; see
             `evaluate_posthoc`.
+        certify: Whether to certify by randomised smoothing, see `evaluate_certified`.
+        sigma: Standard deviations of the noise on inputs in [0, 1]. Defaults to 0.25.
+        certify_samples: Noisy copies of an image whose votes are counted. Defaults to
+            1,000.
+        certify_selection_samples: Those that choose its class before. Defaults to 100.
+        certify_alpha: The chance, at most, that a certificate is wrong. Defaults to
+            0.001.
+        certify_images: How many test images are certified at most, at equal steps.
+            Defaults to 500.
+        certify_attack: Whether to attack the smoothed classifier as well.
         say: Takes each line for people.
 
     Returns:
@@ -193,12 +215,21 @@ def evaluate(
         )
     posthoc = None if posthoc is None else check_posthoc(posthoc)
     attacks = attacks_in_norm(attacks or (), attack_norm)
-    wanted = Wanted(shift, ood or (), attacks, footprint, posthoc or ())
+    certifying = Certifying.make(
+        certify,
+        sigma=sigma,
+        samples=certify_samples,
+        selection_samples=certify_selection_samples,
+        alpha=certify_alpha,
+        images=certify_images,
+        attack=certify_attack,
+    )
+    wanted = Wanted(shift, ood or (), attacks, footprint, posthoc or (), certifying)
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
-    strengths = _parse_severities(severities)
+    strengths = parse_severities(severities)
     if predictions:
         more: dict[str, Any] = {"--shift": shift, "--ood": ood, "--attacks": attacks}
-        more |= {"--footprint": footprint, "--posthoc": posthoc}
+        more |= {"--footprint": footprint, "--posthoc": posthoc, "--certify": certify}
         more |= {"--robustness_index": robustness_index, "--validation": validation}
         more |= {"--limit_examples": limit_examples, "--model_range": model_range}
         return evaluate_predictions(
@@ -278,6 +309,8 @@ def evaluate(
             stored_settings(task.place(kind))
         if attacks:
             sets_under_attack(task.place("attacked"))
+        if certifying:
+            sigmas_in(task.place("certified"))
     fitted_to = [_validation(task.subject, splits) for task in tasks]
     held_out = [
         _held_out(task.subject, splits, own) if posthoc else None
@@ -308,6 +341,8 @@ def evaluate(
                 task.measure_ood(ood, limit_examples)
             if attacks:
                 task.measure_attacks(attacks, numbers)
+            if certifying:
+                task.certify(certifying)
             if footprint:
                 task.measure_costs(splits)
             say(f"written to {task.subject.folder}")
@@ -406,7 +441,16 @@ def _source_and_types(
     return source, types
 
 
-def _parse_severities(values: Sequence[int | str]) -> list[int]:
+def parse_severities(values: Sequence[int | str]) -> list[int]:
+    """Return severities of corruptions as numbers, each once.
+
+    Raises:
+        InputError: If one is none, or if there are none.
+
+    Example:
+        >>> parse_severities(["1", "3"])
+        [1, 3]
+    """
     try:
         found = list(dict.fromkeys(int(value) for value in values))
     except ValueError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.attacks.table import ATTACKS
-from ar_adals_tf.bounds import Bound
+from ar_adals_tf.bounds import MOST_SIGMA, Bound
 from ar_adals_tf.datasets import own
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.datasets.table import DATASETS, Recipe
@@ -22,6 +22,7 @@ from ar_adals_tf.experiment.declaration import (
     setting,
 )
 from ar_adals_tf.methods.table import METHODS, Method, adversarial_methods
+from ar_adals_tf.models.variants import ATTENTIONS, NORMS
 
 #: What Keras and NumPy accept as a seed.
 SEEDS = Bound(least=0, most=2**32 - 1)
@@ -179,6 +180,30 @@ class Config:
         "Share of the features that are dropped before the last layer.",
         default=0.0,
         bound=Bound(least=0, below=1),
+    )
+    noise_sigma: float = own_setting(
+        "Standard deviation of Gaussian noise on the training inputs, in the unit of "
+        "images in [0, 1], for models that evaluate --certify certifies. Validation "
+        "and test inputs have none, nor has the training of the vanilla model whose "
+        "robustness ranks the images.",
+        default=0.0,
+        bound=Bound(least=0, most=MOST_SIGMA),
+        new=True,
+    )
+    norm: str = setting(
+        "How a ResNet-18 or ResNet-29 v2 normalises. batch: over the batch. group: "
+        "each image by itself, its channels in up to 32 groups. layer: each image as a "
+        "whole.",
+        default=NORMS[0],
+        choices=NORMS,
+        new=True,
+    )
+    attention: str = setting(
+        "What weighs the channels of the residual branches of a ResNet-18 or ResNet-29 "
+        "v2. se: squeeze and excitation, with a reduction of 16.",
+        default=ATTENTIONS[0],
+        choices=ATTENTIONS,
+        new=True,
     )
     num_levels: int | None = own_setting(
         "Number R of robustness levels.",
@@ -406,6 +431,8 @@ class Config:
             parts.append(f"by_{self.levels_from}")
         if self.adversarial_training not in (None, self.method):
             parts.append(str(self.adversarial_training))
+        if self.noise_sigma:
+            parts.append(f"noise{self.noise_sigma:g}")
         if self.refresh_epochs and not self.own_levels:
             parts.append("on_the_fly")
         if self.ensemble_size > 1 and not self.kind.joint:
@@ -422,6 +449,8 @@ class Config:
             title += " on-the-fly"
         if self.adversarial_training not in (None, self.method):
             title += f" + {METHODS[str(self.adversarial_training)].title}"
+        if self.noise_sigma:
+            title += f" + noise {self.noise_sigma:g}"
         if self.ensemble_size > 1 and not self.kind.joint:
             title = f"Ensemble of {title}"
         if self.finetune:

@@ -45,6 +45,8 @@ RUN_FILES = (
     "footprint*/*",
     "posthoc*/*",
     "posthoc*/margins/*",
+    "certified*/*",
+    "certified*/parts/*/*",
 )
 
 

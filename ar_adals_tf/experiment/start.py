@@ -7,6 +7,7 @@ from typing import Any
 from ar_adals_tf.bounds import Range
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.models.variants import ATTENTIONS, NORMS
 
 #: The value of `--model_range` that means the numbers as the data have them.
 OF_DATA = "data"
@@ -22,7 +23,13 @@ OF_TRAINING = (
 )
 
 #: Settings of a network of a name, and what each is where it is left out.
-_OF_NAMES = {"weights_file": None, "dropout": 0, "mixed_precision": "none"}
+_OF_NAMES = {
+    "weights_file": None,
+    "dropout": 0,
+    "norm": NORMS[0],
+    "attention": ATTENTIONS[0],
+    "mixed_precision": "none",
+}
 
 
 def is_file(model: str) -> bool:
@@ -79,11 +86,13 @@ def complete(values: dict[str, Any], changed: bool) -> None:
         changed: Whether the network is another one than the recipe's.
 
     Raises:
-        InputError: If there is no such network or file.
+        InputError: If there is no such network, variant of it, or file.
     """
     model, weights = values["model"], values["weights_file"]
     if changed and not is_file(model):
         _check_name(model)
+    if not is_file(model):
+        _check_variant(model, values["norm"], values["attention"])
     if values["model_digest"] is not None:
         return
     if is_file(model):
@@ -101,6 +110,13 @@ def _check_name(model: str) -> None:
             "keras.applications such as MobileNetV2, or a .keras file; received "
             f"{model!r}"
         )
+
+
+def _check_variant(model: str, norm: str, attention: str) -> None:
+    if (norm, attention) != (NORMS[0], ATTENTIONS[0]):
+        from ar_adals_tf.models import check_variant
+
+        check_variant(model, norm, attention)
 
 
 def _digest(path: str, what: str, other: str) -> str:
@@ -141,6 +157,10 @@ def check(settings: Mapping[str, Any]) -> None:
                 f"--{name} is for a network of a name; the model of {model} has its "
                 "own: leave it out"
             )
+    if as_given and settings["noise_sigma"]:
+        raise InputError(
+            f"--noise_sigma is for training, and {model} stays as it is; leave it out"
+        )
     if as_given and settings["ensemble_size"] > 1:
         raise InputError(
             f"an ensemble of {model} as it is would have equal members; leave "

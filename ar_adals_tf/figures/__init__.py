@@ -14,5 +14,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     "draw_single_and_ensemble",
     attacks="draw_grid_of_lines draw_reliability_grid draw_l2_success",
     trade_off="draw_front draw_trade_off",
+    certificates="draw_certificates",
     style="METHOD_STYLES method_styles draw_line save png",
 )

@@ -40,7 +40,7 @@ LATER = {
 }
 
 
-def _ends(value: Any, place: str) -> None:
+def ends(value: Any, place: str) -> None:
     """The two ends of an interval."""
     list_of(number())(value, place)
     if len(value) != 2 or value[0] > value[1]:
@@ -48,7 +48,7 @@ def _ends(value: Any, place: str) -> None:
 
 
 _floor = record(dict.fromkeys(("mean", "quantile"), share))
-_interval = record(dict.fromkeys(MEANS, _ends))
+_interval = record(dict.fromkeys(MEANS, ends))
 FURTHER = {
     "mean_confidence": share,
     "num_examples": count,
@@ -74,7 +74,7 @@ def one_length(*names: str) -> Form:
 
 _LEVELS = ("accuracy", "confidence", "ece", "counts")
 _shares = list_of(maybe(share), least=1)
-_ends_by_level = list_of(maybe(_ends), least=1)
+_ends_by_level = list_of(maybe(ends), least=1)
 
 
 def _as_many_levels(value: Any, place: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ar_adals_tf.bounds import Bound
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.forms.certificates import CERTIFIED
 from ar_adals_tf.forms.form import (
     File,
     Form,
@@ -219,6 +220,7 @@ _BESIDE = {
     "ood": mapping(_ood),
     "footprint": _footprint,
     "posthoc": mapping(_posthoc),
+    "certified": CERTIFIED,
     "digests": record({"images": text()}, {"model": text()}),
 }
 

@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from ar_adals_tf.methods.losses import GlobalMean
+from ar_adals_tf.methods.noise import step_seed
 from ar_adals_tf.outputs import logits_fn
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
@@ -170,16 +171,8 @@ class _AdversarialTraining(keras.Model):
         raise NotImplementedError
 
     def step_seed(self) -> tf.Tensor:
-        """Return a seed `(2,)` that no other step and no other replica has.
-
-        It follows from the optimizer's count of steps, which a checkpoint has, so a
-        resumed run has the seeds of an uninterrupted one.
-        """
-        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
-        seed = tf.stack([tf.constant(self.seed, tf.int64), step])
-        context = tf.distribute.get_replica_context()
-        replica = context.replica_id_in_sync_group if context else 0
-        return tf.random.experimental.stateless_fold_in(seed, replica)
+        """Return a seed `(2,)` that no other step and no other replica has."""
+        return step_seed(self.optimizer, self.seed)
 
     def moved(
         self, images: tf.Tensor, targets: tf.Tensor, noise: tf.Tensor

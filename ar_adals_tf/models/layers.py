@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.models.variants import REDUCTION, number_of_groups
 
 Tensor: TypeAlias = keras.KerasTensor
 
@@ -38,6 +39,7 @@ class Network:
             leaves the pixels as they are.
         std: Each channel's standard deviation, by which the model then divides.
         vectors: Whether it takes vectors, of shape `(batch, features)`, not images.
+        variants: Whether it has the variants of `ar_adals_tf.models.variants`.
     """
 
     body: Callable[["Layers", Tensor], Tensor]
@@ -50,6 +52,7 @@ class Network:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] = (1.0,)
     vectors: bool = False
+    variants: bool = False
 
     def __call__(
         self,
@@ -61,6 +64,8 @@ class Network:
         pixel_mean: Any = None,
         pixel_std: Any = None,
         dropout: float = 0.0,
+        norm: str = "batch",
+        attention: str = "none",
     ) -> keras.Model:
         """Return a freshly initialised model; see `build` for the arguments."""
         shape = tuple(input_shape)
@@ -89,7 +94,8 @@ class Network:
             raise InputError(
                 f"dropout must lie in [0, 1); received {dropout}; 0 drops nothing"
             )
-        make = Layers(self, self.l2 if l2 is None else l2, seed)
+        penalty = self.l2 if l2 is None else l2
+        make = Layers(self, penalty, seed, norm=norm, attention=attention)
         inputs = keras.Input(shape, name="image")
         features = self.body(make, self._normalised(inputs, pixel_mean, pixel_std))
         if dropout:
@@ -134,9 +140,20 @@ class Layers:
     the process has built or drawn. Keras's global random state is not touched.
     """
 
-    def __init__(self, recipe: Network, l2: float, seed: int) -> None:
+    def __init__(
+        self,
+        recipe: Network,
+        l2: float,
+        seed: int,
+        *,
+        norm: str = "batch",
+        attention: str = "none",
+    ) -> None:
         self._recipe, self._l2 = recipe, l2
+        self._norm, self._attention = norm, attention
         self._seeds = random.Random(seed)
+        # Seeds of their own, so that all other weights start as without attention.
+        self._attention_seeds = random.Random(f"attention {seed}")
         self._count: dict[str, int] = {}
 
     def conv(
@@ -153,15 +170,51 @@ class Layers:
         return layers.Conv2D(filters, size, strides, **settings)(x)
 
     def norm(self, x: Tensor) -> Tensor:
-        """Normalise over the global batch, so that replicas equal one replica."""
-        return layers.BatchNormalization(
-            momentum=self._recipe.momentum,
-            epsilon=self._recipe.epsilon,
-            beta_regularizer=self._penalty("batch_norm"),
-            gamma_regularizer=self._penalty("batch_norm"),
-            synchronized=True,
-            name=self._name("norm"),
-        )(x)
+        """Normalise: over the global batch, or each image by itself.
+
+        Batch normalisation is synchronised, so that replicas equal one replica. Layer
+        normalisation is that of one group: over all positions and channels of an
+        image, with a scale and an offset for each channel.
+        """
+        shared = {
+            "epsilon": self._recipe.epsilon,
+            "beta_regularizer": self._penalty("batch_norm"),
+            "gamma_regularizer": self._penalty("batch_norm"),
+            "name": self._name("norm"),
+        }
+        if self._norm == "batch":
+            return layers.BatchNormalization(
+                momentum=self._recipe.momentum, synchronized=True, **shared
+            )(x)
+        groups = 1 if self._norm == "layer" else number_of_groups(x.shape[-1])
+        return layers.GroupNormalization(groups, **shared)(x)
+
+    def weighed(self, x: Tensor) -> Tensor:
+        """Weigh the channels of a residual branch, where the network has attention.
+
+        Squeeze and excitation (Hu et al., 2018): the mean over all positions goes
+        through two dense layers, and their sigmoid multiplies the channels.
+        """
+        if self._attention == "none":
+            return x
+        channels = x.shape[-1]
+        mean = layers.GlobalAveragePooling2D(keepdims=True, name=self._name("squeeze"))
+        narrow, wide = (
+            layers.Dense(
+                units,
+                activation=activation,
+                kernel_initializer=keras.initializers.HeNormal(
+                    seed=self._attention_seeds.getrandbits(31)
+                ),
+                kernel_regularizer=self._penalty("kernel"),
+                name=self._name("excite"),
+            )
+            for units, activation in (
+                (max(1, channels // REDUCTION), "relu"),
+                (channels, "sigmoid"),
+            )
+        )
+        return layers.Multiply(name=self._name("weigh"))([x, wide(narrow(mean(x)))])
 
     def relu(self, x: Tensor) -> Tensor:
         """Set what is negative to 0."""

@@ -19,6 +19,7 @@ import keras
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.models.applications import application_names, build_application
 from ar_adals_tf.models.layers import Layers, Network, Tensor
+from ar_adals_tf.models.variants import ATTENTIONS, NORMS
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 
@@ -61,7 +62,7 @@ def resnet29_v2(make: Layers, x: Tensor) -> Tensor:
             y = make.conv(make.relu(make.norm(y)), narrow)
             y = make.conv(make.relu(make.norm(y)), wide, 1)
             shortcut = x if block else make.conv(x, wide, 1, strides)
-            x = make.add(shortcut, y)
+            x = make.add(shortcut, make.weighed(y))
     return make.mean(make.relu(make.norm(x)))
 
 
@@ -137,7 +138,7 @@ def _basic_blocks(make: Layers, x: Tensor) -> Tensor:
             y = make.norm(make.conv(y, filters))
             if stage and not block:
                 x = make.norm(make.conv(x, filters, 1, strides))
-            x = make.relu(make.add(x, y))
+            x = make.relu(make.add(x, make.weighed(y)))
     return make.mean(x)
 
 
@@ -151,6 +152,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         conv_bias=True,
         momentum=0.99,
         epsilon=1e-3,
+        variants=True,
     ),
     "wide_resnet28_10": Network(
         wide_resnet28_10,
@@ -163,8 +165,10 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         resnet101_v1, l2=1e-4, penalised=frozenset({"kernel", "head"}), head_stddev=0.01
     ),
     "study_cnn": Network(study_cnn, conv_bias=True),
-    "resnet18_cifar": Network(resnet18_cifar),
-    "resnet18": Network(resnet18, l2=1e-4, penalised=frozenset({"kernel"})),
+    "resnet18_cifar": Network(resnet18_cifar, variants=True),
+    "resnet18": Network(
+        resnet18, l2=1e-4, penalised=frozenset({"kernel"}), variants=True
+    ),
     "mlp": Network(mlp, vectors=True),
 }
 
@@ -187,6 +191,8 @@ def build(
             is subtracted instead of the recipe's own normalisation. ResNet-29's recipe
             wants there the mean of its training images, of their shape or one value
             for each channel, in [0, 1]. `pixel_std`, of the same shape, then divides.
+            `norm` is `batch` (the default), `group` or `layer`, and `attention` is
+            `none` (the default) or `se`: see `ar_adals_tf.models.variants`.
 
     Returns:
         A functional model from images in [0, 1], of shape
@@ -194,7 +200,8 @@ def build(
         Batch normalisation is synchronised between replicas.
 
     Raises:
-        InputError: If the name is unknown or an argument is outside its range.
+        InputError: If the name is unknown, an argument is outside its range, or the
+            network has no such variant.
 
     Example:
         >>> import numpy as np
@@ -203,6 +210,7 @@ def build(
         >>> model(images).shape
         TensorShape([8, 10])
     """
+    check_variant(name, options.get("norm"), options.get("attention"))
     if name in application_names():
         return build_application(name, input_shape, num_classes, **options)
     if name not in MODELS:
@@ -211,3 +219,35 @@ def build(
             "and those of keras.applications"
         )
     return MODELS[name](input_shape, num_classes, **options)
+
+
+def check_variant(name: str, norm: str | None, attention: str | None) -> None:
+    """Refuse a variant that a network does not have.
+
+    Args:
+        name: The network's name.
+        norm: One of `NORMS`; None is the first one.
+        attention: One of `ATTENTIONS`; None is the first one.
+
+    Raises:
+        InputError: If the network has no such variant.
+
+    Example:
+        >>> check_variant("resnet29_v2", "group", "se")
+    """
+    for flag, given, known in (
+        ("norm", norm, NORMS),
+        ("attention", attention, ATTENTIONS),
+    ):
+        if given in (None, known[0]):
+            continue
+        if given not in known:
+            raise InputError(
+                f"--{flag} must be one of {', '.join(known)}; received {given!r}"
+            )
+        able = [one for one, own in MODELS.items() if getattr(own, "variants", False)]
+        if name not in able:
+            raise InputError(
+                f"--{flag}={given} is a variant of {', '.join(able)}; received "
+                f"--model={name}, which has none; leave --{flag} out"
+            )

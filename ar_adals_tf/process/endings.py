@@ -50,8 +50,6 @@ def ending(error: BaseException) -> tuple[int, str] | None:
         return 2, f"error: {_one_line(str(error))}"
     if isinstance(error, KeyboardInterrupt):
         return interruption.STATUS, interruption.SENTENCE
-    if sentence := _of_pipeline(error):
-        return 2, f"error: {_one_line(sentence)}"
     words = _of_system(error) or _of_memory(error) or _of_tensorflow(error)
     if words:
         return 2, f"error: {_one_line(words)}"
@@ -85,18 +83,6 @@ def _of_memory(error: BaseException) -> str:
             "numbers, such as another --batch_size or --attack_batch_size"
         )
     return ""
-
-
-def _of_pipeline(error: BaseException) -> str:
-    """Return the sentence of an `InputError` that was raised in a `tf.data` pipeline.
-
-    TensorFlow makes it an error of its own, with the sentence and a traceback as text.
-    """
-    tf = sys.modules.get("tensorflow")
-    if not tf or not isinstance(error, tf.errors.OpError):
-        return ""
-    found = re.search(rf"\b{InputError.__name__}: (.*)", str(error))
-    return found[1] if found else ""
 
 
 def _of_tensorflow(error: BaseException) -> str:

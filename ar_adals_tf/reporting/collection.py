@@ -79,7 +79,7 @@ class Collection:
         """What people call the classes: names, or numbers."""
         named = [run.record.classes for run in self.runs if run.record]
         known = next((list(one) for one in named if one), None)
-        num_classes = self.runs[0].predictions.logits.shape[1]
+        num_classes = self.runs[0].num_classes
         return known or names.class_titles(self.dataset, num_classes)
 
     @property

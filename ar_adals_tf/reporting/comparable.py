@@ -23,7 +23,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     for dataset in dict.fromkeys(run.dataset for run in runs):
         own = [run for run in runs if run.dataset == dataset]
         _each_with_first(own, _check_images)
-        for name, check in (("shift", _check_shift), ("attacks", _check_attacks)):
+        for name, check in _CHECKS.items():
             _each_with_first([run for run in own if name in run.metrics], check)
 
 
@@ -96,3 +96,22 @@ def _check_attacks(first: Run, other: Run) -> None:
                 "with the same python -m ar_adals_tf.evaluate --attacks=fgsm,pgd"
             )
             _refuse(first, other, why)
+
+
+def _check_certified(first: Run, other: Run) -> None:
+    for name in ("samples", "alpha", "num_examples", "seed"):
+        mine, theirs = (run.metrics["certified"].get(name) for run in (first, other))
+        if mine != theirs:
+            why = (
+                f"certified, their {name} is {mine} and {theirs}; evaluate both with "
+                "the same python -m ar_adals_tf.evaluate --certify"
+            )
+            _refuse(first, other, why)
+
+
+#: What makes sure that two runs were measured alike, by the name in `metrics.json`.
+_CHECKS: dict[str, Callable[[Run, Run], None]] = {
+    "shift": _check_shift,
+    "attacks": _check_attacks,
+    "certified": _check_certified,
+}

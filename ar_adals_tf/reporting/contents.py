@@ -14,7 +14,9 @@ from ar_adals_tf.reporting import (
 from ar_adals_tf.reporting import paper_figures as figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.answer import answers
+from ar_adals_tf.reporting.certificates import certificates
 from ar_adals_tf.reporting.collection import Collection
+from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.gallery import gallery
 from ar_adals_tf.reporting.items import Item, Section, in_their_words
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
@@ -39,6 +41,8 @@ def report_sections(collections: Sequence[Collection]) -> list[Section]:
     sections += paper_sections(paper) if paper else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
+    smoothing = "Certified by randomised smoothing"
+    sections.append(_section(smoothing, certificates, collections))
     return [section for section in sections if section.items]
 
 
@@ -115,6 +119,7 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         _section("Under attack: the study's table", table, table_of),
         *(_section(title, make, measured) for title, make in made.items()),
         _section("What a model costs: time, size and memory", costs, costs_of),
+        _section("Compression", compression, collections),
     ]
 
 

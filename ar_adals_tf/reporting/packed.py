@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.compressed import COMPRESSION_FILE
 from ar_adals_tf.evaluation.gallery import gallery_path
 from ar_adals_tf.evaluation.record import SUBJECT_FILE
 from ar_adals_tf.files import (
@@ -44,7 +45,8 @@ MANIFEST = "manifest.json"
 
 #: What a run has besides its predictions on changed images.
 _PLAIN_FILES = (
-    *("config.json", SUBJECT_FILE, "metrics.json", "temperature.json"),
+    *("config.json", SUBJECT_FILE, COMPRESSION_FILE),
+    *("metrics.json", "temperature.json"),
     *("smoothing.json", "history.csv", "predictions.npz"),
 )
 
@@ -53,7 +55,8 @@ _NAME = r"\w[\w.,=+-]*"
 #: The names that a file may have in a run. Nothing else is unpacked.
 _FILE = re.compile(
     rf"({'|'.join(map(re.escape, _PLAIN_FILES))}|member_\d+/history\.csv|"
-    rf"(shift|ood|attacked)/{_NAME}\.npz|robustness/{_NAME}/(test|gallery)\.npz)",
+    rf"(shift|ood|attacked|certified)/{_NAME}\.npz|"
+    rf"robustness/{_NAME}/(test|gallery)\.npz)",
     re.ASCII,
 )
 
@@ -90,8 +93,8 @@ def pack(
         file: The `.zip` file.
         folder: Where commands of a report say that the runs lie.
         clean_only: Whether to leave out predictions on corrupted, out-of-distribution
-            and attacked images. The file is much smaller. A report of it has their
-            measures and not their intervals.
+            and attacked images, and the votes of noisy copies. The file is much
+            smaller. A report of it has their measures and not their intervals.
 
     Raises:
         InputError: If a run is not finished, if two have one name or cannot be

@@ -19,6 +19,7 @@ from ar_adals_tf.files import (
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, html, layout, markdown
 from ar_adals_tf.reporting.beside import FILE, printed_and_ours
+from ar_adals_tf.reporting.certificates import certify_flags
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_command, made_by
 from ar_adals_tf.reporting.items import (
@@ -238,4 +239,7 @@ def _evaluation_flags(run: Run) -> list[str]:
         f"--attacks={attacks}": attacks,
         "--footprint": "footprint" in run.metrics,
     }
-    return [flag for flag, given in flags.items() if given]
+    given = [flag for flag, wanted in flags.items() if wanted]
+    if run.certified:
+        given += certify_flags(run.metrics["certified"], list(run.certified))
+    return given

@@ -12,6 +12,7 @@ import numpy as np
 
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
@@ -26,6 +27,7 @@ from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.known import check_names
 from ar_adals_tf.reporting.names import CONTROL, network_title, of_model
+from ar_adals_tf.robustness import RobustnessIndex
 
 _PAPERS_ENSEMBLE = 5
 
@@ -227,8 +229,8 @@ class Run:
     def measured(self) -> dict[str, list[str]]:
         """The sets of predictions that were measured.
 
-        By folder, `shift`, `ood` and `attacked`, their names, such as `fog_3`,
-        `cifar100` and `pgd_8`.
+        By folder, `shift`, `ood`, `attacked` and `certified`, their names, such as
+        `fog_3`, `cifar100`, `pgd_8` and `sigma_0.25`.
         """
         shift = self.metrics.get("shift", {})
         pairs = [(a, e) for a, own in self.attack_measures().items() for e in own]
@@ -240,6 +242,11 @@ class Run:
             ],
             "ood": list(self.metrics.get("ood", ())),
             "attacked": [f"{attack}_{e}" for attack, e in pairs if float(e)],
+            "certified": [
+                f"{what}_{float(sigma):g}"
+                for sigma, own in self.certified.items()
+                for what in ["sigma"] + ["attack"] * ("attack" in own)
+            ],
         }
 
     @cached_property
@@ -269,6 +276,39 @@ class Run:
         found = self.metrics.get("attacks", {})
         found = found.get("temperature_scaled", {}) if scaled else found
         return found.get("by_attack", {})
+
+    @property
+    def certified(self) -> dict[str, Any]:
+        """The measures of the smoothed classifier by sigma; empty if there are none."""
+        return self.metrics.get("certified", {}).get("by_sigma", {})
+
+    def votes(self, sigma: float) -> Votes:
+        """Return the stored votes of noisy copies.
+
+        Raises:
+            InputError: If they are damaged, or of other images than the predictions.
+        """
+        path = self._path("certified", f"sigma_{sigma:g}")
+        found, known = Votes.load(path), self.predictions
+        labels = dict(zip(known.ids.tolist(), known.labels.tolist(), strict=True))
+        own = [labels.get(name) for name in found.ids.tolist()]
+        if own != found.labels.tolist() or found.votes.shape[1] != self.num_classes:
+            raise InputError(
+                f"{path} does not belong to the clean predictions; remove it and "
+                "evaluate the run again with --certify"
+            )
+        return found
+
+    def smoothed_distances(self, sigma: float) -> RobustnessIndex | None:
+        """Return what the attack on the smoothed classifier found, if it is there."""
+        path = self._path("certified", f"attack_{sigma:g}")
+        there = "attack" in self.certified.get(f"{sigma:g}", {}) and path.exists()
+        return RobustnessIndex.load(path) if there else None
+
+    @property
+    def num_classes(self) -> int:
+        """Z."""
+        return self.predictions.logits.shape[1]
 
     def _stored(self, folder: str, name: str) -> Predictions:
         path, clean = self._path(folder, name), self.predictions

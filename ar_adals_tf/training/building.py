@@ -19,7 +19,9 @@ from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.finite import refuse_broken_weights
 from ar_adals_tf.methods import losses
+from ar_adals_tf.methods.noise import noisy
 from ar_adals_tf.methods.table import own_settings
+from ar_adals_tf.models.variants import ATTENTIONS, NORMS
 from ar_adals_tf.training.schedules import RecipeSchedule
 
 #: Keras's name of each `mixed_precision`.
@@ -56,25 +58,54 @@ def build_model(
         _dtype_policy(DTYPE_POLICIES[config.mixed_precision]),
         tf.device(device) if device else scope(),
     ):
-        model = _network(plan, seed)
-        if plan.adversarial and plan.adversarial.adversarial:
-            model = lazy.load(plan.adversarial.adversarial)(
-                model.input,
-                model.output,
-                seed=seed,
-                name=model.name,
-                **own_settings(plan.adversarial, config.method_settings),
-            )
+        model = _trainable(plan, _network(plan, seed), seed)
     with tf.device(device) if device else model.distribute_strategy.scope():
-        optimizer = _optimizer(plan)
-        with sums_on_read():
-            model.compile(
-                optimizer,
-                losses.GlobalMean(_loss(plan, feedback)),
-                metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            )
-        optimizer.build(model.trainable_variables)
+        _compile(plan, model, _optimizer(plan), feedback)
     return model
+
+
+def to_train_further(
+    plan: Plan, network: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> keras.Model:
+    """Return a trained network of the run, compiled with the run's loss again.
+
+    The two share their weights. The method's adversarial training is in it too.
+    """
+    with _dtype_policy(DTYPE_POLICIES[plan.config.mixed_precision]), scope():
+        same = keras.Model(network.input, network.output, name=network.name)
+        model = _trainable(plan, same, plan.config.seed)
+        _compile(plan, model, optimizer)
+    return model
+
+
+def _trainable(plan: Plan, network: keras.Model, seed: int) -> keras.Model:
+    """Return a network with the training step of the run's attacks and noise."""
+    config, kind = plan.config, keras.Model
+    options: dict[str, Any] = {}
+    if plan.adversarial and plan.adversarial.adversarial:
+        kind = lazy.load(plan.adversarial.adversarial)
+        own = own_settings(plan.adversarial, config.method_settings)
+        options = {"seed": seed, **own}
+    ends, name = (network.input, network.output), network.name
+    if config.noise_sigma:
+        options |= {"noise_sigma": config.noise_sigma, "noise_seed": seed}
+        return noisy(kind, *ends, name=name, **options)
+    return network if kind is keras.Model else kind(*ends, name=name, **options)
+
+
+def _compile(
+    plan: Plan,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    feedback: losses.Feedback | None = None,
+) -> None:
+    with sums_on_read():
+        model.compile(
+            optimizer,
+            losses.GlobalMean(_loss(plan, feedback)),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
+    optimizer.build(model.trainable_variables)
 
 
 def check_given(config: Config) -> None:
@@ -107,6 +138,12 @@ def _network(plan: Plan, seed: int) -> keras.Model:
             options["pixel_std"] = np.where(std > 0, std, 1.0)
     if not ours and config.weights_file:
         options["weights_file"] = config.weights_file
+    if ours:
+        variant = {"norm": config.norm, "attention": config.attention}
+        # What is registered in the table need not know of variants.
+        options |= {
+            k: v for k, v in variant.items() if v not in (NORMS[0], ATTENTIONS[0])
+        }
     shape, classes = split.info.image_shape, split.info.num_classes
     model = models.build(config.model, shape, classes, **options)
     if ours and config.weights_file:

@@ -150,6 +150,11 @@ OF_TRAIN = [
     train("--seed", says="Missing value for flag --seed", status=1),
     train("seed=1", says="nothing is known of the argument 'seed=1'", status=1),
     train("--", "more", says="nothing is known of the argument 'more'", status=1),
+    *[
+        train(f"--noise_sigma={value}", says="--noise_sigma must be ")
+        for value in ("-0.1", "11", "nan", "inf")
+    ],
+    train("--noise_sigma=x", says="noise_sigma", status=1),
     train("--model=resnet9000", says="--model must be one of"),
     train("--model=small_cnn,study_cnn", says="--model must be one of"),
     *[
@@ -400,6 +405,24 @@ OF_EVALUATE = [
         for value in ("fashion_mnist_small", "mnits", "cifar10,x")
     ],
     evaluate("--ood=", says="--ood must not be empty"),
+    *[
+        evaluate("--certify", f"--sigma={value}", says="--sigma takes standard dev")
+        for value in ("x", "0", "-1", "nan", "inf", "11", "0.25,x")
+    ],
+    evaluate("--certify", "--sigma=", says="--sigma must not be empty"),
+    evaluate("--sigma=0.5", says="--sigma is for --certify"),
+    evaluate("--certify_images=9", says="--certify_images is for --certify"),
+    *[
+        evaluate("--certify", f"--{name}={value}", says=f"--{name} must be at ")
+        for name in ("certify_samples", "certify_selection_samples", "certify_images")
+        for value in ("0", "-1", HUGE)
+    ],
+    *[
+        evaluate("--certify", f"--certify_alpha={value}", says="--certify_alpha must")
+        for value in ("0", "0.5", "-1", "nan", "inf")
+    ],
+    evaluate("--certify", "--certify_samples=99", says="at least --certify_selection"),
+    evaluate("--certify", "--certify_samples=x", says="certify_samples", status=1),
     evaluate("--ood=cifar10", "--data_dir=absent", says="cifar10 is not in absent"),
     *refused_by_absl("evaluate", "num_bins", ("0", "-1", "x", "1.5", HUGE, "nan")),
     *refused_by_absl("evaluate", "limit_examples", ("0", "-1", "x", HUGE)),

@@ -156,6 +156,11 @@ CASES = [
         *("--epochs=0", "--ensemble_size=2"),
         says="would have equal members",
     ),
+    train(
+        *("--model=good.keras", "--finetune", "--method=vanilla"),
+        *("--epochs=0", "--noise_sigma=0.25"),
+        says="--noise_sigma is for training, and good.keras stays as it is",
+    ),
     train("--epochs=0", says="--epochs must be at least 1; received 0"),
     Case(
         "evaluate",

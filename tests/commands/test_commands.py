@@ -28,6 +28,7 @@ from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.index.shards import Shards
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 from tests.helpers import COMMANDS, OF_IMAGES
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,24 @@ def test_flagfiles_give_valid_settings(path, fresh_flags, monkeypatch):
     assert config.dataset == path.parent.name
     if path.stem in METHODS:
         assert config == Config.make(config.dataset, path.stem)
+
+
+@pytest.mark.parametrize("kind", ["pgd", "trades", "pgd_ar_adals"])
+def test_flagfiles_of_imagenet_attack_at_the_usual_strength(
+    kind, fresh_flags, monkeypatch
+):
+    """In few steps, and the vanilla model of all is the one of the clean flagfile."""
+    monkeypatch.chdir(ROOT)
+    runpy.run_module("ar_adals_tf.train")
+    FLAGS(["train", f"--flagfile=flags/adversarial_training/imagenet_{kind}.cfg"])
+    config = command_line.training_config()
+    own = config.method_settings
+    assert (own["epsilon"], own["pgd_steps"]) == (4 / 255, 3)
+    assert own.get("adversarial_share", 1) == 1
+    clean = config_of_texts(
+        read_flagfile(ROOT / "flags/adversarial_training/imagenet_clean.cfg")
+    )
+    assert config.vanilla() == clean
 
 
 CLEAN, FGSM, PGD, TRADES, CCAT = "vanilla", "fgsm_at", "pgd_at", "trades", "ccat"

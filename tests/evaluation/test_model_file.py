@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ar_adals_tf import datasets
 from ar_adals_tf.attacks.auto import autoattack
+from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.errors import InputError
@@ -316,6 +317,53 @@ def test_models_for_inference_alone_predict_as_the_keras_model(
     attacked = evaluate(out, attacks=["square"], epsilons=[0, 40], say=str)
     by_strength = attacked["attacks"]["by_attack"]["square"]
     assert by_strength["40"]["accuracy"] < by_strength["0"]["accuracy"] - 0.1
+    with pytest.raises(InputError, match="for inference alone, so --certify_attack"):
+        evaluate(out, certify=True, certify_attack=True, say=str)
+
+
+FEW = {
+    "certify": True,
+    "sigma": ["0.25"],
+    "certify_samples": 100,
+    "certify_selection_samples": 20,
+    "certify_images": 30,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "model_range"),
+    [
+        ("my.tflite", None),
+        ("wide.keras", "-1,255"),
+        ("wide", "-1,255"),
+        ("whole", "0,255"),
+    ],
+)
+def test_any_kind_of_file_is_certified_as_the_keras_model(
+    name, model_range, wide, tmp_path
+):
+    """The same votes; a model of whole numbers rounds and cuts its inputs before."""
+    how = {"limit_examples": LIMIT, "say": str} | FEW
+    places = [(wide / "my.keras", "a", None), (wide / name, "b", model_range)]
+    for file, folder, own_range in places:
+        place = {"model_file": file, "output_dir": tmp_path / folder}
+        evaluate(**place, model_range=own_range, **how)
+    plain, found = (
+        Votes.load(tmp_path / folder / "certified" / "sigma_0.25.npz")
+        for folder in ("a", "b")
+    )
+    moved = np.abs(plain.votes - found.votes).sum() / plain.votes.sum()
+    assert moved < (0.5 if name == "whole" else 0.005)
+    if name == "whole":
+        images = datasets.load("fashion_mnist_small", limit_examples=LIMIT)["test"]
+        rows = [images.ids.tolist().index(one) for one in found.ids]
+        right = images.labels[rows] == found.votes.argmax(axis=1)
+        assert right.mean() > 0.5  # a negative number has not become 255
+
+
+def test_predictions_alone_cannot_be_certified(tmp_path):
+    with pytest.raises(InputError, match="no model and no inputs, so --certify cannot"):
+        evaluate(predictions=tmp_path, output_dir=tmp_path, certify=True)
 
 
 def test_files_that_are_no_models_are_refused(files, tmp_path):

@@ -121,6 +121,22 @@ def test_runs_that_share_a_cache_are_measured_as_without_it(run, tmp_path, monke
     assert len(list((tmp_path / "sets").iterdir())) == 4
 
 
+def test_a_run_is_certified_and_keeps_its_votes(run):
+    how = {"certify": True, "certify_samples": 60, "certify_selection_samples": 20}
+    lines = []
+    metrics = evaluate(run, sigma=["0.25", "0.5"], **how, say=lines.append)
+    assert list(metrics["certified"]["by_sigma"]) == ["0.25", "0.5"]
+    assert metrics["certified"]["num_examples"] == 40
+    assert metrics["certified"]["num_bins"] == 7
+    assert (run / "certified" / "sigma_0.25.npz").exists()
+    assert any(line.startswith("smoothed by noise of 0.25 (40 i") for line in lines)
+    again = evaluate(run, **how | {"certify_images": 12}, say=str)
+    assert again["certified"]["num_examples"] == 12
+    quick = evaluate(run, **how, limit_examples=10, say=str)
+    assert quick["certified-first-10"]["num_examples"] == 10
+    assert quick["certified"] == again["certified"] == read_metrics(run)["certified"]
+
+
 def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
     """Its settings.json of shift and attacks, word for word."""
     model, seed = digest_run(run), 0
@@ -169,6 +185,9 @@ def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
         ({"shift": True, "severities": ["x"]}, "received x"),
         ({"robustness_index": "none.npz"}, "none.npz"),
         ({"model_file": "mine.keras"}, "received --run_dir and --model_file"),
+        ({"sigma": ["0.5"]}, "--sigma is for --certify"),
+        ({"certify": True, "sigma": ["-1"]}, "--sigma takes .*received -1"),
+        ({"certify": True, "certify_samples": 60}, "must be at least --certify_sel"),
     ],
 )
 def test_arguments_are_checked_before_anything_is_predicted(

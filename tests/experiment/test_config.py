@@ -305,6 +305,28 @@ def test_adversarial_training_goes_with_other_methods():
     assert set(focal.method_settings) == {"focal_gamma", "epsilon", "adversarial_share"}
 
 
+def test_noise_is_part_of_a_run_and_not_of_its_vanilla_model():
+    config = Config.make("cifar10", "ar_adals", noise_sigma=0.25, output_dir="a/run")
+    plain = Config.make("cifar10", "ar_adals", output_dir="a/run")
+    assert config.name == "cifar10-ar_adals-noise0.25-0"
+    assert config.title == "AR-AdaLS + noise 0.25"
+    assert config.vanilla() == plain.vanilla()
+    assert config.differences(plain.as_dict()) == [
+        "noise_sigma is 0.25 here, 0.0 there"
+    ]
+    both = Config.make(
+        "cifar10", "ls", noise_sigma=0.5, adversarial_training="pgd_at", ensemble_size=2
+    )
+    assert both.name == "cifar10-ls-pgd_at-noise0.5-ensemble2-0"
+    assert [member.noise_sigma for member in both.members()] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("sigma", [-0.1, 11, float("nan")])
+def test_noise_out_of_range_is_refused(sigma):
+    with pytest.raises(InputError, match="--noise_sigma must be "):
+        Config.make("cifar10", "vanilla", noise_sigma=sigma)
+
+
 def test_the_recipes_alpha_follows_the_epochs_and_a_given_one_stays():
     for method, alpha in (("adals", "0.5"), ("ar_adals", "0.05")):
         assert Config.make("cifar10", method, epochs=20).alpha == alpha

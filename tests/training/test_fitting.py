@@ -4,6 +4,7 @@ About a minute.
 """
 
 import csv
+import dataclasses
 
 import keras
 import numpy as np
@@ -288,6 +289,32 @@ def test_an_interrupted_adversarial_training_goes_on_to_the_same_bits(
     np.testing.assert_array_equal(got.smoothing.p, expected.smoothing.p)
     for a, b in zip(weights(got.models), weights(expected.models), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("method", "adversarial"), [("mixup", None), ("ar_adals", "fgsm_at")]
+)
+def test_an_interrupted_training_with_noise_goes_on_to_the_same_bits(
+    method, adversarial, data, tmp_path, monkeypatch
+):
+    config = Config.make(
+        "fashion_mnist_small",
+        method,
+        adversarial_training=adversarial,
+        noise_sigma=0.25,
+        **SETTINGS | {"epochs": 3},
+    )
+    whole, killed, other = (tmp_path / n for n in ("whole", "killed", "other"))
+    for folder in (whole, killed, other):
+        folder.mkdir()
+    expected = fit_in(whole, config, data)
+    interrupted(config, killed, data, monkeypatch, after=1)
+    got = fit_in(killed, config, data)
+    assert got.history == expected.history
+    for a, b in zip(weights(got.models), weights(expected.models), strict=True):
+        np.testing.assert_array_equal(a, b)
+    without = fit_in(other, dataclasses.replace(config, noise_sigma=0.0), data)
+    assert without.history[0]["loss"] != expected.history[0]["loss"]
 
 
 def test_ar_adals_under_adversarial_training_moves_its_labels(data, tmp_path):

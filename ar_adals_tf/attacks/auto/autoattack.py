@@ -86,7 +86,7 @@ class Prepared:
         # AutoGraph must not rewrite the model's Python code.
         plain = tf.autograph.experimental.do_not_convert(logits)
         if num_classes:
-            plain = _called_from_graph(plain, num_classes)
+            plain = called_from_graph(plain, num_classes)
         self._logits = plain
         self._runners: dict[str, RowRunner] = {}
         self._predict = self._replicas.compiled(self._logits, self._xla)
@@ -196,7 +196,7 @@ def _without(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return others
 
 
-def _called_from_graph(function: Callable, num_classes: int) -> Callable:
+def called_from_graph(function: Callable, num_classes: int) -> Callable:
     """Return a function of arrays as one of tensors, for a compiled attack."""
 
     def called(images: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,403 @@
+"""Compresses a run: prunes it, trains it on, quantises it, and measures it all."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.bounds import Bound
+from ar_adals_tf.compression.costs import measure_costs
+from ar_adals_tf.compression.finetuning import (
+    Finetuning,
+    default_rate,
+    refuse_feedback,
+)
+from ar_adals_tf.corruptions.apply import SEVERITIES
+from ar_adals_tf.datasets.corrupted import find_source
+from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.digests import digest_file
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.compressed import FORMATS, Compressed, find_compressed
+from ar_adals_tf.evaluation.footprint import QUANTISATION_IMAGES, to_lite
+from ar_adals_tf.evaluation.measures import saved_temperature, summary
+from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.results import describe_measures, read_metrics
+from ar_adals_tf.evaluation.shift import check_available
+from ar_adals_tf.evaluation.subject import OWN_VALIDATION
+from ar_adals_tf.evaluation.suite import evaluate, parse_severities
+from ar_adals_tf.evaluation.under_attack import (
+    DEFAULT_EPSILONS,
+    attacks_in_norm,
+    parse_epsilons,
+)
+from ar_adals_tf.experiment.completion import OF_READING
+from ar_adals_tf.experiment.config import MANY, Config
+from ar_adals_tf.experiment.runs import (
+    digest_run,
+    find_test_index,
+    load_model,
+    saved_config,
+)
+from ar_adals_tf.files import (
+    atomic_write,
+    refuse_overwriting,
+    remove,
+    sweep,
+    writable_folder,
+)
+from ar_adals_tf.process.locks import LOCK, only_writer
+from ar_adals_tf.training.run import load_splits
+
+KERAS, LITE = "model.keras", "model.tflite"
+
+_WHERE = ("data_dir", "split_seed", "validation_examples")
+
+#: What evaluates the folders alike, beside what the run says.
+_Flags = dict[str, Any]
+
+
+def compress(
+    run_dir: str | Path,
+    *,
+    sparsity: Sequence[float | str] = (0.5, 0.7, 0.9),
+    formats: Sequence[str] = ("float16", "int8"),
+    epochs: int = 2,
+    learning_rate: float | None = None,
+    output_dir: str | Path | None = None,
+    data_dir: str | None = None,
+    shift: bool = False,
+    shift_types: Sequence[str] | None = None,
+    severities: Sequence[int | str] = SEVERITIES,
+    shift_source: str = "auto",
+    attacks: Sequence[str] | None = None,
+    epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
+    attack_norm: str = "linf",
+    say: Callable[[str], Any] = print,
+) -> Path:
+    """Compress a finished run in several ways, and measure each model as the run.
+
+    Each model has a folder of its own, which `evaluate` and `write_report` take. The
+    model that is not pruned is made and measured as well, in every format: it is what
+    the others are compared with. What is there already is left as it is; an
+    interrupted job goes on.
+
+    Args:
+        run_dir: A finished run of one model.
+        sparsity: Shares of the weights to prune, in [0, 1); see `pruning.prune`.
+        formats: `float16`, `int8`: formats of LiteRT to convert each model to, beside
+            its `.keras` file in float32.
+        epochs: How long a pruned model is trained on, by the run's own method.
+        learning_rate: Its constant learning rate. Defaults to a tenth of the run's.
+        output_dir: Where the folders go. Defaults to `<run>-compressed` beside the run.
+        data_dir: Where TFDS keeps its data. Defaults to the run's setting.
+        shift: Whether to measure on corrupted images; also the next three, see
+            `evaluate`.
+        shift_types: Corruptions.
+        severities: Their severities.
+        shift_source: Where they come from.
+        attacks: Attacks, see `evaluate`. Models of LiteRT have no gradient; they are
+            measured under `square` alone.
+        epsilons: Their strengths.
+        attack_norm: The norm of those that have two.
+        say: Takes each line for people.
+
+    Returns:
+        The folder that has a folder for each model, such as `pruned50-int8`.
+
+    Raises:
+        InputError: On arguments that do not fit, a run that is not finished or averages
+            several models, what its training depended on being absent, a network that
+            cannot be converted, or a folder with models made otherwise.
+    """
+    run = Path(run_dir)
+    shares = parse_sparsity(sparsity)
+    kinds = _parse_formats(formats)
+    names = attacks_in_norm(attacks or (), attack_norm)
+    if names:
+        parse_epsilons(epsilons, names)
+    strengths = parse_severities(severities)
+    if not Bound(least=0, most=MANY).allows(epochs):
+        raise InputError(f"--epochs must be from 0 to {MANY}; received {epochs}")
+    if learning_rate is not None and not 0 < learning_rate < float("inf"):
+        raise InputError(
+            f"--learning_rate must be above 0 and finite; received {learning_rate}"
+        )
+    config = _finished(run, data_dir)
+    if epochs and any(shares):
+        refuse_feedback(config)
+    root = Path(output_dir or f"{run}-compressed")
+    refuse_overwriting(root, [run], "--output_dir")
+    if (root / "config.json").exists():
+        raise InputError(
+            f"--output_dir {root} is a run directory (it has a config.json); give "
+            "another folder"
+        )
+    shifted: _Flags = {"shift_types": shift_types, "severities": strengths}
+    shifted["shift_source"] = shift_source
+    splits = load_splits(config)
+    if shift and shift_types:  # refused now, and not after the training
+        where = {name: getattr(config, name) for name in _WHERE}
+        source = find_source(
+            splits["test"], shift_source, list(shift_types), strengths, **where
+        )
+        check_available(list(shift_types), source)
+    writable_folder(root, "--output_dir")
+    with only_writer(root / LOCK, say):
+        job = _Job(run, config, splits, root, epochs, learning_rate, say)
+        folders = [folder for s in shares for folder in job.models(s, kinds)]
+        job.evaluate_clean(folders)
+        how: _Flags = {"robustness_index": job.index, "data_dir": data_dir, "say": say}
+        if shift:
+            evaluate(folders, shift=True, **shifted, **how)
+        for some, able in _by_gradient(folders, names, say):
+            how |= {"epsilons": epsilons, "attack_norm": attack_norm}
+            evaluate(some, attacks=able, **how)
+        job.measure_costs(folders)
+    say(_table(folders))
+    together = ",".join(map(str, [run, *folders]))
+    say(f"a report: python -m ar_adals_tf.report --runs={together}")
+    return root
+
+
+def parse_sparsity(values: Sequence[float | str]) -> list[float]:
+    """Return shares of weights to prune, ascending, each once, after 0.
+
+    Raises:
+        InputError: If one is no number, or outside [0, 1).
+
+    Example:
+        >>> parse_sparsity(["0.9", "0.5"])
+        [0.0, 0.5, 0.9]
+    """
+    try:
+        found = {float(value) for value in values}
+    except ValueError:
+        found = {-1.0}
+    if not all(0 <= share < 1 for share in found):
+        raise InputError(
+            "--sparsity takes shares of the weights from 0 to below 1; received "
+            f"{','.join(map(str, values))}; such as --sparsity=0.5,0.9"
+        )
+    return sorted({0.0} | found)
+
+
+def _parse_formats(names: Sequence[str]) -> list[str]:
+    if not set(names) <= set(FORMATS):
+        raise InputError(
+            f"--formats must be among {', '.join(FORMATS)}; received "
+            f"{','.join(names)}; such as --formats=float16,int8"
+        )
+    return [name for name in FORMATS if name == "float32" or name in names]
+
+
+def _finished(run: Path, data_dir: str | None) -> Config:
+    """Return the settings of a run that can be compressed."""
+    config = saved_config(run)
+    if not (run / "metrics.json").exists():
+        raise InputError(
+            f"{run} is not finished (it has no metrics.json); train it to the end"
+        )
+    if config.ensemble_size > 1:
+        raise InputError(
+            f"{run} averages {config.ensemble_size} models, and one model is "
+            "compressed at a time; give a run of one model"
+        )
+    where = data_dir or config.data_dir
+    return dataclasses.replace(config, data_dir=where, verbose=False)
+
+
+def _by_gradient(
+    folders: Sequence[Path], names: Sequence[str], say: Callable[[str], Any]
+) -> list[tuple[list[Path], list[str]]]:
+    """Return which folders are measured under which attacks."""
+    keras_ones = [one for one in folders if (one / KERAS).exists()]
+    lite_ones = [one for one in folders if one not in keras_ones]
+    plain = [name for name in names if not BOUNDED_ATTACKS[name].needs_gradient]
+    if lite_ones and (left := [name for name in names if name not in plain]):
+        say(
+            f"{', '.join(left)} need a gradient, so models of LiteRT are left out of "
+            "them (square needs none)"
+        )
+    cases = [(keras_ones, list(names)), (lite_ones, plain)]
+    return [(some, able) for some, able in cases if some and able]
+
+
+class _Job:
+    """One run and its compressed models."""
+
+    def __init__(
+        self,
+        run: Path,
+        config: Config,
+        splits: Mapping[str, Split],
+        root: Path,
+        epochs: int,
+        learning_rate: float | None,
+        say: Callable[[str], Any],
+    ) -> None:
+        self._run, self._config, self._splits = run, config, splits
+        self._root, self._epochs, self._say = root, epochs, say
+        self._rate = learning_rate or default_rate(config)
+        self._digest = digest_run(run)
+
+    @functools.cached_property
+    def _finetuning(self) -> Finetuning:
+        return Finetuning(self._run, self._config, self._splits, self._rate)
+
+    @functools.cached_property
+    def index(self) -> Path | None:
+        """The index that cuts the test images into the same levels for all models."""
+        images = self._splits["test"].digest()
+        return find_test_index(self._run, self._config, images).path
+
+    @functools.cached_property
+    def _ranging(self) -> np.ndarray:
+        """Training images that set the ranges of int8."""
+        return next(iter(self._splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy()
+
+    def models(self, sparsity: float, formats: Sequence[str]) -> list[Path]:
+        """Make the models of a sparsity that are not there; return all folders."""
+        model: keras.Model | None = None
+        folders: list[Path] = []
+        anew = False  # the others are made from the first one's file
+        for kind in formats:
+            prefix = f"pruned{100 * sparsity:g}" if sparsity else "whole"
+            folder = self._root / f"{prefix}-{kind}"
+            folders.append(folder)
+            folder.mkdir(exist_ok=True)
+            sweep(folder, KERAS, LITE, "compression.json", "checkpoint.npz")
+            file = folder / (KERAS if kind == "float32" else LITE)
+            wanted = self._wanted(sparsity, kind)
+            if _is_there(folder, file, wanted) and not anew:
+                self._say(f"{file} is there already")
+                continue
+            if kind == "float32":
+                self._save_keras(sparsity, folder, file)
+                anew = True
+            else:
+                model = model or load_model(folders[0] / KERAS)
+                ranging = None if kind == "float16" else self._ranging
+                instead = f"leave {kind} out of --formats"
+                content = to_lite(
+                    model, ranging, float16=kind == "float16", instead=instead
+                )
+                with atomic_write(file) as aside:
+                    aside.write_bytes(content)
+            dataclasses.replace(wanted, digest=digest_file(file)).save(folder)
+            self._say(f"{file}: {wanted.name}, {file.stat().st_size / 1e6:.2f} MB")
+        return folders
+
+    def _wanted(self, sparsity: float, kind: str) -> Compressed:
+        epochs = self._epochs if sparsity else 0
+        return Compressed(
+            title=self._config.title,
+            run_digest=self._digest,
+            sparsity=sparsity,
+            format=kind,
+            epochs=epochs,
+            learning_rate=self._rate if epochs else None,
+            digest="",
+        )
+
+    def _save_keras(self, sparsity: float, folder: Path, file: Path) -> None:
+        model = load_model(self._run / KERAS)
+        if sparsity:
+            how = model, sparsity, self._epochs, folder
+            self._finetuning.pruned(*how)
+        plain = keras.Model(model.input, model.output, name=model.name)
+        with atomic_write(file) as aside:
+            plain.save(aside)
+
+    def evaluate_clean(self, folders: Sequence[Path]) -> None:
+        """Measure on the clean test set, each with a temperature of its own."""
+        config = self._config
+        validated = OWN_VALIDATION if len(self._splits["validation"]) else None
+        for folder in folders:
+            about = find_compressed(folder)
+            assert about is not None
+            file = folder / (KERAS if about.format == "float32" else LITE)
+            evaluate(
+                model_file=file,
+                output_dir=folder,
+                title=f"{config.title}, {about.name}",
+                dataset=config.dataset,
+                validation=validated,
+                limit_examples=config.limit_examples,
+                num_bins=config.num_bins,
+                robustness_index=self.index,
+                say=self._say,
+                **{n: getattr(config, n) for n in (*_WHERE, *OF_READING)},
+            )
+            self._measure_runs_temperature(folder, about)
+
+    def _measure_runs_temperature(self, folder: Path, about: Compressed) -> None:
+        """Measure with the run's temperature, which came before the compression."""
+        temperature = saved_temperature(self._run)
+        if temperature is None:
+            return
+        found = Predictions.load(folder / "predictions.npz").at(temperature)
+        clean = summary(found.labels, found.probabilities, self._config.num_bins)
+        measured = {"temperature": temperature, "clean": clean}
+        dataclasses.replace(about, runs_temperature=measured).save(folder)
+
+    def measure_costs(self, folders: Sequence[Path]) -> None:
+        """Measure size, time and memory of all models in turn, unless all have them."""
+        known = {folder: find_compressed(folder) for folder in folders}
+        if all(about and about.costs for about in known.values()):
+            return
+        files = {f: next(p for p in (f / KERAS, f / LITE) if p.exists()) for f in known}
+        batch = next(iter(self._splits["test"].batches(32)))[1].numpy()
+        found = measure_costs(list(files.values()), batch)
+        for (folder, about), costs in zip(known.items(), found, strict=True):
+            assert about is not None
+            dataclasses.replace(about, costs=costs).save(folder)
+
+
+def _is_there(folder: Path, file: Path, wanted: Compressed) -> bool:
+    """Tell whether a model is made; what is left of a broken one is removed.
+
+    Raises:
+        InputError: If the folder has a model that was made otherwise.
+    """
+    about = find_compressed(folder)
+    if about is not None and about.recipe != wanted.recipe:
+        how = (
+            f"of the run {about.run_digest}, {about.name}, {about.epochs} epochs at "
+            f"{about.learning_rate}"
+        )
+        raise InputError(
+            f"{folder} holds a model that was made otherwise ({how}); remove it, or "
+            "give another --output_dir"
+        )
+    if about is not None and file.exists() and digest_file(file) == about.digest:
+        return True
+    for path in (folder / "compression.json", file):
+        remove(path)
+    return False
+
+
+def _table(folders: Sequence[Path]) -> str:
+    """Return a line for each model: what it is, costs and measures."""
+    lines = []
+    for folder in folders:
+        about, metrics = find_compressed(folder), read_metrics(folder)
+        assert about is not None
+        costs = about.costs
+        line = (
+            f"{about.name}: {costs['file_bytes'] / 1e6:.2f} MB, compressed by gzip "
+            f"{costs['gzip_bytes'] / 1e6:.2f} MB, "
+            f"{1e3 * costs['seconds_per_image']:.3f} ms an image; "
+            f"{describe_measures(metrics['clean'])}"
+        )
+        if about.runs_temperature:
+            ece = about.runs_temperature["clean"]["ece"]
+            line += f"; ECE with the run's temperature {100 * ece:.2f} %"
+        if scaled := metrics.get("temperature_scaled"):
+            line += f", with its own {100 * scaled['clean']['ece']:.2f} %"
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""The figure of compressed models shows each at its size, with its interval."""
+
+import numpy as np
+import pytest
+
+from ar_adals_tf.errors import InputError
+from ar_adals_tf.figures.compression import BySize, draw_by_size
+from ar_adals_tf.figures.uncertain import Uncertain
+
+LINE = BySize(
+    np.array([8.0, 0.5]),
+    ["0 %", "90 %"],
+    Uncertain(np.array([4.0, 6.0]), np.array([3.0, 5.0]), np.array([5.0, 8.0])),
+)
+
+
+def test_points_stand_at_size_and_measure_with_their_bars_and_words():
+    panels = {"Clean": {"float32": LINE}, "Under shift": {"int8": LINE}}
+    figure = draw_by_size(panels, "ECE (%)", "Size (MB)")
+    for axes, title in zip(figure.axes, panels, strict=True):
+        assert axes.get_title(loc="left") == title
+        assert axes.get_xscale() == "log"
+        drawn = axes.lines[0]
+        np.testing.assert_array_equal(drawn.get_xdata(), [8.0, 0.5])
+        np.testing.assert_array_equal(drawn.get_ydata(), [4.0, 6.0])
+        (bars,) = (c.get_segments() for c in axes.collections)
+        np.testing.assert_allclose(bars[1], [[0.5, 5.0], [0.5, 8.0]])
+        assert [text.get_text() for text in axes.texts] == ["0 %", "90 %"]
+        assert axes.get_ylim()[1] > 8
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(InputError, match="panels is empty"):
+        draw_by_size({}, "ECE (%)", "Size (MB)")
