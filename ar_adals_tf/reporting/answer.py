@@ -7,8 +7,15 @@ from ar_adals_tf import captions, figures
 from ar_adals_tf.reporting.certainty import Sample
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature, labels_of
-from ar_adals_tf.reporting.items import Picture, Section, in_their_words, in_words
+from ar_adals_tf.reporting.items import (
+    Picture,
+    Section,
+    in_their_words,
+    in_words,
+    only_measured,
+)
 from ar_adals_tf.reporting.paper_tables import overview
+from ar_adals_tf.reporting.verdict import BEFORE_AND_AFTER, before_and_after, judged
 from ar_adals_tf.reporting.words import interval_words, points_words
 
 #: As many models as a sentence names.
@@ -62,6 +69,8 @@ def _ece(group: Group) -> float:
 def _answer(collection: Collection) -> Section:
     """Return the answer in words, its picture, and the table of what matters most."""
     table = in_their_words(overview(collection), collection.examples)
+    if not collection.follows_the_paper:
+        table = only_measured(table)
     title = f"At a glance: {collection.title}"
     pair = side_by_side(collection)
     if pair is None:
@@ -71,6 +80,9 @@ def _answer(collection: Collection) -> Section:
         f"{len(collection.runs[0].predictions.labels):,} test {collection.examples}"
     )
     words = [(f"On {examples}", f"{_best(compared, _clean)} {_trainings(collection)}")]
+    own = judged(collection)
+    if len(own) > 1 and (summary := before_and_after(own)):
+        words.insert(0, (BEFORE_AND_AFTER, summary))
     if all(group.shift_sample for group in compared):
         words.append(("Under distribution shift", _best(compared, _shifted)))
     picture = in_their_words(_picture(collection, pair), collection.examples)

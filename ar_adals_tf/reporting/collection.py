@@ -10,6 +10,7 @@ import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.gallery import Gallery, gallery_path
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.experiment.runs import (
     FoundIndex,
@@ -78,9 +79,19 @@ class Collection:
     def class_names(self) -> list[str]:
         """What people call the classes: names, or numbers."""
         named = [run.record.classes for run in self.runs if run.record]
+        named.append(self.gallery.class_names if self.gallery else None)
         known = next((list(one) for one in named if one), None)
         num_classes = self.runs[0].num_classes
         return known or names.class_titles(self.dataset, num_classes)
+
+    @cached_property
+    def gallery(self) -> Gallery | None:
+        """The test images that were kept beside the index, if they are of it."""
+        if self.index is None or self.index_path is None:
+            return None
+        path = gallery_path(self.index_path)
+        found = Gallery.load(path) if path.exists() else None
+        return found if found and found.is_of(self.index) else None
 
     @property
     def num_bins(self) -> int:

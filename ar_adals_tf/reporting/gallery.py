@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from ar_adals_tf.evaluation.gallery import Gallery, gallery_path
+from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.reporting.answer import side_by_side
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
@@ -23,13 +23,8 @@ _CAPTION = (
 
 def gallery(collection: Collection) -> list[Cards]:
     """Return the images that were kept beside the index of the levels, if any were."""
-    if collection.index is None or collection.index_path is None:
-        return []
-    path = gallery_path(collection.index_path)
-    if not path.exists():
-        return []
-    kept = Gallery.load(path)
-    if not kept.is_of(collection.index) or not len(kept.ids):
+    kept = collection.gallery
+    if kept is None or collection.index_path is None or not len(kept.ids):
         return []
     folder = collection.index_path.parents[2].resolve()
     owner = [
@@ -62,7 +57,7 @@ def _cards(
     attacked: str,
     said: Mapping[str, np.ndarray],
 ) -> Cards:
-    classes = kept.class_names or collection.class_names
+    classes = collection.class_names
     cards = []
     for i, label in enumerate(kept.labels):
         change, true = kept.differences[i], classes[label]

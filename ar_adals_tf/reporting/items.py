@@ -40,6 +40,11 @@ class Cell:
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a number, of ours or a printed one, or words."""
+        return bool(self.text) or (self.mean, self.paper) != (None, None)
+
+    @property
     def plain(self) -> str:
         """The number with all its digits, or the words."""
         return self.text if self.mean is None else repr(self.mean)
@@ -393,3 +398,24 @@ def in_their_words(item: Item, examples: str) -> Item:
         columns = [replace(column, title=said(column.title)) for column in item.columns]
         item = replace(item, columns=columns)
     return item
+
+
+def only_measured(item: Item) -> Item:
+    """Return an item; a table without the columns in which no row has anything.
+
+    Example:
+        >>> rows = [Row("A", [Cell(), Cell(1.0)]), Row("B", [Cell(), Cell()])]
+        >>> table = Table("t", "T", "", [Column("X"), Column("Y")], rows)
+        >>> only_measured(table).columns
+        [Column(title='Y', digits=2, better='')]
+    """
+    if not isinstance(item, Table) or not item.rows:
+        return item
+    there = [
+        i
+        for i in range(len(item.columns))
+        if any(row.cells[i].is_known for row in item.rows)
+    ]
+    rows = [replace(row, cells=[row.cells[i] for i in there]) for row in item.rows]
+    columns = [item.columns[i] for i in there]
+    return replace(item, columns=columns, rows=rows if there else [])

@@ -18,6 +18,7 @@ from ar_adals_tf.reporting.items import (
     Section,
     Table,
     in_their_words,
+    only_measured,
     slug,
 )
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
@@ -39,7 +40,7 @@ Make = Callable[[Collection], Item | Sequence[Item]]
 def own_sections(collections: Sequence[Collection]) -> list[Section]:
     """Return the sections on collections that follow no paper.
 
-    What is not there is left out. Nothing asks for it.
+    What is not there is left out, columns too. Nothing asks for it.
     """
     made: dict[str, Make] = {
         "Can they be told apart?": _compared,
@@ -60,6 +61,7 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
         for collection in collections:
             found = make(collection)
             several = found if isinstance(found, Sequence) else [found]
+            several = [only_measured(item) for item in several]
             items += [in_their_words(item, collection.examples) for item in several]
         sections.append(Section(title, [item for item in items if _is_there(item)]))
     return sections

@@ -15,6 +15,9 @@ from ar_adals_tf.reporting.group import Group, each_with_temperature
 from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
 from ar_adals_tf.reporting.words import interval_words, percent, points_words
 
+#: What the sentence is called that `before_and_after` returns.
+BEFORE_AND_AFTER = "Before and after"
+
 #: The standard normal quantile of 97.5 %.
 _Z = 1.959963984540054
 
@@ -60,7 +63,7 @@ def verdicts(collection: Collection) -> Section:
     A paragraph for each model says how calibrated it is, and what a temperature does. A
     reliability diagram stands beside it, one more with the temperature.
     """
-    groups = _judged(collection)
+    groups = judged(collection)
     pictures = [
         Picture(
             f"verdict_{collection.dataset}_{slug(group.key)}",
@@ -79,8 +82,8 @@ def verdicts(collection: Collection) -> Section:
         )
         for i, group in enumerate(groups)
     ]
-    if summary := before_and_after(groups):
-        words.insert(0, ("Before and after", summary))
+    if len(groups) == 1 and (summary := before_and_after(groups)):
+        words.insert(0, (BEFORE_AND_AFTER, summary))
     whose = "its" if len(groups) == 1 else "their"
     title = f"{collection.title}: how far can {whose} confidence be trusted?"
     shown = [in_their_words(picture, collection.examples) for picture in pictures]
@@ -252,10 +255,10 @@ def validation_examples(group: Group) -> int | None:
 
 def all_verdicts(collections: Sequence[Collection]) -> list[Section]:
     """Return the first section of each collection of a user's own models or data."""
-    return [verdicts(collection) for collection in collections if _judged(collection)]
+    return [verdicts(collection) for collection in collections if judged(collection)]
 
 
-def _judged(collection: Collection) -> list[Group]:
+def judged(collection: Collection) -> list[Group]:
     """Return the models that are judged in words, what was given before what is made.
 
     They are a user's own ones and, on a user's own data or from a user's own model, the

@@ -140,9 +140,12 @@ def test_the_page_on_a_table_speaks_of_examples_and_misses_nothing(wine, run):
     names = "runs/wine-vanilla-0,runs/wine-ar_adals-0"
     assert run("report", f"--runs={names}", "--output_dir=page")[0] == 0
     page = Path("page/report.md").read_text()
-    answer = page[: page.index("### ")]
-    assert "## wine: how far can their confidence be trusted?" in answer
-    assert "**Before and after**: the calibration error (ECE) was " in answer
+    first = page[: page.index("### ")]
+    assert "**Before and after**: the calibration error (ECE) was " in first
+    assert "**On 36 test examples**: " in first
+    assert "under shift (%)" not in page.lower()  # a column of nothing
+    answer = page[page.index("## wine: how far can their confidence be trusted?") :]
+    answer = answer[: answer.index("### ")]
     assert f"It {hard}" in answer and f"AR-AdaLS {hard}" in page
     words = page[: page.index("## The commands that made this")]
     assert "36 test examples" in answer and "image" not in words

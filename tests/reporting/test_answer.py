@@ -119,8 +119,8 @@ def test_a_page_that_follows_no_paper_asks_for_nothing_of_it(tmp_path):
 def test_a_model_of_ones_own_on_the_papers_data_asks_for_nothing_of_it(tmp_path, name):
     """Also under shift, where the paper has numbers of these severities."""
     tuned = {"finetune": True, "model": "my.keras"}
-    epochs = 0 if name == "as_given" else 3
-    folder = make_run(tmp_path / "run", epochs=epochs, temperature=2.0, extra=tuned)
+    tuned["epochs"] = 0 if name == "as_given" else 3
+    folder = make_run(tmp_path / "run", temperature=2.0, extra=tuned)
     collections = load_collections([folder])
     sections = contents.report_sections(collections)
     items = [item for section in sections for item in section.items]

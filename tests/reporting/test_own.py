@@ -9,7 +9,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.without_model import write_evaluation
-from ar_adals_tf.reporting import commands, contents, page, verdict
+from ar_adals_tf.reporting import answer, commands, contents, page, verdict
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.run import Run
 from tests.helpers import N, make_run, noisy, softmax
@@ -159,10 +159,14 @@ def test_runs_on_own_data_are_judged_in_words(tmp_path, monkeypatch):
     ]
     (collection,) = load_collections(folders)
     assert not verdict.all_verdicts([collection])  # the paper's data
+    assert len(answer.answers([collection])[0].paragraphs) == 1
     monkeypatch.setattr(verdict, "is_own", lambda dataset: True)
     (section,) = verdict.all_verdicts([collection])
     assert section.first and section.title.endswith("their confidence be trusted?")
-    (summary, whole), (first, before), (second, after) = section.paragraphs
+    (first, before), (second, after) = section.paragraphs
+    (glance,) = answer.answers([collection])
+    (summary, whole), (best, _) = glance.paragraphs
+    assert best == f"On {N} test images"
     ends = [group.clean_sample.intervals["ece"] for group in collection.groups[:3]]
     ends = [f"{100 * a:.2f} % [{100 * b:.2f}, {100 * c:.2f}]" for a, b, c in ends]
     assert summary == "Before and after"
