@@ -309,7 +309,7 @@ class _Planner:
 
     def _vanilla_of(self, config: Config, seed: int) -> Cell | None:
         """Add the vanilla run that a run looks at, if it looks at one."""
-        if not config.kind.by_robustness:
+        if not config.kind.by_robustness or config.own_levels:
             return None
         if "vanilla" not in self._study.methods:  # random levels alone
             return None

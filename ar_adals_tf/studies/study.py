@@ -335,8 +335,10 @@ def _check_method(method: Method, dataset: str) -> None:
 def _check_vanilla(study: Study) -> None:
     """Make sure that a study whose methods look at a vanilla model trains it."""
     for method in study.methods.values():
-        kind = method.config()
-        if not kind.kind.by_robustness or kind.levels_from == "random":
+        config = method.config()
+        if not config.kind.by_robustness or config.own_levels:
+            continue
+        if config.levels_from == "random":
             continue
         vanilla = study.methods.get("vanilla")
         if vanilla is None or vanilla.config().method != "vanilla":

@@ -314,7 +314,7 @@ UNUSABLE = [
         for arguments, sentence in [
             (
                 ["--attacks=cw"],
-                "--attacks takes fgsm, pgd, apgd_ce, apgd_t, fab_t",
+                "--attacks takes fgsm, pgd, pgd_conf, apgd_ce, apgd_t, fab_t",
             ),
             (
                 ["--attacks=fgsm", "--epsilons=8/255"],

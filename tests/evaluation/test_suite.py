@@ -178,7 +178,10 @@ def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
     [
         ({"ood": ["cifar11"]}, "--ood takes datasets other than.*'cifar11'"),
         ({"ood": ["fashion_mnist_small"]}, "received 'fashion_mnist_small'"),
-        ({"attacks": ["cw"]}, "--attacks takes fgsm, pgd, apgd_ce, .*received 'cw'"),
+        (
+            {"attacks": ["cw"]},
+            "--attacks takes fgsm, pgd, pgd_conf, .*received 'cw'",
+        ),
         ({"attacks": ["fgsm"], "epsilons": ["8/255"]}, "numbers over 255"),
         ({"shift": True, "shift_types": ["fogg"]}, "unknown type 'fogg'"),
         ({"shift": True, "severities": [6]}, "received 6"),

@@ -384,7 +384,11 @@ def test_a_runs_own_index_is_of_its_own_model(model, split, tmp_path):
 @pytest.mark.parametrize(
     ("attacks", "epsilons", "message"),
     [
-        (["cw"], ["8"], "--attacks takes fgsm, pgd, apgd_ce, .*received 'cw'"),
+        (
+            ["cw"],
+            ["8"],
+            "--attacks takes fgsm, pgd, pgd_conf, .*received 'cw'",
+        ),
         (["fgsm"], ["-1"], "from 0 to 255; received -1"),
         (["square"], ["256"], "from 0 to 255; received 256"),
         (["square_l2"], ["25501"], "from 0 to 25500; received 25501"),
