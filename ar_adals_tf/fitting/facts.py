@@ -18,6 +18,10 @@ from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.sentences import in_plain_words
 
+#: How much wider the range of one set of images may be than that of another; [-1, 1] is
+#: twice [0, 1]. The same of a table's features, where few rows have a short range.
+_OTHER_RANGE, _OTHER_TABLE = 1.8, 5.0
+
 
 class Facts(NamedTuple):
     """What one pass over a set of examples finds.
@@ -84,6 +88,37 @@ class Facts(NamedTuple):
             f"too; {mend}",
             stacklevel=4,
         )
+
+    def check_same_range(self, train: "Facts") -> None:
+        """Warn of validation inputs that were scaled otherwise than training inputs.
+
+        Images are compared by their whole range, tables by the median over features,
+        since one outlier may widen a feature.
+        """
+        ends = train.low, train.high, self.low, self.high
+        if any(end is None for end in ends):
+            return
+        low, high, own_low, own_high = (np.asarray(end, np.float64) for end in ends)
+        if low.shape != own_low.shape:
+            return
+        if low.ndim > 1:
+            low, high, own_low, own_high = (
+                low.min(),
+                high.max(),
+                own_low.min(),
+                own_high.max(),
+            )
+        width, own = high - low, own_high - own_low
+        moving = (width > 0) & (own > 0)
+        ratio = np.median(own[moving] / width[moving]) if moving.any() else 1.0
+        factor = _OTHER_RANGE if low.ndim == 0 else _OTHER_TABLE
+        if not 1 / factor < ratio < factor:
+            warnings.warn(
+                f"the validation inputs lie in [{own_low.min():g}, "
+                f"{own_high.max():g}], the training inputs in [{low.min():g}, "
+                f"{high.max():g}]; scale both in the same way",
+                stacklevel=4,
+            )
 
     def with_labels(self, index: RobustnessIndex) -> RobustnessIndex:
         """Return an index of these examples with their labels, if they are known."""

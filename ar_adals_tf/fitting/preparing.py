@@ -255,6 +255,7 @@ def prepare(
         learn("train")
     if "train" in facts:
         facts["validation"].check_held_out(facts["train"])
+        facts["validation"].check_same_range(facts["train"])
     if smoothing.num_levels > 1:
         if isinstance(bounds, str):
             of_inputs = settings.get("at") is None  # else of a layer's output
