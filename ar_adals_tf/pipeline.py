@@ -14,6 +14,7 @@ from ar_adals_tf.examples.elements import (
     Keys,
     as_tuple,
     is_batch,
+    is_weight,
     one_hot,
     surely_has_ids,
 )
@@ -299,7 +300,16 @@ def soft_labels(
             labels = smoothing.soften(y, level)
         if sigmoid:
             labels = labels[..., 1:]
-        return (x, labels) if weight is None else (x, labels, weight)
+        if weight is None:
+            return x, labels
+        right = is_weight(weight, level)
+        sentence = (
+            "a sample weight is negative or not finite; mend it, or leave the example "
+            "out; the first such weight is"
+        )
+        weighs = require(right, sentence, weight)
+        with tf.control_dependencies([] if weighs is None else [weighs]):
+            return x, labels, tf.identity(weight)
 
     softened = dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
     if levels is not None and check_ids:

@@ -338,6 +338,16 @@ def test_a_label_that_is_no_class_does_not_pass_silently(wrong, smoothing):
             list(dataset)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_a_weight_that_means_nothing_does_not_pass_silently(wrong, example, smoothing):
+    weights = np.where(np.arange(N) == 5, wrong, example.weights)
+    data = slices(example.ids, example.x, example.labels, weights).batch(7)
+    soft = soft_labels(data, smoothing, example.index, check_ids=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a sample weight is neg"):
+        for _ in soft:
+            pass
+
+
 def test_levels_and_smoothing_must_agree(smoothing):
     example = Example()
     data = slices(example.ids, example.x, example.labels)

@@ -373,6 +373,12 @@ def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
     return finite
 
 
+def is_weight(weight: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Return whether each sample weight is finite and not negative, shaped `like`."""
+    weight = tf.reshape(tf.cast(weight, tf.float32), tf.shape(like))
+    return tf.math.is_finite(weight) & (weight >= 0)
+
+
 def range_rows(x: Any, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the least and the greatest number of each example, float32.
 

@@ -11,7 +11,14 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.content_ids import batch_ids
-from ar_adals_tf.examples.elements import KEYS, Keys, finite_rows, one_hot, plain_ids
+from ar_adals_tf.examples.elements import (
+    KEYS,
+    Keys,
+    finite_rows,
+    is_weight,
+    one_hot,
+    plain_ids,
+)
 from ar_adals_tf.examples.numbering import READ, Data, numbered
 from ar_adals_tf.joining import check_range
 from ar_adals_tf.pipeline import RobustnessLevels
@@ -144,22 +151,25 @@ def read_facts(
         examples: What `numbered` makes of them, if it is there already.
 
     Raises:
-        InputError: If there is none, if labels are no classes, if inputs are not
-            finite, or if inputs without ids differ when they are read again.
+        InputError: If there is none, if labels are no classes, if inputs or weights
+            are not finite, or if inputs without ids differ when they are read again.
     """
     if examples is None:
         examples = numbered(data, READ, num_classes, keys=keys)
     by_content = not data.identified(num_classes, keys)
 
     @as_written
-    def look(example_id: tf.Tensor, x: Any, y: tf.Tensor, *_: Any) -> tuple[Any, ...]:
+    def look(
+        example_id: tf.Tensor, x: Any, y: tf.Tensor, *weight: tf.Tensor
+    ) -> tuple[Any, ...]:
         rows = one_hot(y, num_classes, True, check=False)
         is_class = tf.abs(tf.reduce_sum(rows, axis=-1) - 1) < 1e-3
         if y.dtype.is_floating and y.shape.as_list()[1:] != [num_classes]:
             is_class &= tf.reshape(tf.equal(y, tf.floor(y)), tf.shape(is_class))
         content = example_id if by_content else batch_ids(x)
         columns = tf.argmax(rows, axis=-1), is_class, finite_rows(x, example_id)
-        return (example_id, *columns, content), _range(x)
+        counts = [is_weight(part, is_class) for part in weight[:1]] or [is_class]
+        return (example_id, *columns, content, *counts), _range(x)
 
     rows: list[tuple[np.ndarray, ...]] = []
     ranges: list[tuple[np.ndarray, np.ndarray]] = []
@@ -172,12 +182,13 @@ def read_facts(
                 ranges.append((np.minimum(low, ends[0]), np.maximum(high, ends[1])))
     if not rows:
         raise InputError("the dataset is empty; give one that has examples")
-    ids, labels, is_class, finite, contents = map(
+    ids, labels, is_class, finite, contents, weighs = map(
         np.concatenate, zip(*rows, strict=True)
     )
     _refuse(
         ids, ~is_class, f"labels that are none of the classes 0 to {num_classes - 1}"
     )
+    _refuse(ids, ~weighs, "sample weights that are negative or not finite")
     _refuse(ids, ~finite, "inputs that are not finite (NaN or infinite)")
     ids = plain_ids(ids)
     distinct, first, which = np.unique(ids, return_index=True, return_inverse=True)
