@@ -598,7 +598,7 @@ SENTENCES = {
         {"validation_data": (XV[:, :-1], YV)},
         r"takes inputs of shape \(.*\), the validation data have \(",
     ),
-    "a slip": ({"validaton_data": (XV, YV)}, "no argument 'validaton_data'"),
+    "a slip": ({"validaton_data": (XV, YV)}, "'validaton_data' is no argument"),
     "split of 1": ({"validation_split": 1, "validation_data": None}, "between 0 and 1"),
     "one example": ({"x": XT[0], "y": YT[:1]}, r"needs a first axis: x\[None\]"),
     "validated less": ({"validation_freq": 2}, "fit takes no validation_freq: the"),
