@@ -72,7 +72,7 @@ def test_datasets_and_all_forms_of_labels_serve():
     model = body(lambda z: z)
     expected = ar_adals_tf.with_temperature(model, X, Y).predict(X, verbose=0)
     data = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(600))).batch(77)
-    for given in ((X, Y[:, None]), (X, np.eye(3)[Y]), (data,)):
+    for given in ((X, Y[:, None]), (X, np.eye(3)[Y]), (data,), (data.unbatch(),)):
         found = ar_adals_tf.with_temperature(model, *given).predict(X, verbose=0)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
