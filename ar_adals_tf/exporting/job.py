@@ -45,7 +45,7 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.models.given import UNIT, to_unit
 from ar_adals_tf.process.locks import LOCK, only_writer
-from ar_adals_tf.training.building import load_given
+from ar_adals_tf.training.building import check_given, load_given
 from ar_adals_tf.training.run import load_splits
 from ar_adals_tf.version import versions
 
@@ -223,6 +223,7 @@ def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:
     given = {name: value for name, value in data.items() if value is not None}
     dataset = given.pop("dataset", "fashion_mnist_small")
     config = Config.make(dataset, "vanilla", model=file, finetune=True, **given)
+    check_given(config)
     splits = load_splits(config, ("validation", "test"))
     if not len(splits["validation"]):
         raise InputError(
