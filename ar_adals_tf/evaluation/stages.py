@@ -13,6 +13,7 @@ from ar_adals_tf.evaluation.certified import (
     describe_certified,
     evaluate_certified,
 )
+from ar_adals_tf.evaluation.compressed import find_compressed
 from ar_adals_tf.evaluation.doubts import misfit, range_flag, seen_validation
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
@@ -96,7 +97,8 @@ class Evaluation:
         subject = self.subject
         self._predict: Predict = subject.served or Predictor(subject.models)
         self.clean = self._predict(self.test)
-        if subject.record:
+        # What was compressed here fits its data as well as its run does.
+        if subject.record and not find_compressed(subject.folder):
             flag = range_flag(vectors=not self.test.info.has_images)
             found = misfit(self.clean.labels, self.clean.probabilities, flag)
             if found:
