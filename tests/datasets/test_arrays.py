@@ -164,7 +164,8 @@ def test_files_that_are_no_arrays(damage, tmp_path):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:200] if damage == "cut" else b"x,y\n1,2\n")
-    with pytest.raises(InputError, match="mine.npz is no whole file of arrays"):
+    says = "no file of arrays .*mine.npz" if damage == "absent" else "no whole file of"
+    with pytest.raises(InputError, match=says):
         arrays.read_header(path)
 
 
