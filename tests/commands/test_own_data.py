@@ -206,3 +206,4 @@ def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
     status, _, err = run("train", "--dataset=wine.npz", "--learning_rate=1e-9", *TINY)
     assert status == 0
     assert "it has hardly learnt, so its robustness means little" in err
+    assert "check labels and --input_range, or give more --epochs" in err
