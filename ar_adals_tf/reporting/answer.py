@@ -186,5 +186,5 @@ def _picture(collection: Collection, pair: Pair) -> Picture:
 
 
 def _titled(group: Group) -> str:
-    """Return a group's label with its ECE, whose unit stays on its line."""
-    return f"{group.label}: ECE {100 * _ece(group):.2f}\N{NO-BREAK SPACE}%"
+    """Return a group's label with its ECE."""
+    return f"{group.label}: ECE {100 * _ece(group):.2f} %"
