@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETS := floor colab newest
 
-.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check docs wheel dist tables format bench clean
+.PHONY: quickstart test test-all test-versions $(SETS:%=test-%) check docs notebooks wheel dist tables format bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m ar_adals_tf.quickstart
@@ -42,6 +42,11 @@ docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	$(BIN)/python -m tests.site build/site
 	@echo "The documentation is in build/site/index.html"
+
+# The notebooks of examples/ run without an error; their files stay as they are: see tests/notebooks.py.
+notebooks: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	$(BIN)/python -m tests.notebooks
 
 # The package as people install it, in a fresh environment: see tests/wheel.py.
 wheel: .venv/installed

@@ -286,6 +286,8 @@ def labelled_logits(
         data = x
         if isinstance(x, keras.utils.PyDataset):
             data = (x[i] for i in range(len(x)))
+        elif x.element_spec[1].shape.rank == 0:  # single examples
+            data = x.batch(batch_size)
     elif x is None or y is None:
         raise InputError("calibration is measured on labelled examples; give x and y")
     else:

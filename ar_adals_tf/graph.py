@@ -48,10 +48,21 @@ def _is_nested(operation: Any) -> bool:
     return isinstance(operation, keras.Model) and has_outputs
 
 
-def is_softmax_function(operation: Any) -> bool:
-    """Tell whether an operation is `keras.ops.softmax`, which has no public class."""
+def activation_of(operation: Any) -> str | None:
+    """Return the name of the activation that an operation ends in or is, or None."""
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax"
+    if _is_function(operation):
+        return type(operation).__name__.lower()
+    return getattr(getattr(operation, "activation", None), "__name__", None)
+
+
+def _is_function(operation: Any) -> bool:
+    """Tell `keras.ops.softmax` and `sigmoid`, which have no public classes."""
     kind = type(operation)
-    return kind.__name__ == "Softmax" and kind.__module__.startswith("keras.")
+    return kind.__name__ in ("Softmax", "Sigmoid") and kind.__module__.startswith(
+        "keras.src.ops."
+    )
 
 
 def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
@@ -72,7 +83,7 @@ def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     if isinstance(operation, keras.layers.Dense):
         return lambda x: _dense(operation, body(x, training=False))
     plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
-    if plain or is_softmax_function(operation):
+    if plain or _is_function(operation):
         return lambda x: body(x, training=False)
     return None
 

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.graph import (
+    activation_of,
     before_softmax,
     input_specs,
-    is_softmax_function,
     last_operation,
 )
 
@@ -100,11 +100,7 @@ def _head_tells(model: keras.Model, width: int) -> bool | None:
     operation = last_operation(model)
     if operation is None:
         return None
-    if isinstance(operation, keras.layers.Softmax) or is_softmax_function(operation):
-        _refuse_narrow(model, width, "softmax")
-        return True
-    activation = getattr(operation, "activation", None)
-    name = getattr(activation, "__name__", None)
+    name = activation_of(operation)
     if name == "softmax":
         _refuse_narrow(model, width, name)
         return True
@@ -115,11 +111,13 @@ def _head_tells(model: keras.Model, width: int) -> bool | None:
             f"model {model.name!r} ends in the activation {name!r}; {_NEEDS}; "
             "rebuild the head with activation='softmax' or without one"
         )
-    if name == "linear" and width > 1:
-        _loss_tells(model, width)  # refuses what is no classifier
-        _refuse_regression(model, width)
-        return False
-    return None
+    if name != "linear":
+        return None
+    by_loss = _loss_tells(model, width)  # refuses what is no classifier
+    if width == 1 and by_loss is None:
+        return None  # it may be a logit, or a regression's number
+    _refuse_regression(model, width)
+    return False
 
 
 def _refuse_regression(model: keras.Model, width: int) -> None:

@@ -9,7 +9,15 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import as_ids
-from ar_adals_tf.examples.elements import Elements, Keys, as_tuple, is_batch, one_hot
+from ar_adals_tf.examples.elements import (
+    Elements,
+    Keys,
+    as_tuple,
+    is_batch,
+    is_weight,
+    one_hot,
+    surely_has_ids,
+)
 from ar_adals_tf.examples.numbering import BATCH_SIZE, READ, Arrays, as_dataset
 from ar_adals_tf.joining import check_examples, check_split
 from ar_adals_tf.robustness import RobustnessIndex
@@ -207,7 +215,7 @@ def soft_labels(
         dataset: Elements `(id, x, y)` or `(id, x, y, sample_weight)`, or dictionaries
             as TFDS makes them with `ReadConfig(add_tfds_id=True)`; batched or not.
             `x` may be any structure. `y` is integer classes or one-hot. Without an
-            index there is no id: `(x, y)` or `(x, y, sample_weight)`. Arrays `(x, y)`
+            index no id is needed: `(x, y)` or `(x, y, sample_weight)`. Arrays `(x, y)`
             or `(x, y, sample_weight)` serve too, whose ids are their positions, and a
             `keras.utils.PyDataset` of such elements.
         smoothing: The state that `ARAdaLS` updates.
@@ -275,7 +283,9 @@ def soft_labels(
         )
     levels = as_levels(index, smoothing.num_levels)
     keys = Keys(id_key, label_key, weight_key)
-    elements = Elements(dataset.element_spec, levels is not None, keys)
+    spec = dataset.element_spec
+    with_id = levels is not None or surely_has_ids(spec, smoothing.num_classes)
+    elements = Elements(spec, with_id, keys)
     if levels is not None:
         check_split(levels.index, "training", ("validation", "test"))
 
@@ -290,7 +300,16 @@ def soft_labels(
             labels = smoothing.soften(y, level)
         if sigmoid:
             labels = labels[..., 1:]
-        return (x, labels) if weight is None else (x, labels, weight)
+        if weight is None:
+            return x, labels
+        right = is_weight(weight, level)
+        sentence = (
+            "a sample weight is negative or not finite; mend it, or leave the example "
+            "out; the first such weight is"
+        )
+        weighs = require(right, sentence, weight)
+        with tf.control_dependencies([] if weighs is None else [weighs]):
+            return x, labels, tf.identity(weight)
 
     softened = dataset.enumerate().map(soften, tf.data.AUTOTUNE, deterministic=True)
     if levels is not None and check_ids:
@@ -325,7 +344,9 @@ def with_levels(
     """
     dataset = as_dataset(dataset, "validation data", READ, levels is not None)
     keys = Keys(id_key, label_key, weight_key)
-    elements = Elements(dataset.element_spec, levels is not None, keys)
+    spec = dataset.element_spec
+    with_id = levels is not None or surely_has_ids(spec, num_classes)
+    elements = Elements(spec, with_id, keys)
     if levels is not None:
         check_split(levels.index, "validation", ("train",))
 

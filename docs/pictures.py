@@ -1,10 +1,11 @@
-"""Draw the pictures of how_it_works.md from the runs of a quickstart.
+"""Draw the pictures of the documents from runs.
 
     python -m ar_adals_tf.quickstart
-    python docs/pictures.py runs/quickstart
+    python -m ar_adals_tf.reproduce --study=fashion_mnist_small
+    python docs/pictures.py runs/quickstart runs/fashion_mnist_small-study
 
-writes docs/one_example.png and docs/soft_labels.png. Without a folder it takes
-runs/quickstart.
+writes docs/one_example.png and docs/soft_labels.png from the first folder, and
+docs/before_and_after.png from the second.
 """
 
 import json
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ar_adals_tf import datasets, figures, tour
+from ar_adals_tf import datasets, figures
 from ar_adals_tf.attacks import carlini_wagner_l2
 from ar_adals_tf.experiment.runs import index_path, load_model, saved_config
 from ar_adals_tf.figures import style
+from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import epsilon_from_p, soften
+from ar_adals_tf.tour.runs import ATTACK
 
 HERE = Path(__file__).parent
 CLASSES = ["T-shirt", "trousers", "pullover", "dress", "coat"]
@@ -27,16 +30,34 @@ CLASSES += ["sandal", "shirt", "sneaker", "bag", "boot"]
 LARGER = 5  # how much the drawn change is magnified
 
 
-def main(folder: Path) -> None:
-    """Draw both pictures."""
+def main(tour: Path, study: Path) -> None:
+    """Draw all pictures."""
+    draw_method(tour)
+    before_and_after = draw_before_and_after(study)
+    figures.save(before_and_after, HERE / "before_and_after.png", dpi=110)
+
+
+def draw_before_and_after(study: Path) -> Figure:
+    """Draw confidence and accuracy by level, means over the runs of a study."""
+    runs = sorted(study.glob("*-vanilla-*")) + sorted(study.glob("*-ar_adals-[0-9]"))
+    (collection,) = load_collections(runs, lambda words: None)
+    levels, count = collection.levels
+    panels = {}
+    for group in collection.groups:
+        ece = 100 * group.clean_sample.intervals["ece"].estimate
+        panels[f"{group.label}: ECE {ece:.1f} %"] = group.by_level(levels, count)
+    return figures.draw_levels(panels)
+
+
+def draw_method(folder: Path) -> None:
+    """Draw one example followed through, and how the soft labels moved."""
     vanilla, smoothed = folder / "vanilla", folder / "ar_adals"
     config = saved_config(smoothed)
     train = datasets.load(config.dataset, limit_examples=config.limit_examples)["train"]
-    attack = tour.REDUCED_ATTACK
-    index = RobustnessIndex.load(index_path(vanilla, "cw", attack, "train"))
+    index = RobustnessIndex.load(index_path(vanilla, ATTACK, {}, "train"))
     model = load_model(vanilla / "model.keras")
     p = np.array(json.loads((smoothed / "smoothing.json").read_text())["p"])
-    example = draw_example(train, index, model, p, attack)
+    example = draw_example(train, index, model, p)
     figures.save(example, HERE / "one_example.png", dpi=110)
     rows = np.genfromtxt(smoothed / "history.csv", delimiter=",", names=True)
     labels = np.stack([rows[f"p{r}"] for r in range(len(p))], axis=1)
@@ -44,7 +65,7 @@ def main(folder: Path) -> None:
 
 
 @style.styled
-def draw_example(train, index, model, p, attack) -> Figure:
+def draw_example(train, index, model, p) -> Figure:
     """Draw an image of the lowest and one of the highest level, step by step.
 
     Each is the image in the middle of its level among those that the model gets right.
@@ -61,7 +82,7 @@ def draw_example(train, index, model, p, attack) -> Figure:
         own = np.flatnonzero((levels == level) & right & index.found)
         middle = own[np.argsort(index.distances[own])][len(own) // 2]
         image, label = images[rows[middle]], int(train.labels[rows[middle]])
-        found = carlini_wagner_l2(model, image[None], **attack)
+        found = carlini_wagner_l2(model, image[None])
         changed = found.adversarial[0]
         seen = int(model.predict(changed[None], verbose=0).argmax())
         change = 0.5 + LARGER * (changed - image) / 2
@@ -88,4 +109,4 @@ def draw_example(train, index, model, p, attack) -> Figure:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart"))
+    main(*map(Path, sys.argv[1:]))

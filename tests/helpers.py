@@ -6,9 +6,11 @@ import dataclasses
 import html.parser
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -60,15 +62,21 @@ def run_on_two_cpus(code):
 
     It needs a process of its own: devices are divided before TensorFlow does anything.
     """
-    result = subprocess.run(
-        [sys.executable, "-c", TWO_CPUS + code],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "own").mkdir()
+        ended = start_source(TWO_CPUS + code, Path(folder) / "own").end()
+    assert ended.status == 0, ended.err[-3000:]
+    return ended.out
+
+
+def start_source(code, folder):
+    """Start source text in a process of its own, whose working folder is given.
+
+    The process is a fork of one that has imported TensorFlow and has run nothing.
+    """
+    from benchmarks.breaking import processes
+
+    return processes.call(exec, folder, code, {"__name__": "__main__"})
 
 
 #: Source text of a process that has a lock until it is told to release it. Then it
@@ -133,6 +141,18 @@ def forget_flags():
                 if flag.name in FLAGS and FLAGS[flag.name] is flag:
                     delattr(FLAGS, flag.name)
     FLAGS.unparse_flags()
+
+
+def run_here(name, *arguments):
+    """Run a command in this process; return its status, or what it ended with."""
+    forget_flags()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_module(f"ar_adals_tf.{name}", run_name="__main__")
+        except SystemExit as error:
+            return error.code or 0
+    return 0
 
 
 def noisy(labels, seed, strength, sharpness):

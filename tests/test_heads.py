@@ -87,8 +87,15 @@ BINARY = {
     "logit and a loss": lambda: model(
         width=1, loss=keras.losses.BinaryCrossentropy(from_logits=True)
     ),
-    "sigmoid operation and a string": lambda: model(
-        keras.ops.sigmoid, width=1, loss="binary_crossentropy"
+    "sigmoid operation": lambda: model(keras.ops.sigmoid, width=1),
+    "sigmoid operation, whose loss takes it for a logit": lambda: model(
+        keras.ops.sigmoid, 1, keras.losses.BinaryCrossentropy(from_logits=True)
+    ),
+    "sigmoid in a Lambda and a string": lambda: model(
+        layers.Lambda(tf.sigmoid), width=1, loss="binary_crossentropy"
+    ),
+    "logit, whose loss takes it for a probability": lambda: model(
+        width=1, loss="binary_crossentropy"
     ),
 }
 
@@ -134,6 +141,7 @@ def test_probabilities_joined_by_hand_are_known():
         ),
         (lambda: model(width=1, loss="mse"), "one output and the loss .*no classifier"),
         (lambda: model(activation="sigmoid"), "ends in the activation 'sigmoid'"),
+        (lambda: model(keras.ops.sigmoid), "ends in the activation 'sigmoid'"),
         (
             lambda: model(layers.Rescaling(1.0), loss="categorical_crossentropy"),
             "for probabilities, but their rows do not sum to 1",

@@ -124,6 +124,30 @@ def test_one_level_needs_neither_index_nor_id(form, when):
     assert_soft(data, example.expected(example.index, np.full(R, 0.7)))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch", [None, 7])
+@pytest.mark.parametrize("inputs", ["images", "several"])
+def test_one_level_leaves_ids_alone(weighted, batch, inputs, example):
+    """Data that were made for several levels serve one level as they are."""
+    images = np.repeat(example.x[:, None], 2, axis=1)
+    x = {"a": images, "b": example.x} if inputs == "several" else images
+    columns = (example.ids, x, example.labels) + (example.weights,) * weighted
+    data = slices(*columns)
+    data = data if batch is None else data.batch(batch)
+    smoothing = AdaptiveLabelSmoothing(Z, 1)
+    smoothing.p = [0.7]
+    soft = soft_labels(data, smoothing)
+    soft = soft.batch(7) if batch is None else soft
+
+    def own(x, *rest):
+        return x["b"] if inputs == "several" else x[:, 0], *rest
+
+    assert_soft(mapped(soft, own), example.expected(example.index, np.full(R, 0.7)))
+    measured = with_levels(data if batch else data.batch(7), Z, None)
+    labels = np.concatenate([label for _, label, _, _ in measured])
+    np.testing.assert_array_equal(labels, example.labels)
+
+
 def test_dictionaries_as_tfds_makes_them(example, smoothing):
     columns = {"tfds_id": example.ids, "image": example.x, "label": example.labels}
     data = tf.data.Dataset.from_tensor_slices(columns).shuffle(N, 5).batch(8)
@@ -312,6 +336,16 @@ def test_a_label_that_is_no_class_does_not_pass_silently(wrong, smoothing):
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match="classes 0 to 4"):
             list(dataset)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_a_weight_that_means_nothing_does_not_pass_silently(wrong, example, smoothing):
+    weights = np.where(np.arange(N) == 5, wrong, example.weights)
+    data = slices(example.ids, example.x, example.labels, weights).batch(7)
+    soft = soft_labels(data, smoothing, example.index, check_ids=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a sample weight is neg"):
+        for _ in soft:
+            pass
 
 
 def test_levels_and_smoothing_must_agree(smoothing):

@@ -35,6 +35,7 @@ IN_THE_ARCHIVE = (
     "setup.cfg",
     "pyproject.toml",
     "docs/data.md",
+    "examples/read_a_report.ipynb",
     "docs/robustness_levels.png",
     "flags/cifar10/ar_adals.cfg",
     "baselines/README.md",

@@ -1,5 +1,6 @@
 """Are the labels that train the soft ones, and those of this epoch?"""
 
+import re
 from typing import Any
 
 import keras
@@ -7,6 +8,15 @@ import keras
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.sentences import in_plain_words
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+
+#: What Keras says of labels and of inputs with another number of axes.
+_SPARSE = "must have rank (ndim) `target.ndim - 1`"
+_RANKS = re.compile(
+    r"same rank \(ndim\)[^\n]*target\.shape=(\(.*?\)), output\.shape=(.*)"
+)
+_INPUTS = re.compile(
+    r"Expected shape (\(.*?\)), but input has incompatible shape (.*\))"
+)
 
 
 class TrainingLabels:
@@ -87,5 +97,30 @@ class _Plain:
         self._function = function
 
     def __call__(self, *arguments: Any) -> Any:
-        with in_plain_words():
-            return self._function(*arguments)
+        try:
+            with in_plain_words():
+                return self._function(*arguments)
+        except ValueError as error:
+            sentence = _of_shapes(str(error))
+            if sentence is None:
+                raise
+            raise InputError(sentence) from error
+
+
+def _of_shapes(text: str) -> str | None:
+    """Return in one sentence what an error of Keras says of shapes, or None."""
+    if _SPARSE in text:
+        return (
+            "the model's loss takes class indices, and soft labels are distributions "
+            "over the classes; write it with keras.losses.categorical_crossentropy"
+        )
+    found = _RANKS.search(text) or _INPUTS.search(text)
+    if found is None:
+        return None
+    given, wanted = (found[1], found[2]) if found.re is _RANKS else (found[2], found[1])
+    what = "labels" if found.re is _RANKS else "inputs"
+    return (
+        f"the {what} of the training data have the shape {given}, those of the model "
+        f"{wanted}; give both the same, and batch data once: soft_labels(...) of "
+        "arrays is batched"
+    )

@@ -45,6 +45,10 @@ class ValidationMeasures(NamedTuple):
     accuracy: np.ndarray
     by_image: tuple[np.ndarray, np.ndarray, np.ndarray]
 
+    def __repr__(self) -> str:
+        totals = ", ".join(f"{name} {x:.4f}" for name, x in self.totals.items())
+        return f"ValidationMeasures({totals}; {len(self.by_image[0])} examples)"
+
     def as_one_level(self) -> "ValidationMeasures":
         """Return the measures of undivided levels: level 0 has all, for all levels."""
         number = len(self.confidence)

@@ -253,10 +253,17 @@ def _labels(
             "classifier needs two"
         )
     if missing := sorted(set(range(len(names))) - trained):
+        elsewhere = [n for n in labels if (labels[n] == missing[0]).any()]
+        mend = (
+            f"y_{elsewhere[0]} has some: move some of them to the training examples, "
+            "or take this class out"
+            if elsewhere
+            else "number the classes from 0 without gaps"
+            + (", or leave these out of class_names" if "class_names" in small else "")
+        )
         raise InputError(
             f"y_train of {path} has no example of class {names[missing[0]]!r} "
-            f"({len(missing)} of {len(names)} classes have none); number the classes "
-            "from 0 without gaps, or leave these out of class_names"
+            f"({len(missing)} of {len(names)} classes have none); {mend}"
         )
     return tuple(names), labels
 

@@ -15,7 +15,8 @@ from ar_adals_tf.evaluation.certified import (
     describe_certified,
     evaluate_certified,
 )
-from ar_adals_tf.evaluation.doubts import of_a_guess, seen_validation
+from ar_adals_tf.evaluation.compressed import find_compressed
+from ar_adals_tf.evaluation.doubts import misfit, range_flag, seen_validation
 from ar_adals_tf.evaluation.footprint import (
     QUANTISATION_IMAGES,
     describe_footprint,
@@ -100,9 +101,12 @@ class Evaluation:
         subject = self.subject
         self._predict: Predict = subject.served or Predictor(subject.models)
         self.clean = self._predict(self.test)
-        if subject.record and self.clean.is_near_chance:
-            why = of_a_guess(vectors=not self.test.info.has_images)
-            self._say(f"{subject.title} is right no more often than a guess: {why}")
+        # What was compressed here fits its data as well as its run does.
+        if subject.record and not find_compressed(subject.folder):
+            flag = range_flag(vectors=not self.test.info.has_images)
+            found = misfit(self.clean.labels, self.clean.probabilities, flag)
+            if found:
+                self._say(f"{subject.title} {found}")
         before = self._forget_others()
         metrics: Measures = {}
         if validation is not None:

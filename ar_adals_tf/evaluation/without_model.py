@@ -8,7 +8,7 @@ from typing import Any
 from ar_adals_tf.calibration.checks import check_enough, few_words
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.doubts import seen_validation
+from ar_adals_tf.evaluation.doubts import misfit, seen_validation
 from ar_adals_tf.evaluation.given import read_given
 from ar_adals_tf.evaluation.measures import (
     Measures,
@@ -83,6 +83,8 @@ def evaluate_predictions(
     )
     if few := few_words(len(given.test.labels)):
         say(few)
+    if words := misfit(given.test.labels, given.test.probabilities):
+        say(f"{record.title} {words}")
     with only_writer(folder / LOCK, say):
         sweep(folder, *RUN_FILES, "subject.json")
         return write_evaluation(

@@ -226,6 +226,25 @@ def has_ids(spec: Any, id_key: str, num_classes: int, takes: Takes = ANYTHING) -
     return not labels
 
 
+def surely_has_ids(spec: Any, num_classes: int) -> bool:
+    """Tell whether a tuple has an id first because its second part is no label.
+
+    Data made for several levels serve one level so.
+    """
+    if not isinstance(spec, tuple) or len(spec) not in (3, 4):
+        return False
+    first, second = spec[:2]
+    if not isinstance(first, tf.TensorSpec) or first.shape.rank not in (0, 1):
+        return False
+    if not (first.dtype.is_integer or _is_text(first)):
+        return False
+    if len(spec) == 4 or not isinstance(second, tf.TensorSpec):
+        return True
+    if second.shape.rank is None:
+        return False
+    return second.shape[first.shape.rank :].as_list() not in ([], [1], [num_classes])
+
+
 def as_tuple(element: Any) -> tuple[Any, ...]:
     """Return an element as a tuple of its parts, as `Elements.parts` takes it."""
     return element if isinstance(element, tuple) else (element,)
@@ -352,6 +371,12 @@ def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:
             axes = tf.range(tf.rank(like), tf.rank(part))
             finite &= tf.reduce_all(tf.math.is_finite(part), axis=axes)
     return finite
+
+
+def is_weight(weight: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Return whether each sample weight is finite and not negative, shaped `like`."""
+    weight = tf.reshape(tf.cast(weight, tf.float32), tf.shape(like))
+    return tf.math.is_finite(weight) & (weight >= 0)
 
 
 def range_rows(x: Any, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

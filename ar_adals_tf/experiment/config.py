@@ -285,7 +285,8 @@ class Config:
     validation_examples: int | None = setting(
         "Size of the validation set.",
         default=Default(
-            "10 % of the training images; for ImageNet half of its validation images"
+            "10 % of the training images; for ImageNet half of its validation images; "
+            "for data without a recipe a fifth, at most 10,000"
         ),
         bound=Bound(least=0, most=MOST),
         group="data",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -95,7 +95,13 @@ def read(name: str, path: Path) -> Predict:
         InputError: If the format's runtime cannot use it.
     """
     with _said(name, "read again as"):
-        return FORMATS[name].read(path)
+        predict = FORMATS[name].read(path)
+
+    def asked(images: np.ndarray) -> np.ndarray:
+        with _said(name, "asked as"):
+            return predict(images)
+
+    return asked
 
 
 @contextmanager
@@ -121,8 +127,6 @@ def _named(model: "keras.Model") -> "keras.Model":
 
     image = keras.Input(model.input_shape[1:], name=INPUT)
     named = keras.Model({INPUT: image}, {OUTPUT: model(image)}, name=model.name)
-    # Keras exports to ONNX only what was called on numbers before.
-    named({INPUT: np.zeros((1, *model.input_shape[1:]), np.float32)})
     return named
 
 
@@ -176,7 +180,50 @@ def _read_tflite(path: Path) -> Predict:
 
 
 def _write_onnx(model: "keras.Model", path: Path) -> None:
-    _named(model).export(path, format="onnx", verbose=False)
+    import tensorflow as tf
+    import tf2onnx
+
+    named = _named(model)
+    image = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)
+    traced = tf.function(lambda image: named({INPUT: image}, training=False))
+    graph, ends = _constant(traced.get_concrete_function(image))
+    tf2onnx.convert.from_graph_def(
+        graph,
+        input_names=ends[:1],
+        output_names=ends[1:],
+        tensors_to_rename=dict(zip(ends, (INPUT, OUTPUT), strict=True)),
+        output_path=str(path),
+    )
+
+
+def _constant(function: Any) -> tuple[Any, list[str]]:
+    """Return the graph of a traced function with all that it has captured inside.
+
+    What Keras exports to ONNX itself asks for captured tensors that are no variables,
+    such as what a Normalization layer has adapted to, as further inputs.
+
+    Returns:
+        The graph, and the names of its input and its output.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
+    captured = {
+        inner.op.name: np.asarray(outer) for outer, inner in frozen.graph.captures
+    }
+    graph = frozen.graph.as_graph_def()
+    for node in graph.node:
+        if node.name in captured:
+            value = tf.make_tensor_proto(captured[node.name])
+            kept = tf.compat.v1.NodeDef(name=node.name, op="Const")
+            kept.attr["dtype"].type = value.dtype
+            kept.attr["value"].tensor.CopyFrom(value)
+            node.CopyFrom(kept)
+    ends = [one for one in frozen.inputs if one.op.name not in captured]
+    return graph, [one.name for one in (*ends, *frozen.outputs)]
 
 
 def _read_onnx(path: Path) -> Predict:

@@ -1,6 +1,7 @@
 """Exports the calibrated model of a run, or of a file, and checks what it exported."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.models.given import UNIT, to_unit
 from ar_adals_tf.process.locks import LOCK, only_writer
-from ar_adals_tf.training.building import load_given
+from ar_adals_tf.training.building import check_given, load_given
 from ar_adals_tf.training.run import load_splits
 from ar_adals_tf.version import versions
 
@@ -223,6 +224,7 @@ def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:
     given = {name: value for name, value in data.items() if value is not None}
     dataset = given.pop("dataset", "fashion_mnist_small")
     config = Config.make(dataset, "vanilla", model=file, finetune=True, **given)
+    check_given(config)
     splits = load_splits(config, ("validation", "test"))
     if not len(splits["validation"]):
         raise InputError(
@@ -267,6 +269,7 @@ def _export(
     }
     there = _read_about(folder, own)
     model = found.served()
+    expected = functools.cache(lambda: _expected(found))
     for name in formats:
         path = folder / FORMATS[name].file
         if name in there and there[name]["sha256"] == _digest(path):
@@ -275,7 +278,7 @@ def _export(
             remove(path)
             with atomic_write(path) as aside:
                 written(name, model, aside)
-                checked = _check(found, name, aside, tolerance)
+                checked = _check(found, name, aside, tolerance, *expected())
                 checked["sha256"] = _digest(aside)
             there[name] = {"file": path.name, **checked}
             write_json(folder / _ABOUT, about | {"formats": there})
@@ -312,8 +315,23 @@ def _read_about(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _expected(found: Calibrated) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of the images to check on, and the model's probabilities."""
+    image = tf.TensorSpec((None, *found.model.input_shape[1:]), tf.float32)
+    ask = tf.function(lambda x: found.model(x, training=False), input_signature=[image])
+    with tf.device("CPU:0"):
+        parts = [(labels, ask(images).numpy()) for images, labels in _pieces(found)]
+    labels, probabilities = map(np.concatenate, zip(*parts, strict=True))
+    return labels, probabilities
+
+
 def _check(
-    found: Calibrated, name: str, path: Path, tolerance: float
+    found: Calibrated,
+    name: str,
+    path: Path,
+    tolerance: float,
+    labels: np.ndarray,
+    before: np.ndarray,
 ) -> dict[str, Any]:
     """Compare an exported model with the one it was made of, on test images.
 
@@ -325,15 +343,8 @@ def _check(
     low, high = (np.asarray(end, np.float32) for end in found.own_range)
     with tf.device("CPU:0"):
         predict = read(name, path)
-        parts = [
-            (
-                labels,
-                found.model(images, training=False).numpy(),
-                predict(np.asarray(low + (high - low) * images, np.float32)),
-            )
-            for images, labels in _pieces(found.test)
-        ]
-    labels, before, after = (np.concatenate(part) for part in zip(*parts, strict=True))
+        parts = [predict(low + (high - low) * images) for images, _ in _pieces(found)]
+    after = np.concatenate(parts)
     difference = float(np.abs(before - after).max())
     if not difference <= tolerance:
         raise InputError(
@@ -351,15 +362,19 @@ def _check(
     }
 
 
-def _pieces(split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces(found: Calibrated) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield images and labels in batches of several sizes, `CHECKED` images at most."""
     size = sum(_BATCHES)
-    batches = split.batches(size).as_numpy_iterator()
+    batches = found.test.batches(size).as_numpy_iterator()
     for number, (_, images, labels) in enumerate(
         itertools.islice(batches, CHECKED // size)
     ):
         ends = np.cumsum(_BATCHES)[:-1] if number == 0 else ()
-        pieces = zip(np.split(images, ends), np.split(labels, ends), strict=True)
+        pieces = zip(
+            np.split(np.asarray(images, np.float32), ends),
+            np.split(labels, ends),
+            strict=True,
+        )
         yield from (piece for piece in pieces if len(piece[1]))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration
@@ -102,6 +103,12 @@ ECE 40.00 % (15 bins)
                 "reliability_diagram takes labels and probabilities, or a model, x and "
                 f"y; received three arguments, the first is no model but "
                 f"{type(model_or_labels).__name__}"
+            )
+        first, second = np.asarray(model_or_labels), np.asarray(x_or_probabilities)
+        if first.dtype.kind == "f" and second.dtype.kind in "iu" and second.ndim == 1:
+            raise InputError(
+                "the first argument has fractions, the second whole numbers as labels "
+                "have; the order is reliability_diagram(labels, probabilities)"
             )
         kind = "logits" if from_logits else "probabilities"
         logits = calibration.logits_from(x_or_probabilities, kind)

@@ -11,12 +11,23 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.content_ids import batch_ids
-from ar_adals_tf.examples.elements import KEYS, Keys, finite_rows, one_hot, plain_ids
+from ar_adals_tf.examples.elements import (
+    KEYS,
+    Keys,
+    finite_rows,
+    is_weight,
+    one_hot,
+    plain_ids,
+)
 from ar_adals_tf.examples.numbering import READ, Data, numbered
 from ar_adals_tf.joining import check_range
 from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.sentences import in_plain_words
+
+#: How much wider the range of one set of images may be than that of another; [-1, 1] is
+#: twice [0, 1]. The same of a table's features, where few rows have a short range.
+_OTHER_RANGE, _OTHER_TABLE = 1.8, 5.0
 
 
 class Facts(NamedTuple):
@@ -85,6 +96,37 @@ class Facts(NamedTuple):
             stacklevel=4,
         )
 
+    def check_same_range(self, train: "Facts") -> None:
+        """Warn of validation inputs that were scaled otherwise than training inputs.
+
+        Images are compared by their whole range, tables by the median over features,
+        since one outlier may widen a feature.
+        """
+        ends = train.low, train.high, self.low, self.high
+        if any(end is None for end in ends):
+            return
+        low, high, own_low, own_high = (np.asarray(end, np.float64) for end in ends)
+        if low.shape != own_low.shape:
+            return
+        if low.ndim > 1:
+            low, high, own_low, own_high = (
+                low.min(),
+                high.max(),
+                own_low.min(),
+                own_high.max(),
+            )
+        width, own = high - low, own_high - own_low
+        moving = (width > 0) & (own > 0)
+        ratio = np.median(own[moving] / width[moving]) if moving.any() else 1.0
+        factor = _OTHER_RANGE if low.ndim == 0 else _OTHER_TABLE
+        if not 1 / factor < ratio < factor:
+            warnings.warn(
+                f"the validation inputs lie in [{own_low.min():g}, "
+                f"{own_high.max():g}], the training inputs in [{low.min():g}, "
+                f"{high.max():g}]; scale both in the same way",
+                stacklevel=4,
+            )
+
     def with_labels(self, index: RobustnessIndex) -> RobustnessIndex:
         """Return an index of these examples with their labels, if they are known."""
         if self.labels is None:
@@ -109,22 +151,25 @@ def read_facts(
         examples: What `numbered` makes of them, if it is there already.
 
     Raises:
-        InputError: If there is none, if labels are no classes, if inputs are not
-            finite, or if inputs without ids differ when they are read again.
+        InputError: If there is none, if labels are no classes, if inputs or weights
+            are not finite, or if inputs without ids differ when they are read again.
     """
     if examples is None:
         examples = numbered(data, READ, num_classes, keys=keys)
     by_content = not data.identified(num_classes, keys)
 
     @as_written
-    def look(example_id: tf.Tensor, x: Any, y: tf.Tensor, *_: Any) -> tuple[Any, ...]:
+    def look(
+        example_id: tf.Tensor, x: Any, y: tf.Tensor, *weight: tf.Tensor
+    ) -> tuple[Any, ...]:
         rows = one_hot(y, num_classes, True, check=False)
         is_class = tf.abs(tf.reduce_sum(rows, axis=-1) - 1) < 1e-3
         if y.dtype.is_floating and y.shape.as_list()[1:] != [num_classes]:
             is_class &= tf.reshape(tf.equal(y, tf.floor(y)), tf.shape(is_class))
         content = example_id if by_content else batch_ids(x)
         columns = tf.argmax(rows, axis=-1), is_class, finite_rows(x, example_id)
-        return (example_id, *columns, content), _range(x)
+        counts = [is_weight(part, is_class) for part in weight[:1]] or [is_class]
+        return (example_id, *columns, content, *counts), _range(x)
 
     rows: list[tuple[np.ndarray, ...]] = []
     ranges: list[tuple[np.ndarray, np.ndarray]] = []
@@ -137,12 +182,13 @@ def read_facts(
                 ranges.append((np.minimum(low, ends[0]), np.maximum(high, ends[1])))
     if not rows:
         raise InputError("the dataset is empty; give one that has examples")
-    ids, labels, is_class, finite, contents = map(
+    ids, labels, is_class, finite, contents, weighs = map(
         np.concatenate, zip(*rows, strict=True)
     )
     _refuse(
         ids, ~is_class, f"labels that are none of the classes 0 to {num_classes - 1}"
     )
+    _refuse(ids, ~weighs, "sample weights that are negative or not finite")
     _refuse(ids, ~finite, "inputs that are not finite (NaN or infinite)")
     ids = plain_ids(ids)
     distinct, first, which = np.unique(ids, return_index=True, return_inverse=True)

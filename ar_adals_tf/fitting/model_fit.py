@@ -171,9 +171,11 @@ def fit(
     if not model.built:
         with model.distribute_strategy.scope():
             model(inputs, training=False)
+    for what, data in {"training": train, "validation": validation}.items():
+        _check_shape(model, data, what, keys)
     classes, sigmoid = num_classes(model), is_binary(model)
-    if class_weight is not None:  # classes left out count 1, as in model.fit of arrays
-        class_weight = {c: class_weight.get(c, 1.0) for c in range(classes)}
+    if class_weight is not None:
+        class_weight = _of_all_classes(class_weight, classes)
     if vanilla is None and index is None and not _is_floats(model, inputs):
         what = "The inputs are not one tensor of floats, which is what an attack moves"
         how = f"give vanilla=, a trained model, and {_what_moves(model)}"
@@ -286,6 +288,27 @@ def _first_inputs(data: Data, keys: Keys) -> Any:
     raise InputError("the validation data are empty; give some that have examples")
 
 
+def _check_shape(model: keras.Model, data: Data, what: str, keys: Keys) -> None:
+    """Refuse inputs whose shape a model of one input does not take."""
+    taken = getattr(model, "inputs", None) or []
+    examples = numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False)
+    given = tf.nest.flatten(examples.element_spec[0])
+    if len(taken) != 1 or len(given) != 1 or given[0].shape.rank is None:
+        return
+    wanted, own = list(taken[0].shape), given[0].shape.as_list()
+    shorter, longer = sorted((wanted, own), key=len)
+    if longer == [*longer[: len(shorter)], 1]:  # Keras adds and removes a last 1
+        longer = longer[:-1]
+    pairs = zip(shorter[1:], longer[1:], strict=False)
+    if len(shorter) != len(longer) or any(
+        None not in p and p[0] != p[1] for p in pairs
+    ):
+        raise InputError(
+            f"the model takes inputs of shape {tuple(wanted[1:])}, the {what} data "
+            f"have {tuple(own[1:])}; give inputs of the model's shape"
+        )
+
+
 def _is_floats(model: keras.Model, x: Any) -> bool:
     """Tell whether a model takes one tensor of floats, which attacks can move."""
     taken = getattr(model, "inputs", None) or tf.nest.flatten(x)
@@ -304,6 +327,28 @@ def _what_moves(model: keras.Model) -> str:
     if len(names) < 1:
         return layer
     return f"attack_input=, the input that is to move ({', '.join(names)}), or {layer}"
+
+
+def _of_all_classes(class_weight: Any, classes: int) -> dict[int, float]:
+    """Return a weight for each class; those left out count 1, as in `model.fit`."""
+    if not isinstance(class_weight, Mapping):
+        raise InputError(
+            "class_weight must be a dictionary of a weight for each class; received "
+            f"{type(class_weight).__name__}; give dict(enumerate(weights))"
+        )
+    unknown = [c for c in class_weight if c not in range(classes)]
+    if unknown:
+        raise InputError(
+            f"class_weight has the class {unknown[0]!r}, and the model's classes are 0 "
+            f"to {classes - 1}; give whole numbers from 0"
+        )
+    for weight in class_weight.values():
+        if not isinstance(weight, (int, float, np.number)) or not 0 <= weight < np.inf:
+            raise InputError(
+                f"class weights must be numbers of at least 0; received {weight!r}; a "
+                "weight of 0 leaves a class out"
+            )
+    return {c: float(class_weight.get(c, 1.0)) for c in range(classes)}
 
 
 def _backup_dir(callbacks: Sequence[keras.callbacks.Callback]) -> Path | None:

@@ -217,8 +217,9 @@ def prepare(
     keys = Keys(id_key, label_key, weight_key)
     if vanilla is None and settings:
         raise InputError(
-            f"there is no argument {next(iter(settings))!r}; settings of an attack are "
-            "for a vanilla model, and none was given; give vanilla=, a trained model"
+            f"{next(iter(settings))!r} is no argument, unless it is a setting of the "
+            "attack on a vanilla model, and none was given; give vanilla=, a trained "
+            "model, or leave it out"
         )
     elsewhere = [name for name in ("at", "attack_input") if settings.get(name)]
     if elsewhere and refresh_every is not None:
@@ -255,6 +256,7 @@ def prepare(
         learn("train")
     if "train" in facts:
         facts["validation"].check_held_out(facts["train"])
+        facts["validation"].check_same_range(facts["train"])
     if smoothing.num_levels > 1:
         if isinstance(bounds, str):
             of_inputs = settings.get("at") is None  # else of a layer's output

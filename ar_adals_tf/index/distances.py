@@ -13,7 +13,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import Source, as_examples
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.index.file import FORMAT
-from ar_adals_tf.index.sanity import Seen, warn_of_long
+from ar_adals_tf.index.sanity import GIVE_RANGE, Seen, warn_of_long
 from ar_adals_tf.index.shards import Shards
 from ar_adals_tf.process.progress import move_from_here, progress_bar
 from ar_adals_tf.version import versions
@@ -316,8 +316,8 @@ def _warn_of_misses(found: np.ndarray, attack: str) -> None:
         warnings.warn(
             f"{attack} flipped only {share:.1%} of the images; the others all rank as "
             "the most robust, by id. Likely causes: the inputs are not in the range "
-            "that the model was trained with (give bounds=), the model is not trained, "
-            "or its last layer hides its logits",
+            f"that the model was trained with ({GIVE_RANGE}), the model is not "
+            "trained, or its last layer hides its logits",
             stacklevel=4,
         )
 

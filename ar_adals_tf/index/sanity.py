@@ -11,6 +11,9 @@ from ar_adals_tf.nested import leaves, map_leaves
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: How a person says what range the inputs of a model have, in Python or in a command.
+GIVE_RANGE = "give bounds=, or --model_range of a .keras file"
+
 #: Images that are enough to tell a model's accuracy from a guess.
 _SAMPLE = 1024
 
@@ -77,8 +80,8 @@ class Seen:
                 f"the model is right for {accuracy:.1%} of the images, no more than a "
                 f"guess among {self._num_classes} classes. Likely causes: the labels "
                 "are of other images or in another order, the inputs are not in the "
-                "range that the model was trained with (give bounds=), or it is not "
-                "trained",
+                f"range that the model was trained with ({GIVE_RANGE}), or it is not "
+                "trained, or not for long enough",
                 stacklevel=4,
             )
         return found | {"accuracy": accuracy}
@@ -92,6 +95,6 @@ def warn_of_long(distances: np.ndarray, diagonal: float, attack: str) -> None:
             f"{attack} says of {share:.1%} of the images that they are further than "
             f"{diagonal:.4g}, the diagonal of the bounds, from another class, where no "
             "input is. Likely causes: the model is not trained, or the inputs are not "
-            "in the range that it was trained with (give bounds=)",
+            f"in the range that it was trained with ({GIVE_RANGE})",
             stacklevel=4,
         )

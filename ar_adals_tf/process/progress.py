@@ -1,5 +1,6 @@
 """Progress of long work, and times for people to read."""
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +22,9 @@ def progress_bar(
     """Return a progress bar with the time left.
 
     Use it as a context manager, or close it. On a terminal and in a notebook it moves
-    ten times a second and disappears when it is closed. In a log, where every move is
-    another line, it moves every half minute and stays.
+    ten times a second and disappears when it is closed. A notebook with `ipywidgets`
+    has a bar of its own, else it has one of text. In a log, where every move is another
+    line, it moves every half minute and stays.
 
     Args:
         total: Units of work.
@@ -32,8 +34,10 @@ def progress_bar(
         show: Whether to show the bar.
         delay: Seconds after which it appears, if the work still goes on.
     """
-    terminal = sys.stderr.isatty() or _in_notebook()
-    return tqdm(
+    notebook = _in_notebook()
+    terminal = notebook or sys.stderr.isatty()
+    kind = _notebook_bar() if notebook else tqdm
+    return kind(
         total=total,
         desc=title,
         unit=unit,
@@ -51,6 +55,15 @@ def progress_bar(
 def _in_notebook() -> bool:
     """Tell whether a notebook shows what is printed, which has lines rewritten too."""
     return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+
+
+def _notebook_bar() -> type[tqdm]:
+    """Return the bar of a notebook. `tqdm.auto` would warn where it has no widgets."""
+    if importlib.util.find_spec("ipywidgets") is None:
+        return tqdm
+    from tqdm.notebook import tqdm as widget
+
+    return widget
 
 
 def close_bars() -> None:

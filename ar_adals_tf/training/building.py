@@ -10,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import lazy, models
+from ar_adals_tf.datasets.own import describe
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.distribution.strategy import scope, sums_on_read
 from ar_adals_tf.experiment import start
+from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model
@@ -115,8 +117,13 @@ def check_given(config: Config) -> None:
         InputError: If it cannot be loaded, or does not fit the dataset, as far as this
             is known.
     """
-    if start.is_file(config.model) and (info := DATASETS.get(config.dataset)):
-        load_given(config, info, config.seed)
+    if not start.is_file(config.model):
+        return
+    if (info := DATASETS.get(config.dataset)) is None:
+        names = ("data_dir", "validation_examples", "limit_examples", *OF_READING)
+        how = {name: getattr(config, name) for name in names}
+        info = describe(config.dataset, **how).info
+    load_given(config, info, config.seed)
 
 
 def _network(plan: Plan, seed: int) -> keras.Model:

@@ -16,7 +16,13 @@ from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import describe_strategy
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.doubts import of_a_guess, seen_validation, stayed_hard
+from ar_adals_tf.evaluation.doubts import (
+    misfit,
+    range_flag,
+    seen_validation,
+    stayed_hard,
+    wrong_classes,
+)
 from ar_adals_tf.evaluation.measures import fit_and_save_temperature, measure
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
@@ -173,7 +179,8 @@ def _train(
     indexes: dict[str, RobustnessIndex] = {}
     fitted = None
     try:
-        check_given(config)
+        if not splits:
+            check_given(config)
         plan = Plan.make(config, splits or load_splits(config))
         check_batches(plan)
         vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
@@ -286,42 +293,38 @@ def _doubts(vanilla: Config, folder: Path) -> list[str]:
     if vanilla.as_given:
         title, metrics = vanilla.model, read_metrics(folder)
         found += [words] if (words := seen_validation(title, metrics)) else []
-    if predictions.is_near_chance:
-        why = (
-            of_a_guess(_has_vectors(vanilla))
-            if vanilla.as_given
-            else "it has hardly learnt, so its robustness means little; check labels "
-            "and --input_range, or give more --epochs or another --learning_rate"
+        own_range = range_flag(_has_vectors(vanilla))
+        words = misfit(predictions.labels, predictions.probabilities, own_range)
+        found += [f"{title} {words}"] if words else []
+    elif predictions.is_near_chance:
+        # Only the numbers of an array have a range that can be wrong.
+        check = " and --input_range" if vanilla.dataset.endswith(".npz") else ""
+        found.append(
+            f"the vanilla model in {folder} is right on {predictions.accuracy:.1%} of "
+            f"the {len(predictions.labels):,} test examples, no more often than a "
+            "guess: it has hardly learnt, so its robustness means little; check labels"
+            f"{check}, or give more --epochs or another --learning_rate"
         )
-        found.append(f"the vanilla model in {folder} is {_right(predictions)}: {why}")
     return found
 
 
 def _refuse_guessing(plan: Plan, folder: Path, made: bool) -> None:
-    """Refuse to fine-tune a given model that is no better than a guess.
+    """Refuse to fine-tune a given model that does not tell the data's classes apart.
 
     Raises:
-        InputError: If it is, on enough test examples to say so. Its run is removed if
-            it was `made` just now: with the right settings it is another one.
+        InputError: If it does not, on enough test examples to say so. Its run is
+            removed if it was `made` just now: with the right settings it is another.
     """
     predictions = Predictions.load(folder / "predictions.npz")
-    if len(predictions.labels) < LEAST_TO_JUDGE or not predictions.is_near_chance:
+    own_range = range_flag(_has_vectors(plan.config))
+    words = wrong_classes(predictions.labels, predictions.probabilities, own_range)
+    if len(predictions.labels) < LEAST_TO_JUDGE or not words:
         return
     if made:
         remove(folder)
-    why = of_a_guess(_has_vectors(plan.config))
     raise InputError(
-        f"{plan.config.model} is not fine-tuned: it is {_right(predictions)}; {why}; "
-        "if it is meant to begin there, leave --finetune out, which trains it from its "
-        "weights by the recipe"
-    )
-
-
-def _right(predictions: Predictions) -> str:
-    """Say how often a model that is near chance is right."""
-    return (
-        f"right on {predictions.accuracy:.1%} of the {len(predictions.labels):,} test "
-        "examples, no more often than a guess"
+        f"{plan.config.model} is not fine-tuned: it {words}; if it is meant to begin "
+        "there, leave --finetune out, which trains it from its weights by the recipe"
     )
 
 

@@ -72,6 +72,10 @@ class Running:
     def alive(self) -> bool:
         return self._status() is None
 
+    def printed(self) -> str:
+        """Return what stands on its standard output so far."""
+        return self._logs[0].read_text(errors="replace")
+
     def send(self, number: int) -> None:
         """Send a signal, if the process is still there."""
         if self.alive():
@@ -211,7 +215,8 @@ def _begin(
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)
         os.close(file)
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    # By lines, so that `Running.printed` has what was said.
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(folder)
     tempfile.tempdir = str(Path(out).parent)  # a killed process leaves files there

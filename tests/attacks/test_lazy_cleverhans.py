@@ -1,7 +1,6 @@
 """CleverHans is imported where it attacks, and nowhere else."""
 
-import subprocess
-import sys
+from tests.helpers import start_source
 
 CLEVERHANS = """
 import sys, keras, numpy as np
@@ -18,13 +17,11 @@ for name in ("cw", "ddn", "deepfool", "margin", "cleverhans_cw_l2"):
 """
 
 
-def test_cleverhans_is_imported_by_its_own_attack_alone():
+def test_cleverhans_is_imported_by_its_own_attack_alone(tmp_path):
     # In a process of its own: other tests import CleverHans here.
-    done = subprocess.run(
-        [sys.executable, "-c", CLEVERHANS], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == [
+    ended = start_source(CLEVERHANS, tmp_path).end()
+    assert ended.status == 0, ended.err[-2000:]
+    assert ended.out.splitlines() == [
         "cw False",
         "ddn False",
         "deepfool False",

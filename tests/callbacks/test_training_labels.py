@@ -1,5 +1,6 @@
 """Labels that are no classes end a training in one sentence, whatever reads them."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,3 +62,31 @@ def test_an_error_of_the_users_own_stays_what_it_is(train, validation):
         model.fit(soft, callbacks=[callback], verbose=0)
     soft = soft_labels(batches((x, y), 50).map(broken), smoothing)
     assert "loss" in model.fit(soft, callbacks=[callback], verbose=0).history
+
+
+def sparse(y, p):
+    return keras.losses.sparse_categorical_crossentropy(y, p)
+
+
+@pytest.mark.parametrize(
+    ("loss", "again", "message"),
+    [
+        (sparse, False, "loss takes class indices, and soft labels are distributions"),
+        (
+            "categorical_crossentropy",
+            True,
+            "the inputs of the training data have .* batch data once",
+        ),
+    ],
+)
+def test_labels_of_another_rank_are_one_sentence(
+    loss, again, message, train, validation
+):
+    smoothing = AdaptiveLabelSmoothing(Z, 1, alpha=0.1)
+    soft = soft_labels((table(train, False)[1], train.labels), smoothing)
+    callback = ARAdaLS(smoothing, batches(table(validation, False)[0], 100))
+    model = mlp(activation="softmax")
+    model.compile("adam", loss)
+    with pytest.raises(InputError, match=message) as error:
+        model.fit(soft.batch(4) if again else soft, callbacks=[callback], verbose=0)
+    assert "\n" not in str(error.value)

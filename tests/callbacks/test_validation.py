@@ -113,6 +113,7 @@ def test_a_loop_of_ones_own_needs_two_lines(make, train, validation):
         np.testing.assert_allclose(smoothing.p, p, atol=2e-6)
         expected = ece(rows, validation.labels, ones)
         assert found.totals["val_ece"] == pytest.approx(expected, abs=2e-6)
+    assert "240 examples" in repr(found) and len(repr(found)) < 200
     assert ar_adals_tf.measure is measure
 
 

@@ -1,13 +1,11 @@
 """A command as people type it, run inside this process."""
 
-import runpy
 import signal
-import sys
 
 import pytest
 from absl import app
 
-from tests.helpers import forget_flags
+from tests.helpers import forget_flags, run_here
 
 app.define_help_flags()
 
@@ -28,17 +26,11 @@ def own_signals():
 
 
 @pytest.fixture
-def run(fresh_flags, own_signals, monkeypatch, capfd):
+def run(fresh_flags, own_signals, capfd):
     """Return a function that runs a command: status, standard output and error."""
 
     def run(name, *arguments):
-        forget_flags()
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        try:
-            runpy.run_module(f"ar_adals_tf.{name}", run_name="__main__")
-            status = 0
-        except SystemExit as error:
-            status = error.code or 0
+        status = run_here(name, *arguments)
         out, err = capfd.readouterr()
         if isinstance(status, str):  # what Python does with sys.exit("text")
             err, status = err + status + "\n", 1

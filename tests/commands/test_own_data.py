@@ -1,7 +1,11 @@
 """Folders, arrays and tables through the commands, from nothing to a page."""
 
+import contextlib
+import io
 import json
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import keras
@@ -15,6 +19,7 @@ from ar_adals_tf.datasets import own_loading
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import run as training
+from tests.helpers import forget_flags, run_here
 
 TINY = ("--epochs=1", "--batch_size=16", "--attack=margin", "--notensorboard")
 CLASSES = ("boot", "coat")
@@ -33,16 +38,47 @@ def photos(tmp_path, fashion_small, monkeypatch):
     return tmp_path / "photos"
 
 
-@pytest.fixture
-def wine(tmp_path, monkeypatch):
-    """A real table and a column that is always 1, in the working folder."""
-    monkeypatch.chdir(tmp_path)
+def write_wine(folder):
+    """Write a real table and a column that is always 1."""
     data = load_wine()
-    path = tmp_path / "wine.npz"
     names = np.array(["red", "rosé", "white"])
     table = np.column_stack([data.data, np.ones(len(data.data))])
+    path = folder / "wine.npz"
     np.savez(path, x_train=table, y_train=data.target, class_names=names)
     return path
+
+
+@pytest.fixture
+def wine(tmp_path, monkeypatch):
+    """The table in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_wine(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def wine_runs(tmp_path_factory):
+    """Return a folder with the table and its runs, and what the command printed."""
+    folder = tmp_path_factory.mktemp("wine")
+    write_wine(folder)
+    handler = signal.getsignal(signal.SIGINT)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        patch.chdir(folder)
+        status = run_here("train", "--dataset=wine.npz", *TINY)
+    forget_flags()
+    signal.signal(signal.SIGINT, handler)
+    assert status == 0
+    return folder, out.getvalue()
+
+
+@pytest.fixture
+def trained_wine(wine_runs, tmp_path, monkeypatch):
+    """Copy the table and its runs to the working folder; return what was printed."""
+    shutil.copytree(wine_runs[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return wine_runs[1]
 
 
 def test_from_a_folder_to_a_page(photos, run):
@@ -111,9 +147,8 @@ def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
     assert run("report", "--runs=runs/photos-vanilla-0", "--output_dir=page")[0] == 0
 
 
-def test_a_table(wine, run):
-    status, out, err = run("train", "--dataset=wine.npz", *TINY)
-    assert status == 0, err
+def test_a_table(trained_wine, run):
+    out = trained_wine
     assert "wine: 114 train, 28 validation, 36 test rows of 3 classes, 14 col" in out
     assert "rosé" in out
     assert "with one robustness level AR-AdaLS is AdaLS" in out
@@ -131,12 +166,10 @@ def test_a_table(wine, run):
     assert status == 2 and "have shape (14,); corruptions are for" in err
 
 
-def test_the_page_on_a_table_speaks_of_examples_and_misses_nothing(wine, run):
+def test_the_page_on_a_table_speaks_of_examples_and_misses_nothing(trained_wine, run):
     """One epoch moves no soft label, which the command and the page say."""
-    status, out, err = run("train", "--dataset=wine.npz", *TINY)
-    assert status == 0, err
     hard = "was trained with hard labels, as a vanilla model is: soft labels move after"
-    assert f"AR-AdaLS {hard}" in out
+    assert f"AR-AdaLS {hard}" in trained_wine
     names = "runs/wine-vanilla-0,runs/wine-ar_adals-0"
     assert run("report", f"--runs={names}", "--output_dir=page")[0] == 0
     page = Path("page/report.md").read_text()
@@ -206,3 +239,4 @@ def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
     status, _, err = run("train", "--dataset=wine.npz", "--learning_rate=1e-9", *TINY)
     assert status == 0
     assert "it has hardly learnt, so its robustness means little" in err
+    assert "check labels and --input_range, or give more --epochs" in err

@@ -1,5 +1,6 @@
 """Sweeps choose by validation images, and say what they chose. About 20 seconds."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -20,13 +21,28 @@ from ar_adals_tf.training import selection
 from tests.helpers import forget_flags, history
 
 
-@pytest.fixture
-def sweep():
-    """Return the command's module, with no flags about but its own."""
+@contextlib.contextmanager
+def imported_anew():
+    """Give the command's module, with no flags about but its own."""
     forget_flags()
     sys.modules.pop("ar_adals_tf.sweep", None)
     yield importlib.import_module("ar_adals_tf.sweep")
     forget_flags()
+
+
+@pytest.fixture
+def sweep():
+    with imported_anew() as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a folder in which a sweep has trained its runs."""
+    folder = tmp_path_factory.mktemp("trained")
+    with imported_anew() as module:
+        run_sweep(module, folder)
+    return folder
 
 
 def test_every_method_can_be_chosen(sweep):
@@ -111,11 +127,12 @@ def metrics(folder):
 
 
 @pytest.fixture(params=["validation", "selection"])
-def swept(request, sweep, tmp_path, capsys):
+def swept(request, trained, sweep, tmp_path, capsys):
     """Return a sweep's folder, the images that chose, and what the command printed."""
-    more = ["--selection_examples=60"] if request.param == "selection" else []
-    run_sweep(sweep, tmp_path, *more)
-    return tmp_path, request.param, capsys.readouterr().out
+    apart = request.param == "selection"
+    folder, more = (tmp_path, ["--selection_examples=60"]) if apart else (trained, [])
+    run_sweep(sweep, folder, *more)
+    return folder, request.param, capsys.readouterr().out
 
 
 def test_the_lowest_ece_is_chosen(swept):
@@ -137,21 +154,21 @@ def test_the_lowest_ece_is_chosen(swept):
 
 
 @pytest.mark.parametrize("by", ["nll", "smece"])
-def test_another_measure_chooses(sweep, tmp_path, capsys, by):
-    run_sweep(sweep, tmp_path, f"--select_by={by}", "--one_sd")
-    saved = json.loads((tmp_path / "sweep.json").read_text())
+def test_another_measure_chooses(trained, sweep, capsys, by):
+    run_sweep(sweep, trained, f"--select_by={by}", "--one_sd")
+    saved = json.loads((trained / "sweep.json").read_text())
     assert (saved["select_by"], saved["one_sd"]) == (by, True)
     estimates = {v: i["estimate"] for v, i in saved["intervals"].items()}
     if by == "nll":
         found = {
-            value: own["validation"]["nll"] for value, own in metrics(tmp_path).items()
+            value: own["validation"]["nll"] for value, own in metrics(trained).items()
         }
         assert estimates == pytest.approx(found, rel=1e-5)
     assert min(estimates, key=estimates.get) in saved["alike"]
     printed = capsys.readouterr().out
     assert "within one standard deviation of the lowest" in printed
     assert f"{selection.SELECT_BY[by]} [95 % interval]" in printed
-    first = (tmp_path / "chosen.cfg").read_text().splitlines()[0]
+    first = (trained / "chosen.cfg").read_text().splitlines()[0]
     assert f"the lowest {selection.SELECT_BY[by]}" in first
 
 
@@ -161,15 +178,16 @@ def test_the_flag_offers_every_measure(sweep):
     )
 
 
-def test_what_is_trained_is_not_trained_again(sweep, tmp_path):
-    run_sweep(sweep, tmp_path)
-    paths = sorted(tmp_path.glob("*/metrics.json"))
+def test_what_is_trained_is_not_trained_again(trained, sweep):
+    paths = sorted(trained.glob("*/metrics.json"))
+    assert len(paths) == 3
     changed = [path.stat().st_mtime_ns for path in paths]
-    config = parsed(tmp_path / "chosen.cfg")
-    (tmp_path / "chosen.cfg").unlink()
-    run_sweep(sweep, tmp_path)
+    run_sweep(sweep, trained)
+    config = parsed(trained / "chosen.cfg")
+    (trained / "chosen.cfg").unlink()
+    run_sweep(sweep, trained)
     assert changed == [path.stat().st_mtime_ns for path in paths]
-    assert parsed(tmp_path / "chosen.cfg") == config
+    assert parsed(trained / "chosen.cfg") == config
 
 
 def test_the_selection_images_are_apart():

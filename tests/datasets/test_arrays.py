@@ -128,14 +128,20 @@ def test_ranges_that_are_none(text):
         ({"y_train": Y[:5]}, "x_train has 6 inputs, y_train 5 labels"),
         ({"y_train": Y * 0}, "one class only, '0'"),
         ({"y_train": Y - 1}, "must run from 0 up; received -1 to 1"),
-        ({"y_train": Y + 1}, "no example of class '0'"),
+        ({"y_train": Y + 1}, "no example of class '0' .*from 0 without gaps$"),
         ({"y_train": Y * 2}, "no example of class '1' .2 of 5 classes"),
         (
             {"class_names": ["a", "b"]},
             "from 0 to 1, the 2 class_names; received 0 to 2",
         ),
-        ({"class_names": list("abcd")}, "no example of class 'd'"),
-        ({"x_test": X[:1], "y_test": [3]}, "no example of class '3'"),
+        (
+            {"class_names": list("abcd")},
+            "no example of class 'd' .* leave these out of class_names",
+        ),
+        (
+            {"x_test": X[:1], "y_test": [3]},
+            "no example of class '3' .*; y_test has some: move some of them to",
+        ),
         ({"y_train": Y + 0.5}, "whole numbers, texts, or one-hot; .*such as 0.5"),
         ({"y_train": np.eye(3)[Y] / 2}, "a single 1 and else 0"),
         (
@@ -158,7 +164,8 @@ def test_files_that_are_no_arrays(damage, tmp_path):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:200] if damage == "cut" else b"x,y\n1,2\n")
-    with pytest.raises(InputError, match="mine.npz is no whole file of arrays"):
+    says = "no file of arrays .*mine.npz" if damage == "absent" else "no whole file of"
+    with pytest.raises(InputError, match=says):
         arrays.read_header(path)
 
 

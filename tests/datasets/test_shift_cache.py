@@ -1,9 +1,6 @@
 """Corrupted sets that are kept: the same bits, never of other images, never damaged."""
 
 import dataclasses
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from ar_adals_tf.datasets.shift_cache import cached
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
+from tests.helpers import start_source
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +152,7 @@ def test_a_whole_file_of_other_images_under_this_name_is_made_anew(split, tmp_pa
 
 
 TOGETHER = """
-import sys, time
+import time
 from ar_adals_tf import datasets
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.shift_cache import cached
@@ -168,17 +166,18 @@ def read(name, severity):
     time.sleep(1)  # long enough that the others come
     return source.read(name, severity)
 
-slow = cached(ShiftSource("generated", read), split, sys.argv[1])
+slow = cached(ShiftSource("generated", read), split, folder)
 for severity in (1, 2):
     print(severity, slow.read("fog", severity).digest(), flush=True)
 """
 
 
 def test_processes_that_share_a_folder_make_each_set_once(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(TOGETHER), str(tmp_path)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    lines = [process.communicate()[0].decode().splitlines() for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    code = f"folder = {str(tmp_path)!r}\n{TOGETHER}"
+    both = [start_source(code, tmp_path) for _ in range(2)]
+    ends = [process.end() for process in both]
+    lines = [ended.out.splitlines() for ended in ends]
+    assert [ended.status for ended in ends] == [0, 0], ends
     made = [line for said in lines for line in said if line.startswith("made")]
     assert sorted(made) == ["made 1", "made 2"]
     digests = [[one for one in said if not one.startswith("made")] for said in lines]

@@ -5,12 +5,10 @@ processes: two halves of the processor, and two real workers that talk over TCP.
 """
 
 import csv
+import functools
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import keras
@@ -36,6 +34,9 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.methods import losses
 from ar_adals_tf.methods.losses import GlobalMean
 from ar_adals_tf.robustness import RobustnessIndex
+from benchmarks.breaking import processes
+from benchmarks.breaking.processes import Command
+from tests.helpers import start_source
 
 ATTACKS = {
     "cw": {"iterations": 40, "search_steps": 2},
@@ -43,8 +44,6 @@ ATTACKS = {
     "cleverhans_cw_l2": {"iterations": 20, "search_steps": 2, "learning_rate": 0.05},
 }
 TRAIN = [
-    "-m",
-    "ar_adals_tf.train",
     "--dataset=fashion_mnist_small",
     "--limit_examples=150",
     "--epochs=2",
@@ -56,41 +55,33 @@ MIRRORED = ["--strategy=mirrored", "--cpu_replicas=2"]
 WORKERS = ["--strategy=multi_worker"]
 
 
-def start(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_workers(start):
+    """Start two workers, as on two machines with one disk, by what starts one.
 
-
-def start_workers(*arguments):
-    """Start two workers, as on two machines with one disk."""
+    `start` takes the variables of a worker's environment.
+    """
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
     hosts = [f"localhost:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
         s.close()
     tasks = [{"type": "worker", "index": index} for index in range(2)]
     return [
-        start(
-            *arguments,
-            TF_CONFIG=json.dumps({"cluster": {"worker": hosts}, "task": task}),
-        )
+        start({"TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": task})})
         for task in tasks
     ]
 
 
-def finish(*processes):
+def start_training(folder, *arguments, env=None):
+    """Start the command that trains; its run is below the folder."""
+    folder.mkdir(exist_ok=True)
+    return processes.start(Command("train", (*TRAIN, *arguments)), folder, env=env)
+
+
+def finish(*running):
     """Wait for all, and return what each printed."""
-    try:
-        printed = [process.communicate(timeout=280)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [p.returncode for p in processes] == [0] * len(processes), printed
-    return printed
+    ends = [process.end() for process in running]
+    assert [ended.status for ended in ends] == [0] * len(ends), ends
+    return [ended.out for ended in ends]
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +107,14 @@ def model_file(tmp_path_factory):
 
 
 INDEXES = """
-import json, sys
+import json, os
+os.environ |= json.loads(environment)
 from ar_adals_tf import datasets
 from ar_adals_tf.distribution.strategy import choose
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.robustness import RobustnessIndex
 
-name, cpu_replicas, model_file, folder, attacks = json.loads(sys.argv[1])
+name, cpu_replicas, model_file, folder, attacks = json.loads(arguments)
 choose(name, cpu_replicas)
 model = load_model(model_file)
 images = datasets.load("fashion_mnist_small", limit_examples=150)["test"]
@@ -136,18 +128,20 @@ for attack, settings in attacks.items():
 def test_the_index_of_two_replicas_and_of_two_workers_is_that_of_one(
     model_file, tmp_path
 ):
-    def arguments(name, cpu_replicas, folder):
-        (tmp_path / folder).mkdir()
-        path = str(tmp_path / folder)
-        return json.dumps([name, cpu_replicas, str(model_file), path, ATTACKS])
+    def start(name, cpu_replicas, env=None):
+        (tmp_path / name).mkdir(exist_ok=True)
+        where = str(tmp_path / name)
+        given = json.dumps([name, cpu_replicas, str(model_file), where, ATTACKS])
+        values = f"environment, arguments = {json.dumps(env or {})!r}, {given!r}\n"
+        return start_source(values + INDEXES, tmp_path / name)
 
-    finish(start("-c", INDEXES, arguments("none", None, "one")))
-    finish(start("-c", INDEXES, arguments("mirrored", 2, "replicas")))
-    finish(*start_workers("-c", INDEXES, arguments("multi_worker", None, "workers")))
+    finish(start("none", None))
+    finish(start("mirrored", 2))
+    finish(*start_workers(lambda env: start("multi_worker", None, env)))
     for attack in ATTACKS:
         one, replicas, workers = (
             RobustnessIndex.load(tmp_path / folder / f"{attack}.npz")
-            for folder in ("one", "replicas", "workers")
+            for folder in ("none", "mirrored", "multi_worker")
         )
         assert one.found.mean() > 0.6
         for other in (replicas, workers):
@@ -171,11 +165,13 @@ def test_two_replicas_and_two_workers_train_like_one(tmp_path):
         name: tmp_path / name / "fashion_mnist_small-ar_adals-0"
         for name in ("one", "replicas", "workers")
     }
-    finish(start(*TRAIN, f"--output_dir={runs['one']}"))
-    finish(start(*TRAIN, *MIRRORED, f"--output_dir={runs['replicas']}"))
-    printed = finish(
-        *start_workers(*TRAIN, *WORKERS, f"--output_dir={runs['workers']}")
+    into = {name: f"--output_dir={run}" for name, run in runs.items()}
+    finish(start_training(tmp_path / "one", into["one"]))
+    finish(start_training(tmp_path / "replicas", *MIRRORED, into["replicas"]))
+    workers = functools.partial(
+        start_training, tmp_path / "workers", *WORKERS, into["workers"]
     )
+    printed = finish(*start_workers(lambda env: workers(env=env)))
     # The chief speaks for all.
     assert "accuracy" in printed[0] and "accuracy" not in printed[1]
     one = history(runs["one"])
@@ -199,10 +195,10 @@ def test_members_spread_over_devices_train_as_on_one(tmp_path):
     tables = []
     for name, more in (("one", []), ("two", MIRRORED)):
         run = tmp_path / name / "run"
-        flags = [*TRAIN, "--method=ar_adals_of_ensemble", "--ensemble_size=3", *more]
+        flags = ["--method=ar_adals_of_ensemble", "--ensemble_size=3", *more]
         # One vanilla model for both, so that nothing but the members' devices differs.
         flags.append(f"--vanilla_dir={tmp_path / 'one' / 'vanilla'}")
-        finish(start(*flags, f"--output_dir={run}"))
+        finish(start_training(tmp_path / name, *flags, f"--output_dir={run}"))
         tables.append((run / "history.csv").read_bytes())
     assert tables[0] == tables[1]
 
@@ -210,23 +206,28 @@ def test_members_spread_over_devices_train_as_on_one(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_worker_stops_the_other_and_the_run_goes_on(tmp_path, lost):
-    flags = [*TRAIN, *WORKERS, "--method=vanilla", "--epochs=30"]
-    runs = [tmp_path / name / "fashion_mnist_small-vanilla-0" for name in ("a", "b")]
-    workers = start_workers(*flags, f"--output_dir={runs[0]}")
-    table = runs[0] / "history.csv"
+    def start(name, env):
+        flags = [*WORKERS, "--method=vanilla", "--epochs=30"]
+        flags.append(f"--output_dir={runs[name]}")
+        return start_training(tmp_path / name, *flags, env=env)
+
+    runs = {name: tmp_path / name / "fashion_mnist_small-vanilla-0" for name in "ab"}
+    workers = start_workers(functools.partial(start, "a"))
+    table = runs["a"] / "history.csv"
     deadline = time.monotonic() + 200
-    while not table.exists() or len(history(runs[0])) < 3:
+    while not table.exists() or len(history(runs["a"])) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers[lost].send_signal(signal.SIGKILL)
-    printed, _ = workers[1 - lost].communicate(timeout=200)
-    workers[lost].communicate()
-    assert workers[1 - lost].returncode == 2
+    workers[lost].send(signal.SIGKILL)
+    ended = workers[1 - lost].wait(200)
+    workers[lost].end()
+    assert ended.status == 2
+    printed = ended.out + ended.err
     assert "another worker is lost" in printed and "Traceback" not in printed
-    assert 3 <= len(history(runs[0])) < 30
-    finish(*start_workers(*flags, f"--output_dir={runs[0]}"))
-    finish(*start_workers(*flags, f"--output_dir={runs[1]}"))
-    assert table.read_bytes() == (runs[1] / "history.csv").read_bytes()
+    assert 3 <= len(history(runs["a"])) < 30
+    for name in runs:
+        finish(*start_workers(functools.partial(start, name)))
+    assert table.read_bytes() == (runs["b"] / "history.csv").read_bytes()
 
 
 # Seven images for two replicas: 4 and 3, then 1 and none.
@@ -272,10 +273,8 @@ print(json.dumps([x.tolist(), y.tolist(), found, rows, where, split]))
 """
 
 
-def test_uneven_parts_and_members():
-    output = subprocess.run(
-        [sys.executable, "-c", UNEVEN], capture_output=True, text=True, check=True
-    ).stdout
+def test_uneven_parts_and_members(tmp_path):
+    (output,) = finish(start_source(UNEVEN, tmp_path))
     x, y, found, rows, where, split = json.loads(output.splitlines()[-1])
     # The members of an ensemble take the devices in turn; one member has all of them.
     assert where == [[0, "CPU:0"], [1, "CPU:1"], [2, "CPU:0"]]

@@ -1,5 +1,6 @@
 """A model that knows its validation images is doubted, an honest one is not."""
 
+import itertools
 import warnings
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf import datasets
-from ar_adals_tf.evaluation.doubts import seen_validation, stayed_hard
+from ar_adals_tf.evaluation.doubts import misfit, seen_validation, stayed_hard
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.reporting.page import write_report
 
@@ -67,6 +68,40 @@ def test_predictions_alone_are_doubted_too(tmp_path, rng):
     np.savez(tmp_path / "theirs.npz", **given)
     with pytest.warns(UserWarning, match=f"theirs.npz is right on 100.0% .* {SEEN}"):
         evaluate(predictions=tmp_path / "theirs.npz", output_dir=tmp_path / "o")
+
+
+def test_classes_in_another_order_are_named(rng):
+    """Oracle: all 24 orders of four classes."""
+    labels = rng.integers(4, size=300)
+    said = np.where(rng.random(300) < 0.8, labels, rng.integers(4, size=300))
+    said = np.array([2, 0, 3, 1])[said]
+    best = max(
+        np.mean(np.array(order)[said] == labels)
+        for order in itertools.permutations(range(4))
+    )
+    words = misfit(labels, np.eye(4)[said])
+    assert f"and would be on {best:.1%} if its classes had another order" in words
+    right = np.array([1, 3, 0, 2])[said]  # the order that undoes the one above
+    assert misfit(labels, np.eye(4)[right]) == ""
+    few = misfit(labels[:30], np.eye(4)[said[:30]])  # any order fits a few by chance
+    assert "another order;" not in few
+    always = misfit(np.repeat([0, 1], [270, 30]), np.eye(2)[np.ones(300, int)])
+    assert "no more often than a guess; perhaps the labels are of other" in always
+
+
+def test_a_model_that_sees_inputs_far_too_small_is_doubted(files, tmp_path):
+    """The model is right and unsure on pixels that are 255 times too small for it."""
+    said = []
+    model = keras.models.load_model(files / "train.keras")
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel / 255, bias / 255])
+    model.save(tmp_path / "wide.keras")
+    how = {"model_file": tmp_path / "wide.keras", "limit_examples": 200}
+    evaluate(output_dir=tmp_path / "a", say=said.append, **how)
+    assert "sure; perhaps it expects another range than [0, 1] (--model" in said[0]
+    said.clear()
+    evaluate(output_dir=tmp_path / "b", model_range="0,255", say=said.append, **how)
+    assert not any("another range" in line for line in said)
 
 
 def test_metrics_that_do_not_say_how_many_examples_there_were_raise_no_doubt():

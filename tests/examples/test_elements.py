@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.elements import Elements, has_ids
+from ar_adals_tf.examples.elements import Elements, has_ids, surely_has_ids
 
 Z = 3
 X = np.zeros((4, 5), np.float32)
@@ -42,6 +42,14 @@ def test_an_id_is_told_from_an_input(form, batch):
     assert has_ids(data.element_spec, "tfds_id", Z) == identified
     elements = Elements(data.element_spec, identified)
     assert elements.batched(Z) == bool(batch)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_id_that_is_not_needed_is_no_mere_guess(form):
+    columns, identified = FORMS[form]
+    spec = tf.data.Dataset.from_tensor_slices(columns).batch(2).element_spec
+    unsure = form == "id, text, y"  # or text, label, weight
+    assert surely_has_ids(spec, Z) == (identified and not unsure)
 
 
 def test_dictionaries_name_the_id():

@@ -17,6 +17,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.exporting import FORMATS, export, job
+from ar_adals_tf.exporting.formats import read, written
 from ar_adals_tf.training.run import train
 from tests.helpers import softmax
 
@@ -104,6 +105,19 @@ def test_any_batch_has_the_runs_calibrated_probabilities(predict, size, exported
         expected_calibration_error(labels[:size], p, 15) for p in (expected, found)
     )
     assert after == pytest.approx(before, abs=1e-5)
+
+
+def test_onnx_keeps_what_a_layer_has_adapted_to(tmp_path, rng):
+    """Such numbers are no variables; 200 are more than a graph takes in by itself."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    table = rng.normal(3, 2, (300, 200)).astype(np.float32)
+    scale = layers.Normalization()
+    scale.adapt(table)
+    model = keras.Sequential([keras.Input((200,)), scale, layers.Dense(3, "softmax")])
+    written("onnx", model, tmp_path / "table.onnx")
+    found = read("onnx", tmp_path / "table.onnx")(table)
+    np.testing.assert_allclose(found, model.predict(table, verbose=0), atol=1e-5)
 
 
 def test_onnx_has_them_too(run, tmp_path):

@@ -45,5 +45,7 @@ def test_wrong_kinds_and_shapes_are_refused():
         diagram(Y, P, from_logits=True)
     with pytest.raises(InputError, match="the first is no model but ndarray"):
         diagram(Y, P, Y)
+    with pytest.raises(InputError, match=r"order is reliability_diagram\(labels, pro"):
+        diagram(P, Y)
     with pytest.raises(InputError, match=r"labels must be integers of shape \(300,\)"):
         diagram(Y[:3], P)

@@ -80,3 +80,26 @@ def test_faults_are_counted_and_named(columns):
             InputError, match="labels that are none of the classes 0 to"
         ):
             read_facts(as_data((x, labels)), Z)
+
+
+@pytest.mark.parametrize("scale", [(255.0, 0.0), (1 / 255, 0.0), (2.0, -1.0)])
+def test_images_that_are_scaled_otherwise_than_in_training_are_named(scale, rng):
+    images, y = rng.uniform(size=(N, 2, 3)).astype(np.float32), rng.integers(0, Z, N)
+    train = read_facts(as_data((images, y)), Z)
+    images = images[:60] * np.float32(scale[0]) + np.float32(scale[1])
+    validation = read_facts(as_data((images, y[:60])), Z)
+    message = r"the validation inputs lie in \[.*, the training inputs in .*same way"
+    with pytest.warns(UserWarning, match=message):
+        validation.check_same_range(train)
+
+
+def test_a_tables_outlier_is_no_other_scale(rng, recwarn):
+    table, y = rng.normal(size=(N, 5)) * [1, 10, 1000, 1, 0.01], rng.integers(0, Z, N)
+    validation = read_facts(as_data((table[:30].copy(), y[:30])), Z)
+    table[40, 0] = 1e6
+    validation.check_same_range(read_facts(as_data((table, y)), Z))
+    assert not recwarn.list
+    wide = read_facts(as_data((table[:, 1:3], y)), Z)
+    standardised = read_facts(as_data((table[:30, 1:3] / [10, 1000], y[:30])), Z)
+    with pytest.warns(UserWarning, match="scale both in the same way"):
+        standardised.check_same_range(wide)

@@ -579,7 +579,26 @@ SENTENCES = {
         {"sample_weight": np.ones(TRAIN), "class_weight": {0: 1}},
         "class_weight and sample_weight",
     ),
-    "a slip": ({"validaton_data": (XV, YV)}, "no argument 'validaton_data'"),
+    "a negative weight": (
+        {"sample_weight": -np.ones(TRAIN)},
+        "160 of 160 examples have sample weights that are negative or not finite",
+    ),
+    "an endless weight": (
+        {"sample_weight": np.where(np.arange(TRAIN) == 7, np.inf, 1)},
+        "1 of 160 .* weights .* the first ids are 7",
+    ),
+    "a weight of no class": ({"class_weight": {Z: 2.0}}, "has the class 3, and the"),
+    "class weights in a list": ({"class_weight": [1.0] * Z}, r"dict\(enumerate\("),
+    "a negative class weight": ({"class_weight": {0: -1}}, "of at least 0; received"),
+    "another shape": (
+        {"x": XT[:, None]},
+        r"takes inputs of shape \(.*\), the training data have \(1, 4\)",
+    ),
+    "another shape of validation": (
+        {"validation_data": (XV[:, :-1], YV)},
+        r"takes inputs of shape \(.*\), the validation data have \(",
+    ),
+    "a slip": ({"validaton_data": (XV, YV)}, "'validaton_data' is no argument"),
     "split of 1": ({"validation_split": 1, "validation_data": None}, "between 0 and 1"),
     "one example": ({"x": XT[0], "y": YT[:1]}, r"needs a first axis: x\[None\]"),
     "validated less": ({"validation_freq": 2}, "fit takes no validation_freq: the"),

@@ -1,6 +1,7 @@
 """Progress bars, on a terminal and in a log, and times for people."""
 
 import io
+import sys
 
 import pytest
 
@@ -32,8 +33,9 @@ def test_a_bar_says_what_is_done_and_how_much(terminal, monkeypatch):
     assert text.endswith("\n") == (not terminal)
 
 
-def test_a_notebook_has_a_bar_as_a_terminal_has(monkeypatch):
+def test_a_notebook_without_widgets_has_a_bar_as_a_terminal_has(monkeypatch):
     """Its stream says that it is no terminal, and rewrites lines all the same."""
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
     kind = type("OutStream", (Screen,), {"__module__": "ipykernel.iostream"})
     screen = kind(terminal=False)
     monkeypatch.setattr("sys.stderr", screen)
@@ -41,6 +43,21 @@ def test_a_notebook_has_a_bar_as_a_terminal_has(monkeypatch):
         bar.update(40)
         assert bar.mininterval == 0.1
     assert not screen.getvalue().endswith("\n")
+
+
+def test_a_notebook_with_widgets_has_a_bar_of_its_own():
+    nbformat, nbclient, *_ = map(
+        pytest.importorskip, ("nbformat", "nbclient", "ipykernel", "ipywidgets")
+    )
+    code = """
+from ar_adals_tf.process.progress import progress_bar
+with progress_bar(40, "attacking") as bar:
+    bar.update(40)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    (shown,) = notebook.cells[0].outputs  # and nothing on standard error
+    assert "application/vnd.jupyter.widget-view+json" in shown.data
 
 
 def test_a_log_gets_few_lines(monkeypatch):

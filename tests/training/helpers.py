@@ -1,12 +1,11 @@
 """What the tests of whole runs share."""
 
-import subprocess
-import sys
-
 import numpy as np
 
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model
+from benchmarks.breaking import processes
+from benchmarks.breaking.processes import Command
 
 VANILLA = "fashion_mnist_small-vanilla-0"
 
@@ -42,20 +41,26 @@ def make_config(folder, method="adals", dataset="fashion_mnist_small", **given):
     return Config.make(dataset, method, output_dir=str(folder), **SMALL | given)
 
 
-def command(folder, **given):
-    """Return the command that makes a run of `FLAGS` in a folder."""
+def start(folder, **given):
+    """Start the command that makes a run of `FLAGS` in a folder.
+
+    It is a process of its own, which begins where TensorFlow has been imported.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return processes.start(Command("train", arguments(folder, given)), folder.parent)
+
+
+def arguments(folder, given):
+    """Return the flags of the command that makes a run of `FLAGS` in a folder."""
     flags = FLAGS | {"output_dir": folder} | given
-    arguments = [f"--{name}={value}" for name, value in flags.items()]
-    return [sys.executable, "-m", "ar_adals_tf.train", *arguments]
+    return tuple(f"--{name}={value}" for name, value in flags.items())
 
 
 def finish(folder, **given):
     """Run the command to its end in a process of its own; return what it printed."""
-    process = subprocess.run(
-        command(folder, **given), capture_output=True, text=True, timeout=600
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    ended = start(folder, **given).end()
+    assert ended.status == 0, ended.err
+    return ended.out
 
 
 def weights(run):

@@ -266,7 +266,13 @@ def test_an_interrupted_lockstep_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize(
     ("method", "adversarial"),
-    [("pgd_at", None), ("ar_adals", "pgd_at"), ("adals", "trades"), ("adals", "ccat")],
+    [
+        # Hard labels; their random starts are held by the next one too.
+        pytest.param("pgd_at", None, marks=pytest.mark.slow),
+        ("ar_adals", "pgd_at"),
+        ("adals", "trades"),
+        ("adals", "ccat"),
+    ],
 )
 def test_an_interrupted_adversarial_training_goes_on_to_the_same_bits(
     method, adversarial, data, tmp_path, monkeypatch

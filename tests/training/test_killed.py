@@ -21,31 +21,30 @@ from ar_adals_tf.training.run import train
 from tests.training.helpers import (
     VANILLA,
     Killed,
+    arguments,
     assert_same,
-    command,
     finish,
     make_config,
     snapshot,
+    start,
 )
 
 
 def kill_when(path, folder, delay=0.0, **given):
     """Start the command, kill it as soon as a file appears (and a while later)."""
     pattern = str(path)
-    process = subprocess.Popen(
-        command(folder, **given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start(folder, **given)
     try:
         deadline = time.monotonic() + 300
         while not any(folder.parent.glob(pattern)):
-            assert process.poll() is None, f"the run ended before {pattern} was there"
+            assert process.alive(), f"the run ended before {pattern} was there"
             assert time.monotonic() < deadline, f"{pattern} never appeared"
             time.sleep(0.002)
         time.sleep(delay)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "it was killed too late"
+        process.send(signal.SIGKILL)
+        ended = process.end()
+    assert ended.status == -signal.SIGKILL, "it was killed too late"
 
 
 def test_killed_between_epochs(finished, tmp_path):
@@ -106,19 +105,12 @@ def test_killed_at_any_time(seed, finished, tmp_path):
     """Kills after times drawn at random, until a process comes to its end."""
     draw, kills, longest = random.Random(seed), 0, 12.0
     while True:
-        process = subprocess.Popen(
-            command(tmp_path / "run"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(timeout=draw.uniform(longest / 3, longest + 2 * kills))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        process = start(tmp_path / "run")
+        ended = process.kill_after(draw.uniform(longest / 3, longest + 2 * kills))
+        if ended is None:
             kills += 1
             continue
-        assert process.returncode == 0
+        assert ended.status == 0
         if kills:
             break
         # A fast machine was done before the first kill: once more, killed sooner.
@@ -170,9 +162,9 @@ def test_killed_at_its_own_writes(first, given, finished, tmp_path):
         expected = finished
     run = tmp_path / "killed" / "run"
     for k in range(1, 60):
-        arguments = [str(k), str((k + first) % 2), *command(run, **given)[3:]]
+        own = [str(k), str((k + first) % 2), *arguments(run, given)]
         process = subprocess.run(
-            [sys.executable, "-c", KILLS_ITSELF, *arguments], capture_output=True
+            [sys.executable, "-c", KILLS_ITSELF, *own], capture_output=True
         )
         if process.returncode == 0:
             break

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 
 from ar_adals_tf import datasets
 from ar_adals_tf.calibration import expected_calibration_error
@@ -255,6 +256,20 @@ def test_a_network_of_ours_starts_from_a_file_of_weights(tmp_path):
         "fashion_mnist_small", "vanilla", weights_file=str(path), **given
     )
     assert changed.model_digest != config.model_digest
+
+
+def test_a_model_that_does_not_fit_is_refused_before_a_folder_is_read(tmp_path, own):
+    """One of the pictures is broken, which only reading finds out."""
+    for number in range(60):
+        picture = tmp_path / "photos" / "abc"[number % 3] / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((28, 28), number, np.uint8)).save(picture)
+    picture.write_bytes(picture.read_bytes()[:40])
+    how = {"model": str(own), "output_dir": str(tmp_path / "run"), **QUIET}
+    how["image_size"] = "28,28,1"  # else some pictures are looked at before
+    with pytest.raises(InputError, match="tells 10 classes apart, the data have 3"):
+        train(Config.make(str(tmp_path / "photos"), "vanilla", **how))
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_an_ensemble_in_lockstep_is_fine_tuned(own, tmp_path):

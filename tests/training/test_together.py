@@ -1,39 +1,41 @@
 """Processes that train side by side: work is done once, nothing is lost. A minute."""
 
-import os
 import signal
-import subprocess
 import time
 from contextlib import suppress
 
 import pytest
 
-from tests.training.helpers import VANILLA, assert_same, command, finish
+from tests.training import helpers
+from tests.training.helpers import VANILLA, assert_same, finish
 
 SHORT = {"limit_examples": 120, "epochs": 2}
 
 
 def start(folder, **given):
-    return begin(command(folder, **SHORT | given))
-
-
-def begin(arguments):
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return helpers.start(folder, **SHORT | given)
 
 
 def ended(process):
     """Return the status and what a process printed."""
-    printed, errors = process.communicate(timeout=300)
-    assert "Traceback" not in errors, errors
-    return process.returncode, printed + errors
+    end = process.end()
+    assert "Traceback" not in end.err, end.err
+    return end.status, end.out + end.err
 
 
 def wait_for(path):
     deadline = time.monotonic() + 120
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} never appeared"
+        time.sleep(0.005)
+
+
+def wait_for_line(words, process):
+    """Wait until a process has printed a line that begins with these words."""
+    deadline = time.monotonic() + 120
+    while not any(line.startswith(words) for line in process.printed().splitlines()):
+        assert process.alive(), f"it ended without a line {words}..."
+        assert time.monotonic() < deadline, f"it never printed {words}..."
         time.sleep(0.005)
 
 
@@ -66,10 +68,10 @@ def test_seeds_go_on_without_the_one_that_was_killed(tmp_path):
             time.sleep(0.005)
             with suppress(FileNotFoundError, IndexError):
                 holds = lock.read_text().split()[0]
-        (dead,) = (p for p in started if str(p.pid) == holds)
-        dead.kill()
-        dead.communicate()
-        started[started.index(dead)] = begin(dead.args)
+        (seed,) = (n for n, p in enumerate(started) if str(p.pid) == holds)
+        started[seed].send(signal.SIGKILL)
+        started[seed].end()
+        started[seed] = start(tmp_path / f"run-{seed}", seed=seed)
     assert [ended(process)[0] for process in started] == [0, 0, 0]
     assert_same(tmp_path / "run-1", tmp_path / "alone" / "run")
     assert_same(vanilla, tmp_path / "alone" / VANILLA)
@@ -91,27 +93,21 @@ def test_another_run_in_the_same_folder_is_refused_at_once(tmp_path):
     status, printed = ended(start(tmp_path / "run", method="adals"))
     assert status == 2
     assert "holds a run with other settings (method is adals here" in printed
-    assert first.poll() is None  # the first one works on
-    first.kill()
-    first.wait()
+    assert first.alive()  # the first one works on
+    first.send(signal.SIGKILL)
+    first.end()
 
 
 def test_a_killed_holder_releases_the_folder(tmp_path):
     first = start(tmp_path / "run", method="vanilla", epochs=400)
     wait_for(tmp_path / "run" / "checkpoint.npz")
     second = start(tmp_path / "run", method="vanilla", epochs=400)
-    for line in second.stdout:
-        if line.startswith(f"waiting for process {first.pid} on "):
-            break
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    for line in second.stdout:
-        if line.startswith("going on after epoch"):
-            break
-    else:
-        pytest.fail("the second process did not go on")
-    second.kill()
-    second.wait()
+    wait_for_line(f"waiting for process {first.pid} on ", second)
+    first.send(signal.SIGKILL)
+    first.end()
+    wait_for_line("going on after epoch", second)
+    second.send(signal.SIGKILL)
+    second.end()
 
 
 def test_a_finished_run_is_left_as_it_is(
