@@ -173,12 +173,7 @@ def _picture(collection: Collection, pair: Pair) -> Picture:
         )
     levels, count = collection.levels
     figure = figures.draw_levels(
-        {
-            f"{group.label}: ECE {100 * _ece(group):.2f} %": group.by_level(
-                levels, count
-            )
-            for group in pair
-        }
+        {_titled(group): group.by_level(levels, count) for group in pair}
     )
     own = collection.follows_the_paper or collection.trained
     return Picture(
@@ -188,3 +183,8 @@ def _picture(collection: Collection, pair: Pair) -> Picture:
         figure,
         methods=tuple(labels_of(pair).values()),
     )
+
+
+def _titled(group: Group) -> str:
+    """Return a group's label with its ECE."""
+    return f"{group.label}: ECE {100 * _ece(group):.2f} %"

@@ -51,7 +51,9 @@ def script(code, name="train a", needs=()):
     output = Path("s", name.replace(" ", "-"))
     config = Config.make("cifar10", "vanilla", epochs=20)
     flags = {"dataset": "cifar10", "method": "vanilla"}
-    return Script(name, "train", flags, output, needs, "vanilla", 0, config, 1, code)
+    return Script(
+        name, "train", flags, output, needs, "vanilla", 0, config, 1, code=code
+    )
 
 
 @pytest.fixture(autouse=True)
