@@ -20,7 +20,7 @@ from ar_adals_tf.evaluation.under_attack import describe_attacks
 from ar_adals_tf.experiment.runs import member_folders, saved_config
 from ar_adals_tf.files import parse_json, read_json
 from ar_adals_tf.forms.run_files import read_history
-from ar_adals_tf.reporting import attack_tables, further, page, paper_tables
+from ar_adals_tf.reporting import attack_tables, further, layout, paper_tables
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import add_index, make_run
@@ -117,7 +117,7 @@ def use(run):
     if "attacks" in metrics:
         describe_attacks(metrics["attacks"])
     collections = load_collections([run])
-    page._lead(collections)
+    layout._lead(collections)
     for collection in collections:
         for table in TABLES:
             table(collection)

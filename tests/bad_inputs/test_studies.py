@@ -10,7 +10,7 @@ CASES = [
     Case("reproduce", ["--study="], "--study must not be empty"),
     Case("reproduce", ["--study=mars"], "no study 'mars'; choose from"),
     Case("reproduce", ["--study=../smoke"], "no study '../smoke'; choose from"),
-    Case("reproduce", ["--study=a.toml"], "a.toml cannot be read .No such file"),
+    Case("reproduce", ["--study=a.toml"], "there is no file a.toml"),
     Case("reproduce", ["--study=a.toml"], "cannot be read", text("a.toml", "a = [")),
     Case("reproduce", ["--study=a.toml"], "cannot be read", text("a.toml", b"\xff")),
     Case("reproduce", ["--study=a.toml"], "title is missing", text("a.toml", "")),
