@@ -64,6 +64,10 @@ class Bound:
         return "a whole number " * self.whole + " and ".join(words)
 
 
+#: What Keras and NumPy accept as a seed.
+SEEDS = Bound(least=0, most=2**32 - 1)
+
+
 def _text(number: float) -> str:
     """Return a number as people write it: 4,294,967,295 and not 4.29497e+09."""
     return f"{number:,}" if isinstance(number, int) else f"{number:g}"

@@ -29,20 +29,22 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures, read_metrics
 from ar_adals_tf.evaluation.shift import check_available
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION
-from ar_adals_tf.evaluation.suite import evaluate, parse_severities
+from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
     attacks_in_norm,
     parse_epsilons,
 )
+from ar_adals_tf.evaluation.wanted import parse_severities
 from ar_adals_tf.experiment.completion import OF_READING
-from ar_adals_tf.experiment.config import MANY, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     digest_run,
     find_test_index,
     load_model,
     saved_config,
 )
+from ar_adals_tf.experiment.settings import MANY
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,

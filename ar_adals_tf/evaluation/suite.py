@@ -2,37 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf import datasets
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.corruptions.apply import SEVERITIES
-from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import check_test, describe_splits
-from ar_adals_tf.datasets.shift_cache import cached
-from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.arrays import read_images
 from ar_adals_tf.evaluation.certified import Certifying
+from ar_adals_tf.evaluation.images import (
+    load_shared,
+    posthoc_images,
+    shift_to_make,
+    temperature_images,
+)
 from ar_adals_tf.evaluation.ood import check_data, check_names
-from ar_adals_tf.evaluation.posthoc import HeldOut, held_out_images
 from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.rivals import check_posthoc
-from ar_adals_tf.evaluation.shift import (
-    check_available,
-    evaluate_shift_together,
-    types_of,
-)
+from ar_adals_tf.evaluation.shift import evaluate_shift_together
 from ar_adals_tf.evaluation.stages import Evaluation
-from ar_adals_tf.evaluation.subject import (
-    OWN_VALIDATION,
-    Subject,
-    model_subject,
-    run_subject,
-)
+from ar_adals_tf.evaluation.subject import model_subject, run_subject
 from ar_adals_tf.evaluation.under_attack import (
     DEFAULT_EPSILONS,
     attacks_in_norm,
@@ -40,51 +29,12 @@ from ar_adals_tf.evaluation.under_attack import (
     sets_under_attack,
 )
 from ar_adals_tf.evaluation.vote_store import sigmas_in
+from ar_adals_tf.evaluation.wanted import Wanted, parse_severities
 from ar_adals_tf.evaluation.without_model import evaluate_predictions
 from ar_adals_tf.experiment.runs import RUN_FILES, FoundIndex
 from ar_adals_tf.files import sweep
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.robustness import RobustnessIndex
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be measured beside the clean test set; see `evaluate`."""
-
-    shift: bool
-    ood: Sequence[str]
-    attacks: Sequence[str]
-    footprint: bool
-    posthoc: Sequence[str]
-    certifying: Certifying | None
-
-    @property
-    def folders(self) -> list[str]:
-        """Kinds of predictions whose stored settings must be readable."""
-        kinds = {"shift": self.shift, "ood": self.ood, "attacked": self.attacks}
-        kinds["certified"] = self.certifying
-        return [kind for kind, wanted in kinds.items() if wanted]
-
-    def check_served(self, subject: Subject) -> None:
-        """Refuse what cannot be measured of a model that has no gradient.
-
-        Raises:
-            InputError: If something of the kind is wanted.
-        """
-        by_gradient = [a for a in self.attacks if BOUNDED_ATTACKS[a].needs_gradient]
-        flags = {
-            "--attacks": by_gradient,
-            "--footprint": self.footprint,
-            "--posthoc": self.posthoc,
-            "--certify_attack": self.certifying and self.certifying.attack,
-        }
-        if refused := [flag for flag, wanted in flags.items() if wanted]:
-            raise InputError(
-                f"{subject.path} is for inference alone, so {', '.join(refused)} "
-                "cannot be measured; give the .keras file, or leave that out"
-                + " (--attacks=square needs no gradient)"
-                * bool(by_gradient)
-            )
 
 
 def evaluate(
@@ -282,7 +232,7 @@ def evaluate(
     for subject in subjects:
         if not subject.has_gradient:
             wanted.check_served(subject)
-    splits = _load(subjects, wanted)
+    splits = load_shared(subjects, wanted)
     test = splits["test"]
     if model_file:
         subjects = [subject.with_classes(test) for subject in subjects]
@@ -311,13 +261,13 @@ def evaluate(
             sets_under_attack(task.place("attacked"))
         if certifying:
             sigmas_in(task.place("certified"))
-    fitted_to = [_validation(task.subject, splits) for task in tasks]
+    fitted_to = [temperature_images(task.subject, splits) for task in tasks]
     held_out = [
-        _held_out(task.subject, splits, own) if posthoc else None
+        posthoc_images(task.subject, splits, own) if posthoc else None
         for task, own in zip(tasks, fitted_to, strict=True)
     ]
     if shift:
-        shifts = _source_and_types(
+        shifts = shift_to_make(
             tasks[0], shift_types, strengths, shift_source, shift_cache_dir, say
         )
     with ExitStack() as locks:
@@ -357,107 +307,3 @@ def _run_folders(run_dir: str | Path | Sequence[str | Path] | None) -> list[Path
     several = [run_dir] if isinstance(run_dir, (str, Path)) else run_dir
     by_place = {Path(run).resolve(): Path(run) for run in reversed(several)}
     return list(by_place.values())[::-1]
-
-
-def _load(subjects: Sequence[Subject], wanted: Wanted) -> dict[str, Split]:
-    """Read the splits, which all subjects share.
-
-    Raises:
-        InputError: If two have other images.
-    """
-    first = subjects[0]
-    for other in subjects[1:]:
-        for name in ("dataset", "where", "reading", "limit"):
-            mine, theirs = getattr(first, name), getattr(other, name)
-            if mine != theirs:
-                raise InputError(
-                    f"{first.folder} and {other.folder} are of other images ({mine} "
-                    f"and {theirs}), so they share no corrupted set; evaluate them "
-                    "apart"
-                )
-    validated = wanted.posthoc or any(s.validation == OWN_VALIDATION for s in subjects)
-    return datasets.load(
-        first.dataset,
-        **first.where,
-        **first.reading,
-        limit_examples=first.limit,
-        splits=(
-            *["train"] * wanted.footprint,
-            *["validation"] * bool(validated),
-            "test",
-        ),
-    )
-
-
-def _validation(subject: Subject, splits: dict[str, Split]) -> Any:
-    """Return what the temperature of a model's file is fitted to, if anything."""
-    if subject.validation is None:
-        return None
-    if subject.validation == OWN_VALIDATION:
-        if not len(splits["validation"]):
-            raise InputError(
-                f"{subject.dataset} has no validation images with these settings; give "
-                "--validation_examples, or an .npz file as --validation"
-            )
-        return splits["validation"]
-    test = splits["test"]
-    return read_images(subject.validation, test.info, test.dataset)
-
-
-def _held_out(
-    subject: Subject, splits: dict[str, Split], validation: Split | None
-) -> HeldOut:
-    """Return what post-hoc calibrations are fitted to."""
-    if subject.record is None:
-        return held_out_images(str(subject.path), splits["validation"])
-    if validation is None:
-        raise InputError(
-            f"{subject.folder} has an evaluation without --validation, so there is "
-            "nothing to fit --posthoc to; evaluate the --model_file with it"
-        )
-    return HeldOut(validation, None)
-
-
-def _source_and_types(
-    task: Evaluation,
-    shift_types: Sequence[str] | None,
-    severities: Sequence[int],
-    kind: str,
-    cache_dir: str | Path | None,
-    say: Callable[[str], Any],
-) -> tuple[ShiftSource, list[str]]:
-    """Return where corrupted images come from, and which types; refuse what lacks."""
-    split = task.part
-    types = list(shift_types or types_of(split.dataset, split.info))
-    source = find_source(split, kind, types, severities, **task.subject.where)
-    source = cached(source, split, cache_dir)
-    if not shift_types:  # what is asked for by name is made or refused
-        for name in [name for name in types if name in source.lacks]:
-            say(f"{name} is left out: {source.lacks[name]}")
-        types = [name for name in types if name not in source.lacks]
-    check_available(types, source)
-    if source.note:
-        say(source.note)
-    return source, types
-
-
-def parse_severities(values: Sequence[int | str]) -> list[int]:
-    """Return severities of corruptions as numbers, each once.
-
-    Raises:
-        InputError: If one is none, or if there are none.
-
-    Example:
-        >>> parse_severities(["1", "3"])
-        [1, 3]
-    """
-    try:
-        found = list(dict.fromkeys(int(value) for value in values))
-    except ValueError:
-        found = []
-    if not found or not set(found) <= set(SEVERITIES):
-        raise InputError(
-            "--severities must be among 1, 2, 3, 4 and 5; received "
-            f"{','.join(map(str, values)) or 'none'}; such as --severities=1,3,5"
-        )
-    return found

@@ -1,4 +1,4 @@
-"""Every setting of a run. What is not given comes from the dataset's recipe."""
+"""The settings of a run, completed by the dataset's recipe and checked."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,322 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ar_adals_tf.attacks.table import ATTACKS
-from ar_adals_tf.bounds import MOST_SIGMA, Bound
 from ar_adals_tf.datasets import own
-from ar_adals_tf.datasets.generic import recipe_of
-from ar_adals_tf.datasets.table import DATASETS, Recipe
-from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment import completion, start
+from ar_adals_tf.experiment import completion, naming, start, together
 from ar_adals_tf.experiment.declaration import (
-    Declaration,
-    Default,
     check_choice,
-    from_recipe,
-    own_setting,
-    setting,
 )
-from ar_adals_tf.methods.table import METHODS, Method, adversarial_methods
-from ar_adals_tf.models.variants import ATTENTIONS, NORMS
-
-#: What Keras and NumPy accept as a seed.
-SEEDS = Bound(least=0, most=2**32 - 1)
-
-#: More than anyone needs, so that a slip of the hand is noticed before any work.
-MANY, MOST = 1_000_000, 1_000_000_000
+from ar_adals_tf.experiment.settings import DECLARATIONS, Settings
+from ar_adals_tf.methods.table import METHODS
 
 
 @dataclass(frozen=True)
-class Config:
-    """The settings of one run. `Config.make` completes and checks them.
-
-    Each field declares its setting; see `ar_adals_tf.experiment.declaration`.
-    """
-
-    dataset: str = own_setting(
-        f"The data. With a recipe: {', '.join(DATASETS)}. Without: a folder of class "
-        "folders of pictures (photos/cat/1.jpg, or photos/train/cat/1.jpg and "
-        "photos/test/cat/2.jpg), an .npz file with x_train, y_train and maybe x_test, "
-        "y_test, x_validation, y_validation and class_names, or the name of any image "
-        "classification dataset of TensorFlow Datasets, such as beans. "
-        "fashion_mnist_small comes with the package. What TensorFlow Datasets lacks on "
-        "disk is downloaded.",
-        default="fashion_mnist_small",
-        group="data",
-    )
-    image_size: str | None = setting(
-        "The size that pictures of a folder or of TensorFlow Datasets get: a side such "
-        "as 64, or height,width, or height,width,channels.",
-        default=Default(
-            "their own, if they have one up to 224 x 224, else 224, 128, 64 or 32"
-        ),
-        group="data",
-        new=True,
-    )
-    input_range: str | None = setting(
-        "The range of the numbers in an .npz file, such as 0,255. The model sees it as "
-        "0 to 1.",
-        default=Default(
-            "0,255 for images of whole numbers, 0,1 for images of floats, and for "
-            "tables each column's own"
-        ),
-        group="data",
-        new=True,
-    )
-    split_names: str | None = setting(
-        "Which splits of a folder or of a dataset of TensorFlow Datasets train, "
-        "validate and test, such as train=extra,test=val. What is not there is divided "
-        "from the training examples: a fifth, at most 10,000.",
-        default=Default("those that are called so"),
-        group="data",
-        new=True,
-    )
-    data_digest: str | None = own_setting(
-        "Another one means that the data have changed.", group="recorded", new=True
-    )
-    method: str = own_setting(
-        "How the classifier is trained.", default="ar_adals", choices=METHODS
-    )
-    seed: int = own_setting(
-        "Seed of the initial weights, the shuffling and the augmentation.",
-        default=0,
-        bound=SEEDS,
-        changes="seed",
-    )
-    split_seed: int = setting(
-        "Seed of the random division into training and validation images. Runs with "
-        "different --seed can share one division and one vanilla model.",
-        default=0,
-        bound=SEEDS,
-        group="data",
-    )
-    output_dir: str = own_setting(
-        "The run directory.",
-        default=Default("runs/<dataset>-<method>-<seed>", ""),
-        changes="nothing",
-    )
-    vanilla_dir: str | None = own_setting(
-        "Run directory of the vanilla model whose robustness ranks the images. The "
-        "model is trained if it is absent.",
-        default=Default("<dataset>-vanilla-0 beside the run"),
-        changes="nothing",
-    )
-    data_dir: str | None = setting(
-        "Where TensorFlow Datasets keeps its data.",
-        default=Default(
-            "the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets"
-        ),
-        changes="nothing",
-        group="data",
-    )
-    model: str = setting(
-        "The network: the name of one of ours, such as resnet29_v2; the name of one of "
-        "keras.applications, such as MobileNetV2, with a new top and without weights; "
-        "or a .keras file, whose weights are the start of the training, whether it was "
-        "trained before or not.",
-        default=from_recipe("model"),
-    )
-    weights_file: str | None = setting(
-        "A file of weights to start from, for a network of a name. Those of "
-        "keras.applications take weights without the top (..._notop.h5). Nothing is "
-        "downloaded.",
-        new=True,
-    )
-    model_range: str | None = setting(
-        "The range of inputs that the model of a .keras file expects, such as 0,255. "
-        "data: the numbers as the data have them, each column of a table in its own "
-        "range. A layer in front of it takes images in [0, 1] there. Distances and "
-        "strengths of attacks stay those of images in [0, 1].",
-        default=Default("0,1", None),
-        new=True,
-    )
-    finetune: bool = setting(
-        "Calibrate the trained model of a .keras file by a few epochs from its "
-        "weights, by any --method. Its own robustness gives the levels. The vanilla "
-        "run is the model as it is. The recipe is then 10 epochs of Adam at 1e-4, "
-        "batches of 128, alpha 0.2. The model must not have been trained on what are "
-        "validation images here: on images that it knows its confidence looks right.",
-        default=False,
-        new=True,
-    )
-    model_digest: str | None = setting(
-        "The first 16 digits of the SHA-256 of the file that the weights start from.",
-        new=True,
-        group="recorded",
-    )
-    epochs: int = setting(
-        "Number of epochs. The recipe's schedule is stretched to it. Only the vanilla "
-        "run of --finetune has 0, which is its default.",
-        default=from_recipe("epochs"),
-        bound=Bound(least=0, most=MANY),
-    )
-    batch_size: int = setting(
-        "Global batch size.",
-        default=from_recipe("batch_size"),
-        bound=Bound(least=1, most=MANY),
-    )
-    learning_rate: float = setting(
-        "Base learning rate, which the recipe's schedule multiplies.",
-        default=from_recipe("learning_rate"),
-        bound=Bound(above=0),
-    )
-    schedule: str = setting(
-        "How the learning rate moves. constant: it stays at --learning_rate.",
-        default="recipe",
-        choices=("recipe", "constant"),
-    )
-    augmentation: str = setting(
-        "How the training images are varied. none: they stay as they are. "
-        "shift_and_flip: shifts by up to a tenth of the side, and mirror images.",
-        default="recipe",
-        choices=("recipe", "none", "shift_and_flip"),
-    )
-    dropout: float = setting(
-        "Share of the features that are dropped before the last layer.",
-        default=0.0,
-        bound=Bound(least=0, below=1),
-    )
-    noise_sigma: float = own_setting(
-        "Standard deviation of Gaussian noise on the training inputs, in the unit of "
-        "images in [0, 1], for models that evaluate --certify certifies. Validation "
-        "and test inputs have none, nor has the training of the vanilla model whose "
-        "robustness ranks the images.",
-        default=0.0,
-        bound=Bound(least=0, most=MOST_SIGMA),
-        new=True,
-    )
-    norm: str = setting(
-        "How a ResNet-18 or ResNet-29 v2 normalises. batch: over the batch. group: "
-        "each image by itself, its channels in up to 32 groups. layer: each image as a "
-        "whole.",
-        default=NORMS[0],
-        choices=NORMS,
-        new=True,
-    )
-    attention: str = setting(
-        "What weighs the channels of the residual branches of a ResNet-18 or ResNet-29 "
-        "v2. se: squeeze and excitation, with a reduction of 16.",
-        default=ATTENTIONS[0],
-        choices=ATTENTIONS,
-        new=True,
-    )
-    num_levels: int | None = own_setting(
-        "Number R of robustness levels.",
-        default=Default(
-            "10; fewer for data without a recipe, if a level would have less than 50 "
-            "validation examples",
-            lambda recipe, method: recipe.num_levels,
-        ),
-        bound=Bound(least=1, most=MANY),
-        needs="by_robustness",
-    )
-    alpha: str | None = own_setting(
-        "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
-        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto.",
-        default=Default(
-            "the recipe's for the method; with fewer epochs it grows, so that alpha "
-            "times the epochs stays; 5 / epochs and at most 0.5 for data without a "
-            "recipe, as with auto",
-            lambda recipe, method: recipe.alpha[
-                "ar_adals" if method.by_robustness else "adals"
-            ],
-        ),
-        needs="adaptive",
-    )
-    label_smoothing: float | None = own_setting(
-        "Degree eps of --method=ls.",
-        default=from_recipe("label_smoothing"),
-        bound=Bound(least=0, below=1),
-        needs="smoothed",
-    )
-    attack: str | None = own_setting(
-        "How the distance to another class is found.",
-        default="cw",
-        choices=ATTACKS,
-        needs="by_robustness",
-        group="attack",
-    )
-    attack_settings: dict[str, Any] = own_setting(
-        "The attack's settings that are not its defaults.",
-        default=Default("the attack's", {}),
-        needs="by_robustness",
-        group="attack",
-    )
-    refresh_epochs: list[int] = own_setting(
-        "On-the-fly AR-AdaLS: epochs such as 65,130, counted from 0. Before each of "
-        "them the training and validation images are attacked again, with the model in "
-        "training. recipe: the dataset's epochs. Until the first of them the vanilla "
-        "model's levels hold, or with --vanilla=none one level.",
-        default=Default("none; with --vanilla=none 4, 14, 24 and so on", ()),
-    )
-    levels_from: str | None = own_setting(
-        "What the levels are cut from. robustness: the vanilla model's distances. own: "
-        "the distances of the model in training, by --attack=margin unless another is "
-        "given; --vanilla=none says the same. The others are controls: the vanilla "
-        "model's confidence or loss, or chance.",
-        default="robustness",
-        choices=completion.LEVELS_FROM,
-        needs="by_robustness",
-    )
-    method_settings: dict[str, float] = own_setting(
-        "The settings of the method's loss or transform, and of adversarial training.",
-        default=Default("the method's", {}),
-    )
-    adversarial_training: str | None = own_setting(
-        "Adversarial training on top of another --method, such as ar_adals. Attacked "
-        "images keep the method's soft labels; with ccat these fade towards uniform.",
-        default=Default("none"),
-        choices=adversarial_methods,
-    )
-    ensemble_size: int = own_setting(
-        "Number of members to train, with seeds from --seed upwards, in the folders "
-        "member_0, member_1, ... of the run directory. Probabilities are averaged.",
-        default=Default(
-            "1, or 5 for ar_adals_of_ensemble",
-            lambda recipe, method: 5 if method.joint else 1,
-        ),
-        bound=Bound(least=1, most=1000),
-    )
-    validation_examples: int | None = setting(
-        "Size of the validation set.",
-        default=Default(
-            "10 % of the training images; for ImageNet half of its validation images; "
-            "for data without a recipe a fifth, at most 10,000"
-        ),
-        bound=Bound(least=0, most=MOST),
-        group="data",
-    )
-    selection_examples: int = own_setting(
-        "Number of images that are held out of the validation set and measured at the "
-        "end. Settings chosen by them are not chosen by images that moved the soft "
-        "labels.",
-        default=0,
-        bound=Bound(least=0, most=MOST),
-    )
-    limit_examples: int | None = setting(
-        "Use at most this number of images of every split, for a quick look.",
-        bound=Bound(least=1, most=MOST),
-        group="data",
-    )
-    num_bins: int = setting(
-        "Number of equal-width confidence bins of the expected calibration error.",
-        default=15,
-        bound=Bound(least=1, most=10_000),
-        group="measure",
-    )
-    mixed_precision: str = setting(
-        "Number format of the layers' computations. none: float32.",
-        default="none",
-        choices=("none", "float16", "bfloat16"),
-    )
-    deterministic: bool = setting(
-        "Allow only kernels that give the same bits every time, on a GPU too. Slower.",
-        default=False,
-    )
-    tensorboard: bool = setting(
-        "Write TensorBoard logs into the run.", default=True, changes="nothing"
-    )
-    verbose: bool = setting("Show progress.", default=True, changes="nothing")
+class Config(Settings):
+    """The settings of one run. `Config.make` completes and checks them."""
 
     @classmethod
     def make(cls, dataset: str, method: str, **given: Any) -> "Config":
@@ -379,7 +75,7 @@ class Config:
             # The defaults fit, and the table of models is slow to load.
             if (value := values[name]) != defaults[name]:
                 declared.check(name, value)
-        config._check_together()
+        together.check(config)
         config = dataclasses.replace(
             config, output_dir=config.output_dir or f"runs/{config.name}"
         )
@@ -389,119 +85,14 @@ class Config:
         return config
 
     @property
-    def kind(self) -> Method:
-        """The method's entry of `METHODS`."""
-        return METHODS[self.method]
-
-    @property
-    def own_levels(self) -> bool:
-        """Whether there is no vanilla model: the model in training makes the levels."""
-        return self.levels_from == completion.OWN
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe that the settings which are not given come from."""
-        recipe = recipe_of(self.dataset, self.image_size)
-        return recipe.finetuning() if self.finetune else recipe
-
-    @property
-    def as_given(self) -> bool:
-        """Whether the run is the model of a file as it is: nothing is trained."""
-        return self.finetune and not self.epochs
-
-    @property
-    def needs_vanilla(self) -> bool:
-        """Whether the run is made from another one, the vanilla run.
-
-        Its model is attacked, or is what is fine-tuned and compared with.
-        """
-        attacked = self.kind.by_robustness and not self.own_levels
-        return attacked or (self.finetune and not self.as_given)
-
-    @property
     def name(self) -> str:
         """What the run is called on disk, such as `cifar10-ar_adals-0`."""
-        parts = [own.short_name(self.dataset), self.method]
-        if self.finetune:
-            parts.insert(1, Path(self.model).stem)
-        if self.as_given:
-            return "-".join([*parts[:2], "as_given"])
-        if self.own_levels:
-            parts.append("own_levels")
-        elif self.levels_from not in (None, "robustness"):
-            parts.append(f"by_{self.levels_from}")
-        if self.adversarial_training not in (None, self.method):
-            parts.append(str(self.adversarial_training))
-        if self.noise_sigma:
-            parts.append(f"noise{self.noise_sigma:g}")
-        if self.refresh_epochs and not self.own_levels:
-            parts.append("on_the_fly")
-        if self.ensemble_size > 1 and not self.kind.joint:
-            parts.append(f"ensemble{self.ensemble_size}")
-        return "-".join([*parts, str(self.seed)])
+        return naming.folder_name(self)
 
     @property
     def title(self) -> str:
         """What people call the run."""
-        if self.as_given:
-            return f"{Path(self.model).name}, as given"
-        title = self.kind.title + completion.LEVELS_FROM.get(str(self.levels_from), "")
-        if self.refresh_epochs and not self.own_levels:
-            title += " on-the-fly"
-        if self.adversarial_training not in (None, self.method):
-            title += f" + {METHODS[str(self.adversarial_training)].title}"
-        if self.noise_sigma:
-            title += f" + noise {self.noise_sigma:g}"
-        if self.ensemble_size > 1 and not self.kind.joint:
-            title = f"Ensemble of {title}"
-        if self.finetune:
-            title += f", fine-tuned from {Path(self.model).name}"
-        return title
-
-    def _check_together(self) -> None:
-        """Refuse settings that cannot go together."""
-        start.check(vars(self))
-        if self.kind.joint and self.ensemble_size < 2:
-            raise InputError(
-                f"--ensemble_size must be at least 2; received {self.ensemble_size}"
-            )
-        if self.seed + self.ensemble_size - 1 > SEEDS.most:
-            raise InputError(
-                f"the seeds of {self.ensemble_size} members count up from --seed, to "
-                f"at most {SEEDS.most}; received {self.seed}; give a smaller one"
-            )
-        if self.validation_examples == 0 and self.kind.learns:
-            raise InputError(
-                f"--method={self.method} learns {self.kind.learns} from validation "
-                "images, so --validation_examples=0 cannot be; leave it out"
-            )
-        if self.own_levels and self.vanilla_dir:
-            raise InputError(
-                "with --vanilla=none there is no vanilla model; received --vanilla_dir="
-                f"{self.vanilla_dir} as well; leave out one of them"
-            )
-        if self.own_levels and self.kind.joint:
-            raise InputError(
-                "with --vanilla=none a model ranks by its own distances; the members "
-                f"of --method={self.method} have common levels: leave it out"
-            )
-        if not self.refresh_epochs:
-            return
-        if not self.kind.by_robustness or self.kind.joint:
-            raise InputError(
-                f"--refresh_epochs attacks the one model that is trained by its own "
-                f"robustness levels; --method={self.method} has none such: leave it out"
-            )
-        if self.levels_from not in ("robustness", completion.OWN):
-            raise InputError(
-                "--refresh_epochs means --levels_from=robustness; received "
-                f"{self.levels_from!r}; leave one of them out"
-            )
-        if not 1 <= self.refresh_epochs[0] <= self.refresh_epochs[-1] < self.epochs:
-            raise InputError(
-                f"--refresh_epochs must lie between 1 and {self.epochs - 1}, the last "
-                f"epoch counted from 0; received {self.refresh_epochs}"
-            )
+        return naming.title(self)
 
     def members(self) -> list["Config"]:
         """Return the settings of an ensemble's members, which share the vanilla model.
@@ -550,19 +141,3 @@ class Config:
             for name, value in self.as_dict().items()
             if DECLARATIONS[name].changes != "nothing" and saved.get(name) != value
         ]
-
-
-#: The declaration of every setting, in the order of `Config`'s fields.
-DECLARATIONS: dict[str, Declaration] = {
-    field.name: field.metadata["declaration"] for field in dataclasses.fields(Config)
-}
-
-#: The settings that the runs of one group share: those that only repeat a run with
-#: another seed, or change nothing, are left out.
-GROUP_SETTINGS = tuple(n for n, d in DECLARATIONS.items() if d.changes == "result")
-
-#: The settings that say which data a run has, apart from `dataset`: arguments of
-#: `datasets.load`.
-OF_THE_DATA = tuple(
-    n for n, d in DECLARATIONS.items() if d.group in ("data", "none") and n != "dataset"
-)

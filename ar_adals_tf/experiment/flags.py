@@ -16,8 +16,9 @@ from ar_adals_tf.attacks.settings import MOST_STEPS
 from ar_adals_tf.attacks.table import ATTACKS, OWN_ATTACK
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import OF_READING, OWN
-from ar_adals_tf.experiment.config import DECLARATIONS, MANY, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
+from ar_adals_tf.experiment.settings import DECLARATIONS, MANY
 from ar_adals_tf.methods.table import METHODS
 
 #: What a method lacks to which a smoothing means nothing; see `Declaration.needs`.

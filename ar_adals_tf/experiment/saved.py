@@ -12,9 +12,10 @@ from typing import Any, get_args
 
 from ar_adals_tf.bounds import Bound
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment import completion
-from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment import completion, together
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import plain_type
+from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.files import read_json
 from ar_adals_tf.forms.form import (
     File,
@@ -86,4 +87,4 @@ def _check_together(config: Config) -> None:
     """Refuse settings that cannot go together, as `Config.make` does."""
     values = config.as_dict()
     completion.complete(values, None, config.recipe, alpha_is_given=True)
-    config._check_together()
+    together.check(config)

@@ -24,8 +24,9 @@ from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.record import Record, find_record
 from ar_adals_tf.experiment import start
-from ar_adals_tf.experiment.config import OF_THE_DATA, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model, load_models, saved_config
+from ar_adals_tf.experiment.settings import OF_THE_DATA
 from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.exporting.formats import (
     FORMATS,

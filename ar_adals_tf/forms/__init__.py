@@ -2,5 +2,5 @@
 
 `form` has the forms that values may have and the functions that check them,
 `run_files` describes each JSON and CSV file of a run by them. The settings in
-`config.json` are declared in `ar_adals_tf.experiment.config` already.
+`config.json` are declared in `ar_adals_tf.experiment.settings` already.
 """

@@ -6,8 +6,8 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.generic import recipe_of
-from ar_adals_tf.experiment.config import DECLARATIONS
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
+from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group

@@ -20,9 +20,9 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.record import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.completion import OWN
-from ar_adals_tf.experiment.config import GROUP_SETTINGS
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
+from ar_adals_tf.experiment.settings import GROUP_SETTINGS
 from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.known import check_names

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
-from ar_adals_tf.bounds import Bound
+from ar_adals_tf.bounds import SEEDS, Bound
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import SEEDS, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import as_text
 from ar_adals_tf.forms.form import (
     File,

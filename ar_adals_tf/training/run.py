@@ -33,7 +33,7 @@ from ar_adals_tf.evaluation.results import (
     write_results,
 )
 from ar_adals_tf.evaluation.subject import save_calibrated
-from ar_adals_tf.experiment.config import OF_THE_DATA, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
@@ -45,6 +45,7 @@ from ar_adals_tf.experiment.runs import (
     load_models,
     saved_config,
 )
+from ar_adals_tf.experiment.settings import OF_THE_DATA
 from ar_adals_tf.files import (
     asides,
     atomic_write,

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import config_from, flags_from, group_flags
+from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.methods.table import METHODS
 
 FLAGS = [flag for flag in group_flags() if flag.name not in ("dataset", "method")]

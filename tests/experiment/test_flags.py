@@ -9,7 +9,7 @@ import pytest
 from ar_adals_tf import calibration, command_line
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import DECLARATIONS, GROUP_SETTINGS, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import (
     attack_flags,
     attack_settings_from,
@@ -20,6 +20,7 @@ from ar_adals_tf.experiment.flags import (
     settings_list,
     unusual,
 )
+from ar_adals_tf.experiment.settings import DECLARATIONS, GROUP_SETTINGS
 from ar_adals_tf.methods.table import METHODS
 from tests.helpers import forget_flags
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
+from ar_adals_tf.experiment.settings import DECLARATIONS
 
 SAVED = Config.make("fashion_mnist_small", "ar_adals", refresh_epochs=[1]).as_dict()
 

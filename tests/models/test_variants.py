@@ -9,8 +9,9 @@ import pytest
 
 from ar_adals_tf import models
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
+from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.models.variants import ATTENTIONS, NORMS, number_of_groups
 from ar_adals_tf.training.run import train
 

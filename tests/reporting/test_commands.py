@@ -16,8 +16,9 @@ from ar_adals_tf import command_line
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.config import DECLARATIONS, Config
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import plain_type
+from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.models import MODELS
 from ar_adals_tf.reporting.collection import Run

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ar_adals_tf.experiment.config import DECLARATIONS, GROUP_SETTINGS
+from ar_adals_tf.experiment.settings import DECLARATIONS, GROUP_SETTINGS
 from ar_adals_tf.reporting.names import method_label
 from ar_adals_tf.reporting.run import Run
 from tests.helpers import make_run, stored
