@@ -80,7 +80,7 @@ class Finetuning:
         Args:
             network: The run's own, freshly loaded.
             sparsity: See `pruning.prune`.
-            epochs: Their number; 0 for none.
+            epochs: Their number.
             folder: Where `checkpoint.npz` and `history.csv` are kept.
 
         Raises:
@@ -88,8 +88,6 @@ class Finetuning:
             FloatingPointError: If the loss is no longer a number.
         """
         prune(network, sparsity)
-        if not epochs:
-            return
         config = self._plan.config
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
