@@ -156,6 +156,11 @@ class Finetuning:
             index.verify(digest=self._plan.loaded["train"].digest())
         else:
             file = self._plan.vanilla_folder / "model.keras"
+            if config.levels_from != "random" and not file.is_file():
+                raise InputError(
+                    f"{self._run} was trained with levels of the vanilla model {file}, "
+                    "which is not there; put it back, or give --epochs=0"
+                )
             vanilla = None if config.levels_from == "random" else load_model(file)
             index = level_indexes(self._plan, vanilla)["train"]
         return RobustnessLevels(index, count)

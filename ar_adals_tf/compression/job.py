@@ -223,6 +223,10 @@ def _finished(run: Path, data_dir: str | None) -> Config:
         raise InputError(
             f"{run} is not finished (it has no metrics.json); train it to the end"
         )
+    if config.ensemble_size == 1 and not (run / KERAS).is_file():
+        raise InputError(
+            f"{run} has no {KERAS}, so there is nothing to compress; give another run"
+        )
     if config.ensemble_size > 1:
         raise InputError(
             f"{run} averages {config.ensemble_size} models, and one model is "

@@ -72,7 +72,8 @@ CASES = [
     Case("compress", ["--seed=1"], "Unknown command line flag 'seed'", status=1),
     changed("copy is not finished", without=["metrics.json"]),
     changed("copy averages 2 models", ensemble_size=2),
-    changed("there is no model file copy/model.keras", without=["model.keras"]),
+    changed("copy has no model.keras", without=["model.keras"]),
+    changed("levels of the vanilla model vanilla/model.keras, which is not there"),
     changed("smoothing.json .* is not there", without=["smoothing.json"]),
     changed("--method=adafocal learns", method="adafocal", alpha=None, num_levels=None),
     *[
