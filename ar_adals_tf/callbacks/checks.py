@@ -247,7 +247,9 @@ def check_names_of_monitors(
     known = _ALWAYS | set(_BETTER) | names | {f"val_{name}" for name in names}
     for callback in callbacks:
         monitor = getattr(callback, "monitor", "loss")
-        if not isinstance(monitor, str) or _plain(monitor) in map(_plain, known):
+        if not isinstance(monitor, str) or "/" in monitor:  # such as p/0, of a level
+            continue
+        if _plain(monitor) in map(_plain, known):
             continue
         closest = max(sorted(known), key=lambda name: _likeness(monitor, name))
         if max(_likeness(monitor, closest)) >= _SLIP:
@@ -286,8 +288,8 @@ def _plain(name: str) -> str:
 
 def _likeness(one: str, other: str) -> tuple[float, float]:
     """Return how alike two logs are, with `val_` left out and as they are."""
-    shorn = one.removeprefix("val_"), other.removeprefix("val_")
-    return tuple(SequenceMatcher(None, *both).ratio() for both in (shorn, (one, other)))
+    shorn = SequenceMatcher(None, one.removeprefix("val_"), other.removeprefix("val_"))
+    return shorn.ratio(), SequenceMatcher(None, one, other).ratio()
 
 
 def check_fellows(callback: Any, callbacks: Sequence[keras.callbacks.Callback]) -> None:

@@ -77,25 +77,23 @@ def told_apart_under_attack(collection: Collection) -> list[Table]:
     There is no table without such a pair.
     """
     groups = {group.key: group for group in collection.groups_under_attack}
-    cases = [("", 0.0)]
-    cases += [
-        (attack, collection.reference_of(attack)) for attack in collection.attacks
-    ]
+    cases = {"clean": ("", 0.0)}
+    for attack in collection.attacks:
+        epsilon = collection.reference_of(attack)
+        cases[f"{BOUNDED_TITLES[attack]} {strength_words(epsilon)}"] = attack, epsilon
     pairs = []
     for group in groups.values():
         for key in _bases(group):
             if key not in groups or key == group.key:
                 continue
-            for attack, epsilon in cases:
-                where = f"{BOUNDED_TITLES[attack]} {strength_words(epsilon)}"
-                pairs.append(
-                    _Pair(
-                        f"{group.label} against {groups[key].label}, "
-                        f"{where if attack else 'clean'}",
-                        group.attack_sample(attack, epsilon),
-                        groups[key].attack_sample(attack, epsilon),
-                    )
+            pairs += [
+                _Pair(
+                    f"{group.label} against {groups[key].label}, {where}",
+                    group.attack_sample(*case),
+                    groups[key].attack_sample(*case),
                 )
+                for where, case in cases.items()
+            ]
     if not pairs:
         return []
     title = f"Told apart under attack, {collection.title}"

@@ -296,6 +296,7 @@ class LogsMore(keras.callbacks.Callback):
     [
         ("val_ece", [], []),
         ("p_mean", [], []),
+        ("acc/0", ["acc"], []),
         ("loss", [], []),
         ("learning_rate", [], [keras.callbacks.LearningRateScheduler(lambda e: 0.1)]),
         ("acc", ["acc"], []),
