@@ -229,9 +229,9 @@ def check_names_of_monitors(
 ) -> None:
     """Warn of a callback that monitors a misspelt name, and name the closest log.
 
-    Keras notices after the first epoch, and the callback never acts. Where something
-    may add logs that are not known here, nothing is said: a callback or a training step
-    of one's own, or several outputs.
+    Keras notices after the first epoch. Where something may add logs that are not known
+    here, nothing is said: a callback or a training step of one's own, or several
+    outputs.
     """
     own_steps = (type(model).train_step, type(model).test_step) != (
         keras.Model.train_step,
@@ -254,8 +254,8 @@ def check_names_of_monitors(
         closest = max(sorted(known), key=lambda name: _likeness(monitor, name))
         if max(_likeness(monitor, closest)) >= _SLIP:
             warnings.warn(
-                f"{type(callback).__name__} monitors {monitor!r}, which nothing logs, "
-                f"so it would never act; did you mean {closest!r}?",
+                f"{type(callback).__name__} monitors {monitor!r}, which nothing logs; "
+                f"did you mean {closest!r}?",
                 stacklevel=2,
             )
 
