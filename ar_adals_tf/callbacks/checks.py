@@ -271,7 +271,7 @@ def _names(metric: Any) -> set[str]:
     """Return the names that the logs may have for a metric that is not built yet."""
     found = metric
     if isinstance(metric, str):
-        with contextlib.suppress(ValueError):  # "ce": its kind follows from the labels
+        with contextlib.suppress(ValueError):  # Keras refuses it in a moment
             found = keras.metrics.get(metric)
     return {_title(metric), _title(found), getattr(found, "name", _title(found))}
 

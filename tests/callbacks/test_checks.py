@@ -304,7 +304,6 @@ class LogsMore(keras.callbacks.Callback):
         ("acc", ["acc"], []),
         ("mean_squared_error", ["mse"], []),
         ("auc", [keras.metrics.AUC(name="AUC")], []),
-        ("crossentropy", ["crossentropy"], []),
         ("val_ece2", [], [LogsMore()]),
     ],
 )
