@@ -7,7 +7,8 @@ own directory under one folder, and writes there
 
     sweep.json    the values, the measures of every run and their intervals
     sweep.png     the measure that chooses over the values
-    chosen.cfg    the flagfile of the chosen run, for python -m ar_adals_tf.train
+    chosen.cfg    the settings of the chosen run, a flagfile for
+                  python -m ar_adals_tf.train; its folders are given beside it
 
 What is trained already is not trained again. The choice uses only validation images,
 after the last epoch. In AdaLS and AR-AdaLS these images also move the soft labels, so
@@ -38,7 +39,8 @@ def main() -> None:
     param, values, folder = command_line.values("param", "values", "output_dir")
     param = param or default_param(base.method)
     folder = Path(folder or f"runs/{base.name}-sweep-{param}")
-    given = command_line.given_settings("dataset", "method", "output_dir", param)
+    apart = ("dataset", "method", "output_dir", "vanilla_dir", param)
+    given = command_line.given_settings(*apart)
     sweep(
         base, param, values, folder, given, *command_line.values("select_by", "one_sd")
     )

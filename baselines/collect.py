@@ -74,6 +74,11 @@ SHOWN = {
     "table_4": "Calibration error by severity",
     "foreign": "Out-of-distribution images",
     "under_attack": "Under attack",
+    "ece_by_strength": "Calibration error by attack and strength",
+    "told_apart_under_attack": "Can they be told apart under attack?",
+    "trade_off": "Accuracy, robust accuracy and calibration",
+    "certified": "Certified accuracy",
+    "smoothed": "Calibration of the smoothed classifier",
 }
 
 
@@ -151,11 +156,24 @@ def _runs(collections: Iterable[Collection]) -> list[dict[str, Any]]:
     return [
         {"run": run.folder.name, "method": group.label, "seed": run.config["seed"]}
         | {name: _inner(run.metrics, path) for name, path in MEASURES.items()}
+        | _under_attack(run.metrics)
         | run.config.get("versions", {})
         for collection in collections
         for group in collection.groups
         for run in group.runs
     ]
+
+
+def _under_attack(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return accuracy and ECE under each attack, such as `pgd_8_ece` at 8/255."""
+    return {
+        f"{attack}_{epsilon}_{name}": found[name]
+        for attack, by_strength in metrics.get("attacks", {})
+        .get("by_attack", {})
+        .items()
+        for epsilon, found in by_strength.items()
+        for name in ("accuracy", "ece")
+    }
 
 
 def _inner(metrics: Mapping[str, Any], path: Sequence[str]) -> Any:

@@ -30,7 +30,13 @@ FLAGS = flags.FLAGS
 OF_IMAGES = ("train", "evaluate", "compute_robustness", "sweep")
 COMMANDS = tuple(commands())
 N, Z, TYPES, SEVERITIES = 120, 10, ("contrast", "fog", "pixelate"), (1, 3, 5)
-OVERCONFIDENCE = {"vanilla": 2.0, "ls": 1.0, "adals": 1.3, "ar_adals": 1.2}
+OVERCONFIDENCE = {
+    "vanilla": 2.0,
+    "ls": 1.0,
+    "adals": 1.3,
+    "ar_adals": 1.2,
+    "fgsm_at": 1.1,
+}
 
 
 def tfds_folder_with(dataset):

@@ -287,6 +287,7 @@ class ARAdaLS(keras.callbacks.Callback):
         shorten_progress(around.callbacks)
         checks.check_fellows(self, around.callbacks)
         checks.check_monitors(around.callbacks)
+        checks.check_names_of_monitors(self.model, around.callbacks)
         models = self._ensemble or [self.model]
         if not models[0].built:
             for first in self._data.take(1):

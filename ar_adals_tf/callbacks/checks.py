@@ -1,7 +1,9 @@
 """What cannot work in a training with soft labels, said before the first epoch."""
 
+import contextlib
 import warnings
 from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 import keras
@@ -21,6 +23,12 @@ _BETTER = {
     "val_ece_floor": "min",
     "val_refinement": "min",
 }
+
+#: Other logs: of `ARAdaLS`, and of Keras whatever was compiled.
+_ALWAYS = {"loss", "learning_rate", "p_min", "p_mean", "new_levels"}
+
+#: How alike two names are, at least, that a slip can have made of one another.
+_SLIP = 0.6
 
 #: Losses and metrics of Keras that take class indices, and what takes soft labels.
 _SPARSE = {
@@ -214,6 +222,74 @@ def check_monitors(callbacks: Iterable[keras.callbacks.Callback]) -> None:
                 f"{'lower' if better == 'min' else 'higher'} it is; leave mode out"
             )
         callback.mode = better
+
+
+def check_names_of_monitors(
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Warn of a callback that monitors a misspelt name, and name the closest log.
+
+    Keras notices after the first epoch. Where something may add logs that are not known
+    here, nothing is said: a callback or a training step of one's own, or several
+    outputs.
+    """
+    own_steps = (type(model).train_step, type(model).test_step) != (
+        keras.Model.train_step,
+        keras.Model.test_step,
+    )
+    if own_steps or len(getattr(model, "outputs", None) or [None]) > 1:
+        return
+    if any(_may_log_more(callback) for callback in callbacks):
+        return
+    names = {one.name for one in model.metrics}
+    for metric in _metrics(model):
+        names |= _names(metric)
+    known = _ALWAYS | set(_BETTER) | names | {f"val_{name}" for name in names}
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", "loss")
+        if not isinstance(monitor, str) or "/" in monitor:  # such as p/0, of a level
+            continue
+        if _plain(monitor) in map(_plain, known):
+            continue
+        closest = max(sorted(known), key=lambda name: _likeness(monitor, name))
+        if max(_likeness(monitor, closest)) >= _SLIP:
+            warnings.warn(
+                f"{type(callback).__name__} monitors {monitor!r}, which nothing logs; "
+                f"did you mean {closest!r}?",
+                stacklevel=2,
+            )
+
+
+def _may_log_more(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether a callback may add logs that are not known here."""
+    kind = type(callback)
+    ours = kind.__module__.startswith(("keras.", "ar_adals_tf."))
+    return not ours or kind is keras.callbacks.LambdaCallback
+
+
+def _names(metric: Any) -> set[str]:
+    """Return the names that the logs may have for a metric that is not built yet."""
+    found = metric
+    if isinstance(metric, str):
+        with contextlib.suppress(ValueError):  # Keras refuses it in a moment
+            found = keras.metrics.get(metric)
+    return {_title(metric), _title(found), getattr(found, "name", _title(found))}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what Keras may add or change.
+
+    Example:
+        >>> _plain("val_AUC_1") == _plain("val_auc")
+        True
+    """
+    return name.lower().rstrip("0123456789").replace("_", "").replace("weighted", "")
+
+
+def _likeness(one: str, other: str) -> tuple[float, float]:
+    """Return how alike two logs are, with `val_` left out and as they are."""
+    shorn = SequenceMatcher(None, one.removeprefix("val_"), other.removeprefix("val_"))
+    return shorn.ratio(), SequenceMatcher(None, one, other).ratio()
 
 
 def check_fellows(callback: Any, callbacks: Sequence[keras.callbacks.Callback]) -> None:

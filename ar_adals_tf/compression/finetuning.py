@@ -80,7 +80,7 @@ class Finetuning:
         Args:
             network: The run's own, freshly loaded.
             sparsity: See `pruning.prune`.
-            epochs: Their number; 0 for none.
+            epochs: Their number.
             folder: Where `checkpoint.npz` and `history.csv` are kept.
 
         Raises:
@@ -88,8 +88,6 @@ class Finetuning:
             FloatingPointError: If the loss is no longer a number.
         """
         prune(network, sparsity)
-        if not epochs:
-            return
         config = self._plan.config
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -158,6 +156,11 @@ class Finetuning:
             index.verify(digest=self._plan.loaded["train"].digest())
         else:
             file = self._plan.vanilla_folder / "model.keras"
+            if config.levels_from != "random" and not file.is_file():
+                raise InputError(
+                    f"{self._run} was trained with levels of the vanilla model {file}, "
+                    "which is not there; put it back, or give --epochs=0"
+                )
             vanilla = None if config.levels_from == "random" else load_model(file)
             index = level_indexes(self._plan, vanilla)["train"]
         return RobustnessLevels(index, count)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,23 @@ from ar_adals_tf.compression.finetuning import (
     default_rate,
     refuse_feedback,
 )
+from ar_adals_tf.compression.pruning import prune
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.corrupted import find_source
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.compressed import FORMATS, Compressed, find_compressed
+from ar_adals_tf.evaluation.compressed import (
+    COMPRESSION_FILE,
+    FORMATS,
+    Compressed,
+    find_compressed,
+)
 from ar_adals_tf.evaluation.footprint import QUANTISATION_IMAGES, to_lite
 from ar_adals_tf.evaluation.measures import saved_temperature, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures, read_metrics
-from ar_adals_tf.evaluation.shift import check_available
+from ar_adals_tf.evaluation.shift import check_available, types_of
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.evaluation.under_attack import (
@@ -48,7 +55,6 @@ from ar_adals_tf.experiment.settings import MANY
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
-    remove,
     sweep,
     writable_folder,
 )
@@ -76,6 +82,7 @@ def compress(
     shift_types: Sequence[str] | None = None,
     severities: Sequence[int | str] = SEVERITIES,
     shift_source: str = "auto",
+    shift_cache_dir: str | Path | None = None,
     attacks: Sequence[str] | None = None,
     epsilons: Sequence[float | str] = DEFAULT_EPSILONS,
     attack_norm: str = "linf",
@@ -97,11 +104,12 @@ def compress(
         learning_rate: Its constant learning rate. Defaults to a tenth of the run's.
         output_dir: Where the folders go. Defaults to `<run>-compressed` beside the run.
         data_dir: Where TFDS keeps its data. Defaults to the run's setting.
-        shift: Whether to measure on corrupted images; also the next three, see
+        shift: Whether to measure on corrupted images; also the next four, see
             `evaluate`.
         shift_types: Corruptions.
         severities: Their severities.
         shift_source: Where they come from.
+        shift_cache_dir: A folder that keeps those that are made.
         attacks: Attacks, see `evaluate`. Models of LiteRT have no gradient; they are
             measured under `square` alone.
         epsilons: Their strengths.
@@ -114,7 +122,7 @@ def compress(
     Raises:
         InputError: On arguments that do not fit, a run that is not finished or averages
             several models, what its training depended on being absent, a network that
-            cannot be converted, or a folder with models made otherwise.
+            cannot be converted, or a folder with something else.
     """
     run = Path(run_dir)
     shares = parse_sparsity(sparsity)
@@ -140,17 +148,16 @@ def compress(
             "another folder"
         )
     shifted: _Flags = {"shift_types": shift_types, "severities": strengths}
-    shifted["shift_source"] = shift_source
+    shifted |= {"shift_source": shift_source, "shift_cache_dir": shift_cache_dir}
     splits = load_splits(config)
-    if shift and shift_types:  # refused now, and not after the training
-        where = {name: getattr(config, name) for name in _WHERE}
-        source = find_source(
-            splits["test"], shift_source, list(shift_types), strengths, **where
-        )
-        check_available(list(shift_types), source)
+    if shift:  # refused now, and not after the training
+        _check_shift(config, splits["test"], shift_types, strengths, shift_source)
+        if shift_cache_dir:
+            writable_folder(shift_cache_dir, "--shift_cache_dir")
+    job = _Job(run, config, splits, root, epochs, learning_rate, say)
+    job.check(shares, kinds)
     writable_folder(root, "--output_dir")
     with only_writer(root / LOCK, say):
-        job = _Job(run, config, splits, root, epochs, learning_rate, say)
         folders = [folder for s in shares for folder in job.models(s, kinds)]
         job.evaluate_clean(folders)
         how: _Flags = {"robustness_index": job.index, "data_dir": data_dir, "say": say}
@@ -185,7 +192,19 @@ def parse_sparsity(values: Sequence[float | str]) -> list[float]:
             "--sparsity takes shares of the weights from 0 to below 1; received "
             f"{','.join(map(str, values))}; such as --sparsity=0.5,0.9"
         )
-    return sorted({0.0} | found)
+    ascending = sorted({0.0} | found)
+    for one, other in itertools.pairwise(ascending):
+        if _prefix(one) == _prefix(other):
+            raise InputError(
+                f"--sparsity has {one} and {other}, whose models would lie in one "
+                f"folder, {_prefix(one)}-float32; leave out one of them"
+            )
+    return ascending
+
+
+def _prefix(sparsity: float) -> str:
+    """Return how the folders of a sparsity begin."""
+    return f"pruned{100 * sparsity:g}" if sparsity else "whole"
 
 
 def _parse_formats(names: Sequence[str]) -> list[str]:
@@ -204,6 +223,10 @@ def _finished(run: Path, data_dir: str | None) -> Config:
         raise InputError(
             f"{run} is not finished (it has no metrics.json); train it to the end"
         )
+    if config.ensemble_size == 1 and not (run / KERAS).is_file():
+        raise InputError(
+            f"{run} has no {KERAS}, so there is nothing to compress; give another run"
+        )
     if config.ensemble_size > 1:
         raise InputError(
             f"{run} averages {config.ensemble_size} models, and one model is "
@@ -211,6 +234,21 @@ def _finished(run: Path, data_dir: str | None) -> Config:
         )
     where = data_dir or config.data_dir
     return dataclasses.replace(config, data_dir=where, verbose=False)
+
+
+def _check_shift(
+    config: Config,
+    test: Split,
+    shift_types: Sequence[str] | None,
+    severities: Sequence[int],
+    kind: str,
+) -> None:
+    """Refuse corrupted images that cannot be had."""
+    types = list(shift_types or types_of(test.dataset, test.info))
+    where = {name: getattr(config, name) for name in _WHERE}
+    source = find_source(test, kind, types, severities, **where)
+    if shift_types:  # of all types, `evaluate` leaves out those that are not there
+        check_available(types, source)
 
 
 def _by_gradient(
@@ -262,22 +300,36 @@ class _Job:
         """Training images that set the ranges of int8."""
         return next(iter(self._splits["train"].batches(QUANTISATION_IMAGES)))[1].numpy()
 
+    def check(self, shares: Sequence[float], formats: Sequence[str]) -> None:
+        """Refuse, before anything is made, what could not be made in its turn."""
+        for sparsity in shares:
+            for kind in formats:
+                folder, file = self._place(sparsity, kind)
+                _refuse_others(folder, file, self._wanted(sparsity, kind))
+            folder, file = self._place(sparsity, "float32")
+            if sparsity and self._epochs and not _is_there(folder, file):
+                _ = self._finetuning  # reads what the run's training depended on
+
+    def _place(self, sparsity: float, kind: str) -> tuple[Path, Path]:
+        """Return the folder of a model, and its file."""
+        folder = self._root / f"{_prefix(sparsity)}-{kind}"
+        return folder, folder / (KERAS if kind == "float32" else LITE)
+
     def models(self, sparsity: float, formats: Sequence[str]) -> list[Path]:
         """Make the models of a sparsity that are not there; return all folders."""
         model: keras.Model | None = None
         folders: list[Path] = []
         anew = False  # the others are made from the first one's file
         for kind in formats:
-            prefix = f"pruned{100 * sparsity:g}" if sparsity else "whole"
-            folder = self._root / f"{prefix}-{kind}"
+            folder, file = self._place(sparsity, kind)
             folders.append(folder)
             folder.mkdir(exist_ok=True)
-            sweep(folder, KERAS, LITE, "compression.json", "checkpoint.npz")
-            file = folder / (KERAS if kind == "float32" else LITE)
-            wanted = self._wanted(sparsity, kind)
-            if _is_there(folder, file, wanted) and not anew:
+            sweep(folder, KERAS, LITE, COMPRESSION_FILE, "checkpoint.npz")
+            if _is_there(folder, file) and not anew:
                 self._say(f"{file} is there already")
                 continue
+            wanted = self._wanted(sparsity, kind)
+            wanted.save(folder)  # whose the file is, should the work be interrupted
             if kind == "float32":
                 self._save_keras(sparsity, folder, file)
                 anew = True
@@ -308,9 +360,10 @@ class _Job:
 
     def _save_keras(self, sparsity: float, folder: Path, file: Path) -> None:
         model = load_model(self._run / KERAS)
-        if sparsity:
-            how = model, sparsity, self._epochs, folder
-            self._finetuning.pruned(*how)
+        if sparsity and self._epochs:
+            self._finetuning.pruned(model, sparsity, self._epochs, folder)
+        elif sparsity:
+            prune(model, sparsity)
         plain = keras.Model(model.input, model.output, name=model.name)
         with atomic_write(file) as aside:
             plain.save(aside)
@@ -360,13 +413,20 @@ class _Job:
             dataclasses.replace(about, costs=costs).save(folder)
 
 
-def _is_there(folder: Path, file: Path, wanted: Compressed) -> bool:
-    """Tell whether a model is made; what is left of a broken one is removed.
+def _refuse_others(folder: Path, file: Path, wanted: Compressed) -> None:
+    """Refuse a folder that holds something else than the model, or part of it.
 
     Raises:
-        InputError: If the folder has a model that was made otherwise.
+        InputError: If it does.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give another --output_dir")
     about = find_compressed(folder)
+    if about is None and file.exists():
+        raise InputError(
+            f"{folder} holds {file.name} and no {COMPRESSION_FILE}, so compress did "
+            "not make it; give another --output_dir"
+        )
     if about is not None and about.recipe != wanted.recipe:
         how = (
             f"of the run {about.run_digest}, {about.name}, {about.epochs} epochs at "
@@ -376,11 +436,12 @@ def _is_there(folder: Path, file: Path, wanted: Compressed) -> bool:
             f"{folder} holds a model that was made otherwise ({how}); remove it, or "
             "give another --output_dir"
         )
-    if about is not None and file.exists() and digest_file(file) == about.digest:
-        return True
-    for path in (folder / "compression.json", file):
-        remove(path)
-    return False
+
+
+def _is_there(folder: Path, file: Path) -> bool:
+    """Tell whether the model of a folder is made, and whole."""
+    about = find_compressed(folder)
+    return about is not None and file.exists() and digest_file(file) == about.digest
 
 
 def _table(folders: Sequence[Path]) -> str:

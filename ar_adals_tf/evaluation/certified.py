@@ -5,9 +5,7 @@ copies. Its certificates are about itself. So are its accuracy and its ECE, whic
 beside those of the plain model on the same images.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from ar_adals_tf.bounds import Bound
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.certification.drawing import NoisyCopies
 from ar_adals_tf.certification.radius import (
     ABSTAINS,
@@ -24,13 +22,11 @@ from ar_adals_tf.certification.radius import (
     certified,
     certify,
     largest_radius,
-    parse_sigmas,
     radius_grid,
     two_sided,
 )
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures
@@ -43,90 +39,8 @@ from ar_adals_tf.evaluation.vote_store import (
 )
 from ar_adals_tf.process.progress import progress_bar
 
-_COUNT = Bound(least=1, most=10_000_000)
-
 #: Copies of a part, about: so many are lost at most when the work is interrupted.
 _PART = 100_000
-
-
-@dataclass(frozen=True)
-class Certifying:
-    """How to certify.
-
-    Attributes:
-        sigmas: Standard deviations of the noise, in the unit of inputs in [0, 1].
-        selection_samples: Noisy copies of an image that choose its class.
-        samples: Further ones, whose votes bound the class's probability.
-        alpha: The chance, at most, that a certificate is wrong.
-        images: How many test images are certified at most, at equal steps.
-        attack: Whether to attack the smoothed classifier as well.
-    """
-
-    sigmas: Sequence[float] = (0.25,)
-    selection_samples: int = 100
-    samples: int = 1000
-    alpha: float = 0.001
-    images: int = 500
-    attack: bool = False
-
-    @classmethod
-    def make(cls, wanted: bool, **given: Any) -> "Certifying | None":
-        """Check the values of the flags; None means that one was not given.
-
-        Args:
-            wanted: Whether to certify at all.
-            **given: `sigma` and the attributes after the first.
-
-        Raises:
-            InputError: On numbers that cannot be used, or on any if none is wanted.
-        """
-        given = {name: value for name, value in given.items() if value is not None}
-        if not wanted:
-            if flags := [_NAMES[name] for name, value in given.items() if value]:
-                raise InputError(f"{flags[0]} is for --certify; give both, or neither")
-            return None
-        sigma = given.pop("sigma", None)
-        if sigma is not None:
-            several = [sigma] if isinstance(sigma, (int, float, str)) else sigma
-            given["sigmas"] = tuple(parse_sigmas(several))
-        found = cls(**given)
-        found._check()
-        return found
-
-    def _check(self) -> None:
-        for name in ("selection_samples", "samples", "images"):
-            if not _COUNT.allows(value := getattr(self, name)):
-                needs = _COUNT.needs(value)
-                raise InputError(f"{_NAMES[name]} must be {needs}; received {value}")
-        if self.samples < self.selection_samples:
-            raise InputError(
-                f"{_NAMES['samples']} must be at least "
-                f"{_NAMES['selection_samples']}, {self.selection_samples}; received "
-                f"{self.samples}; give more of the former"
-            )
-        if not 0 < self.alpha < 0.5:
-            raise InputError(
-                f"{_NAMES['alpha']} must be above 0 and below 0.5; received "
-                f"{self.alpha:g}"
-            )
-        if not largest_radius(1.0, self.samples, self.alpha):
-            enough = math.floor(math.log(self.alpha, 0.5)) + 1
-            raise InputError(
-                f"{self.samples} votes certify nothing at --certify_alpha="
-                f"{self.alpha:g}, even if all agree; give --certify_samples="
-                f"{enough} or more"
-            )
-
-
-#: The flags of evaluate, by what they set.
-_NAMES = {
-    "sigma": "--sigma",
-    "selection_samples": "--certify_selection_samples",
-    "samples": "--certify_samples",
-    "alpha": "--certify_alpha",
-    "images": "--certify_images",
-    "attack": "--certify_attack",
-}
 
 
 def evaluate_certified(

@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.certified import (
-    Certifying,
     describe_certified,
     evaluate_certified,
 )

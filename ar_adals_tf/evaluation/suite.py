@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.certified import Certifying
 from ar_adals_tf.evaluation.images import (
     load_shared,
     posthoc_images,

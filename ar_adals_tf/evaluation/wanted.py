@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.certified import Certifying
 from ar_adals_tf.evaluation.subject import Subject
 
 

@@ -250,10 +250,15 @@ def follow_the_paper(runs: Sequence[Run]) -> bool:
 
     What was trained on the paper's datasets is: its page has the paper's tables and
     figures and asks for what of these is missing, and labels say what differs from the
-    recipe. A user's own data and models, and the tour's small images, are not: their
-    page is whole with what there is.
+    recipe. A user's own data and models, the tour's small images, and runs that all
+    took a part of the images, are not: their page is whole with what there is.
     """
-    trained = any(not (run.record or run.config.get("finetune")) for run in runs)
+    trained = any(
+        not (
+            run.record or run.config.get("finetune") or run.config.get("limit_examples")
+        )
+        for run in runs
+    )
     return trained and runs[0].dataset in names.paper()["table_1"]
 
 

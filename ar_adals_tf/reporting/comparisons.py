@@ -8,6 +8,7 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, BOUNDED_TITLES
 from ar_adals_tf.reporting import commands
+from ar_adals_tf.reporting.attack_words import attack_words
 from ar_adals_tf.reporting.certainty import FLOOR_WORDS, Sample, by_level
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature, temperature_words
@@ -41,7 +42,7 @@ def told_apart(collection: Collection) -> Table:
     return _differences(
         collection,
         _pairs(collection),
-        f"AR-AdaLS against its rivals, {collection.title}",
+        ("told_apart", f"AR-AdaLS against its rivals, {collection.title}"),
         "AR-AdaLS less the other one, so below 0 its ECE and NLL are better.",
         "AR-AdaLS against",
     )
@@ -62,14 +63,74 @@ def differences(collection: Collection) -> Table:
     return _differences(
         collection,
         pairs,
-        f"Against {first.label}, {collection.title}",
+        ("told_apart", f"Against {first.label}, {collection.title}"),
         f"Each less {first.label}, so below 0 its ECE and NLL are better.",
         f"Less {first.label}",
     )
 
 
+def told_apart_under_attack(collection: Collection) -> list[Table]:
+    """Return the paired differences of methods to what they build on, under attack.
+
+    Adversarial training builds on vanilla training, another training beside it on the
+    adversarial one alone, AR-AdaLS on AdaLS, and a variant on the method without it.
+    There is no table without such a pair.
+    """
+    groups = {group.key: group for group in collection.groups_under_attack}
+    cases = {"clean": ("", 0.0)}
+    for attack in collection.attacks:
+        epsilon = collection.reference_of(attack)
+        cases[f"{BOUNDED_TITLES[attack]} {strength_words(epsilon)}"] = attack, epsilon
+    pairs = []
+    for group in groups.values():
+        for key in _bases(group):
+            if key not in groups or key == group.key:
+                continue
+            pairs += [
+                _Pair(
+                    f"{group.label} against {groups[key].label}, {where}",
+                    group.attack_sample(*case),
+                    groups[key].attack_sample(*case),
+                )
+                for where, case in cases.items()
+            ]
+    if not pairs:
+        return []
+    title = f"Told apart under attack, {collection.title}"
+    return [
+        _differences(
+            collection,
+            pairs,
+            ("told_apart_under_attack", title),
+            "The first less the second, so below 0 the first's ECE and NLL are better. "
+            f"{attack_words(collection)}.",
+            "Method against another",
+        )
+    ]
+
+
+def _bases(group: Group) -> list[str]:
+    """Return the keys of the methods that a method builds on.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> group = SimpleNamespace(method="ar_adals+fgsm_at", key="ar_adals+fgsm_at")
+        >>> _bases(group)
+        ['fgsm_at', 'adals+fgsm_at']
+    """
+    if group.key != group.method:
+        return [group.method]
+    own, plus, training = group.method.partition("+")
+    bases = [training or "vanilla"]
+    return [*bases, f"adals{plus}{training}"] if own == "ar_adals" else bases
+
+
 def _differences(
-    collection: Collection, pairs: Sequence[_Pair], title: str, less: str, head: str
+    collection: Collection,
+    pairs: Sequence[_Pair],
+    name_and_title: tuple[str, str],
+    less: str,
+    head: str,
 ) -> Table:
     """Return the differences of pairs as a table."""
     shown = measures("ece", "nll", "accuracy")
@@ -82,8 +143,9 @@ def _differences(
         cells += [Cell(runs, None, runs), Cell(images, None, runs)]
         rows.append(Row(pair.label, cells))
     titles = [f"Difference of {one.heading()}" for one in shown]
+    name, title = name_and_title
     return Table(
-        f"told_apart_{collection.dataset}",
+        f"{name}_{collection.dataset}",
         title,
         f"{less} In brackets: the 95 % interval of the difference over the same images "
         "and the seeds that both have. Where it holds 0 the two cannot be told apart. "

@@ -101,6 +101,7 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     table, costs = attack_tables.under_attack, attack_tables.costs
     made: dict[str, Make] = {
         "Under attack: every strength": _every_strength,
+        "Under attack: can they be told apart?": comparisons.told_apart_under_attack,
         "Under attack: reliability": attack_figures.reliability_under_attack,
         "Under attack: by robustness level": _under_attack_by_level,
         "Under attack: rejecting low confidence": rejection.rejecting,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, cost
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, corrupt, unavailable
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.studies.cells import Cell
@@ -72,7 +73,8 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         for attack, _ in attacked_sets(cell):
             sets += _GRADIENT * BOUNDED_ATTACKS[attack].passes
         made = images["test"] * corrupted_sets(cell) if cell.makes_sets else 0
-        return Work("predict", config.model, images["test"] * sets * models, made)
+        predicted = images["test"] * sets + _noisy_copies(cell, images["test"])
+        return Work("predict", config.model, predicted * models, made)
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]
         return Work("predict", config.model, held_out * models)
@@ -83,6 +85,15 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         attacked = images["train"] + images["validation"]
         seen += attacked * each * len(config.refresh_epochs)
     return Work("train", config.model, seen)
+
+
+def _noisy_copies(cell: Cell, test: int) -> int:
+    """Return how many noisy copies vote; an attack on the vote is not counted."""
+    how = Certifying.from_texts(cell.flags)
+    if how is None:
+        return 0
+    copies = how.selection_samples + how.samples
+    return min(how.images, test) * copies * len(how.sigmas)
 
 
 def _attack_passes(settings: Mapping[str, Any]) -> float:

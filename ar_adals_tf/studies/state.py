@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import stored_settings
@@ -226,7 +227,26 @@ def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> li
         found = {float(one) for one in by_attack.get(attack, {})}
         if not found or not strengths <= found or not stored("attacked"):
             lacking.append(attack)
+    how = Certifying.from_texts(flags)
+    certified = metrics.get("certified", {})
+    if how and not (_certified_as(how, certified) and stored("certified")):
+        lacking.append("certificates")
     return lacking
+
+
+def _certified_as(how: Certifying, found: Mapping[str, Any]) -> bool:
+    """Tell whether certificates are those that are asked for.
+
+    The number of images is that of the test set, if it has fewer.
+    """
+    by_sigma = {float(sigma): own for sigma, own in found.get("by_sigma", {}).items()}
+    return (
+        set(how.sigmas) <= set(by_sigma)
+        and found["samples"] == [how.selection_samples, how.samples]
+        and found["alpha"] == how.alpha
+        and found["num_examples"] <= how.images
+        and all("attack" in by_sigma[sigma] for sigma in how.sigmas if how.attack)
+    )
 
 
 def _listed(flags: Mapping[str, str], name: str) -> list[str]:
@@ -251,9 +271,11 @@ def progress_of(cell: Cell, images: Mapping[str, int]) -> Progress | None:
         total = math.ceil(images[cell.flags["split"]] / SHARD_SIZE)
         return Progress(min(shards, total), total, "shard")
     if cell.module == "evaluate":
-        folders = [cell.run / kind for kind in ("shift", "ood", "attacked")]
-        there = sum(len(list(folder.glob("*.npz"))) for folder in folders)
-        total = changed_sets(cell)
+        kinds = ("shift", "ood", "attacked", "certified")
+        there = sum(len(list((cell.run / kind).glob("*.npz"))) for kind in kinds)
+        how = Certifying.from_texts(cell.flags)
+        votes = len(how.sigmas) * (1 + how.attack) if how else 0
+        total = changed_sets(cell) + votes
         return Progress(min(there, total), total, "set")
     return None
 

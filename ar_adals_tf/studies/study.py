@@ -21,6 +21,7 @@ from typing import Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.bounds import SEEDS, Bound
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
@@ -201,6 +202,13 @@ _EVALUATE = {
     "ood": list_of(text(DATASETS), least=1),
     "attacks": list_of(text(BOUNDED_ATTACKS), least=1),
     "epsilons": list_of(number(Bound(least=0, most=255)), least=1),
+    "certify": truth,
+    "sigma": list_of(number(), least=1),
+    "certify_samples": number(whole=True),
+    "certify_selection_samples": number(whole=True),
+    "certify_alpha": number(),
+    "certify_images": number(whole=True),
+    "certify_attack": truth,
 }
 
 _METHOD = {
@@ -252,6 +260,7 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
         methods,
     )
     _check_vanilla(study)
+    Certifying.from_texts(study.evaluate)  # refuses numbers that cannot be used
     return study
 
 

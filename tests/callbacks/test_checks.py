@@ -260,6 +260,63 @@ def test_the_wrong_direction_is_refused(train, validation):
     )
 
 
+@pytest.mark.parametrize(
+    ("monitor", "meant"),
+    [
+        ("val_eec", "val_ece"),
+        ("ece", "val_ece"),
+        ("val_acuracy", "val_accuracy"),
+        ("val_los", "val_loss"),
+        ("val_top2_rat", "val_top2_rate"),
+    ],
+)
+def test_a_misspelt_monitor_is_named_before_the_first_epoch(
+    monitor, meant, train, validation
+):
+    model = mlp()
+    top2 = keras.metrics.TopKCategoricalAccuracy(2, name="top2_rate")
+    model.compile("adam", cce(from_logits=True), metrics=[top2])
+    stopping = keras.callbacks.EarlyStopping(monitor, mode="min")
+    with pytest.warns(UserWarning) as said:
+        run(train, validation, model, others=[stopping])
+    (ours,) = [str(w.message) for w in said if "did you mean" in str(w.message)]
+    assert ours == (
+        f"EarlyStopping monitors {monitor!r}, which nothing logs; "
+        f"did you mean {meant!r}?"
+    )
+
+
+class LogsMore(keras.callbacks.Callback):
+    """Adds a log of its own."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_ece2"] = 1.0 / (1 + epoch)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "metrics", "others"),
+    [
+        ("val_ece", [], []),
+        ("p_mean", [], []),
+        ("acc/0", ["acc"], []),
+        ("loss", [], []),
+        ("learning_rate", [], [keras.callbacks.LearningRateScheduler(lambda e: 0.1)]),
+        ("acc", ["acc"], []),
+        ("mean_squared_error", ["mse"], []),
+        ("auc", [keras.metrics.AUC(name="AUC")], []),
+        ("val_ece2", [], [LogsMore()]),
+    ],
+)
+def test_a_monitor_that_works_is_not_doubted(
+    monitor, metrics, others, train, validation, recwarn
+):
+    model = mlp()
+    model.compile("adam", cce(from_logits=True), metrics=metrics)
+    stopping = keras.callbacks.EarlyStopping(monitor, mode="min")
+    run(train, validation, model, others=[*others, stopping])
+    assert not [w for w in recwarn if "did you mean" in str(w.message)]
+
+
 def test_a_second_callback_on_one_smoothing_is_refused(train, validation):
     smoothing = AdaptiveLabelSmoothing(Z, 4)
     second = ARAdaLS(smoothing, batches(table(validation)[0], 100), validation.index)

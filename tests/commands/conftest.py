@@ -5,6 +5,7 @@ import signal
 import pytest
 from absl import app
 
+from ar_adals_tf.process.quiet import quiet_libraries
 from tests.helpers import forget_flags, run_here
 
 app.define_help_flags()
@@ -17,6 +18,19 @@ def fresh_flags():
     forget_flags()
 
 
+@pytest.fixture(scope="session")
+def devices_are_known():
+    """Let TensorFlow look for devices, once for all commands.
+
+    A command holds back what that prints while it imports TensorFlow. Here TensorFlow
+    is imported already, and looks for GPUs as soon as absl starts.
+    """
+    import tensorflow as tf
+
+    with quiet_libraries():
+        tf.config.list_physical_devices()
+
+
 @pytest.fixture
 def own_signals():
     """Take back what a command leaves for Ctrl-C when it has ended."""
@@ -26,7 +40,7 @@ def own_signals():
 
 
 @pytest.fixture
-def run(fresh_flags, own_signals, capfd):
+def run(devices_are_known, fresh_flags, own_signals, capfd):
     """Return a function that runs a command: status, standard output and error."""
 
     def run(name, *arguments):

@@ -17,6 +17,8 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.process.locks import LOCK
+from ar_adals_tf.studies.cells import cells_of
+from ar_adals_tf.studies.study import load_study
 from ar_adals_tf.training import selection
 from tests.helpers import forget_flags, history
 
@@ -275,3 +277,46 @@ def test_a_sweep_does_not_train_in_its_own_vanilla_run(
     base = dataclasses.replace(untrained, vanilla_dir=str(tmp_path / "alpha=0.5"))
     with pytest.raises(InputError, match="alpha=0.5 is also read"):
         selection.sweep(base, "alpha", ["0.1", "0.5"], tmp_path, [])
+
+
+OWN_LEVELS = """
+title = "A study"
+dataset = "fashion_mnist_small"
+seeds = [0]
+images = { train = 9, validation = 9, test = 9 }
+
+[methods.vanilla]
+method = "vanilla"
+
+[methods.ar_adals]
+method = "ar_adals"
+attack = "margin"
+choose = { alpha = [0.1, 0.2] }
+
+[methods.own]
+like = "ar_adals"
+vanilla = "none"
+"""
+
+
+def test_one_without_a_vanilla_model_can_be_like_one_with_a_choice(
+    run, tmp_path, monkeypatch
+):
+    """The choice is written by `sweep`, as the cell's command gives the settings."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(OWN_LEVELS)
+    found = {cell.name: cell for cell in cells_of(load_study("mine.toml"), "s")}
+    choice, own = found["choose ar_adals"], found["train own-0"]
+    assert "vanilla_dir" in choice.flags and "vanilla_dir" not in own.flags
+
+    def chosen(base, param, values, folder, given, *how):
+        folder.mkdir(parents=True)
+        lines = [f"--dataset={base.dataset}", f"--method={base.method}", *given]
+        lines.append(f"--{param}={values[1]}")
+        (folder / "chosen.cfg").write_text("\n".join(lines))
+
+    monkeypatch.setattr(selection, "sweep", chosen)
+    status, _, _ = run("sweep", *(f"--{k}={v}" for k, v in choice.flags.items()))
+    assert status == 0
+    config = own.config()
+    assert (config.alpha, config.own_levels, config.vanilla_dir) == ("0.2", True, None)

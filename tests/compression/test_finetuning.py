@@ -103,14 +103,6 @@ def test_an_interrupted_one_goes_on_to_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
-def test_no_epochs_are_the_pruned_weights_as_they_are(run, finetuner, tmp_path):
-    model, plain = (load_model(run / "model.keras") for _ in range(2))
-    finetuner.pruned(model, 0.5, 0, tmp_path)
-    prune(plain, 0.5)
-    for one, other in zip(model.weights, plain.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_the_default_rate_is_a_tenth_of_the_runs_as_it_was_used():
     adam = Config.make("cifar10", "vanilla", learning_rate=3e-3)
     assert default_rate(adam) == pytest.approx(3e-4)

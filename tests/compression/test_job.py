@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf.compression import costs
-from ar_adals_tf.compression.job import compress, parse_sparsity
-from ar_adals_tf.compression.pruning import kernels
+from ar_adals_tf.compression.job import KERAS, compress, parse_sparsity
+from ar_adals_tf.compression.pruning import kernels, prune
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.compressed import find_compressed
 from ar_adals_tf.experiment.config import Config
@@ -158,6 +158,37 @@ def test_what_is_there_is_left_and_what_is_broken_is_made_again(
         compress(run, sparsity=[0.8], epochs=2, output_dir=folder, say=silent)
 
 
+def test_what_is_not_ours_is_left_and_refused_before_anything_is_made(run, tmp_path):
+    theirs = tmp_path / "out" / "pruned80-int8" / "model.tflite"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("a model")
+    with pytest.raises(InputError, match="pruned80-int8 holds model.tflite and no"):
+        compress(run, sparsity=[0.8], output_dir=tmp_path / "out", say=silent)
+    assert theirs.read_text() == "a model"
+    assert list((tmp_path / "out").iterdir()) == [theirs.parent]
+
+
+def test_a_run_that_cannot_train_on_is_pruned_without_further_epochs(
+    run, tmp_path, monkeypatch
+):
+    """Its soft labels and its vanilla model are gone."""
+    copy = tmp_path / "far" / "run"
+    shutil.copytree(run, copy)
+    (copy / "smoothing.json").unlink()
+    with pytest.raises(InputError, match=r"smoothing.json .* give --epochs=0"):
+        compress(copy, sparsity=[0.5], formats=[], say=silent)
+    assert not (tmp_path / "far" / "run-compressed").exists()
+    monkeypatch.setattr(costs, "peak_memory", lambda files, shape: 1000)
+    root = compress(copy, sparsity=[0.5], formats=[], epochs=0, say=silent)
+    found, plain = (
+        load_model(root / "pruned50-float32" / KERAS),
+        load_model(run / KERAS),
+    )
+    prune(plain, 0.5)
+    for one, other in zip(found.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_report_has_a_table_and_a_picture(run, made):
     folders = [run, *(made[0] / name for name in NAMES)]
     (collection,) = load_collections(folders)
@@ -218,6 +249,7 @@ def test_sparsities_are_shares_and_nought_is_always_there():
         ({"attacks": ["deepfool"]}, "--attacks takes .*received 'deepfool'"),
         ({"severities": [9], "shift": True}, "--severities must be among"),
         ({"shift_types": ["hail"], "shift": True}, "hail"),
+        ({"shift_source": "published", "shift": True}, "published"),
         ({"output_dir": "RUN"}, "--output_dir .* is also read"),
         ({"run_dir": "nothing"}, "nothing is no run directory"),
     ],
@@ -245,5 +277,6 @@ def test_runs_that_cannot_be_compressed_are_refused(settings, words, run, tmp_pa
     (tmp_path / "config.json").write_text(json.dumps(config.as_dict()))
     if words != "is not finished":
         (tmp_path / "metrics.json").write_text("{}")
+        (tmp_path / "model.keras").write_bytes(b"a model")
     with pytest.raises(InputError, match=words):
         compress(tmp_path, output_dir=tmp_path / "out", say=silent)

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from ar_adals_tf import calibration, datasets
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.certification.drawing import NoisyCopies
 from ar_adals_tf.certification.radius import certify
 from ar_adals_tf.certification.votes import Votes
@@ -19,7 +20,6 @@ from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import certified, vote_store
 from ar_adals_tf.evaluation.certified import (
-    Certifying,
     describe_certified,
     evaluate_certified,
 )
@@ -337,7 +337,8 @@ from pathlib import Path
 import keras
 from ar_adals_tf import datasets
 from ar_adals_tf.evaluation import certified
-from ar_adals_tf.evaluation.certified import Certifying, evaluate_certified
+from ar_adals_tf.certification.certifying import Certifying
+from ar_adals_tf.evaluation.certified import evaluate_certified
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.certification.votes import Votes
 

@@ -6,9 +6,10 @@ import json
 import keras
 import numpy as np
 
+from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
-from ar_adals_tf.evaluation.certified import Certifying, evaluate_certified
+from ar_adals_tf.evaluation.certified import evaluate_certified
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.vote_store import attack_path, spread, votes_path
 from ar_adals_tf.robustness import RobustnessIndex

@@ -152,6 +152,7 @@ def test_labels_say_no_shared_settings_and_the_caption_does(tmp_path):
         (SMALL, {}, False),
         ("fashion_mnist", {}, False),
         ("cifar10", {"finetune": True, "model": "my.keras"}, False),
+        ("cifar10", {"limit_examples": 3000}, False),
     ],
 )
 def test_which_collections_follow_the_paper(tmp_path, dataset, extra, follows):

@@ -10,7 +10,13 @@ from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
 from ar_adals_tf.evaluation.under_attack import evaluate_attacks
-from ar_adals_tf.reporting import attack_figures, attack_tables, commands, trade_off
+from ar_adals_tf.reporting import (
+    attack_figures,
+    attack_tables,
+    commands,
+    comparisons,
+    trade_off,
+)
 from ar_adals_tf.reporting.certainty import SHIFT_DRAWS
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import N, noisy, plain_ece, stored
@@ -183,3 +189,57 @@ def test_figures_take_attacks_of_different_strengths(more_attacks):
     assert attack_figures.over_strength(collection).figure is not None
     _, front = trade_off.trade_off(collection)
     assert front.columns[1].title == "Accuracy (%) under AutoAttack, 8/255"
+
+
+def test_methods_are_told_apart_under_attack(attack_collection, attack_runs):
+    """AR-AdaLS less vanilla at the seed that both have, clean and under each attack."""
+    (table,) = comparisons.told_apart_under_attack(attack_collection)
+    rows = {row.label.rpartition(", ")[2]: row.cells for row in table.rows}
+    assert list(rows) == ["clean", "FGSM 8/255", "PGD-10 8/255"]
+    cases = {
+        "clean": ("fgsm", 0),
+        "FGSM 8/255": ("fgsm", 8),
+        "PGD-10 8/255": ("pgd", 8),
+    }
+    for case, (attack, epsilon) in cases.items():
+        mine, theirs = (
+            plain(attack_runs[i], attack, epsilon) for i in (2, 0)
+        )  # seed 0 of each
+        ece = 100 * (plain_ece(*mine) - plain_ece(*theirs))
+        right = [(p.argmax(axis=1) == y).mean() for y, p in (mine, theirs)]
+        cells = rows[case]
+        assert cells[0].mean == pytest.approx(ece, abs=1e-3)
+        assert cells[0].low < ece < cells[0].high
+        assert cells[2].mean == pytest.approx(100 * (right[0] - right[1]))
+        assert (cells[3].mean, cells[4].mean) == (1, N)
+
+
+def test_one_method_has_nothing_to_be_told_from(attack_runs):
+    (collection,) = load_collections(attack_runs[:2])
+    assert comparisons.told_apart_under_attack(collection) == []
+
+
+def test_each_method_is_told_from_what_it_builds_on(tmp_path):
+    beside = {"extra": {"adversarial_training": "fgsm_at"}}
+    folders = [
+        attack_run(tmp_path / "v"),
+        attack_run(tmp_path / "n", extra={"noise_sigma": 0.25}),
+        attack_run(tmp_path / "f", "fgsm_at"),
+        attack_run(tmp_path / "a", "adals", **beside),
+        attack_run(tmp_path / "r", "ar_adals", **beside),
+    ]
+    (collection,) = load_collections(folders)
+    (table,) = comparisons.told_apart_under_attack(collection)
+    pairs = {row.label.rpartition(", ")[0] for row in table.rows}
+    label = {group.key: group.label for group in collection.groups}
+    (noisy_one,) = [key for key in label if "noise" in key]
+    assert pairs == {
+        f"{label[one]} against {label[other]}"
+        for one, other in (
+            (noisy_one, "vanilla"),
+            ("fgsm_at", "vanilla"),
+            ("adals+fgsm_at", "fgsm_at"),
+            ("ar_adals+fgsm_at", "fgsm_at"),
+            ("ar_adals+fgsm_at", "adals+fgsm_at"),
+        )
+    }

@@ -29,6 +29,7 @@ def finish(folder, cell, **how):
         seed=cell.seed,
         dataset="fashion_mnist",
         extra={"versions": VERSIONS},
+        epochs=cell.settings.epochs,
         **how,
     )
     about = {"command": "a", "state": "done", "seconds": 1800.0, "starts": 2}
@@ -47,7 +48,7 @@ def folder(tmp_path_factory):
     choice = cells["choose ls"].output
     choice.mkdir()
     (choice / "chosen.cfg").write_text(
-        "--dataset=fashion_mnist\n--method=ls\n--label_smoothing=0.04\n"
+        "--dataset=fashion_mnist\n--method=ls\n--epochs=12\n--label_smoothing=0.04\n"
     )
     for seed in range(3):
         finish(folder, cells[f"train ls-{seed}"], label_smoothing=0.04)

@@ -74,7 +74,6 @@ OFF = {
     "attack": ("margin", "attack margin"),
     "attack_settings": ({"iterations": 40}, "attack iterations 40"),
     "mixed_precision": ("bfloat16", "mixed precision bfloat16"),
-    "limit_examples": (200, "limit examples 200"),
     "model": ("small_cnn", "model small CNN"),
     "validation_examples": (100, "validation examples 100"),
 }

@@ -1,5 +1,7 @@
 """Estimates: what cells cost, from closed forms and from what others took."""
 
+import dataclasses
+
 import pytest
 
 from ar_adals_tf.studies import estimate as estimating
@@ -38,6 +40,14 @@ def cells():
 )
 def test_what_a_cell_costs(cells, name, kind, images):
     assert work_of(cells[name], CIFAR10) == Work(kind, "resnet29_v2", images)
+
+
+def test_noisy_copies_cost_a_prediction_each(cells):
+    cell = cells["evaluate vanilla-1"]
+    flags = {"run_dir": "r", "certify": "true", "sigma": "0.25,0.5"}
+    flags |= {"certify_samples": "400", "certify_images": "50"}
+    found = work_of(dataclasses.replace(cell, flags=flags), CIFAR10)
+    assert found.images == 10_000 + 2 * 50 * (100 + 400)
 
 
 def test_the_first_evaluation_makes_the_corrupted_images_of_all(cells):

@@ -144,6 +144,51 @@ def test_an_evaluation_is_done_when_all_is_measured_by_this_model(study):
     assert state_of(cell, "s").why == "not measured: shift, svhn_cropped"
 
 
+def certificates(run, **more):
+    """What `evaluate --certify` leaves in `metrics.json`, at one sigma."""
+    clean = json.loads((run / "metrics.json").read_text())["clean"]
+    at_radius = {"accuracy": 0.5, "interval": [0.4, 0.6]}
+    smoothed = {"abstained": 0.0, "average_radius": 0.1, "mean": clean, "votes": clean}
+    smoothed["by_radius"] = {"0": at_radius}
+    found = {"num_examples": 200, "samples": [100, 1000], "alpha": 0.001}
+    return found | {"plain": clean, "by_sigma": {"0.25": smoothed}} | more
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "done"),
+    [
+        ({}, {}, True),
+        ({"sigma": "0.25"}, {}, True),
+        ({"sigma": "0.25,0.5"}, {}, False),
+        ({"certify_samples": "500"}, {}, False),
+        ({"certify_alpha": "0.01"}, {}, False),
+        ({"certify_images": "100"}, {}, False),
+        ({"certify_attack": "true"}, {}, False),
+        ({}, {"by_sigma": {}}, False),
+    ],
+)
+def test_certificates_are_there_if_they_are_those_that_are_asked_for(
+    wanted, there, done, study
+):
+    cell = study["evaluate vanilla-0"]
+    run = evaluated(cell)
+    cell = dataclasses.replace(cell, flags={**cell.flags, "certify": "true"} | wanted)
+    assert state_of(cell, "s").why == "not measured: certificates"
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["certified"] = certificates(run, **there)
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert state_of(cell, "s").why == "not measured: certificates"  # votes of whom?
+    (run / "certified").mkdir()
+    settings = json.dumps({"model": digest_run(run)})
+    (run / "certified" / "settings.json").write_text(settings)
+    assert state_of(cell, "s") == (
+        State("done") if done else State("missing", "not measured: certificates")
+    )
+    sigmas = wanted.get("sigma", "0.25").count(",") + 1
+    more = sigmas * (2 if "certify_attack" in wanted else 1)
+    assert progress_of(cell, {}) == Progress(10, 10 + more, "set")
+
+
 def test_an_index_is_done_if_attack_settings_and_model_are_the_same(study):
     cell = study["index vanilla-0 cw train"]
     run = make_run(study["train vanilla-0"].output.absolute(), epochs=20)

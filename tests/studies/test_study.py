@@ -115,6 +115,18 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
         ("[evaluate]\nshifts = true\n", "evaluate has 'shifts'; it may have shift"),
         ('[evaluate]\nood = ["mars"]\n', r"evaluate.ood\[0\] must be one of"),
         ("[evaluate]\nseverities = [9]\n", r"evaluate.severities\[0\] must be"),
+        ("[evaluate]\nsigma = [0.5]\n", "--sigma is for --certify"),
+        ("[evaluate]\ncertify = true\nsigma = [0]\n", "--sigma takes .*received 0"),
+        ('[evaluate]\ncertify = "yes"\n', "evaluate.certify must be true or false"),
+        ("[evaluate]\ncertify = true\nsigma = 0.5\n", "evaluate.sigma must be"),
+        (
+            "[evaluate]\ncertify = true\ncertify_samples = 9\n",
+            "--certify_samples must be at least --certify_selection_samples, 100",
+        ),
+        (
+            "[evaluate]\ncertify = true\ncertify_images = 1.5\n",
+            "evaluate.certify_images must be a whole number",
+        ),
         ("[else]\n", "its content has 'else'; it may have title"),
         ("title = ", "cannot be read"),
     ],
@@ -140,6 +152,34 @@ def test_levels_of_a_vanilla_model_need_one(tmp_path):
         own(tmp_path, more, text)
     more += 'levels_from = "random"\n'
     assert own(tmp_path, more, text).methods["ar_adals"]
+
+
+def test_a_study_can_ask_for_certificates(tmp_path):
+    study = own(
+        tmp_path, "[evaluate]\ncertify = true\nsigma = [0.25, 0.5]\ncertify_images = 9"
+    )
+    assert study.evaluate == {
+        "certify": "true",
+        "sigma": "0.25,0.5",
+        "certify_images": "9",
+    }
+
+
+def test_the_variants_of_resnet18_are_each_trained_in_both_ways():
+    methods = load_study("adversarial_training_resnet18_variants").methods
+    found = {}
+    for method in methods.values():
+        each = method.each.values if method.each else [None]
+        for value in each:
+            config = method.config(**({"norm": value} if value else {}))
+            own = found.setdefault(config.method, [])
+            own.append((config.norm, config.attention))
+            assert config.model == "resnet18_cifar"
+    variants = [
+        *(("batch", "none"), ("group", "none"), ("layer", "none")),
+        *(("batch", "se"), ("group", "se")),
+    ]
+    assert found == {"vanilla": variants, "fgsm_at": variants}
 
 
 def test_an_unknown_study_is_refused_with_the_names_of_all(tmp_path):
