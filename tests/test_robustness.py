@@ -393,14 +393,17 @@ class Interruption(Exception):
     """Stands for whatever ends a computation."""
 
 
+@pytest.fixture(scope="module")
+def runner(model):
+    """Return the attack of `SHARDS`, which is compiled once for all shards."""
+    return attacks.prepare("ddn", model, steps=5, batch_size=16, keep_adversarial=False)
+
+
 class Watched:
     """A runner that notes the sizes of its shards, and may fail after some of them."""
 
-    def __init__(self, model, last=None):
-        self.sizes, self.last = [], last
-        self.runner = attacks.prepare(
-            "ddn", model, steps=5, batch_size=16, keep_adversarial=False
-        )
+    def __init__(self, runner, last=None):
+        self.sizes, self.last, self.runner = [], last, runner
 
     def __call__(self, images, progress=None):
         if len(self.sizes) == self.last:
@@ -412,28 +415,28 @@ class Watched:
         return getattr(self.runner, name)
 
 
-def test_an_interrupted_computation_goes_on(model, images, tmp_path):
+def test_an_interrupted_computation_goes_on(model, images, runner, tmp_path):
     whole = RobustnessIndex.compute(model, *images, **SHARDS)
     resumable = {**SHARDS, "shards_dir": tmp_path}
     with pytest.raises(Interruption):
-        RobustnessIndex.compute(model, *images, **resumable, runner=Watched(model, 2))
+        RobustnessIndex.compute(model, *images, **resumable, runner=Watched(runner, 2))
     written = ["plan.json", "shard-00000.npz", "shard-00001.npz"]
     assert sorted(os.listdir(tmp_path)) == written
-    watched = Watched(model)
+    watched = Watched(runner)
     index = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert watched.sizes == [16, 2]
     assert_same(index, whole)
     assert index.metadata["success_rate"] == whole.metadata["success_rate"]
-    watched = Watched(model)
+    watched = Watched(runner)
     again = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert_same(again, whole)
     assert watched.sizes == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "value", "swapped"])
-def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
+def test_a_damaged_shard_is_computed_again(damage, model, images, runner, tmp_path):
     resumable = {**SHARDS, "shards_dir": tmp_path}
-    whole = RobustnessIndex.compute(model, *images, **resumable)
+    whole = RobustnessIndex.compute(model, *images, **resumable, runner=runner)
     shard = tmp_path / "shard-00001.npz"
     if damage == "truncated":
         shard.write_bytes(shard.read_bytes()[:-50])
@@ -448,7 +451,7 @@ def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
         np.savez(shard, **arrays)
     else:
         shard.write_bytes((tmp_path / "shard-00002.npz").read_bytes())
-    watched = Watched(model)
+    watched = Watched(runner)
     with pytest.warns(UserWarning, match="shard-00001.npz is damaged") as warned:
         index = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert len([w for w in warned if "is damaged" in str(w.message)]) == 1
@@ -456,12 +459,13 @@ def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
     assert_same(index, whole)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*is damaged")
-        RobustnessIndex.compute(model, *images, **resumable)
+        RobustnessIndex.compute(model, *images, **resumable, runner=runner)
 
 
-def test_another_computation_s_folder_is_refused(model, images, tmp_path):
+def test_another_computation_s_folder_is_refused(model, images, runner, tmp_path):
     pixels, labels = images
-    RobustnessIndex.compute(model, pixels, labels, shards_dir=tmp_path, **SHARDS)
+    resumable = {**SHARDS, "shards_dir": tmp_path}
+    RobustnessIndex.compute(model, pixels, labels, **resumable, runner=runner)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = keras.models.clone_model(model)
     for changed_model, changed_labels, settings in [

@@ -178,7 +178,7 @@ def test_killed_at_its_own_writes(first, given, finished, tmp_path):
 # Inside this process.
 
 
-def test_interrupted_at_its_own_writes(reference, tmp_path, monkeypatch):
+def test_interrupted_at_its_own_writes(reference, one_network, tmp_path, monkeypatch):
     """The k-th attempt ends at its k-th write, before or after the renaming."""
     replace, left = os.replace, 0
 
@@ -204,7 +204,7 @@ def test_interrupted_at_its_own_writes(reference, tmp_path, monkeypatch):
 
 
 def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
-    reference, tmp_path, monkeypatch
+    reference, one_network, tmp_path, monkeypatch
 ):
     """The checkpoint of the last epoch is there, the row in history.csv is not yet."""
 

@@ -162,7 +162,7 @@ def test_tensorboard_shows_the_history(finished):
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_tensorboard_shows_an_epoch_whose_process_was_killed_after_the_checkpoint(
-    epoch, tmp_path, stop_after
+    epoch, tmp_path, stop_after, one_network
 ):
     """In the middle of the run, and at its end. The middle of a file may be damaged."""
     config = make_config(tmp_path / "run", "vanilla", tensorboard=True)
