@@ -73,3 +73,20 @@ def validation(fashion_small):
 
     images, labels = fashion_small["validation"]
     return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")
+
+
+@pytest.fixture(scope="module")
+def thin_network():
+    """Let `small_cnn` have one convolution, in the process of the tests.
+
+    Most of a short training's time goes into the graph of its network.
+    """
+    from ar_adals_tf.models.layers import Network
+    from ar_adals_tf.models.networks import MODELS
+
+    def thin(make, x):
+        return make.flatten(make.relu(make.norm(make.conv(x, 8, size=5, strides=4))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "small_cnn", Network(thin))
+        yield

@@ -50,6 +50,12 @@ def images(fashion_small):
     return pixels[:50], labels[:50]
 
 
+@pytest.fixture(scope="module")
+def runner(model):
+    """Return the attack of `SHARDS`, which is compiled once for all shards."""
+    return attacks.prepare("ddn", model, steps=5, batch_size=16, keep_adversarial=False)
+
+
 def assert_same(index, other):
     assert index.ids.dtype == other.ids.dtype
     for name in ("ids", "distances", "found"):
@@ -166,7 +172,7 @@ def test_the_success_rate_counts_the_steps_that_were_asked_for(model, images):
     assert f"success {rate:.1%}" in str(index)
 
 
-def test_arrays_and_splits_agree_in_every_form(model, images):
+def test_arrays_and_splits_agree_in_every_form(model, images, runner):
     pixels, labels = images
     info = datasets.DATASETS["fashion_mnist_small"]
     ids = np.array([b"test__%d" % i for i in range(50)])
@@ -181,11 +187,12 @@ def test_arrays_and_splits_agree_in_every_form(model, images):
         (floats, labels[:, None], ids),
         (floats.astype(np.float64), one_hot, [i.decode() for i in ids]),
     ]:
-        index = RobustnessIndex.compute(model, x, y, ids=i, **SHARDS)
+        index = RobustnessIndex.compute(model, x, y, ids=i, **SHARDS, runner=runner)
         assert_same(index, of_split)
         assert index.metadata["digest"] == split.digest()
     # the labels only enter the digest
-    unlabelled = RobustnessIndex.compute(model, pixels, ids=ids, **SHARDS)
+    how = SHARDS | {"runner": runner}
+    unlabelled = RobustnessIndex.compute(model, pixels, ids=ids, **how)
     assert_same(unlabelled, of_split)
     assert unlabelled.metadata["digest"] != split.digest()
 
@@ -199,17 +206,16 @@ class WithoutBatches(datasets.ArraySplit):
 
 @pytest.mark.parametrize("size", [16, 18, 7, 50, 100])
 def test_a_split_that_is_read_in_batches_gives_the_same_shards(
-    size, model, images, tmp_path
+    size, model, images, runner, tmp_path
 ):
+    how = DDN | {"shard_size": size, "runner": runner}
     info = datasets.DATASETS["fashion_mnist_small"]
     ids = np.array([b"test__%d" % i for i in range(50)])
     split = WithoutBatches("fashion_mnist_small", "test", info, ids, *images)
-    expected = RobustnessIndex.compute(model, split, **DDN, shard_size=size)
+    expected = RobustnessIndex.compute(model, split, **how)
     split = datasets.ArraySplit("fashion_mnist_small", "test", info, ids, *images)
     read = datasets.MappedSplit(split, lambda ids, images: images)
-    index = RobustnessIndex.compute(
-        model, read, shards_dir=tmp_path, **DDN, shard_size=size
-    )
+    index = RobustnessIndex.compute(model, read, shards_dir=tmp_path, **how)
     assert_same(index, expected)
     assert index.metadata["digest"] == expected.metadata["digest"]
     assert len(list(tmp_path.glob("shard-*.npz"))) == -(-50 // size)
@@ -391,12 +397,6 @@ def test_verify_says_what_differs(model, images):
 
 class Interruption(Exception):
     """Stands for whatever ends a computation."""
-
-
-@pytest.fixture(scope="module")
-def runner(model):
-    """Return the attack of `SHARDS`, which is compiled once for all shards."""
-    return attacks.prepare("ddn", model, steps=5, batch_size=16, keep_adversarial=False)
 
 
 class Watched:

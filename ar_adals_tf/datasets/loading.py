@@ -135,7 +135,8 @@ def _load_embedded(
     split_seed: int,
     limit: int | None,
 ) -> dict[str, Split]:
-    info, file, whole = DATASETS[name], _unpacked(name), {}
+    info, whole = DATASETS[name], {}
+    file = _unpacked(str(info.embedded), name)
     for split in ("train", "validation", "test"):
         # A copy, so that nobody can change what the next one reads.
         images = file[f"{split}_images"].reshape(-1, *info.image_shape).copy()
@@ -157,9 +158,9 @@ def _load_embedded(
 
 
 @functools.cache
-def _unpacked(name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a dataset of the package. LZMA takes a fifth of a second."""
-    source = resources.files("ar_adals_tf") / "data" / str(DATASETS[name].embedded)
+def _unpacked(file: str, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file of the package. LZMA takes a fifth of a second."""
+    source = resources.files("ar_adals_tf") / "data" / file
     with resources.as_file(source) as path:
         return read_npz(path, (), f"copy of {name}", "install the package again")
 

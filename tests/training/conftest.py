@@ -1,9 +1,8 @@
 """Runs that nothing disturbed, which several files of tests read."""
 
-import numpy as np
 import pytest
 
-from ar_adals_tf.training import bookkeeping, checkpoint, fitting
+from ar_adals_tf.training import bookkeeping
 from ar_adals_tf.training.run import train
 from tests.training.helpers import Killed, finish, make_config
 
@@ -16,8 +15,8 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
+@pytest.fixture(scope="module")
+def reference(thin_network, tmp_path_factory):
     """Return an AdaLS run that nothing disturbed, made in this process."""
     return train(make_config(tmp_path_factory.mktemp("adals") / "run"))
 
@@ -39,25 +38,3 @@ def stop_after():
             run(*arguments)
 
     return stop_after
-
-
-@pytest.fixture
-def one_network(monkeypatch):
-    """Let all trainings of a test use one network, whose graph is traced once.
-
-    Its settings are those of the first training. Each one finds all variables as they
-    were when it was built.
-    """
-    build, built = fitting.build_model, {}
-
-    def begin(plan, seed, *more):
-        if seed not in built:
-            model = build(plan, seed, *more)
-            variables = checkpoint._variables(model)
-            built[seed] = model, [np.array(value) for value in variables]
-        model, start = built[seed]
-        for variable, value in zip(checkpoint._variables(model), start, strict=True):
-            variable.assign(value)
-        return model
-
-    monkeypatch.setattr(fitting, "build_model", begin)

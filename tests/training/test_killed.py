@@ -29,6 +29,8 @@ from tests.training.helpers import (
     start,
 )
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 
 def kill_when(path, folder, delay=0.0, **given):
     """Start the command, kill it as soon as a file appears (and a while later)."""
@@ -178,7 +180,7 @@ def test_killed_at_its_own_writes(first, given, finished, tmp_path):
 # Inside this process.
 
 
-def test_interrupted_at_its_own_writes(reference, one_network, tmp_path, monkeypatch):
+def test_interrupted_at_its_own_writes(reference, tmp_path, monkeypatch):
     """The k-th attempt ends at its k-th write, before or after the renaming."""
     replace, left = os.replace, 0
 
@@ -204,7 +206,7 @@ def test_interrupted_at_its_own_writes(reference, one_network, tmp_path, monkeyp
 
 
 def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
-    reference, one_network, tmp_path, monkeypatch
+    reference, tmp_path, monkeypatch
 ):
     """The checkpoint of the last epoch is there, the row in history.csv is not yet."""
 

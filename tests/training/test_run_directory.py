@@ -26,6 +26,8 @@ from ar_adals_tf.training.run import train
 from tests.helpers import held, history, plain_ece, softmax
 from tests.training.helpers import FLAGS, VANILLA, make_config, names, snapshot
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 
 def test_the_directory_holds_what_the_command_promises(finished):
     """Every file that train's docstring names, and nothing more."""
@@ -162,7 +164,7 @@ def test_tensorboard_shows_the_history(finished):
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_tensorboard_shows_an_epoch_whose_process_was_killed_after_the_checkpoint(
-    epoch, tmp_path, stop_after, one_network
+    epoch, tmp_path, stop_after
 ):
     """In the middle of the run, and at its end. The middle of a file may be damaged."""
     config = make_config(tmp_path / "run", "vanilla", tensorboard=True)
