@@ -75,6 +75,17 @@ def validation(fashion_small):
     return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Let a picture be its first bytes: pictures are drawn in tests/figures."""
+    from ar_adals_tf import figures
+
+    def save(figure, path, *more, **options):
+        path.write_bytes(b"\x89PNG")
+
+    monkeypatch.setattr(figures, "save", save)
+
+
 @pytest.fixture(scope="module")
 def thin_network():
     """Let `small_cnn` have one convolution, in the process of the tests.
