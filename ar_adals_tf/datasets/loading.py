@@ -135,8 +135,9 @@ def _load_embedded(
     split_seed: int,
     limit: int | None,
 ) -> dict[str, Split]:
-    info, whole = DATASETS[name], {}
+    info = DATASETS[name]
     file = _unpacked(str(info.embedded), name)
+    whole: dict[str, ArraySplit] = {}
     for split in ("train", "validation", "test"):
         # A copy, so that nobody can change what the next one reads.
         images = file[f"{split}_images"].reshape(-1, *info.image_shape).copy()

@@ -21,8 +21,6 @@ from ar_adals_tf.training.run import train
 from tests.helpers import plain_ece
 from tests.training.helpers import make_config
 
-pytestmark = pytest.mark.usefixtures("thin_network")
-
 SMALL = {"limit_examples": 150, "epochs": 1, "dropout": 0.0}
 QUICK = {"shift_types": ["contrast", "pixelate"], "severities": ["2", "4"]}
 

@@ -21,8 +21,6 @@ from ar_adals_tf.exporting.formats import read, written
 from ar_adals_tf.training.run import train
 from tests.helpers import softmax
 
-pytestmark = pytest.mark.usefixtures("thin_network")
-
 SMALL = {
     "limit_examples": 100,
     "epochs": 1,
