@@ -77,13 +77,10 @@ def validation(fashion_small):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Let a picture be its first bytes: pictures are drawn in tests/figures."""
-    from ar_adals_tf import figures
+    """Let a picture be its first bytes: pictures are painted in other tests."""
+    from tests.helpers import paint_nothing
 
-    def save(figure, path, *more, **options):
-        path.write_bytes(b"\x89PNG")
-
-    monkeypatch.setattr(figures, "save", save)
+    paint_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="module")
