@@ -20,8 +20,6 @@ from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.training import selection
 from tests.helpers import forget_flags, history
 
-pytestmark = pytest.mark.usefixtures("thin_network")
-
 
 @contextlib.contextmanager
 def imported_anew():
