@@ -17,6 +17,7 @@ IMPORTED = (
     "tensorflow",
     "keras",
     "matplotlib.pyplot",
+    "ar_adals_tf.compression.job",
     "ar_adals_tf.evaluation.suite",
     "ar_adals_tf.exporting.job",
     "ar_adals_tf.reporting.page",
