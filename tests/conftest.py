@@ -1,5 +1,6 @@
 """What tests share: real images."""
 
+import gc
 import os
 import signal
 
@@ -12,6 +13,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # and so would have all processes that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what has been imported, a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +73,28 @@ def validation(fashion_small):
 
     images, labels = fashion_small["validation"]
     return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Let a picture be its first bytes: pictures are painted in other tests."""
+    from tests.helpers import paint_nothing
+
+    paint_nothing(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def thin_network():
+    """Let `small_cnn` have one convolution, in the process of the tests.
+
+    Most of a short training's time goes into the graph of its network.
+    """
+    from ar_adals_tf.models.layers import Network
+    from ar_adals_tf.models.networks import MODELS
+
+    def thin(make, x):
+        return make.flatten(make.relu(make.norm(make.conv(x, 8, size=5, strides=4))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "small_cnn", Network(thin))
+        yield

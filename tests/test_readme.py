@@ -1,5 +1,6 @@
 """The Python of the README runs as printed, in a script that has data and a model."""
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.documented import python_blocks, script_names
+from tests.documented import classifier, python_blocks, script_names
 
 README = Path(__file__).parents[1] / "README.md"
 SCRIPTS = README.parent / "docs" / "scripts.md"
@@ -18,11 +19,20 @@ def lines(code):
     return [line for line in code.splitlines() if line.strip()]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with the files that the README's script has, and its names."""
+    folder = tmp_path_factory.mktemp("script")
+    return folder, script_names(folder)
+
+
 @pytest.fixture
-def script(tmp_path, monkeypatch):
-    """The names that the README's script has, and its files."""
+def script(made, tmp_path, monkeypatch):
+    """The names that the README's script has, and its files in the working folder."""
+    folder, names = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return script_names(tmp_path)
+    return names | {"model": classifier(seed=1)}
 
 
 def test_the_lines_for_arrays_files_and_tables_train(script):

@@ -50,6 +50,12 @@ def images(fashion_small):
     return pixels[:50], labels[:50]
 
 
+@pytest.fixture(scope="module")
+def runner(model):
+    """Return the attack of `SHARDS`, which is compiled once for all shards."""
+    return attacks.prepare("ddn", model, steps=5, batch_size=16, keep_adversarial=False)
+
+
 def assert_same(index, other):
     assert index.ids.dtype == other.ids.dtype
     for name in ("ids", "distances", "found"):
@@ -166,7 +172,7 @@ def test_the_success_rate_counts_the_steps_that_were_asked_for(model, images):
     assert f"success {rate:.1%}" in str(index)
 
 
-def test_arrays_and_splits_agree_in_every_form(model, images):
+def test_arrays_and_splits_agree_in_every_form(model, images, runner):
     pixels, labels = images
     info = datasets.DATASETS["fashion_mnist_small"]
     ids = np.array([b"test__%d" % i for i in range(50)])
@@ -181,11 +187,12 @@ def test_arrays_and_splits_agree_in_every_form(model, images):
         (floats, labels[:, None], ids),
         (floats.astype(np.float64), one_hot, [i.decode() for i in ids]),
     ]:
-        index = RobustnessIndex.compute(model, x, y, ids=i, **SHARDS)
+        index = RobustnessIndex.compute(model, x, y, ids=i, **SHARDS, runner=runner)
         assert_same(index, of_split)
         assert index.metadata["digest"] == split.digest()
     # the labels only enter the digest
-    unlabelled = RobustnessIndex.compute(model, pixels, ids=ids, **SHARDS)
+    how = SHARDS | {"runner": runner}
+    unlabelled = RobustnessIndex.compute(model, pixels, ids=ids, **how)
     assert_same(unlabelled, of_split)
     assert unlabelled.metadata["digest"] != split.digest()
 
@@ -199,17 +206,16 @@ class WithoutBatches(datasets.ArraySplit):
 
 @pytest.mark.parametrize("size", [16, 18, 7, 50, 100])
 def test_a_split_that_is_read_in_batches_gives_the_same_shards(
-    size, model, images, tmp_path
+    size, model, images, runner, tmp_path
 ):
+    how = DDN | {"shard_size": size, "runner": runner}
     info = datasets.DATASETS["fashion_mnist_small"]
     ids = np.array([b"test__%d" % i for i in range(50)])
     split = WithoutBatches("fashion_mnist_small", "test", info, ids, *images)
-    expected = RobustnessIndex.compute(model, split, **DDN, shard_size=size)
+    expected = RobustnessIndex.compute(model, split, **how)
     split = datasets.ArraySplit("fashion_mnist_small", "test", info, ids, *images)
     read = datasets.MappedSplit(split, lambda ids, images: images)
-    index = RobustnessIndex.compute(
-        model, read, shards_dir=tmp_path, **DDN, shard_size=size
-    )
+    index = RobustnessIndex.compute(model, read, shards_dir=tmp_path, **how)
     assert_same(index, expected)
     assert index.metadata["digest"] == expected.metadata["digest"]
     assert len(list(tmp_path.glob("shard-*.npz"))) == -(-50 // size)
@@ -396,11 +402,8 @@ class Interruption(Exception):
 class Watched:
     """A runner that notes the sizes of its shards, and may fail after some of them."""
 
-    def __init__(self, model, last=None):
-        self.sizes, self.last = [], last
-        self.runner = attacks.prepare(
-            "ddn", model, steps=5, batch_size=16, keep_adversarial=False
-        )
+    def __init__(self, runner, last=None):
+        self.sizes, self.last, self.runner = [], last, runner
 
     def __call__(self, images, progress=None):
         if len(self.sizes) == self.last:
@@ -412,28 +415,28 @@ class Watched:
         return getattr(self.runner, name)
 
 
-def test_an_interrupted_computation_goes_on(model, images, tmp_path):
+def test_an_interrupted_computation_goes_on(model, images, runner, tmp_path):
     whole = RobustnessIndex.compute(model, *images, **SHARDS)
     resumable = {**SHARDS, "shards_dir": tmp_path}
     with pytest.raises(Interruption):
-        RobustnessIndex.compute(model, *images, **resumable, runner=Watched(model, 2))
+        RobustnessIndex.compute(model, *images, **resumable, runner=Watched(runner, 2))
     written = ["plan.json", "shard-00000.npz", "shard-00001.npz"]
     assert sorted(os.listdir(tmp_path)) == written
-    watched = Watched(model)
+    watched = Watched(runner)
     index = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert watched.sizes == [16, 2]
     assert_same(index, whole)
     assert index.metadata["success_rate"] == whole.metadata["success_rate"]
-    watched = Watched(model)
+    watched = Watched(runner)
     again = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert_same(again, whole)
     assert watched.sizes == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "value", "swapped"])
-def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
+def test_a_damaged_shard_is_computed_again(damage, model, images, runner, tmp_path):
     resumable = {**SHARDS, "shards_dir": tmp_path}
-    whole = RobustnessIndex.compute(model, *images, **resumable)
+    whole = RobustnessIndex.compute(model, *images, **resumable, runner=runner)
     shard = tmp_path / "shard-00001.npz"
     if damage == "truncated":
         shard.write_bytes(shard.read_bytes()[:-50])
@@ -448,7 +451,7 @@ def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
         np.savez(shard, **arrays)
     else:
         shard.write_bytes((tmp_path / "shard-00002.npz").read_bytes())
-    watched = Watched(model)
+    watched = Watched(runner)
     with pytest.warns(UserWarning, match="shard-00001.npz is damaged") as warned:
         index = RobustnessIndex.compute(model, *images, **resumable, runner=watched)
     assert len([w for w in warned if "is damaged" in str(w.message)]) == 1
@@ -456,12 +459,13 @@ def test_a_damaged_shard_is_computed_again(damage, model, images, tmp_path):
     assert_same(index, whole)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*is damaged")
-        RobustnessIndex.compute(model, *images, **resumable)
+        RobustnessIndex.compute(model, *images, **resumable, runner=runner)
 
 
-def test_another_computation_s_folder_is_refused(model, images, tmp_path):
+def test_another_computation_s_folder_is_refused(model, images, runner, tmp_path):
     pixels, labels = images
-    RobustnessIndex.compute(model, pixels, labels, shards_dir=tmp_path, **SHARDS)
+    resumable = {**SHARDS, "shards_dir": tmp_path}
+    RobustnessIndex.compute(model, pixels, labels, **resumable, runner=runner)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = keras.models.clone_model(model)
     for changed_model, changed_labels, settings in [

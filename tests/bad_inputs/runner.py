@@ -17,7 +17,6 @@ The processes are forks of one parent, which has imported TensorFlow but compute
 nothing. So a case takes a few milliseconds. `parent` is a fixture of this folder.
 """
 
-import gc
 import importlib
 import json
 import os
@@ -38,20 +37,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-
-#: What the commands import when they start their work.
-IMPORTED = (
-    "tensorflow",
-    "keras",
-    "matplotlib.pyplot",
-    "ar_adals_tf.compression.job",
-    "ar_adals_tf.evaluation.suite",
-    "ar_adals_tf.exporting.job",
-    "ar_adals_tf.reporting.page",
-    "ar_adals_tf.tour",
-    "ar_adals_tf.training.run",
-    "ar_adals_tf.training.selection",
-)
 
 
 @dataclass(frozen=True)
@@ -173,13 +158,10 @@ def _serve() -> None:
     from ar_adals_tf.process.quiet import quiet_libraries
 
     with quiet_libraries():
-        for name in IMPORTED:
-            importlib.import_module(name)
+        importlib.import_module("benchmarks.breaking.preload")
         sys.modules["tensorflow"].config.list_physical_devices()
     socket.getaddrinfo = _no_network
     urllib.request.getproxies = dict
-    gc.collect()
-    gc.freeze()  # so that the forks share the parent's memory
     for line in sys.stdin:
         print(json.dumps(_answer(**json.loads(line))), flush=True)
 

@@ -228,6 +228,12 @@ def test_the_accuracy_of_one_output_is_named(train, validation):
 # Callbacks beside it
 
 
+@pytest.fixture(scope="module")
+def still():
+    """A model that learns nothing; what is compiled of it serves all monitors."""
+    return compiled(mlp(), learning_rate=0.0)
+
+
 @pytest.mark.parametrize("monitor", ["val_ece", "val_refinement", "val_ece_floor"])
 @pytest.mark.parametrize(
     "make",
@@ -242,10 +248,10 @@ def test_the_accuracy_of_one_output_is_named(train, validation):
         lambda name, _: keras.callbacks.ReduceLROnPlateau(name, patience=1),
     ],
 )
-def test_monitors_need_no_mode(monitor, make, train, validation, tmp_path):
+def test_monitors_need_no_mode(monitor, make, still, train, validation, tmp_path):
     """With learning rate 0 nothing gets better, and Keras must see that."""
     callback = make(monitor, tmp_path)
-    run(train, validation, epochs=2, others=[callback], learning_rate=0.0)
+    run(train, validation, still, epochs=2, others=[callback])
     assert callback.monitor_op(1.0, 2.0)
     assert not callback.monitor_op(2.0, 1.0)
 

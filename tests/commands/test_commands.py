@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -510,10 +511,22 @@ def test_interrupted_by_the_keyboard(run, tmp_path, monkeypatch):
 # Training and evaluation.
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Return where the run is kept that the command makes once."""
+    return tmp_path_factory.mktemp("kept") / "fashion_mnist_small-vanilla-0"
+
+
 @pytest.fixture
-def vanilla_run(run, tmp_path):
-    """Return a run directory that the command has just made, and what it printed."""
-    folder = tmp_path / "fashion_mnist_small-vanilla-0"
+def vanilla_run(run, kept, tmp_path):
+    """Return a copy of a run directory that the command has made."""
+    if not kept.exists():
+        make_vanilla(run, kept)
+    return shutil.copytree(kept, tmp_path / kept.name)
+
+
+def make_vanilla(run, folder):
+    """Make a run, and check what the command prints and refuses."""
     arguments = ("--method=vanilla", *SMALL, "--num_bins=7", f"--output_dir={folder}")
     status, out, _ = run("train", *arguments)
     assert status == 0
@@ -528,7 +541,6 @@ def vanilla_run(run, tmp_path):
     assert status == 2
     assert "seed is 1 here, 0 there" in err
     assert contents(folder) == before
-    return folder
 
 
 def test_a_run_evaluated_again(vanilla_run, run):

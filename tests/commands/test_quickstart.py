@@ -17,7 +17,11 @@ from ar_adals_tf import calibration, command_line, datasets
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.tour import runs as tour_runs
 from ar_adals_tf.tour import tour
-from tests.helpers import forget_flags, plain_ece, stored
+from benchmarks.breaking import processes
+from benchmarks.breaking.processes import Command
+from tests.helpers import forget_flags, paint_nothing, plain_ece, stored
+
+pytestmark = pytest.mark.usefixtures("thin_network")
 
 TITLES = {
     "vanilla": "Vanilla",
@@ -49,8 +53,10 @@ def quickstart(tmp_path_factory):
 @pytest.fixture(scope="module")
 def printed(quickstart):
     """Return what the first run printed."""
-    with redirect_stdout(io.StringIO()) as output:
-        quickstart[0]()
+    with pytest.MonkeyPatch.context() as patch:
+        paint_nothing(patch)
+        with redirect_stdout(io.StringIO()) as output:
+            quickstart[0]()
     return output.getvalue()
 
 
@@ -168,11 +174,12 @@ def test_it_ends_with_two_commands_for_own_data(printed, tmp_path):
     commands = re.findall(r"^  python -m ar_adals_tf\.(\w+) (.*)$", printed, re.M)
     assert [name for name, _ in commands] == ["train", "evaluate"]
     for name, arguments in commands:
-        command = [sys.executable, "-m", f"ar_adals_tf.{name}", *arguments.split()]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        (tmp_path / "own").mkdir(exist_ok=True)
+        command = Command(name, tuple(arguments.split()))
+        done = processes.run(command, tmp_path / "own")
         # The flags are right: what is missing here is the folder and the model.
-        assert done.returncode == 2, done.stderr
-        assert re.match("error: (--dataset must be|there is no)", done.stderr)
+        assert done.status == 2, done.err
+        assert re.match("error: (--dataset must be|there is no)", done.err)
 
 
 def test_a_second_time_it_computes_nothing(printed, quickstart, capsys):

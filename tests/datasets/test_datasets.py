@@ -291,6 +291,15 @@ def test_the_embedded_images_need_no_download(monkeypatch):
         np.testing.assert_array_equal(split.images, loaded[name].images[:7])
 
 
+def test_whoever_writes_into_the_embedded_images_changes_only_their_own():
+    first = load("fashion_mnist_small", limit_examples=5)["test"]
+    before = first.images.copy(), first.labels.copy()
+    first.images[:], first.labels[:] = 0, 9
+    again = load("fashion_mnist_small", limit_examples=5)["test"]
+    np.testing.assert_array_equal(again.images, before[0])
+    np.testing.assert_array_equal(again.labels, before[1])
+
+
 def test_another_validation_size_divides_all_training_images_anew():
     default = load("fashion_mnist_small")
     source = {

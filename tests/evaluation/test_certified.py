@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -29,6 +27,7 @@ from ar_adals_tf.forms.form import check
 from ar_adals_tf.forms.run_files import METRICS
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.certification.helpers import linear
+from tests.helpers import start_source
 
 QUICK = Certifying((0.25,), 20, 100, 0.01, 30)
 
@@ -332,8 +331,7 @@ def test_five_hundred_of_ten_thousand_are_every_twentieth():
 
 
 _KILLED = """
-import os, sys
-from pathlib import Path
+import os
 import keras
 from ar_adals_tf import datasets
 from ar_adals_tf.evaluation import certified
@@ -353,12 +351,12 @@ def save_and_die(self, path):
 
 
 Votes.save = save_and_die
-model = keras.saving.load_model(sys.argv[1])
+model = keras.saving.load_model("model.keras")
 splits = datasets.load("fashion_mnist_small", limit_examples=70)
 split = splits["test"]
 clean = Predictor(model)(split, verbose=False)
 how = Certifying((0.25,), 20, 100, 0.01, 30)
-evaluate_certified([model], split, clean, sys.argv[2], how, identity="a")
+evaluate_certified([model], split, clean, "certified", how, identity="a")
 """
 
 
@@ -367,9 +365,8 @@ def test_a_killed_process_leaves_parts_from_which_another_goes_on(
 ):
     model.save(tmp_path / "model.keras")
     folder = tmp_path / "certified"
-    command = [sys.executable, "-c", _KILLED, tmp_path / "model.keras", folder]
-    done = subprocess.run(command, capture_output=True, timeout=300)
-    assert done.returncode == 9, done.stderr[-2000:]
+    done = start_source(_KILLED, tmp_path).end()
+    assert done.status == 9, done.err[-2000:]
     parts = sorted((folder / "parts" / "sigma_0.25").glob("part*.npz"))
     assert [path.stem for path in parts] == ["part_00000000", "part_00000007"]
     draw, drawn = NoisyCopies.__call__, []

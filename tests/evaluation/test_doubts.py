@@ -41,7 +41,9 @@ def evaluated(file, out):
     return evaluate(model_file=file, output_dir=out, **how)
 
 
-def test_a_model_that_knows_its_validation_images_is_doubted(files, tmp_path):
+def test_a_model_that_knows_its_validation_images_is_doubted(
+    files, tmp_path, no_pictures
+):
     with pytest.warns(UserWarning, match=f"validation.keras is right .* {SEEN}"):
         found = evaluated(files / "validation.keras", tmp_path / "seen")
     assert found["validation"]["accuracy"] > found["clean"]["accuracy"] + 0.1

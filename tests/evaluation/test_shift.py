@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -33,6 +31,8 @@ from ar_adals_tf.evaluation.shift import (
     types_of,
     with_certainty,
 )
+from benchmarks.breaking import processes
+from benchmarks.breaking.processes import Command
 
 TYPES, SEVERITIES = ("contrast", "gaussian_noise"), (1, 5)
 
@@ -246,14 +246,13 @@ def test_predictions_of_cifar10_c_stay_small(rng, tmp_path):
 
 def test_the_command_measures_and_keeps(model, tmp_path):
     model.save(tmp_path / "model.keras")
-    out = tmp_path / "out"
-    command = [
-        *(sys.executable, "-m", "ar_adals_tf.evaluate", f"--output_dir={out}"),
-        *(f"--model_file={tmp_path}/model.keras", "--limit_examples=40", "--shift"),
-        *("--shift_types=contrast,fog", "--severities=2,5"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    folder, flags = tmp_path / "own", ("--shift_types=contrast,fog", "--severities=2,5")
+    folder.mkdir()
+    out = folder / "out"
+    flags += (f"--output_dir={out}", f"--model_file={tmp_path}/model.keras")
+    flags += ("--limit_examples=40", "--shift")
+    done = processes.run(Command("evaluate", flags), folder)
+    assert done.status == 0, done.err
     shifted = json.loads((out / "metrics.json").read_text())["shift"]
     assert (shifted["types"], shifted["severities"]) == (["contrast", "fog"], [2, 5])
     assert len(list((out / "shift").glob("*.npz"))) == 4
@@ -261,8 +260,8 @@ def test_the_command_measures_and_keeps(model, tmp_path):
         shifted["by_type"][t][s]["ece"] for t in ("contrast", "fog") for s in "25"
     ]
     assert shifted["overall"]["all"]["ece"] == pytest.approx(np.mean(values))
-    assert f"ECE {np.mean(values):.2%}".replace("%", " %") in done.stdout
-    assert "contrast, fog" in done.stdout
+    assert f"ECE {np.mean(values):.2%}".replace("%", " %") in done.out
+    assert "contrast, fog" in done.out
 
 
 @pytest.fixture

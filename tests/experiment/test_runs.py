@@ -22,6 +22,8 @@ from ar_adals_tf.training.indexes import level_indexes
 from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import plain_ece
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 SETTINGS = {
     "epochs": 2,
     "limit_examples": 200,

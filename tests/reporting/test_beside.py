@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from ar_adals_tf import figures
 from ar_adals_tf.reporting import contents
 from ar_adals_tf.reporting.names import paper
 from ar_adals_tf.reporting.page import write_report
@@ -69,9 +68,10 @@ def test_it_has_every_printed_number_of_the_tables(numbers, report):
         assert sorted(own) == sorted(cells)
 
 
-def test_there_is_none_where_the_paper_printed_nothing(tmp_path, monkeypatch):
+def test_there_is_none_where_the_paper_printed_nothing(
+    tmp_path, monkeypatch, no_pictures
+):
     """One that is there from a report before goes, with that report."""
-    monkeypatch.setattr(figures, "save", lambda f, path, *more: path.write_bytes(b""))
     run = make_run(tmp_path / "f", dataset="fashion_mnist_small", types=None)
     other = make_run(tmp_path / "c", types=None)
     page = write_report([other], tmp_path / "report")

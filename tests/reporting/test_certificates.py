@@ -161,7 +161,9 @@ def test_votes_of_other_images_are_refused(folders, tmp_path):
         certificates(load_collections([folder])[0])
 
 
-def test_a_report_and_an_exported_one_show_the_certificates(folders, tmp_path):
+def test_a_report_and_an_exported_one_show_the_certificates(
+    folders, tmp_path, no_pictures
+):
     zipped = pack(folders, tmp_path / "runs.zip")
     texts = []
     for number, runs in enumerate((folders, [zipped])):

@@ -74,7 +74,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_tables_are_those_of_the_report(folder, kept, tmp_path):
+def test_tables_are_those_of_the_report(folder, kept, tmp_path, no_pictures):
     """Oracle: the report of the same runs, files and words."""
     runs = finished_runs(load_study("fashion_mnist"), folder)
     report = write_report(runs, tmp_path / "report").parent
@@ -145,7 +145,7 @@ def test_where_nothing_is_finished_nothing_is_collected(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_the_page_of_three_of_five_seeds_says_three(folder, tmp_path):
+def test_the_page_of_three_of_five_seeds_says_three(folder, tmp_path, no_pictures):
     runs = finished_runs(load_study("fashion_mnist"), folder)
     page = write_report(runs, tmp_path / "report")
     text = page.read_text()

@@ -11,7 +11,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from ar_adals_tf import figures
 from ar_adals_tf.calibration import summary
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
@@ -125,13 +124,8 @@ def test_settings_name_the_folders_of_the_study(packed):
     assert config["data_dir"] is None
 
 
-def test_a_report_of_a_file_is_that_of_the_runs(runs, packed, tmp_path, monkeypatch):
+def test_a_report_of_a_file_is_that_of_the_runs(runs, packed, tmp_path, no_pictures):
     """Every number, bit for bit; in the text only the places differ."""
-
-    def save(figure, path, *more):  # pictures are drawn in tests/figures
-        path.write_bytes(b"\x89PNG")
-
-    monkeypatch.setattr(figures, "save", save)
     there = write_report(runs, tmp_path / "there", command="made so").parent
     here = write_report([packed], tmp_path / "here", command="made so").parent
     names = {str(p.relative_to(there)) for p in there.rglob("*.*")}

@@ -15,8 +15,8 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory):
+@pytest.fixture(scope="module")
+def reference(thin_network, tmp_path_factory):
     """Return an AdaLS run that nothing disturbed, made in this process."""
     return train(make_config(tmp_path_factory.mktemp("adals") / "run"))
 

@@ -29,6 +29,8 @@ from tests.training.helpers import (
     start,
 )
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 
 def kill_when(path, folder, delay=0.0, **given):
     """Start the command, kill it as soon as a file appears (and a while later)."""

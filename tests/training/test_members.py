@@ -8,6 +8,8 @@ from ar_adals_tf.training import members
 from ar_adals_tf.training.run import train
 from tests.training.helpers import make_config, weights
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

@@ -16,6 +16,8 @@ from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import history
 from tests.training.helpers import assert_same, make_config, names
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 R = 5
 
 

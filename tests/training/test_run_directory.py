@@ -26,6 +26,8 @@ from ar_adals_tf.training.run import train
 from tests.helpers import held, history, plain_ece, softmax
 from tests.training.helpers import FLAGS, VANILLA, make_config, names, snapshot
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 
 def test_the_directory_holds_what_the_command_promises(finished):
     """Every file that train's docstring names, and nothing more."""
