@@ -78,11 +78,13 @@ class Collection:
     @property
     def class_names(self) -> list[str]:
         """What people call the classes: names, or numbers."""
-        named = [run.record.classes for run in self.runs if run.record]
-        named.append(self.gallery.class_names if self.gallery else None)
-        known = next((list(one) for one in named if one), None)
         num_classes = self.runs[0].num_classes
-        return known or names.class_titles(self.dataset, num_classes)
+        named = [run.class_names for run in self.runs]
+        named.append(self.gallery.class_names if self.gallery else ())
+        known = (list(one) for one in named if len(one) == num_classes)
+        numbers = [str(z) for z in range(num_classes)]  # what nobody has named
+        told = (one for one in known if one != numbers)
+        return next(told, names.class_titles(self.dataset, num_classes))
 
     @cached_property
     def gallery(self) -> Gallery | None:
