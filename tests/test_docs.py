@@ -64,12 +64,14 @@ WITH_CODE = [
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory):
-    """The names that a page's script has."""
-    return script_names(tmp_path_factory.mktemp("script"), count=200)
+def script(tmp_path_factory):
+    """A folder and the names that a page's script has there."""
+    folder = tmp_path_factory.mktemp("script")
+    return folder, script_names(folder, count=200)
 
 
 @pytest.mark.parametrize("path", WITH_CODE)
-def test_the_python_of_a_page_runs(path, names, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_python_of_a_page_runs(path, script, monkeypatch):
+    folder, names = script
+    monkeypatch.chdir(folder)
     run_blocks(path, dict(names), epochs=2)
