@@ -36,6 +36,13 @@ def test_troubleshooting_quotes_what_the_package_says():
     assert [words for words in quoted if words not in texts] == []
 
 
+def test_the_page_on_reports_names_sections_that_reports_have():
+    rows = re.findall(r"^\| ([^|]+) \|", (DOCS / "report.md").read_text(), re.M)
+    texts = said().splitlines()
+    assert len(rows) > 10
+    assert [title for title in rows[1:] if title not in texts] == []
+
+
 def test_the_api_page_has_every_public_name():
     shown = set(re.findall(r"^::: (\S+)", (DOCS / "api.md").read_text(), re.M))
     for home in (ar_adals_tf, attacks, calibration):

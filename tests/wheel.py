@@ -36,7 +36,7 @@ IN_THE_ARCHIVE = (
     "pyproject.toml",
     "docs/data.md",
     "examples/read_a_report.ipynb",
-    "docs/robustness_levels.png",
+    "docs/before_and_after.png",
     "flags/cifar10/ar_adals.cfg",
     "baselines/README.md",
     "benchmarks/README.md",

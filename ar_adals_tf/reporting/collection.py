@@ -237,7 +237,8 @@ class Collection:
         attack = str(about.get("attack") or self.index_path.parent.name)
         attack = names.attack_title(attack)
         settings = about.get("settings")
-        known = in_words_by_setting(settings if isinstance(settings, dict) else {})
+        given = settings.items() if isinstance(settings, dict) else ()
+        known = in_words_by_setting({k: v for k, v in given if v is not None})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
         folder = self.index_path.parents[2]
         model = f"the vanilla model in {folder.name}/"
