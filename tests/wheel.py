@@ -58,7 +58,7 @@ def main() -> None:
         "--beside",
         type=Path,
         help="Only see whether pip installs it beside these versions, such as those of "
-        "tests/versions/colab.txt.",
+        "tests/versions/colab.txt, for the Python that runs this.",
     )
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="wheel-"))
