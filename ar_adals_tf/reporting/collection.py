@@ -79,11 +79,10 @@ class Collection:
     def class_names(self) -> list[str]:
         """What people call the classes: names, or numbers."""
         num_classes = self.runs[0].num_classes
-        named = [run.class_names for run in self.runs]
-        named.append(self.gallery.class_names if self.gallery else ())
-        known = (list(one) for one in named if len(one) == num_classes)
-        numbers = [str(z) for z in range(num_classes)]  # what nobody has named
-        told = (one for one in known if one != numbers)
+        kept = [run.class_names for run in self.runs]
+        kept.append(list(self.gallery.class_names) if self.gallery else [])
+        numbers = [str(z) for z in range(num_classes)]  # of data without names
+        told = (one for one in kept if len(one) == num_classes and one != numbers)
         return next(told, names.class_titles(self.dataset, num_classes))
 
     @cached_property
