@@ -11,8 +11,10 @@ quickstart: .venv/installed
 test: .venv/installed-test check
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
+# It also prints which share of the package's lines ran; see BUILD_NOTES.md.
 test-all: .venv/installed-test check
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=
+	@echo "The tests' own processes ran $$($(BIN)/python -m coverage report --format=total) % of the package's lines."
 
 # The tests with each set of versions in tests/versions, one set after another. It takes half an hour on two quiet cores.
 test-versions:

@@ -36,6 +36,13 @@ def test_troubleshooting_quotes_what_the_package_says():
     assert [words for words in quoted if words not in texts] == []
 
 
+def test_the_page_on_reports_names_sections_that_reports_have():
+    rows = re.findall(r"^\| ([^|]+) \|", (DOCS / "report.md").read_text(), re.M)
+    texts = said().splitlines()
+    assert len(rows) > 10
+    assert [title for title in rows[1:] if title not in texts] == []
+
+
 def test_the_api_page_has_every_public_name():
     shown = set(re.findall(r"^::: (\S+)", (DOCS / "api.md").read_text(), re.M))
     for home in (ar_adals_tf, attacks, calibration):
@@ -64,12 +71,14 @@ WITH_CODE = [
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory):
-    """The names that a page's script has."""
-    return script_names(tmp_path_factory.mktemp("script"), count=200)
+def script(tmp_path_factory):
+    """A folder and the names that a page's script has there."""
+    folder = tmp_path_factory.mktemp("script")
+    return folder, script_names(folder, count=200)
 
 
 @pytest.mark.parametrize("path", WITH_CODE)
-def test_the_python_of_a_page_runs(path, names, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_python_of_a_page_runs(path, script, monkeypatch):
+    folder, names = script
+    monkeypatch.chdir(folder)
     run_blocks(path, dict(names), epochs=2)

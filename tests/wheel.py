@@ -36,7 +36,7 @@ IN_THE_ARCHIVE = (
     "pyproject.toml",
     "docs/data.md",
     "examples/read_a_report.ipynb",
-    "docs/robustness_levels.png",
+    "docs/before_and_after.png",
     "flags/cifar10/ar_adals.cfg",
     "baselines/README.md",
     "benchmarks/README.md",
@@ -58,7 +58,7 @@ def main() -> None:
         "--beside",
         type=Path,
         help="Only see whether pip installs it beside these versions, such as those of "
-        "tests/versions/colab.txt.",
+        "tests/versions/colab.txt, for the Python that runs this.",
     )
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="wheel-"))

@@ -9,6 +9,7 @@ each feature of a table by its own range in the file.
 import hashlib
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,12 @@ def _labels(
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Return class names, and labels as positions in them."""
     labels = {}
-    names = [str(_text(one)) for one in np.ravel(small.get("class_names", []))]
+    names = [_text(one) for one in np.ravel(small.get("class_names", []))]
+    if doubled := [one for one, times in Counter(names).items() if times > 1]:
+        raise InputError(
+            f"class_names of {path} has {doubled[0]!r} more than once; give each class "
+            "a name of its own, in the order of the labels"
+        )
     if all(array.dtype.kind in "SU" for array in given.values()):
         texts = {
             n: np.array([_text(one) for one in np.ravel(y)]) for n, y in given.items()

@@ -222,6 +222,7 @@ _BESIDE = {
     "posthoc": mapping(_posthoc),
     "certified": CERTIFIED,
     "digests": record({"images": text()}, {"model": text()}),
+    "classes": list_of(text(), least=2),
 }
 
 

@@ -78,11 +78,12 @@ class Collection:
     @property
     def class_names(self) -> list[str]:
         """What people call the classes: names, or numbers."""
-        named = [run.record.classes for run in self.runs if run.record]
-        named.append(self.gallery.class_names if self.gallery else None)
-        known = next((list(one) for one in named if one), None)
         num_classes = self.runs[0].num_classes
-        return known or names.class_titles(self.dataset, num_classes)
+        kept = [run.class_names for run in self.runs]
+        kept.append(list(self.gallery.class_names) if self.gallery else [])
+        numbers = [str(z) for z in range(num_classes)]  # of data without names
+        told = (one for one in kept if len(one) == num_classes and one != numbers)
+        return next(told, names.class_titles(self.dataset, num_classes))
 
     @cached_property
     def gallery(self) -> Gallery | None:
@@ -235,7 +236,8 @@ class Collection:
         attack = str(about.get("attack") or self.index_path.parent.name)
         attack = names.attack_title(attack)
         settings = about.get("settings")
-        known = in_words_by_setting(settings if isinstance(settings, dict) else {})
+        given = settings.items() if isinstance(settings, dict) else ()
+        known = in_words_by_setting({k: v for k, v in given if v is not None})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
         folder = self.index_path.parents[2]
         model = f"the vanilla model in {folder.name}/"

@@ -28,7 +28,7 @@ from ar_adals_tf.reporting.verdict import gap_of
 #: What a measure by level is called in file names, and by people.
 _BY_LEVEL = {
     ECE_TITLE: ("ece", "Calibration error"),
-    GAP_TITLE: ("gap", "Confidence less accuracy"),
+    GAP_TITLE: ("gap", "Distance of confidence from accuracy"),
 }
 
 #: As many classes as a table shows.

@@ -310,6 +310,12 @@ class Run:
         """Z."""
         return self.predictions.logits.shape[1]
 
+    @property
+    def class_names(self) -> list[str]:
+        """The names of a user's classes, where they were kept; none otherwise."""
+        kept = self.record.classes if self.record else self.metrics.get("classes")
+        return list(kept or ())
+
     def _stored(self, folder: str, name: str) -> Predictions:
         path, clean = self._path(folder, name), self.predictions
         own = folder != "ood"

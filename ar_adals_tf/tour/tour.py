@@ -6,6 +6,7 @@ from typing import Any
 
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.files import read_json, write_json
 from ar_adals_tf.tour.comparison import gain, tables
 from ar_adals_tf.version import __version__
@@ -58,7 +59,7 @@ def take_tour(
             list(runs.values()),
             folder / "report",
             "AR-AdaLS in a few minutes",
-            f"python -m ar_adals_tf.quickstart --output_dir={folder}",
+            _command(folder, settings),
         )
         words = "\n\n".join([tables(runs), gain(runs), _pictures(page)])
         results = [run / "metrics.json" for run in runs.values()]
@@ -71,6 +72,11 @@ def take_tour(
         "images, and the intervals\nknow nothing of other seeds. baselines/ has "
         "several seeds and larger runs."
     )
+
+
+def _command(folder: Path, settings: dict[str, Any]) -> str:
+    given = {name: value for name, value in settings.items() if value is not None}
+    return shell_command("quickstart", {"output_dir": folder} | given)
 
 
 def _key(settings: dict[str, Any]) -> dict[str, Any]:

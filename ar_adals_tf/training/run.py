@@ -389,6 +389,8 @@ def _measure(
         predictions, config.num_bins, test_index, config.num_levels or 10, temperature
     )
     metrics["digests"] = digests(splits["test"], models)
+    if is_own(config.dataset):
+        metrics["classes"] = list(splits["test"].info.class_names)
     for name, found in held_out.items():
         metrics[name] = measure(found, config.num_bins)["clean"]
     p_by_epoch = None

@@ -186,6 +186,7 @@ def test_the_page_on_a_table_speaks_of_examples_and_misses_nothing(trained_wine,
     assert "36 test examples" in answer and "image" not in words
     assert "Missing" not in page and "Ensemble" not in page
     whole = Path("page/index.html").read_text()
+    assert "rosé" in whole and "class 0" not in whole
     assert "would complete it" not in whole and "no run of" not in whole
 
 

@@ -163,6 +163,12 @@ def test_it_names_a_report_that_is_there(printed, quickstart):
         assert (page.parent / "figures" / picture.rsplit("/")[-1]).exists()
 
 
+def test_the_page_has_the_command_that_makes_it_again(printed, quickstart):
+    page = (quickstart[1] / "report" / "report.md").read_text()
+    made_by = f"--output_dir={quickstart[1]} --seed=0 --epochs=2 --limit_examples=30"
+    assert f"python -m ar_adals_tf.quickstart {made_by}\n" in page
+
+
 def test_the_margin_is_compared_with_the_full_attack(printed, quickstart):
     path = quickstart[1] / "vanilla" / "robustness" / "fidelity.json"
     kept = json.loads(path.read_text())

@@ -139,6 +139,10 @@ def test_ranges_that_are_none(text):
             "no example of class 'd' .* leave these out of class_names",
         ),
         (
+            {"class_names": ["a", "b", "a"]},
+            "class_names of .* has 'a' more than once; give each class a name of its",
+        ),
+        (
             {"x_test": X[:1], "y_test": [3]},
             "no example of class '3' .*; y_test has some: move some of them to",
         ),

@@ -302,7 +302,7 @@ def test_captions_say_what_cut_the_levels_and_what_a_spread_is_over(tmp_path):
         for s in range(2)
     ]
     folders.append(attack_run(tmp_path / "a", "ar_adals", temperature=1.2))
-    index(folders[0], attack="margin", settings={"batch_size": 64})
+    index(folders[0], attack="margin", settings={"batch_size": 64, "top_k": None})
     (collection,) = load_collections(folders)
     words = (
         "CIFAR-10's levels are cut by the logit margin (batch size 64) on the vanilla "
