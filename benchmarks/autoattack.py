@@ -117,7 +117,13 @@ def peers(file: Path, split: Any, norm: str, epsilon: float) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         arrays = Path(folder) / "images.npz"
         np.savez(arrays, images=images, labels=labels)
-        given = [file, arrays, norm, str(epsilon / 255), str(PEER_STEPS)]
+        given: list[str | Path] = [
+            file,
+            arrays,
+            norm,
+            str(epsilon / 255),
+            str(PEER_STEPS),
+        ]
         done = subprocess.run(
             [sys.executable, "-c", _PEER, *given],
             env=os.environ | {"KERAS_BACKEND": "torch"},
