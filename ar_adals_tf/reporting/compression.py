@@ -69,7 +69,9 @@ def _table(collection: Collection, pairs: Sequence[Pair]) -> Table:
         ece.column("ECE, its own temperature (%)"),
         nll.column(),
         nll.column("NLL, its own temperature (nats)"),
+        MEASURES["accuracy"].column("Accuracy under shift (%)"),
         ece.column("ECE under shift (%)"),
+        ece.column("ECE under shift, its own temperature (%)"),
     ]
     cases = [(name, collection.reference_of(name)) for name in collection.attacks]
     for attack, epsilon in cases:
@@ -77,6 +79,7 @@ def _table(collection: Collection, pairs: Sequence[Pair]) -> Table:
         columns += [
             MEASURES["accuracy"].column(f"Accuracy, {words} (%)"),
             ece.column(f"ECE, {words} (%)"),
+            ece.column(f"ECE, {words}, its own temperature (%)"),
         ]
     columns += [
         Column("File (MB)", 2),
@@ -86,13 +89,9 @@ def _table(collection: Collection, pairs: Sequence[Pair]) -> Table:
     ]
     rows, machines = [], []
     for group, about in pairs:
-        cells = [*_clean(group, about), _shifted(group)]
+        cells = [*_clean(group, about), *_shifted(group)]
         for case in cases:
-            sample = group.attack_sample(*case)
-            found = group.attack_measures(*case)
-            cells += [
-                MEASURES[name].cell(found, None, sample) for name in ("accuracy", "ece")
-            ]
+            cells += _attacked(group, *case)
         costs = about.costs
         cells += [
             _cost(costs, "file_bytes", 1e-6),
@@ -140,8 +139,28 @@ def _with_ends(cell: Cell, found: Mapping[str, Any] | None) -> Cell:
     return replace(cell, low=100 * ends[0], high=100 * ends[1]) if ends else cell
 
 
-def _shifted(group: Group) -> Cell:
-    return MEASURES["ece"].cell(group.shift_means(), None, group.shift_sample)
+def _shifted(group: Group) -> list[Cell]:
+    """Return accuracy and the two ECEs under shift."""
+
+    def cell(name: str, one: Group | None) -> Cell:
+        found = (one.shift_means(), None, one.shift_sample) if one else ([],)
+        return MEASURES[name].cell(*found)
+
+    scaled = group.with_temperature()
+    return [cell("accuracy", group), cell("ece", group), cell("ece", scaled)]
+
+
+def _attacked(group: Group, attack: str, epsilon: float) -> list[Cell]:
+    """Return accuracy and the two ECEs under an attack on the model as it is."""
+
+    def cell(name: str, one: Group | None) -> Cell:
+        if one is None:
+            return MEASURES[name].cell([])
+        sample = one.attack_sample(attack, epsilon)
+        return MEASURES[name].cell(one.attack_measures(attack, epsilon), None, sample)
+
+    scaled = group.with_temperature()
+    return [cell("accuracy", group), cell("ece", group), cell("ece", scaled)]
 
 
 def _cost(costs: Mapping[str, Any], name: str, scale: float) -> Cell:

@@ -213,6 +213,17 @@ def test_the_report_has_a_table_and_a_picture(run, made):
         assert cells["ECE, its own temperature (%)"].mean == pytest.approx(100 * scaled)
         shifted = found["shift"]["overall"]["all"]["ece"]
         assert cells["ECE under shift (%)"].mean == pytest.approx(100 * shifted)
+        right = found["shift"]["overall"]["all"]["accuracy"]
+        assert cells["Accuracy under shift (%)"].mean == pytest.approx(100 * right)
+        scaled = found["shift"]["temperature_scaled"]["overall"]["all"]["ece"]
+        own = cells["ECE under shift, its own temperature (%)"]
+        assert own.mean == pytest.approx(100 * scaled)
+        if name.endswith("float32"):  # LiteRT's models have no gradient
+            attacked = found["attacks"]["temperature_scaled"]["by_attack"]["fgsm"]["8"][
+                "ece"
+            ]
+            own = cells["ECE, FGSM 8/255, its own temperature (%)"]
+            assert own.mean == pytest.approx(100 * attacked)
         size = find_compressed(made[0] / name).costs["gzip_bytes"]
         assert cells["File, gzip (MB)"].mean == pytest.approx(size / 1e6)
     panels = picture.figure.axes
