@@ -215,11 +215,14 @@ class Collection:
             return ""
         trained = [group for group in self.groups if not group.runs[0].record]
         own = {group.label: group.runs[0].off_recipe for group in trained}
-        shared = _shared([group.runs[0] for group in trained])
-        told = {"all runs have": shared}
-        for label, settings in own.items():
-            only = {k: v for k, v in settings.items() if k not in shared}
-            told[f"{label} has"] = only
+        common = {
+            name: words
+            for name, words in next(iter(own.values()), {}).items()
+            if len(own) > 1 and all(off.get(name) == words for off in own.values())
+        }
+        told = {"all runs have": common}
+        for label, off in own.items():
+            told[f"{label} has"] = {k: v for k, v in off.items() if k not in common}
         words = [
             f"{who} {', '.join(f'{name} {value}' for name, value in some.items())}"
             for who, some in told.items()

@@ -144,6 +144,15 @@ def test_labels_say_no_shared_settings_and_the_caption_does(tmp_path):
     assert expected in section.items[-1].caption
 
 
+def test_a_setting_that_one_method_alone_has_is_not_that_of_all(tmp_path):
+    vanilla = ready(tmp_path / "a", {"vanilla": 2.0}, epochs=3)
+    smoothed = ready(tmp_path / "b", {"ls": 1.0}, epochs=3, label_smoothing=0.02)
+    (collection,) = load_collections(vanilla + smoothed)
+    assert collection.settings_words == (
+        "Other than by default, all runs have epochs 3; Label smoothing has eps 0.02. "
+    )
+
+
 @pytest.mark.parametrize(
     ("dataset", "extra", "follows"),
     [
