@@ -158,6 +158,9 @@ def bootstrap(
     num_bins, draws = bin_edges(num_bins).size - 1, num_draws(draws)
     moves = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]
     whole = [np.zeros((len(m), num_sets, num_bins + 3)) for m in methods]
+    # Counts of right answers are whole numbers, which float32 adds without rounding.
+    # With them as they are, two equal counts differ by nothing.
+    centred = np.arange(num_bins + 3) != num_bins
     rng = generator(seed, 1)
     for rows in row_blocks(draws, num_images):
         counts = image_counts(rows.stop - rows.start, num_images, rng)
@@ -171,16 +174,18 @@ def bootstrap(
                     whole[m][r, sets] = columns.mean(axis=0)
                     # Only the noise is rounded to float32, at half the time. Many
                     # columns at once are multiplied much faster than a few.
-                    columns -= whole[m][r, sets]
+                    columns -= whole[m][r, sets] * centred
                     wide = columns.reshape(num_images, -1).astype(np.float32)
                     moved = (counts @ wide).reshape(len(counts), len(numbers), -1)
-                    moves[m][rows, r, sets] = moved / num_images
+                    moves[m][rows, r, sets] = moved
+        for move in moves:
+            move[rows] /= num_images
     return [
         Bootstrap(
             gaps=total[..., :-3],
             noise=move[..., :-3],
             means=total[..., -3:].mean(axis=1),
-            mean_draws=(total[..., -3:] + move[..., -3:]).mean(axis=2),
+            mean_draws=((total * centred + move)[..., -3:]).mean(axis=2),
         )
         for total, move in zip(whole, moves, strict=True)
     ]

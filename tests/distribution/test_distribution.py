@@ -165,11 +165,14 @@ def test_two_replicas_and_two_workers_train_like_one(tmp_path):
         name: tmp_path / name / "fashion_mnist_small-ar_adals-0"
         for name in ("one", "replicas", "workers")
     }
-    into = {name: f"--output_dir={run}" for name, run in runs.items()}
-    finish(start_training(tmp_path / "one", into["one"]))
-    finish(start_training(tmp_path / "replicas", *MIRRORED, into["replicas"]))
+    # One vanilla model for all: rounding in another one could move an image to another
+    # level, which would then have another mean.
+    vanilla = f"--vanilla_dir={tmp_path / 'one' / 'fashion_mnist_small-vanilla-0'}"
+    into = {name: (f"--output_dir={run}", vanilla) for name, run in runs.items()}
+    finish(start_training(tmp_path / "one", *into["one"]))
+    finish(start_training(tmp_path / "replicas", *MIRRORED, *into["replicas"]))
     workers = functools.partial(
-        start_training, tmp_path / "workers", *WORKERS, into["workers"]
+        start_training, tmp_path / "workers", *WORKERS, *into["workers"]
     )
     printed = finish(*start_workers(lambda env: workers(env=env)))
     # The chief speaks for all.

@@ -19,7 +19,7 @@ from ar_adals_tf.datasets.corrupted import (
 )
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation import suite
+from ar_adals_tf.evaluation import images, suite
 from ar_adals_tf.evaluation.measures import SET_DRAWS
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
@@ -300,7 +300,7 @@ def test_a_default_evaluation_leaves_frost_out_at_once(
     model.save(tmp_path / "model.keras")
     lacks = {"frost": "its photographs; run pip (the extra `corruptions`)"}
     monkeypatch.setattr(corrupted, "unavailable", lambda *_: lacks)
-    monkeypatch.setattr(suite, "types_of", lambda *_: ("contrast", "frost"))
+    monkeypatch.setattr(images, "types_of", lambda *_: ("contrast", "frost"))
     said = []
 
     def evaluate():

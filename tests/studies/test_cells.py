@@ -74,13 +74,13 @@ def test_each_seed_can_have_a_vanilla_model_of_its_own():
     found = cells("fashion_mnist")
     run = found["train ar_adals-3"]
     assert run.flags["vanilla_dir"] == "s/fashion_mnist-vanilla-3"
-    assert "index vanilla-3 ddn train" in run.needs
+    assert "index vanilla-3 margin train" in run.needs
     # The test images are cut once, the same for every run.
-    reference = "s/fashion_mnist-vanilla-0/robustness/ddn/test.npz"
+    reference = "s/fashion_mnist-vanilla-0/robustness/margin/test.npz"
     for cell in found.values():
         if cell.module == "evaluate":
             assert cell.flags["robustness_index"] == reference
-            assert "index vanilla-0 ddn test" in cell.needs
+            assert "index vanilla-0 margin test" in cell.needs
 
 
 def test_a_run_that_two_parts_of_a_study_have_is_made_once():

@@ -70,7 +70,7 @@ def test_the_study_of_fashion_mnist_is_the_one_for_the_record():
     assert study.seeds == (0, 1, 2, 3, 4)
     assert study.own_vanilla
     methods = study.methods
-    assert methods["ar_adals"].config().attack == "ddn"
+    assert methods["ar_adals"].config().attack == "margin"
     assert methods["ar_adals"].choose.param == "alpha"
     assert methods["ls"].choose.param == "label_smoothing"
     assert methods["ar_adals_levels"].each.values == ("1", "2", "4", "8", "10", "16")
