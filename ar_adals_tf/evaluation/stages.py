@@ -11,10 +11,7 @@ import keras
 from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.certified import (
-    describe_certified,
-    evaluate_certified,
-)
+from ar_adals_tf.evaluation.certified import describe_certified, evaluate_certified
 from ar_adals_tf.evaluation.compressed import find_compressed
 from ar_adals_tf.evaluation.doubts import misfit, range_flag, seen_validation
 from ar_adals_tf.evaluation.footprint import (

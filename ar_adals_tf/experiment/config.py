@@ -8,9 +8,7 @@ from typing import Any
 
 from ar_adals_tf.datasets import own
 from ar_adals_tf.experiment import completion, naming, start, together
-from ar_adals_tf.experiment.declaration import (
-    check_choice,
-)
+from ar_adals_tf.experiment.declaration import check_choice
 from ar_adals_tf.experiment.settings import DECLARATIONS, Settings
 from ar_adals_tf.methods.table import METHODS
 

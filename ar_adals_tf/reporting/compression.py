@@ -1,6 +1,6 @@
 """What a report shows of compressed models: do they stay calibrated?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -140,27 +140,27 @@ def _with_ends(cell: Cell, found: Mapping[str, Any] | None) -> Cell:
 
 
 def _shifted(group: Group) -> list[Cell]:
-    """Return accuracy and the two ECEs under shift."""
+    return _before_and_after(
+        group, lambda one: (one.shift_means(), None, one.shift_sample)
+    )
 
-    def cell(name: str, one: Group | None) -> Cell:
-        found = (one.shift_means(), None, one.shift_sample) if one else ([],)
-        return MEASURES[name].cell(*found)
 
+def _attacked(group: Group, *case: Any) -> list[Cell]:
+    return _before_and_after(
+        group,
+        lambda one: (one.attack_measures(*case), None, one.attack_sample(*case)),
+    )
+
+
+def _before_and_after(
+    group: Group, measured: Callable[[Group], tuple[Any, ...]]
+) -> list[Cell]:
+    """Return accuracy, the ECE, and the ECE with the model's own temperature."""
     scaled = group.with_temperature()
-    return [cell("accuracy", group), cell("ece", group), cell("ece", scaled)]
-
-
-def _attacked(group: Group, attack: str, epsilon: float) -> list[Cell]:
-    """Return accuracy and the two ECEs under an attack on the model as it is."""
-
-    def cell(name: str, one: Group | None) -> Cell:
-        if one is None:
-            return MEASURES[name].cell([])
-        sample = one.attack_sample(attack, epsilon)
-        return MEASURES[name].cell(one.attack_measures(attack, epsilon), None, sample)
-
-    scaled = group.with_temperature()
-    return [cell("accuracy", group), cell("ece", group), cell("ece", scaled)]
+    accuracy, ece = MEASURES["accuracy"], MEASURES["ece"]
+    plain = measured(group)
+    own = measured(scaled) if scaled else ([],)
+    return [accuracy.cell(*plain), ece.cell(*plain), ece.cell(*own)]
 
 
 def _cost(costs: Mapping[str, Any], name: str, scale: float) -> Cell:

@@ -6,6 +6,7 @@ from scipy import optimize, special, stats
 
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration import inference, measures
+from ar_adals_tf.calibration.bootstrap import bootstrap, stacked_scores
 from ar_adals_tf.errors import InputError
 
 BINS = 15
@@ -287,3 +288,13 @@ def test_a_wrong_measure_and_unequal_runs_are_named():
         calibration.paired_difference([run], [fewer], "ece")
     with pytest.raises(InputError, match="same number of runs"):
         inference.intervals_of_runs([])
+
+
+def test_right_answers_are_counted_without_rounding():
+    """So two models with equally many in a resample tie, on any processor."""
+    rng = np.random.default_rng(0)
+    labels, p = rng.integers(0, 3, 997), rng.dirichlet(np.ones(3), 997)
+    runs = [stacked_scores([calibration.image_scores(labels, p)])]
+    (boot,) = bootstrap([runs], 15, 200, 0)
+    counts = 997 * boot.draws("accuracy")
+    np.testing.assert_allclose(counts, np.round(counts), rtol=0, atol=1e-9)
