@@ -60,8 +60,8 @@ def certainty_of_sets(
         >>> alone, mean = certainty_of_sets([fog, snow], [[0], [0, 1]])
         >>> [round(c.intervals["ece"].estimate, 3) for c in (alone, mean)]
         [0.3, 0.25]
-        >>> round(alone.floor.quantile, 3)
-        0.038
+        >>> round(alone.floor.quantile, 4)
+        0.0375
     """
     boots = bootstrap([[one] for one in sets], num_bins, draws, seed)
     by_chance = [floor_draws(one.confidence, num_bins, draws, seed) for one in sets]

@@ -189,8 +189,8 @@ def at_levels(
     Example:
         >>> p = np.array([[0.8, 0.2]] * 400)
         >>> found = at_levels(np.arange(400) % 2, p, np.arange(400) // 200, 2, 15)
-        >>> found["counts"], [round(end, 2) for end in found["gap_interval"][1]]
-        ([200.0, 200.0], [0.24, 0.37])
+        >>> found["counts"], [round(end, 3) for end in found["gap_interval"][1]]
+        ([200.0, 200.0], [0.235, 0.37])
     """
     found = calibration.by_level(labels, probabilities, levels, num_levels, num_bins)
     scores = calibration.image_scores(labels, probabilities)
