@@ -71,7 +71,7 @@ WITH_CODE = [
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory):
+def script(tmp_path_factory, thin_network):
     """A folder and the names that a page's script has there."""
     folder = tmp_path_factory.mktemp("script")
     return folder, script_names(folder, count=200)

@@ -1,4 +1,4 @@
-"""What sets the methods apart, on real pixels and short trainings. About 25 seconds."""
+"""What sets the methods apart, on real pixels and short trainings. About 15 seconds."""
 
 import json
 import zipfile
@@ -19,11 +19,14 @@ from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import history
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {
     "epochs": 8,
     "limit_examples": 300,
     "batch_size": 20,
+    "learning_rate": 0.01,
     "alpha": "0.3,3:0.2",
     "attack": "margin",
     "tensorboard": False,
