@@ -35,6 +35,8 @@ from tests.helpers import COMMANDS, OF_IMAGES
 ROOT = Path(__file__).parents[2]
 FLAGS = flags.FLAGS
 
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+
 
 def contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

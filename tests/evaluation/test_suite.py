@@ -20,6 +20,9 @@ from ar_adals_tf.process.locks import LOCK
 from tests.helpers import held, told
 
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
+
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)

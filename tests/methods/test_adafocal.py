@@ -17,6 +17,9 @@ from ar_adals_tf.training.run import load_splits
 from tests.helpers import plan_in, run_on_two_cpus, softmax
 
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
+
 def next_gamma(gamma, gap, rate=1.0, switch=0.2, least=-2.0, most=20.0):
     """Algorithm 1 for one bin, written plainly."""
     if gamma > 0:

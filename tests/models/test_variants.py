@@ -177,7 +177,9 @@ def test_a_step_of_training_moves_every_weight(norm, attention, cifar10_test):
 
 
 @pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
-@pytest.mark.parametrize("norm", ["group", pytest.param("layer", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "norm", ["group", pytest.param("layer", marks=pytest.mark.slow)]
+)
 def test_reloads_without_custom_objects(name, norm, pixels, tmp_path):
     model = built(name, norm, "se")
     model.save(tmp_path / "model.keras")
