@@ -22,7 +22,6 @@ from ar_adals_tf.studies.study import load_study
 from ar_adals_tf.training import selection
 from tests.helpers import forget_flags, history
 
-
 pytestmark = pytest.mark.usefixtures("thin_network")
 
 

@@ -16,7 +16,6 @@ from ar_adals_tf.training.fitting import fit
 from ar_adals_tf.training.run import load_splits
 from tests.helpers import plan_in, run_on_two_cpus, softmax
 
-
 pytestmark = pytest.mark.usefixtures("thin_network")
 
 

@@ -11,7 +11,6 @@ from ar_adals_tf.training.fitting import fit
 from ar_adals_tf.training.run import load_splits
 from tests.helpers import plan_in, softmax
 
-
 pytestmark = pytest.mark.usefixtures("thin_network")
 
 

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from ar_adals_tf import figures
-
 from ar_adals_tf.reporting import contents, page
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import add_index, make_run
