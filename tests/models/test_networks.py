@@ -218,7 +218,10 @@ WIDE = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
         ("resnet29_v2", random_images(CIFAR)[0], random_images(CIFAR)[0], 1),
         ("cnn7", [0.1, 0.2, 0.3], (0.1, 0.2, 0.3), 1),
         ("wide_resnet28_10", None, *WIDE),
-        ("wide_resnet28_10", [0.1, 0.2, 0.3], (0.1, 0.2, 0.3), 1),
+        pytest.param(
+            *("wide_resnet28_10", [0.1, 0.2, 0.3], (0.1, 0.2, 0.3), 1),
+            marks=pytest.mark.slow,
+        ),
         ("resnet29_v2", None, 0, 1),
     ],
 )

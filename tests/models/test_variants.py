@@ -45,7 +45,7 @@ def outputs_of(model, layer, images):
     return [np.asarray(one, np.float64) for one in found]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_the_defaults_are_the_networks_without_variants(name):
     plain, spelled = models.build(name, CIFAR, 10), built(name)
     assert plain.to_json() == spelled.to_json()
@@ -56,7 +56,7 @@ def test_the_defaults_are_the_networks_without_variants(name):
 
 
 @pytest.mark.parametrize(("norm", "attention"), VARIANTS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_all_other_weights_start_as_without_the_variant(name, norm, attention):
     """So runs of one seed differ in nothing but the variant."""
     own = {v.path: v.numpy() for v in built(name, norm, attention).trainable_variables}
@@ -111,7 +111,7 @@ def test_groups_are_the_most_that_divide_the_channels_into_two_or_more():
         assert number_of_groups(channels) == max(able, default=1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_an_se_block_equals_numpy(name, pixels):
     model = built(name, attention="se")
     rng = np.random.default_rng(0)
