@@ -244,7 +244,7 @@ def test_printed_commands_import_what_a_model_needs(
     flags = ("--model=scale.keras", "--method=vanilla", "--epochs=1", "--notensorboard")
     for command, more in (
         ("train", [*flags, *DATA, "--output_dir=run"]),
-        ("evaluate", OWN),
+        ("evaluate", [*OWN, "--attacks=fgsm", "--epsilons=8"]),
     ):
         done = parent.run(command, more, tmp_path, timeout=300)
         assert done.status == 0, done.err

@@ -130,7 +130,9 @@ def metrics(folder):
     }
 
 
-@pytest.fixture(params=["validation", "selection"])
+@pytest.fixture(
+    params=["validation", pytest.param("selection", marks=pytest.mark.slow)]
+)
 def swept(request, trained, sweep, tmp_path, capsys):
     """Return a sweep's folder, the images that chose, and what the command printed."""
     apart = request.param == "selection"

@@ -31,9 +31,9 @@ def files(tmp_path_factory):
                 keras.layers.Dense(10, activation="softmax"),
             ]
         )
-        model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+        model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy")
         images = splits[name].images / np.float32(255)
-        model.fit(images, splits[name].labels, epochs=60, verbose=0)
+        model.fit(images, splits[name].labels, 200, epochs=60, verbose=0)
         model.save(folder / f"{name}.keras")
     return folder
 
