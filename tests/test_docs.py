@@ -62,7 +62,7 @@ def test_every_page_is_in_the_contents():
     assert sorted(pages(contents)) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
-SLOW = {"scripts.md"}
+SLOW = {"scripts.md", "report.md"}
 WITH_CODE = [
     pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW))
     for path in sorted(DOCS.glob("*.md"))

@@ -488,7 +488,9 @@ def test_a_damaged_run_is_refused(command, file, damage, runs, parent, tmp_path)
     check(parent, case, tmp_path)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "report"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", pytest.param("report", marks=pytest.mark.slow)]
+)
 def test_a_damaged_index_is_passed_over_and_named(command, runs, parent, tmp_path):
     """These two can do without; see `choose_index`."""
     prepared(runs, INDEX, INDEX_DAMAGES["half"], tmp_path)

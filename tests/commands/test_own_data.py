@@ -133,6 +133,7 @@ def test_a_picture_that_breaks_later_is_named(photos, run, monkeypatch):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
     flags = ("--method=vanilla", *TINY)
     assert run("train", "--dataset=photos", *flags)[0] == 0

@@ -224,6 +224,7 @@ def small_model(seed):
     )
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_calibrated_as_one(tmp_path, images):
     """No index of the validation images: levels are by margin of the ensemble."""
     run = tmp_path / "ensemble"

@@ -320,5 +320,6 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one():
     assert run_on_two_cpus(_TWO).split() == ["1", "2", "equal"]

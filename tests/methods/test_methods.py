@@ -74,7 +74,9 @@ def plainly_trained(config, loss):
     return model
 
 
-@pytest.mark.parametrize("method", ["vanilla", "ls"])
+@pytest.mark.parametrize(
+    "method", ["vanilla", pytest.param("ls", marks=pytest.mark.slow)]
+)
 def test_vanilla_and_label_smoothing_are_kerass_own(method, tmp_path):
     """Keras's cross-entropy, with `label_smoothing` for ls, gives the same weights."""
     settings = SETTINGS | {"epochs": 2, "seed": 3, "dropout": 0.2}
@@ -199,6 +201,7 @@ def test_one_level_is_adals(runs, tmp_path):
     assert text == (runs["adals"] / "history.csv").read_text()
 
 
+@pytest.mark.slow
 def test_adversarial_training_leaves_plain_models(runs, tmp_path):
     """An ensemble of AR-AdaLS under FGSM training: no code of ours in its files."""
     config = Config.make(

@@ -65,7 +65,7 @@ def test_all_other_weights_start_as_without_the_variant(name, norm, attention):
     assert all(path.startswith("excite") for path in own)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_parameter_counts(name):
     """Norms of single images have no moving mean and variance; an SE block has two
     dense layers with biases, from C to C / 16 and back."""
@@ -164,7 +164,10 @@ def test_images_know_nothing_of_each_other(name, norm, attention, pixels):
         assert abs(seen[:1] - model(pixels[:1], training=True)).numpy().max() > 0.1
 
 
-@pytest.mark.parametrize(("norm", "attention"), [("group", "se"), ("layer", "none")])
+@pytest.mark.parametrize(
+    ("norm", "attention"),
+    [("group", "se"), pytest.param("layer", "none", marks=pytest.mark.slow)],
+)
 def test_a_step_of_training_moves_every_weight(norm, attention, cifar10_test):
     images, labels = (x[:8] for x in cifar10_test)
     model = models.build("resnet29_v2", CIFAR, 10, norm=norm, attention=attention)
