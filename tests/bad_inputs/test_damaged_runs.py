@@ -54,7 +54,7 @@ def runs(parent, tmp_path_factory):
     config = json.loads((root / "van1/config.json").read_text())
     (root / "van1/config.json").write_text(json.dumps(config | {"seed": 1}))
     shutil.copy(root / INDEX, root / "other.npz")
-    done("compare_indexes", *COMMANDS["compare_indexes"])  # they are whole
+    done("compare_indexes", *COMMANDS["compare_indexes"])  # the indexes are whole
     for folder in root.glob("**/figures"):
         shutil.rmtree(folder, ignore_errors=True)
     return root

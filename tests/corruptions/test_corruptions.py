@@ -184,7 +184,7 @@ def test_statistics_of_random_types_are_cifar_10_c_s(name):
     for severity in range(1, 6):
         seeds = [
             _statistics(corrupt(clean(), name, severity, seed=seed), clean())
-            for seed in range(2)
+            for seed in range(4)
         ]
         difference = _statistics(theirs(name, severity), clean()) - np.mean(seeds, 0)
         error = difference.std(0, ddof=1) / np.sqrt(len(difference))
