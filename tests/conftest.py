@@ -91,6 +91,16 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def unpainted():
+    """Do as `no_pictures` for a whole module, its fixtures among them."""
+    from tests.helpers import paint_nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        paint_nothing(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
 def thin_network():
     """Let `small_cnn` have one convolution, in the process of the tests.
 

@@ -62,7 +62,7 @@ def test_every_page_is_in_the_contents():
     assert sorted(pages(contents)) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
-SLOW = {"scripts.md"}
+SLOW = {"scripts.md", "report.md"}
 WITH_CODE = [
     pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name in SLOW))
     for path in sorted(DOCS.glob("*.md"))
@@ -71,7 +71,7 @@ WITH_CODE = [
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory):
+def script(tmp_path_factory, thin_network):
     """A folder and the names that a page's script has there."""
     folder = tmp_path_factory.mktemp("script")
     return folder, script_names(folder, count=200)

@@ -16,17 +16,17 @@ from tests.fits import Z, batches
 COUNT = 60
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def x(fashion_small):
     return fashion_small["train"][0][:COUNT].astype(np.float32) / 255
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def y(fashion_small):
     return fashion_small["train"][1][:COUNT]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def index(x, y):
     """The index of the images in [0, 1], by a model that was not trained."""
     keras.utils.set_random_seed(0)

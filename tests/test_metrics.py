@@ -126,7 +126,12 @@ def test_config_rebuilds_the_metric():
 
 
 @pytest.mark.parametrize(
-    "labels_as, jit_compile", [("sparse", True), ("one_hot", False)]
+    "labels_as, jit_compile",
+    [
+        ("sparse", False),
+        ("one_hot", False),
+        pytest.param("sparse", True, marks=pytest.mark.slow),
+    ],
 )
 def test_fit_evaluate_and_reload(tmp_path, labels_as, jit_compile):
     labels, inputs, _ = predictions(300, 4)

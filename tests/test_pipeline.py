@@ -49,9 +49,16 @@ class Example:
         return soft
 
 
-@pytest.fixture(params=[True, False], ids=["bytes", "integers"])
+@pytest.fixture
 def example(request):
-    return Example(request.param)
+    """Examples with ids of text, or as a test asks."""
+    return Example(getattr(request, "param", True))
+
+
+#: For what depends on the ids' type; all else has ids of text.
+BOTH_IDS = pytest.mark.parametrize(
+    "example", [True, False], ids=["bytes", "integers"], indirect=True
+)
 
 
 @pytest.fixture
@@ -98,6 +105,7 @@ LABELS = ["classes", "int32", "uint8", "column", "one-hot", "integer one-hot"]
 
 @pytest.mark.parametrize("form", LABELS)
 @pytest.mark.parametrize("when", ["batched before", "batched after", "dropping rests"])
+@BOTH_IDS
 def test_soft_labels_follow_their_example(form, when, example, smoothing):
     data = slices(example.ids, example.x, labels_as(form, example.labels)).shuffle(N, 3)
     if when == "batched before":
@@ -148,6 +156,7 @@ def test_one_level_leaves_ids_alone(weighted, batch, inputs, example):
     np.testing.assert_array_equal(labels, example.labels)
 
 
+@BOTH_IDS
 def test_dictionaries_as_tfds_makes_them(example, smoothing):
     columns = {"tfds_id": example.ids, "image": example.x, "label": example.labels}
     data = tf.data.Dataset.from_tensor_slices(columns).shuffle(N, 5).batch(8)
@@ -202,6 +211,7 @@ def test_a_new_p_reaches_every_batch_of_the_next_epoch(example, smoothing):
         assert_soft(soft, example.expected(example.index, p))
 
 
+@BOTH_IDS
 def test_new_levels_take_effect_in_the_same_pipeline(example, smoothing, rng):
     levels = RobustnessLevels(example.index, R)
     data = slices(example.ids, example.x, example.labels).shuffle(N).batch(4)
@@ -229,6 +239,7 @@ def test_levels_are_only_exchanged_for_the_same_ids(example):
     assert levels.index is index
 
 
+@BOTH_IDS
 def test_lookup_tells_unknown_ids_apart(example):
     index = example.index
     levels = RobustnessLevels(index, R)
@@ -260,6 +271,7 @@ def test_validation_examples_carry_class_level_and_weight(example):
 # Refusals
 
 
+@BOTH_IDS
 def test_missing_ids_are_counted_and_named_before_training(example, smoothing):
     index = example.index
     keep = ~np.isin(index.ids, example.ids[[10, 20, 30]])

@@ -20,10 +20,10 @@ def lines(code):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, thin_network):
     """A folder with the files that the README's script has, and its names."""
     folder = tmp_path_factory.mktemp("script")
-    return folder, script_names(folder)
+    return folder, script_names(folder, count=200)
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_the_lines_for_arrays_files_and_tables_train(script):
     files, table = map(on_the_scripts_page, ("photo_model,", "fit(model, x_table"))
     assert [len(lines(block)) <= 6 for block in (arrays, files, table)] == [True] * 3
     for block in (arrays, files, table):
-        exec(block.replace("epochs=20", "epochs=6"), script)
+        exec(block.replace("epochs=20", "epochs=3"), script)
     history = script["model"].history.history  # the table's
-    assert len(history["val_ece"]) == 6 and "p/0" in history
+    assert len(history["val_ece"]) == 3 and "p/0" in history
     assert script["photo_model"].history.history["val_ece"][-1] < 1
 
 

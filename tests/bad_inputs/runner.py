@@ -9,7 +9,7 @@ status, no result. A table of cases with its test is short:
         Case("report", ["--runs=run"], "run is no run directory", empty_folder("run")),
     ]
 
-    @pytest.mark.parametrize("case", CASES, ids=str)
+    @pytest.mark.parametrize("case", of_each_kind(CASES))
     def test_refused(case, parent, tmp_path):
         check(parent, case, tmp_path)
 

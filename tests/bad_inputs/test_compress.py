@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests.bad_inputs.kinds import of_each_kind
 from tests.bad_inputs.runner import Case, check
 from tests.bad_inputs.test_flags import (
     HUGE,
@@ -147,6 +148,6 @@ def inputs(parent, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", of_each_kind(CASES))
 def test_refused(case, parent, inputs, tmp_path):
     check(parent, case, tmp_path)

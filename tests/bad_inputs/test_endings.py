@@ -249,6 +249,7 @@ def test_a_file_in_the_place_of_a_folder(place, parent, tmp_path):
     assert (tmp_path / "run" / place).read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(parent, tmp_path):
     """The sentence names the file, and without the limit the run goes on."""
     limited = {"FILE_SIZE_LIMIT": "20000"}

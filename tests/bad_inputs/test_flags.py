@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.bad_inputs.kinds import of_each_kind
 from tests.bad_inputs.runner import Case, check
 
 # Were something not refused, it should at least end soon.
@@ -691,7 +692,7 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", of_each_kind(CASES))
 def test_refused(case, parent, inputs, tmp_path):
     check(parent, case, tmp_path)
 

@@ -1,4 +1,4 @@
-"""One's own models and modules, and exports, that cannot be. About 20 seconds."""
+"""One's own models and modules, and exports, that cannot be."""
 
 import compileall
 import json
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from ar_adals_tf.reporting.page import write_report
 from tests.bad_inputs.runner import Case, check
 
 LAYERS = """
@@ -221,26 +222,39 @@ def test_registered_layers_are_found(parent, own_files, tmp_path):
         assert done.status == 0, done.err
 
 
-def test_printed_commands_import_what_a_model_needs(parent, own_files, tmp_path):
-    """Each command of the page can be given again; memory is known in a new process."""
+DATA = ("--limit_examples=60", "--import=my_layers")
+OWN = ("--model_file=scale.keras", "--output_dir=own", *DATA)
+
+
+@pytest.mark.slow
+def test_memory_is_known_in_a_new_process(parent, own_files, tmp_path):
+    """Which has to import what the model needs."""
     shutil.copytree(own_files, tmp_path, dirs_exist_ok=True)
-    data = ("--limit_examples=60", "--import=my_layers")
+    done = parent.run("evaluate", [*OWN, "--footprint"], tmp_path, timeout=300)
+    assert done.status == 0, done.err
+    costs = json.loads((tmp_path / "own" / "metrics.json").read_text())["footprint"]
+    assert all(form["peak_bytes"] > 1e4 for form in costs["forms"].values())
+
+
+def test_printed_commands_import_what_a_model_needs(
+    parent, own_files, tmp_path, monkeypatch, no_pictures
+):
+    """Each command of the page can be given again."""
+    shutil.copytree(own_files, tmp_path, dirs_exist_ok=True)
     flags = ("--model=scale.keras", "--method=vanilla", "--epochs=1", "--notensorboard")
-    own = ("--model_file=scale.keras", "--output_dir=own", "--footprint")
     for command, more in (
-        ("train", [*flags, *data, "--output_dir=run"]),
-        ("evaluate", [*own, *data]),
-        ("report", ["--runs=run,own", "--output_dir=page"]),
+        ("train", [*flags, *DATA, "--output_dir=run"]),
+        ("evaluate", [*OWN, "--attacks=fgsm", "--epsilons=8"]),
     ):
         done = parent.run(command, more, tmp_path, timeout=300)
         assert done.status == 0, done.err
+    monkeypatch.chdir(tmp_path)
+    write_report(["run", "own"], "page")
     page = (tmp_path / "page" / "report.md").read_text()
     lines = [line for line in page.splitlines() if line.startswith("python -m")]
     of_models = [line for line in lines if "train " in line or "evaluate " in line]
     assert len(of_models) > 3
     assert all("--import=my_layers" in line for line in of_models), of_models
-    costs = json.loads((tmp_path / "own" / "metrics.json").read_text())["footprint"]
-    assert all(form["peak_bytes"] > 1e4 for form in costs["forms"].values())
     refused = parent.run("export", ["--run_dir=own"], tmp_path, timeout=300)
     command = (
         "python -m ar_adals_tf.export --model_file=scale.keras --dataset="

@@ -35,6 +35,8 @@ from tests.helpers import COMMANDS, OF_IMAGES
 ROOT = Path(__file__).parents[2]
 FLAGS = flags.FLAGS
 
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+
 
 def contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -465,22 +467,29 @@ def _no_network(*_, **__):
     raise OSError("no network")
 
 
-def test_real_processes_fail_with_one_line():
-    """Nothing but the sentence on standard error, TensorFlow's greetings included."""
-    for arguments, status, line in (
-        (["train", "--nosuch"], 1, "FATAL Flags parsing error: Unknown command"),
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        pytest.param(
+            ["train", "--nosuch"],
+            *(1, "FATAL Flags parsing error: Unknown command"),
+            marks=pytest.mark.slow,
+        ),
         (["evaluate"], 2, "error: evaluate needs one of --run_dir=RUN"),
-    ):
-        result = subprocess.run(
-            [sys.executable, "-m", f"ar_adals_tf.{arguments[0]}", *arguments[1:]],
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == status
-        lines = result.stderr.splitlines()
-        assert lines[0].startswith(line)
-        assert len(lines) == status % 2 + 1  # absl adds where help is
-        assert result.stdout == ""
+    ],
+)
+def test_real_processes_fail_with_one_line(arguments, status, line):
+    """Nothing but the sentence on standard error, TensorFlow's greetings included."""
+    result = subprocess.run(
+        [sys.executable, "-m", f"ar_adals_tf.{arguments[0]}", *arguments[1:]],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == status
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(line)
+    assert len(lines) == status % 2 + 1  # absl adds where help is
+    assert result.stdout == ""
 
 
 def test_a_loss_that_is_no_number(run, tmp_path):

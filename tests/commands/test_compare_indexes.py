@@ -1,8 +1,6 @@
-"""Two indexes side by side, against levels and ranks counted by hand. 20 seconds."""
+"""Two indexes side by side, against levels and ranks counted by hand."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,8 @@ from PIL import Image
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.indexing import agreement
 from ar_adals_tf.robustness import RobustnessIndex
+from benchmarks.breaking import processes
+from benchmarks.breaking.processes import Command
 
 N = 60
 
@@ -66,12 +66,8 @@ def test_indexes_of_other_images_are_refused(pair):
         agreement(first, other)
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "ar_adals_tf.compare_indexes", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+def command(folder, *arguments):
+    return processes.run(Command("compare_indexes", arguments), folder)
 
 
 def test_the_command_prints_and_draws(pair, tmp_path):
@@ -79,18 +75,17 @@ def test_the_command_prints_and_draws(pair, tmp_path):
         one.save(tmp_path / f"{name}.npz")
     picture = tmp_path / "agreement.png"
     done = command(
+        tmp_path,
         f"--indexes={tmp_path / 'cw.npz'},{tmp_path / 'margin.npz'}",
         "--num_levels=4",
         f"--output_file={picture}",
     )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"cw on mnist test: 60 images, .*; took 12\.5 s", done.stdout)
-    assert "took 0.2 s" in done.stdout
+    assert done.status == 0, done.err
+    assert re.search(r"cw on mnist test: 60 images, .*; took 12\.5 s", done.out)
+    assert "took 0.2 s" in done.out
     spearman, (rows, columns) = by_hand(*pair[2:], 4)
     same = np.mean(np.array(rows) == columns)
-    assert f"Spearman {spearman:.4f}; of 4 levels the same one {same:.1%}" in (
-        done.stdout
-    )
+    assert f"Spearman {spearman:.4f}; of 4 levels the same one {same:.1%}" in done.out
     assert min(Image.open(picture).size) > 200
 
 
@@ -100,6 +95,6 @@ def test_the_command_says_what_is_wrong(pair, tmp_path):
         (tmp_path / "cw.npz", "--indexes needs two index files"),
         (f"{tmp_path / 'cw.npz'},{tmp_path / 'no.npz'}", "there is no robustness ind"),
     ):
-        done = command(f"--indexes={indexes}")
-        assert done.returncode == 2 and done.stderr.startswith("error: ")
-        assert message in done.stderr and done.stderr.count("\n") == 1
+        done = command(tmp_path, f"--indexes={indexes}")
+        assert done.status == 2 and done.err.startswith("error: ")
+        assert message in done.err and done.err.count("\n") == 1

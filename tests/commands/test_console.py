@@ -58,7 +58,9 @@ def test_the_list_whose_reader_has_gone():
     assert process.wait() == 0
 
 
-@pytest.mark.parametrize("name", ["compare_indexes", "compare-indexes"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("compare_indexes", marks=pytest.mark.slow), "compare-indexes"]
+)
 def test_a_command_gets_its_flags(name):
     done = called(name, "--indexes=only_one.npz")
     assert done.returncode == 2

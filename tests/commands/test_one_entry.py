@@ -1,4 +1,4 @@
-"""One entry in a table adds a dataset, a method or an attack. About 25 seconds.
+"""One entry in a table adds a dataset, a method or an attack. About 15 seconds.
 
 The entries are made while the test runs, as a user's own module would make them. The
 commands know nothing else of them.
@@ -17,6 +17,8 @@ from ar_adals_tf.bounds import Bound
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo, Recipe
 from ar_adals_tf.methods.table import METHODS, Method, MethodSetting
 from ar_adals_tf.robustness import RobustnessIndex
+
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
 
 TINY = ("--epochs=1", "--batch_size=16", "--notensorboard", "--noverbose")
 

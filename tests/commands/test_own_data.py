@@ -21,7 +21,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import run as training
 from tests.helpers import forget_flags, run_here
 
-pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
 
 TINY = ("--epochs=1", "--batch_size=16", "--attack=margin", "--notensorboard")
 CLASSES = ("boot", "coat")
@@ -133,6 +133,7 @@ def test_a_picture_that_breaks_later_is_named(photos, run, monkeypatch):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_own_data_under_shift_and_as_out_of_distribution(photos, wine, run):
     flags = ("--method=vanilla", *TINY)
     assert run("train", "--dataset=photos", *flags)[0] == 0
@@ -238,6 +239,7 @@ def test_a_model_of_a_tables_own_numbers(cells, run):
     np.testing.assert_allclose(found, scaled.probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
     status, _, err = run("train", "--dataset=wine.npz", "--learning_rate=1e-9", *TINY)
     assert status == 0

@@ -37,9 +37,12 @@ def files(tmp_path_factory):
 
 CASES = [
     ("table", "--bounds=none", {"bounds": None}, TABLE),
-    ("table", "--bounds=-500,500", {"bounds": (-500, 500)}, TABLE),
+    pytest.param(
+        *("table", "--bounds=-500,500", {"bounds": (-500, 500)}, TABLE),
+        marks=pytest.mark.slow,
+    ),
     ("table", "--bounds=data", {"bounds": "data"}, TABLE),
-    ("tokens", "--at=emb", {"at": "emb"}, TOKENS),
+    pytest.param("tokens", "--at=emb", {"at": "emb"}, TOKENS, marks=pytest.mark.slow),
     ("tokens", "--at=emb --bounds=-2,2", {"at": "emb", "bounds": (-2, 2)}, TOKENS),
 ]
 

@@ -130,8 +130,10 @@ def test_ids_pixels_and_labels_are_tfdss(cifar10, from_tfds):
     [
         ({}, 0, (450, 50, 100)),
         ({"validation_examples": 120, "split_seed": 7}, 7, (380, 120, 100)),
-        ({"validation_examples": 0}, 0, (500, 0, 100)),
-        ({"limit_examples": 30}, 0, (30, 30, 30)),
+        pytest.param(
+            {"validation_examples": 0}, 0, (500, 0, 100), marks=pytest.mark.slow
+        ),
+        pytest.param({"limit_examples": 30}, 0, (30, 30, 30), marks=pytest.mark.slow),
         ({"validation_examples": 20, "limit_examples": 30}, 0, (30, 20, 30)),
     ],
 )
@@ -249,7 +251,7 @@ def test_every_epoch_is_a_permutation_decided_by_seed_and_epoch(count):
         assert tuple(range(count)) not in seen
 
 
-@pytest.mark.parametrize("count", [1000, 20_001])
+@pytest.mark.parametrize("count", [pytest.param(1000, marks=pytest.mark.slow), 20_001])
 def test_epochs_are_uncorrelated(count):
     """Rank correlations of 24 epochs behave like those of true permutations."""
     split = plain_split(count)

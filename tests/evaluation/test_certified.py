@@ -251,6 +251,7 @@ def test_the_words_say_accuracy_by_radius_and_both_calibrations(work):
     assert words.count("ECE") == 2 and "the plain model there: accuracy" in words
 
 
+@pytest.mark.slow
 def test_certificates_lie_under_the_attack_on_the_smoothed_classifier(
     work, tmp_path, monkeypatch
 ):

@@ -24,6 +24,8 @@ from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import softmax
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 LIMIT = 60
 WHERE = {"limit_examples": LIMIT, "say": str}
 
@@ -148,7 +150,11 @@ def wide(files, splits):
 
 @pytest.mark.parametrize(
     ("name", "model_range"),
-    [("wide.keras", "-1,255"), ("wide", "-1,255"), ("whole", "0,255")],
+    [
+        ("wide.keras", "-1,255"),
+        ("wide", "-1,255"),
+        pytest.param("whole", "0,255", marks=pytest.mark.slow),
+    ],
 )
 def test_a_model_of_another_range_is_the_model_of_0_to_1(
     name, model_range, wide, tmp_path, monkeypatch
@@ -161,12 +167,10 @@ def test_a_model_of_another_range_is_the_model_of_0_to_1(
     if name.endswith(".keras"):
         how |= {"attacks": ["fgsm"], "epsilons": [8]}
     plain = evaluate(model_file=wide / "my.keras", output_dir=tmp_path / "a", **how)
-    if name.endswith(".keras"):
-        how["footprint"] = True
     out = tmp_path / "b"
     # What a wrong range left behind is not taken up.
     evaluate(model_file=wide / name, output_dir=out, **how)
-    how["model_range"] = model_range
+    how |= {"model_range": model_range, "footprint": name.endswith(".keras")}
     found = evaluate(model_file=wide / name, output_dir=out, **how)
     measured = ["clean", "validation", "temperature_scaled", "shift"]
     if name.endswith(".keras"):
@@ -296,7 +300,10 @@ def test_several_share_each_corrupted_set(files, tmp_path, monkeypatch):
     assert record.flags["limit_examples"] == LIMIT
 
 
-@pytest.mark.parametrize("name", ["saved", "my.tflite", "int8.tflite"])
+@pytest.mark.parametrize(
+    "name",
+    ["saved", pytest.param("my.tflite", marks=pytest.mark.slow), "int8.tflite"],
+)
 def test_models_for_inference_alone_predict_as_the_keras_model(
     name, files, splits, tmp_path, monkeypatch
 ):
@@ -340,7 +347,7 @@ FEW = {
     [
         ("my.tflite", None),
         ("wide.keras", "-1,255"),
-        ("wide", "-1,255"),
+        pytest.param("wide", "-1,255", marks=pytest.mark.slow),
         ("whole", "0,255"),
     ],
 )

@@ -21,7 +21,10 @@ from ar_adals_tf.training.run import train
 from tests.helpers import plain_ece
 from tests.training.helpers import make_config
 
-SMALL = {"limit_examples": 150, "epochs": 1, "dropout": 0.0}
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+
+SMALL = {"limit_examples": 150, "epochs": 3, "dropout": 0.0}
+SMALL |= {"learning_rate": 0.01}
 QUICK = {"shift_types": ["contrast", "pixelate"], "severities": ["2", "4"]}
 
 
@@ -221,6 +224,7 @@ def small_model(seed):
     )
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_calibrated_as_one(tmp_path, images):
     """No index of the validation images: levels are by margin of the ensemble."""
     run = tmp_path / "ensemble"

@@ -19,6 +19,8 @@ from ar_adals_tf.experiment.runs import digest_run
 from ar_adals_tf.process.locks import LOCK
 from tests.helpers import held, told
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -193,9 +193,9 @@ def test_an_image_does_not_see_its_batch(model, batch, name):
     assert_alike(np.concatenate(parts), moved)
 
 
-def test_an_ensembles_average_is_attacked(batch):
+def test_an_ensembles_average_is_attacked(model, batch):
     """FGSM's direction is that of the mean probability, not of any member's logits."""
-    members = [network(0), network(1)]
+    members = [model, network(1)]
     images, labels, _ = batch
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -218,6 +218,21 @@ def test_an_ensembles_average_is_attacked(batch):
 @pytest.fixture(scope="module")
 def clean(model, split):
     return Predictor(model)(split, verbose=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Compile each attack once; the tests evaluate one and the same model."""
+    steps = {}
+
+    def step(name, logits, epsilon):
+        if (name, epsilon) not in steps:
+            steps[name, epsilon] = attack_step(name, logits, epsilon)
+        return steps[name, epsilon]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(under_attack, "attack_step", step)
+        yield
 
 
 def evaluated(model, split, clean, folder, attacks=("fgsm", "pgd"), **more):
@@ -326,13 +341,13 @@ def test_levels_average_to_the_whole(model, split, clean, tmp_path):
 
 def test_an_interrupted_evaluation_goes_on(model, split, clean, tmp_path, monkeypatch):
     whole = evaluated(model, split, clean, tmp_path / "whole")
-    made = []
+    made, step = [], under_attack.attack_step
 
     def counted(name, logits, epsilon):
         made.append((name, round(255 * epsilon)))
         if len(made) == 2:
             raise KeyboardInterrupt
-        return attack_step(name, logits, epsilon)
+        return step(name, logits, epsilon)
 
     monkeypatch.setattr(under_attack, "attack_step", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -378,7 +393,7 @@ def test_a_runs_own_index_is_of_its_own_model(model, split, tmp_path):
         index.save(folder / "test.npz")
     assert own_test_index(tmp_path, model).metadata["attack"] == "cw,steps=2"
     assert own_test_index(tmp_path, others).metadata["attack"] == "cw"
-    assert own_test_index(tmp_path, network(3)) is None
+    assert own_test_index(tmp_path, keras.models.clone_model(model)) is None
 
 
 @pytest.mark.parametrize(
@@ -426,6 +441,7 @@ def few_steps(monkeypatch):
     monkeypatch.setattr(autoattack, "AUTO_QUERIES", 30)
 
 
+@pytest.mark.slow
 def test_autoattack_leaves_no_more_right_than_its_first_part(
     model, split, clean, tmp_path, few_steps
 ):

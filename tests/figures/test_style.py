@@ -62,7 +62,10 @@ def test_a_failed_save_keeps_the_old_file(tmp_path):
 HOSTILE = ["a$^{$b \\frac{$ $x$ \\", "a\x00\ud800\n<b>", "n" * 3000]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name",
+    [HOSTILE[0], *(pytest.param(x, marks=pytest.mark.slow) for x in HOSTILE[1:])],
+)
 def test_a_text_from_outside_is_drawn_as_it_is(tmp_path, name):
     """It stands in titles, labels, legends and ticks, and none is a formula."""
     one = np.array([0.3, 0.1])

@@ -16,6 +16,8 @@ from ar_adals_tf.training.fitting import fit
 from ar_adals_tf.training.run import load_splits
 from tests.helpers import plan_in, run_on_two_cpus, softmax
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 
 def next_gamma(gamma, gap, rate=1.0, switch=0.2, least=-2.0, most=20.0):
     """Algorithm 1 for one bin, written plainly."""
@@ -318,5 +320,6 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one():
     assert run_on_two_cpus(_TWO).split() == ["1", "2", "equal"]

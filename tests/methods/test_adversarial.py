@@ -1,4 +1,4 @@
-"""Attacks in training against CleverHans, closed forms and plain NumPy. 30 seconds."""
+"""Attacks in training against CleverHans, closed forms and plain NumPy. 20 seconds."""
 
 import keras
 import numpy as np
@@ -21,6 +21,8 @@ from ar_adals_tf.methods.adversarial import (
 )
 from ar_adals_tf.outputs import logits_fn
 from tests.helpers import run_on_two_cpus
+
+pytestmark = pytest.mark.usefixtures("thin_network")
 
 EPSILON = 8 / 255
 
@@ -231,7 +233,10 @@ def test_random_starts_are_a_function_of_seed_and_step(images):
     assert all((a != other).mean() > 0.1 for other in others)
 
 
-@pytest.mark.parametrize("kind", [FGSMTraining, PGDTraining, TRADES])
+@pytest.mark.parametrize(
+    "kind",
+    [FGSMTraining, pytest.param(PGDTraining, marks=pytest.mark.slow), TRADES],
+)
 def test_attacking_changes_nothing_of_the_model(kind, images):
     """Neither weights nor batch statistics, nor the generator of a dropout."""
     plain = models.build("small_cnn", (28, 28, 1), 10, dropout=0.4)
@@ -248,7 +253,7 @@ def times(logits, scale):
     return lambda images: scale * logits(images)
 
 
-@pytest.mark.parametrize("scale", [10, 100])
+@pytest.mark.parametrize("scale", [pytest.param(10, marks=pytest.mark.slow), 100])
 def test_a_sure_network_is_attacked_as_well_as_an_unsure_one(vanilla, unseen, scale):
     """The same network; its softmax rounds to one-hot, its decisions are the same."""
     x, y = (values[:150] for values in unseen)
@@ -341,7 +346,9 @@ def test_trades_is_evaluated_as_any_model(images):
     assert trades.evaluate(x, y, verbose=0) == plain.evaluate(x, y, verbose=0)
 
 
-@pytest.mark.parametrize("kind", [FGSMTraining, PGDTraining])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(FGSMTraining, marks=pytest.mark.slow), PGDTraining]
+)
 def test_without_perturbation_it_is_plain_training(kind, images):
     """To the last bit: the attack itself leaves no trace."""
     some = tuple(values[:200] for values in images)
@@ -357,18 +364,18 @@ def test_without_perturbation_it_is_plain_training(kind, images):
     ("kind", "settings"),
     [
         (FGSMTraining, {}),
-        (PGDTraining, {"steps": 3}),
+        pytest.param(PGDTraining, {"steps": 3}, marks=pytest.mark.slow),
         pytest.param(TRADES, {"steps": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_training_makes_robust(kind, settings, vanilla, images, unseen):
     """CleverHans's attacks find far less against it than against the vanilla model."""
-    model = fitted(as_kind(kind, epsilon=0.1, **settings), images)
+    model = fitted(as_kind(kind, epsilon=0.05, **settings), images, epochs=6)
     x, y = unseen
     assert accuracy(model, x, y) > 0.7
     for name in ("fgsm", "pgd"):
         robust, fragile = (
-            accuracy(m, of_cleverhans(m, name, x, y, 0.1), y) for m in (model, vanilla)
+            accuracy(m, of_cleverhans(m, name, x, y, 0.05), y) for m in (model, vanilla)
         )
         assert robust > fragile + 0.15
 

@@ -17,6 +17,8 @@ from ar_adals_tf.methods.ccat import (
 from ar_adals_tf.outputs import logits_fn
 from tests.helpers import run_on_two_cpus
 
+pytestmark = pytest.mark.usefixtures("thin_network")
+
 EPSILON = 8 / 255
 
 
@@ -245,6 +247,7 @@ def dense():
     return keras.Model(inputs, keras.layers.Dense(10)(hidden))
 
 
+@pytest.mark.slow
 def test_confidence_falls_towards_uniform_along_the_attack(images, fashion_small):
     """The defining property: a vanilla model is surer the farther it is attacked.
 

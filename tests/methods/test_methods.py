@@ -1,4 +1,4 @@
-"""What sets the methods apart, on real pixels and short trainings. About 25 seconds."""
+"""What sets the methods apart, on real pixels and short trainings. About 15 seconds."""
 
 import json
 import zipfile
@@ -19,11 +19,14 @@ from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import history
 
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+
 FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {
     "epochs": 8,
     "limit_examples": 300,
     "batch_size": 20,
+    "learning_rate": 0.01,
     "alpha": "0.3,3:0.2",
     "attack": "margin",
     "tensorboard": False,
@@ -71,7 +74,9 @@ def plainly_trained(config, loss):
     return model
 
 
-@pytest.mark.parametrize("method", ["vanilla", "ls"])
+@pytest.mark.parametrize(
+    "method", ["vanilla", pytest.param("ls", marks=pytest.mark.slow)]
+)
 def test_vanilla_and_label_smoothing_are_kerass_own(method, tmp_path):
     """Keras's cross-entropy, with `label_smoothing` for ls, gives the same weights."""
     settings = SETTINGS | {"epochs": 2, "seed": 3, "dropout": 0.2}
@@ -196,6 +201,7 @@ def test_one_level_is_adals(runs, tmp_path):
     assert text == (runs["adals"] / "history.csv").read_text()
 
 
+@pytest.mark.slow
 def test_adversarial_training_leaves_plain_models(runs, tmp_path):
     """An ensemble of AR-AdaLS under FGSM training: no code of ours in its files."""
     config = Config.make(

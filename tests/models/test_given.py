@@ -78,7 +78,9 @@ def loaded(model, folder):
     return keras.models.load_model(folder / "own.keras", compile=False)
 
 
-@pytest.mark.parametrize("model_range", [(0, 1), (-1, 3)])
+@pytest.mark.parametrize(
+    "model_range", [pytest.param((0, 1), marks=pytest.mark.slow), (-1, 3)]
+)
 @pytest.mark.parametrize("head", HEADS)
 def test_probabilities_stay_and_the_softmax_is_off(head, model_range, tmp_path):
     keras.utils.set_random_seed(0)

@@ -24,9 +24,12 @@ SMALL = [
     ("mlp", (30,)),
 ]
 LARGE = [
-    ("resnet18", (72, 72, 3)),
-    ("wide_resnet28_10", CIFAR),
-    ("resnet101_v1", (64, 64, 3)),
+    pytest.param(*network, marks=pytest.mark.slow)
+    for network in (
+        ("resnet18", (72, 72, 3)),
+        ("wide_resnet28_10", CIFAR),
+        ("resnet101_v1", (64, 64, 3)),
+    )
 ]
 
 
@@ -105,7 +108,8 @@ def test_parameter_count_and_output(name, shape, classes, trainable, total):
 
 
 def test_every_model_is_tested():
-    assert {name for name, _ in SMALL + LARGE} == set(models.MODELS)
+    large = [network.values for network in LARGE]
+    assert {name for name, _ in SMALL + large} == set(models.MODELS)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +218,10 @@ WIDE = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
         ("resnet29_v2", random_images(CIFAR)[0], random_images(CIFAR)[0], 1),
         ("cnn7", [0.1, 0.2, 0.3], (0.1, 0.2, 0.3), 1),
         ("wide_resnet28_10", None, *WIDE),
-        ("wide_resnet28_10", [0.1, 0.2, 0.3], (0.1, 0.2, 0.3), 1),
+        pytest.param(
+            *("wide_resnet28_10", [0.1, 0.2, 0.3], (0.1, 0.2, 0.3), 1),
+            marks=pytest.mark.slow,
+        ),
         ("resnet29_v2", None, 0, 1),
     ],
 )
@@ -390,7 +397,12 @@ def test_small_cnn_learns_real_greys(fashion_small):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("cnn7", 64), ("resnet29_v2", 32), ("study_cnn", 32), ("resnet18_cifar", 8)],
+    [
+        pytest.param("cnn7", 64, marks=pytest.mark.slow),
+        ("resnet29_v2", 8),
+        ("study_cnn", 32),
+        pytest.param("resnet18_cifar", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_learns_real_pixels(name, count, cifar10_test):
     images, labels = (x[:count] for x in cifar10_test)
@@ -420,7 +432,7 @@ data = tf.data.Dataset.from_tensor_slices((images, np.arange(16) % 4)).batch(16)
 
 def losses(strategy):
     with strategy.scope():
-        model = models.build("cnn7", (8, 8, 3), 4, l2=0)
+        model = models.build("small_cnn", (8, 8, 3), 4)
         model.compile(
             keras.optimizers.SGD(0.1),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -10,14 +10,18 @@ import pytest
 from ar_adals_tf import models
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.saved import config_of, saved_settings
 from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.models.variants import ATTENTIONS, NORMS, number_of_groups
-from ar_adals_tf.training.run import train
+from ar_adals_tf.training.building import build_model
+from ar_adals_tf.training.run import load_splits
 
 CIFAR = (32, 32, 3)
 NETWORKS = ("resnet29_v2", "resnet18_cifar")
 VARIANTS = [(n, a) for n in NORMS for a in ATTENTIONS if (n, a) != ("batch", "none")]
+# The blocks of both networks are made by the same functions.
+NETWORKS_OR_SLOW = (NETWORKS[0], pytest.param(NETWORKS[1], marks=pytest.mark.slow))
 
 
 @functools.cache
@@ -27,7 +31,7 @@ def built(name, norm="batch", attention="none"):
 
 @pytest.fixture(scope="module")
 def pixels(cifar10_test):
-    return cifar10_test[0][:8].astype(np.float32) / 255
+    return cifar10_test[0][:4].astype(np.float32) / 255
 
 
 def layers_of(model, kind):
@@ -41,7 +45,7 @@ def outputs_of(model, layer, images):
     return [np.asarray(one, np.float64) for one in found]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_the_defaults_are_the_networks_without_variants(name):
     plain, spelled = models.build(name, CIFAR, 10), built(name)
     assert plain.to_json() == spelled.to_json()
@@ -52,7 +56,7 @@ def test_the_defaults_are_the_networks_without_variants(name):
 
 
 @pytest.mark.parametrize(("norm", "attention"), VARIANTS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_all_other_weights_start_as_without_the_variant(name, norm, attention):
     """So runs of one seed differ in nothing but the variant."""
     own = {v.path: v.numpy() for v in built(name, norm, attention).trainable_variables}
@@ -61,7 +65,7 @@ def test_all_other_weights_start_as_without_the_variant(name, norm, attention):
     assert all(path.startswith("excite") for path in own)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_parameter_counts(name):
     """Norms of single images have no moving mean and variance; an SE block has two
     dense layers with biases, from C to C / 16 and back."""
@@ -107,7 +111,7 @@ def test_groups_are_the_most_that_divide_the_channels_into_two_or_more():
         assert number_of_groups(channels) == max(able, default=1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
 def test_an_se_block_equals_numpy(name, pixels):
     model = built(name, attention="se")
     rng = np.random.default_rng(0)
@@ -137,8 +141,17 @@ def test_attention_weighs_the_branch_and_not_the_shortcut(name):
         assert weighed == [False, True]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("norm", "attention"), VARIANTS)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
+@pytest.mark.parametrize(
+    ("norm", "attention"),
+    [
+        ("batch", "se"),
+        ("group", "se"),
+        ("layer", "none"),
+        pytest.param("group", "none", marks=pytest.mark.slow),
+        pytest.param("layer", "se", marks=pytest.mark.slow),
+    ],
+)
 def test_images_know_nothing_of_each_other(name, norm, attention, pixels):
     """In training too, unless the batch normalises."""
     model = built(name, norm, attention)
@@ -151,7 +164,10 @@ def test_images_know_nothing_of_each_other(name, norm, attention, pixels):
         assert abs(seen[:1] - model(pixels[:1], training=True)).numpy().max() > 0.1
 
 
-@pytest.mark.parametrize(("norm", "attention"), [("group", "se"), ("layer", "none")])
+@pytest.mark.parametrize(
+    ("norm", "attention"),
+    [("group", "se"), pytest.param("layer", "none", marks=pytest.mark.slow)],
+)
 def test_a_step_of_training_moves_every_weight(norm, attention, cifar10_test):
     images, labels = (x[:8] for x in cifar10_test)
     model = models.build("resnet29_v2", CIFAR, 10, norm=norm, attention=attention)
@@ -163,22 +179,22 @@ def test_a_step_of_training_moves_every_weight(norm, attention, cifar10_test):
         assert np.any(old != variable.numpy()), variable.path
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("norm", "attention"), [("group", "se"), ("layer", "se")])
-def test_reloads_without_custom_objects(name, norm, attention, pixels, tmp_path):
-    model = built(name, norm, attention)
+@pytest.mark.parametrize("name", NETWORKS_OR_SLOW)
+@pytest.mark.parametrize(
+    "norm", ["group", pytest.param("layer", marks=pytest.mark.slow)]
+)
+def test_reloads_without_custom_objects(name, norm, pixels, tmp_path):
+    model = built(name, norm, "se")
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     np.testing.assert_array_equal(again(pixels), model(pixels))
 
 
 def test_the_run_has_the_variant_and_so_has_its_vanilla_model(tmp_path):
-    small = {"limit_examples": 60, "epochs": 1, "batch_size": 60, "verbose": False}
-    config = Config.make(
-        "fashion_mnist_small", "vanilla", model="resnet29_v2", norm="group",
-        attention="se", output_dir=str(tmp_path / "run"), tensorboard=False, **small,
-    )  # fmt: skip
-    model = keras.models.load_model(train(config) / "model.keras")
+    settings = {"model": "resnet29_v2", "norm": "group", "attention": "se"}
+    settings |= {"limit_examples": 60, "output_dir": str(tmp_path / "run")}
+    config = Config.make("fashion_mnist_small", "vanilla", **settings)
+    model = build_model(Plan.make(config, load_splits(config)), config.seed)
     assert layers_of(model, keras.layers.GroupNormalization)
     assert layers_of(model, keras.layers.Multiply)
     assert not layers_of(model, keras.layers.BatchNormalization)

@@ -1,9 +1,13 @@
 """The made-up runs that several tests of the report share, and their reports."""
 
+import contextlib
 import csv
+import io
 
 import pytest
+from PIL import Image
 
+from ar_adals_tf import figures
 from ar_adals_tf.reporting import contents, page
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import add_index, make_run
@@ -24,9 +28,28 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def report(runs, tmp_path_factory):
+def blank_pictures():
+    """Let pictures be blank: `test_the_command` of a page paints them."""
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "PNG")
+
+    def save(figure, path, *more, **options):
+        path.write_bytes(content.getvalue())
+
+    @contextlib.contextmanager
+    def blank():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(figures, "save", save)
+            yield patch
+
+    return blank
+
+
+@pytest.fixture(scope="session")
+def report(runs, tmp_path_factory, blank_pictures):
     """The folder of the report of these runs."""
-    return page.write_report(runs, tmp_path_factory.mktemp("report")).parent
+    with blank_pictures():
+        return page.write_report(runs, tmp_path_factory.mktemp("report")).parent
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +69,9 @@ def attack_collection(attack_runs):
 
 
 @pytest.fixture(scope="session")
-def attack_report(attack_runs, tmp_path_factory):
+def attack_report(attack_runs, tmp_path_factory, blank_pictures):
     """The folder of the report of these runs, without the paper's sections."""
-    with pytest.MonkeyPatch.context() as patch:
+    with blank_pictures() as patch:
         patch.setattr(contents, "paper_sections", lambda collections: [])
         return page.write_report(
             attack_runs, tmp_path_factory.mktemp("attack_report")

@@ -12,7 +12,7 @@ from ar_adals_tf.evaluation.without_model import write_evaluation
 from ar_adals_tf.reporting import answer, commands, contents, page, verdict
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.run import Run
-from tests.helpers import N, make_run, noisy, softmax
+from tests.helpers import N, make_run, noisy, paint_nothing, softmax
 
 LABELS = np.arange(N) * 7 % 10
 
@@ -38,7 +38,9 @@ def report(tmp_path_factory):
         evaluated(root / "a", "vanilla", validation=validation, classes=names),
         evaluated(root / "b", "ls_by_random+trades", sharpness=0.3, classes=names),
     ]
-    return folders, page.write_report(folders, root / "page").parent
+    with pytest.MonkeyPatch.context() as patch:
+        paint_nothing(patch)
+        return folders, page.write_report(folders, root / "page").parent
 
 
 def test_the_answer_stands_above_the_contents(report):

@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.reporting import contents, page
+from benchmarks.breaking import processes
+from benchmarks.breaking.processes import Command
 from tests.helpers import Page
 
 
@@ -38,15 +41,16 @@ def test_the_page_needs_nothing_but_itself(report):
 
 
 def test_the_command(runs, tmp_path):
+    """It paints all pictures of the page."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "ar_adals_tf.report", f"--output_dir={out}"]
-    folders = ",".join(map(str, runs[:1]))
-    done = subprocess.run(
-        [*command, f"--runs={folders}"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"{out}/index.html is written" in done.stdout
-    assert "Glyph" not in done.stderr  # no chatter of the libraries
+    flags = (f"--output_dir={out}", f"--runs={','.join(map(str, runs))}")
+    done = processes.run(Command("report", flags), tmp_path)
+    assert done.status == 0, done.err
+    assert f"{out}/index.html is written" in done.out
+    assert "Glyph" not in done.err  # no chatter of the libraries
+    pictures = list((out / "figures").glob("*.png"))
+    assert len(pictures) >= 10
+    assert all(min(Image.open(picture).size) > 200 for picture in pictures)
 
 
 def test_a_report_takes_the_place_of_no_run_that_it_reads(runs, tmp_path):

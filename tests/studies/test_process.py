@@ -142,7 +142,14 @@ run_on_this_machine(two, set(), JOB, device="here", jobs=2)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
+)
 def test_no_signal_leaves_orphans(number, tmp_path):
     root = str(Path(__file__).parents[2])
     running = subprocess.Popen(
