@@ -239,7 +239,6 @@ def test_a_model_of_a_tables_own_numbers(cells, run):
     np.testing.assert_allclose(found, scaled.probabilities, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
     status, _, err = run("train", "--dataset=wine.npz", "--learning_rate=1e-9", *TINY)
     assert status == 0
