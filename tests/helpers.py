@@ -47,6 +47,15 @@ def tfds_folder_with(dataset):
     return folder
 
 
+def some_quick(cases, *quick):
+    """Return the names of a table's cases for `parametrize`; but a few are slow."""
+    assert set(quick) <= set(cases)
+    return [
+        case if case in quick else pytest.param(case, marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
 def softmax(logits):
     """Softmax in float64, written plainly."""
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
