@@ -29,7 +29,7 @@ from tests.training.helpers import (
     start,
 )
 
-pytestmark = pytest.mark.usefixtures("thin_network")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 
 def kill_when(path, folder, delay=0.0, **given):
@@ -224,7 +224,9 @@ def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
     assert_same(train(make_config(tmp_path / "run")), reference)
 
 
-@pytest.mark.parametrize("precision", ["none", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["none", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def test_a_loss_that_is_no_number_stops_with_the_reason(
     precision, reference, tmp_path, monkeypatch, stop_after
 ):

@@ -24,7 +24,7 @@ from ar_adals_tf.reporting.verdict import in_plain_words
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.run import train
-from tests.helpers import plan_in, softmax
+from tests.helpers import plan_in, softmax, some_quick
 from tests.training.helpers import (
     SMALL,
     assert_same,
@@ -34,6 +34,8 @@ from tests.training.helpers import (
     weights,
 )
 from tests.training.test_killed import kill_when
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 DATA = {"limit_examples": 200}
 QUIET = {"tensorboard": False, "verbose": False}
@@ -152,7 +154,7 @@ def test_a_report_has_a_before_and_an_after(own, reference, tmp_path):
     assert collection.index is not None
 
 
-@pytest.mark.parametrize("method", ["adals", "ls"])
+@pytest.mark.parametrize("method", some_quick(["adals", "ls"], "adals"))
 def test_every_method_has_the_given_model_as_its_before(method, own, tmp_path):
     run = train(tuned(own, tmp_path / "run", method, epochs=1))
     assert (given_beside(run) / "metrics.json").exists()
@@ -169,13 +171,13 @@ def test_hard_labels_train_as_long_where_epochs_are_given(own, tmp_path):
 def test_a_file_that_has_changed_is_refused(own, tmp_path, stop_after):
     copy = tmp_path / "mine.keras"
     copy.write_bytes(own.read_bytes())
-    stop_after(1, train, tuned(copy, tmp_path / "run"))
+    stop_after(1, train, tuned(copy, tmp_path / "run", "adals"))
     keras.models.load_model(copy).save(copy)  # as a training anew would
     model = keras.models.load_model(copy)
     model.set_weights([w + 1 for w in model.get_weights()])
     model.save(copy)
     with pytest.raises(InputError, match="digest of the model's file is"):
-        train(tuned(copy, tmp_path / "run"))
+        train(tuned(copy, tmp_path / "run", "adals"))
 
 
 def test_a_given_model_that_knows_the_validation_images_is_warned_of(tmp_path):
@@ -272,6 +274,7 @@ def test_a_model_that_does_not_fit_is_refused_before_a_folder_is_read(tmp_path, 
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_an_ensemble_in_lockstep_is_fine_tuned(own, tmp_path):
     config = tuned(
         own, tmp_path / "run", "ar_adals_of_ensemble", epochs=1, ensemble_size=2,

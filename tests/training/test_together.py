@@ -41,9 +41,9 @@ def wait_for_line(words, process):
 
 def test_seeds_started_together_share_one_vanilla_run(tmp_path):
     """Vanilla is trained once, each index computed once, and all end as one alone."""
-    started = [start(tmp_path / f"run-{seed}", seed=seed) for seed in range(3)]
+    started = [start(tmp_path / f"run-{seed}", seed=seed) for seed in range(2)]
     results = [ended(process) for process in started]
-    assert [status for status, _ in results] == [0, 0, 0]
+    assert [status for status, _ in results] == [0, 0]
     printed = "".join(text for _, text in results)
     assert printed.count("training Vanilla on") == 1
     for split in ("train", "validation", "test"):
