@@ -84,6 +84,16 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def no_pictures_in_module():
+    """Let also the runs that a module's tests share have no real pictures."""
+    from tests.helpers import paint_nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        paint_nothing(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
 def thin_network():
     """Let `small_cnn` have one convolution, in the process of the tests.
 

@@ -20,6 +20,8 @@ from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.contents import attack_sections
 from tests.helpers import plain_ece, softmax, stored
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 NAMES = [
     f"{pruned}-{kind}"
     for pruned in ("whole", "pruned80")

@@ -21,6 +21,8 @@ from ar_adals_tf.exporting.formats import read, written
 from ar_adals_tf.training.run import train
 from tests.helpers import softmax
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 SMALL = {
     "limit_examples": 100,
     "epochs": 1,
@@ -40,7 +42,7 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(thin_network, tmp_path_factory):
     """Return an ensemble of two: what is exported is one model."""
     folder = tmp_path_factory.mktemp("ensemble") / "run"
     config = Config.make(
