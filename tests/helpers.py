@@ -170,6 +170,25 @@ def run_here(name, *arguments):
     return 0
 
 
+def thin(make, x):
+    """Make a network of one convolution, for `Network`."""
+    return make.flatten(make.relu(make.norm(make.conv(x, 8, size=5, strides=4))))
+
+
+def have_a_thin_network():
+    """Do to a process of its own, before its command, what `thin_network` does."""
+    from ar_adals_tf.models.layers import Network
+    from ar_adals_tf.models.networks import MODELS
+
+    MODELS["small_cnn"] = Network(thin)
+
+
+def have_a_thin_network_and_no_pictures():
+    """Do also what `no_pictures` does."""
+    have_a_thin_network()
+    paint_nothing(pytest.MonkeyPatch())
+
+
 def paint_nothing(patch):
     """Let a picture be its first bytes; a report of many takes seconds to paint."""
 

@@ -205,6 +205,7 @@ def test_levels_are_those_of_an_index_of_the_model_at_that_epoch(
     assert 0.05 < moved.mean() < 0.95
 
 
+@pytest.mark.slow
 def test_with_averaged_weights_the_model_ranks_that_fit_delivers(train, validation):
     """A twin that stops there ends with the averaged weights (`use_ema`)."""
 
@@ -449,6 +450,7 @@ def test_the_history_shows_when_levels_were_new(whole):
     assert whole.history["new_levels"] == [0, 0, 1, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_the_attack_is_compiled_once(train, validation, monkeypatch):
     traced, look = [], linearised.nearest_boundary
     monkeypatch.setattr(
@@ -493,7 +495,7 @@ class Interrupt(keras.callbacks.Callback):
             raise Interruption
 
 
-@pytest.mark.parametrize("when", some_quick([1, 2, 3, 5], 2, 3))
+@pytest.mark.parametrize("when", some_quick([1, 2, 3, 5], 3))
 def test_an_interrupted_training_ends_like_one_that_was_not(
     when, whole, train, validation, tmp_path
 ):

@@ -117,6 +117,7 @@ def test_a_loop_of_ones_own_needs_two_lines(make, train, validation):
     assert ar_adals_tf.measure is measure
 
 
+@pytest.mark.slow
 def test_measuring_again_and_again_warns_of_nothing(validation, caplog):
     model, data = compiled(mlp()), batches(table(validation)[0], 100)
     found = [measure(model, data, validation.index).totals for _ in range(8)]
@@ -200,7 +201,7 @@ def several(kind):
     [
         ("dict", "cls"),
         pytest.param("list", "cls", marks=pytest.mark.slow),
-        ("list", 0),
+        pytest.param("list", 0, marks=pytest.mark.slow),
     ],
 )
 def test_one_of_several_outputs_is_calibrated(kind, output, train, validation):

@@ -36,7 +36,7 @@ from ar_adals_tf.methods.losses import GlobalMean
 from ar_adals_tf.robustness import RobustnessIndex
 from benchmarks.breaking import processes
 from benchmarks.breaking.processes import Command
-from tests.helpers import start_source
+from tests.helpers import have_a_thin_network_and_no_pictures, start_source
 
 ATTACKS = {
     "cw": {"iterations": 40, "search_steps": 2},
@@ -49,6 +49,7 @@ TRAIN = [
     "--epochs=2",
     "--batch_size=50",
     "--attack=margin",
+    "--learning_rate=0.02",
     "--notensorboard",
 ]
 MIRRORED = ["--strategy=mirrored", "--cpu_replicas=2"]
@@ -74,7 +75,9 @@ def start_workers(start):
 def start_training(folder, *arguments, env=None):
     """Start the command that trains; its run is below the folder."""
     folder.mkdir(exist_ok=True)
-    return processes.start(Command("train", (*TRAIN, *arguments)), folder, env=env)
+    command = Command("train", (*TRAIN, *arguments))
+    light = have_a_thin_network_and_no_pictures
+    return processes.start(command, folder, light, env=env)
 
 
 def finish(*running):

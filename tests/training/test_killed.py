@@ -125,7 +125,9 @@ def test_killed_at_any_time(seed, finished, tmp_path):
 KILLS_ITSELF = """
 import os, runpy, signal, sys
 from ar_adals_tf import files
+from tests.helpers import have_a_thin_network
 
+have_a_thin_network()
 left, before, replace = int(sys.argv.pop(1)), int(sys.argv.pop(1)), os.replace
 
 def dying_replace(source, target):

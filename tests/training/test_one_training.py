@@ -108,6 +108,7 @@ def test_a_report_has_it_as_a_method_of_its_own(run):
     assert collection.group("ar_adals") is None
 
 
+@pytest.mark.slow
 def test_each_member_of_an_ensemble_has_its_own_levels(tmp_path):
     run = train(own_config(tmp_path / "run", ensemble_size=2, epochs=2))
     for member in ("member_0", "member_1"):

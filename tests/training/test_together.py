@@ -108,13 +108,3 @@ def test_a_killed_holder_releases_the_folder(tmp_path):
     wait_for_line("going on after epoch", second)
     second.send(signal.SIGKILL)
     second.end()
-
-
-def test_a_finished_run_is_left_as_it_is(
-    tmp_path,
-):
-    """Nothing is locked or written where there is nothing to do."""
-    finish(tmp_path / "run", method="vanilla", **SHORT)
-    names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert "nothing to do" in finish(tmp_path / "run", method="vanilla", **SHORT)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
