@@ -126,9 +126,9 @@ def test_early_stopping_ends_on_the_boundary(linear):
     assert np.median(ratio) < 1.002
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_success_rate(trained):
     model, images = trained
-    images = images[:96]
     # About two thirds of the images flip at this constant, some only late.
     settings = {"search_steps": 1, "extra_steps": 0, "initial_constant": 0.2}
     full, fast = (

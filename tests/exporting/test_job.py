@@ -172,7 +172,9 @@ def test_what_is_there_is_left_and_what_is_damaged_is_made_again(
     assert (folder / "README.md").exists()
 
 
-@pytest.mark.parametrize("format", ["keras", "savedmodel"])
+@pytest.mark.parametrize(
+    "format", ["keras", pytest.param("savedmodel", marks=pytest.mark.slow)]
+)
 def test_a_killed_export_leaves_no_file_of_its_name(format, run, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
