@@ -1,4 +1,4 @@
-"""A real run of 200 images is compressed, measured and reported. 60 seconds."""
+"""A real run of 200 images is compressed, measured and reported."""
 
 import gzip
 import json

@@ -1,7 +1,7 @@
 """Runs that are broken end as undisturbed ones do; see `benchmarks.breaking`.
 
-About ten seconds. The slow tests make some 50 kills at random moments and 90 at file
-operations, in about fifteen minutes.
+The slow tests make some 50 kills at random moments and 90 at file operations, in about
+fifteen minutes.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Several replicas and several workers give what one gives. About 60 seconds.
+"""Several replicas and several workers give what one gives.
 
 Logical devices and clusters have to be set before TensorFlow runs, so these tests start
 processes: two halves of the processor, and two real workers that talk over TCP.

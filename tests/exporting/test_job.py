@@ -1,4 +1,4 @@
-"""Exported models, read by their own runtimes: the run's probabilities. 60 seconds."""
+"""Exported models, read by their own runtimes: the run's probabilities."""
 
 import dataclasses
 import importlib.util

@@ -201,7 +201,7 @@ def from_arrays(vanilla):
 
 @pytest.mark.parametrize(
     "form",
-    some_quick([name for name in FORMS if name != "arrays"], "PyDataset", "ids"),
+    some_quick([name for name in FORMS if name != "arrays"], "ids"),
 )
 def test_every_form_of_the_same_data_trains_alike(form, vanilla, from_arrays):
     """The levels are those of the same examples, whatever their ids."""

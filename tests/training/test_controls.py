@@ -1,4 +1,4 @@
-"""Controls of what the levels are cut from, on real images. About 15 seconds."""
+"""Controls of what the levels are cut from, on real images."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,4 @@
-"""On-the-fly levels, lockstep ensembles, adversarial training, and their resumption.
-
-About a minute.
-"""
+"""On-the-fly levels, lockstep ensembles, adversarial training, and their resumption."""
 
 import csv
 import dataclasses

@@ -1,7 +1,7 @@
 """Killed runs go on to the same bits: real processes, and attempts inside this one.
 
-About 60 seconds. Real processes make the run that is compared, and those that are
-killed; whatever can be seen inside this process is.
+Real processes make the run that is compared, and those that are killed; whatever can be
+seen inside this process is.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Runs of one's own models: where they start, fine-tuning, resuming. About 60 seconds.
+"""Runs of one's own models: where they start, fine-tuning, resuming.
 
 The models are real `.keras` files, the images are those of the package.
 """

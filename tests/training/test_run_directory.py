@@ -1,4 +1,4 @@
-"""What a run directory holds, and what is refused before one is written. 40 seconds."""
+"""What a run directory holds, and what is refused before one is written."""
 
 import ast
 import dataclasses

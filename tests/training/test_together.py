@@ -1,4 +1,4 @@
-"""Processes that train side by side: work is done once, nothing is lost. A minute."""
+"""Processes that train side by side: work is done once, nothing is lost."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Runs of equal and of other settings, made inside this process. About 20 seconds."""
+"""Runs of equal and of other settings, made inside this process."""
 
 import warnings
 from contextlib import nullcontext
