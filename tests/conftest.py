@@ -84,8 +84,8 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def no_pictures_in_module():
-    """Let also the runs that a module's tests share have no real pictures."""
+def unpainted():
+    """Do as `no_pictures` for a whole module, its fixtures among them."""
     from tests.helpers import paint_nothing
 
     with pytest.MonkeyPatch.context() as patch:
