@@ -108,9 +108,7 @@ def thin_network():
     """
     from ar_adals_tf.models.layers import Network
     from ar_adals_tf.models.networks import MODELS
-
-    def thin(make, x):
-        return make.flatten(make.relu(make.norm(make.conv(x, 8, size=5, strides=4))))
+    from tests.helpers import thin
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "small_cnn", Network(thin))

@@ -47,6 +47,15 @@ def tfds_folder_with(dataset):
     return folder
 
 
+def some_quick(cases, *quick):
+    """Return the names of a table's cases for `parametrize`; but a few are slow."""
+    assert set(quick) <= set(cases)
+    return [
+        case if case in quick else pytest.param(case, marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
 def softmax(logits):
     """Softmax in float64, written plainly."""
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
@@ -159,6 +168,25 @@ def run_here(name, *arguments):
         except SystemExit as error:
             return error.code or 0
     return 0
+
+
+def thin(make, x):
+    """Make a network of one convolution, for `Network`."""
+    return make.flatten(make.relu(make.norm(make.conv(x, 8, size=5, strides=4))))
+
+
+def have_a_thin_network():
+    """Do to a process of its own, before its command, what `thin_network` does."""
+    from ar_adals_tf.models.layers import Network
+    from ar_adals_tf.models.networks import MODELS
+
+    MODELS["small_cnn"] = Network(thin)
+
+
+def have_a_thin_network_and_no_pictures():
+    """Do also what `no_pictures` does."""
+    have_a_thin_network()
+    paint_nothing(pytest.MonkeyPatch())
 
 
 def paint_nothing(patch):

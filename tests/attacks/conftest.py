@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-from ar_adals_tf import attacks
 from tests.attacks.helpers import classifier
 
 
@@ -45,9 +44,3 @@ def trained(fashion_small):
     return classifier(squeezed(images), labels, 5), squeezed(
         fashion_small["test"][0][:256]
     )
-
-
-@pytest.fixture(scope="session")
-def cw_result(trained):
-    model, images = trained
-    return attacks.carlini_wagner_l2(model, images, iterations=100)

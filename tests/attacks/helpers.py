@@ -36,7 +36,7 @@ def classifier(images, labels, epochs):
 
 
 FEW = {
-    "cw": {"iterations": 60},
+    "cw": {"iterations": 40, "search_steps": 2, "extra_steps": 1},
     "cleverhans_cw_l2": {"iterations": 10, "search_steps": 2, "extra_steps": 0},
     "ddn": {"steps": 20},
     "deepfool": {},

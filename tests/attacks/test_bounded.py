@@ -26,7 +26,9 @@ def batch(trained, fashion_small):
     return logits_fn(model), images, tf.constant(labels), seeds
 
 
-@pytest.mark.parametrize("epsilon", [1 / 255, 8 / 255, 0.5])
+@pytest.mark.parametrize(
+    "epsilon", [pytest.param(1 / 255, marks=pytest.mark.slow), 8 / 255, 0.5]
+)
 def test_pgd_is_cleverhanss_own_loop(batch, monkeypatch, epsilon):
     logits, images, labels, seeds = batch
     module = sys.modules[projected_gradient_descent.__module__]

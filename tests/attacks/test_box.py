@@ -1,5 +1,7 @@
 """Inputs of any range: the box, and attacks in it against closed forms."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ from tests.attacks.helpers import (
     linear,
 )
 
+RANGES = [(0.0, 255.0), (-1.0, 1.0), (-5.0, 3.0)]
+
 
 @pytest.mark.parametrize("name", ["margin", "ddn", "deepfool"])
 def test_without_bounds_the_distance_is_that_of_the_hyperplane(name):
@@ -30,8 +34,17 @@ def test_without_bounds_the_distance_is_that_of_the_hyperplane(name):
         assert (ratio < 1.02).all()
 
 
-@pytest.mark.parametrize("name", ["margin", "ddn", "deepfool", "cw"])
-@pytest.mark.parametrize("bounds", [(0.0, 255.0), (-1.0, 1.0), (-5.0, 3.0)])
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        *itertools.product(["margin", "ddn"], RANGES),
+        *(("deepfool", RANGES[0]), ("cw", RANGES[0])),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in itertools.product(["deepfool", "cw"], RANGES[1:])
+        ),
+    ],
+)
 def test_a_rescaled_twin_has_the_same_levels(name, bounds):
     low, high = bounds
     settings = {"iterations": 150, "initial_constant": 1.0} if name == "cw" else {}

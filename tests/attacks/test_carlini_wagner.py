@@ -7,16 +7,18 @@ from scipy.stats import spearmanr
 
 from ar_adals_tf import attacks
 from tests.attacks.helpers import classifier
+from tests.helpers import some_quick
 
 
 def test_cw_agrees_with_the_repaired_cleverhans(trained):
     model, images = trained
-    settings = {"iterations": 100, "early_stopping": False}
+    images = images[-64:]
+    settings = {"iterations": 100, "early_stopping": False, "batch_size": 64}
     ours = attacks.carlini_wagner_l2(model, images, **settings)
-    reference = attacks.cleverhans_cw_l2(model, images, batch_size=256, **settings)
+    reference = attacks.cleverhans_cw_l2(model, images, **settings)
     np.testing.assert_array_equal(ours.found, reference.found)
     found = ours.found
-    assert len(images) == 256 and found.mean() > 0.7
+    assert found.mean() > 0.7
     a, b = ours.distances, reference.distances
     with np.errstate(invalid="ignore"):
         change = np.abs(a - b)[found] / b[found]
@@ -82,7 +84,7 @@ def test_black_and_white_pixels_move_as_in_tensorflow_1(name):
     assert np.median(kerass[found] / papers[found]) > 1.1
 
 
-@pytest.mark.parametrize("name", ["cw", "cleverhans_cw_l2"])
+@pytest.mark.parametrize("name", some_quick(["cw", "cleverhans_cw_l2"], "cw"))
 def test_extra_steps_flip_what_the_search_steps_did_not(linear, name):
     model, images, expected = linear
     settings = {"iterations": 100, "initial_constant": 1e-7, "search_steps": 2}
@@ -108,7 +110,7 @@ def test_extra_steps_leave_the_images_found_before_alone(linear):
 
 def test_early_stopping_changes_little(trained):
     model, images = trained
-    images = images[:96]
+    images = images[:48]
     settings = {"iterations": 200, "keep_adversarial": False}
     full = attacks.carlini_wagner_l2(model, images, early_stopping=False, **settings)
     fast = attacks.carlini_wagner_l2(model, images, **settings)
@@ -124,6 +126,7 @@ def test_early_stopping_ends_on_the_boundary(linear):
     assert np.median(ratio) < 1.002
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_success_rate(trained):
     model, images = trained
     # About two thirds of the images flip at this constant, some only late.

@@ -92,7 +92,12 @@ def plain_distances(trained):
 
 
 @pytest.mark.parametrize(
-    ("scale", "policy"), [(8, "float32"), (64, "float32"), (4, "mixed_float16")]
+    ("scale", "policy"),
+    [
+        pytest.param(8, "float32", marks=pytest.mark.slow),
+        (64, "float32"),
+        (4, "mixed_float16"),
+    ],
 )
 def test_a_sure_network_keeps_its_levels(trained, plain_distances, scale, policy):
     model, images = trained

@@ -1,5 +1,7 @@
 """Values that must stay, and the range of other data, against closed forms."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from ar_adals_tf.attacks.box import DataBounds, check_mask, data_bounds
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.attacks.helpers import RANDOM, UNIT_IMAGES, D, distances_in_a_box, linear
+from tests.helpers import some_quick
 
 MASK = np.arange(D) % 3 == 0
 FREE = np.flatnonzero(~MASK)
@@ -42,12 +45,19 @@ def inputs_within(bounds):
     return (low + (high - low) * UNIT_IMAGES).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", BOUNDS)
-@pytest.mark.parametrize("name", ["margin", "ddn", "deepfool", "cw"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(["margin", "ddn", "deepfool"], BOUNDS),
+        ("cw", "features"),
+        *(
+            pytest.param("cw", kind, marks=pytest.mark.slow)
+            for kind in ("unit", "numbers", "data")
+        ),
+    ],
+)
 def test_masked_values_stay_and_the_distance_is_within_the_others(name, kind):
     bounds = BOUNDS[kind]
-    if name == "cw" and bounds is None:
-        pytest.skip("needs bounds")
     inputs = inputs_within(bounds)
     inputs[:, MASK] = RANDOM.integers(0, 50, (40, MASK.sum()))  # codes, in no range
     # The codes alone must not decide the class.
@@ -99,7 +109,7 @@ def test_masked_values_stay_and_the_distance_is_within_the_others(name, kind):
     assert ratio < (1.3 if name == "deepfool" else 1.05)
 
 
-@pytest.mark.parametrize("name", ["ddn", "deepfool", "cw"])
+@pytest.mark.parametrize("name", some_quick(["ddn", "deepfool", "cw"], "ddn"))
 def test_inputs_outside_of_other_data_s_range_have_a_box_that_includes_them(name):
     """Bounds of training data; a fifth of the validation rows lie outside."""
     train = inputs_within(RANGES)

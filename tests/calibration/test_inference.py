@@ -65,7 +65,7 @@ def coverage(sizes, times, sets, draws=300):
     return np.mean(held), len(held)
 
 
-@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize("times", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_intervals_of_the_ece_cover(times):
     share, sets = coverage({500: 0.6, 2000: 0.35, 10_000: 0.05}, times, sets=300)
     assert sets == 300
@@ -104,7 +104,9 @@ def two_models(rng, accuracies, n, shared=0.8):
     ]
 
 
-@pytest.mark.parametrize("shape", ["calibrated", "in waves"])
+@pytest.mark.parametrize(
+    "shape", ["calibrated", pytest.param("in waves", marks=pytest.mark.slow)]
+)
 def test_equal_models_are_not_told_apart(shape):
     confidence = POPULATION["sure"]
     other = SHAPES["overconfident"](confidence, 0.3)

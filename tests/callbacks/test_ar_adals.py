@@ -37,7 +37,7 @@ from tests.fits import (
     weighted,
     weighted_dictionaries,
 )
-from tests.helpers import run_on_two_cpus
+from tests.helpers import run_on_two_cpus, some_quick
 
 
 def test_the_example_of_the_docstring_runs():
@@ -173,13 +173,18 @@ def test_every_update_is_algorithm_1s(num_levels, start, alpha, train, validatio
     ("form", "make", "num_levels"),
     [
         (tfds_dictionaries, lambda: compiled(cnn("softmax"), False), 10),
-        (tfds_dictionaries, lambda: compiled(mlp((28, 28, 1))), 1),
         (weighted, lambda: compiled(Subclassed()), 4),
-        (weighted, lambda: compiled(mlp((28, 28, 1))), 1),
-        (weighted_dictionaries, lambda: compiled(mlp((28, 28, 1))), 4),
-        (table, lambda: compiled(mlp(), jit_compile=True), 4),
-        (table, lambda: compiled(mlp(activation="softmax"), False), 1),
         (two_inputs, lambda: compiled(two_input_model(), False), 4),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (tfds_dictionaries, lambda: compiled(mlp((28, 28, 1))), 1),
+                (weighted, lambda: compiled(mlp((28, 28, 1))), 1),
+                (weighted_dictionaries, lambda: compiled(mlp((28, 28, 1))), 4),
+                (table, lambda: compiled(mlp(), jit_compile=True), 4),
+                (table, lambda: compiled(mlp(activation="softmax"), False), 1),
+            ]
+        ),
     ],
 )
 def test_it_works_in_anyones_fit(form, make, num_levels, train, validation):
@@ -231,7 +236,9 @@ def test_a_level_without_validation_images_keeps_its_p(train, validation):
     assert (smoothing.p != [0.9, 0.8, 0.7, 0.6]).sum() == 3
 
 
-@pytest.mark.parametrize("monitor", ["val_ece", "val_refinement"])
+@pytest.mark.parametrize(
+    "monitor", some_quick(["val_ece", "val_refinement"], "val_ece")
+)
 def test_other_callbacks_read_its_logs(monitor, train, validation, tmp_path):
     smoothing = AdaptiveLabelSmoothing(Z, 4, alpha=0.1)
     stopping = keras.callbacks.EarlyStopping(monitor, mode="min", patience=1)
@@ -309,14 +316,25 @@ def resumable(train, validation, folder, *, ours_first=True, interrupt=None, dur
     return model, smoothing
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(train, validation, tmp_path_factory):
+    """A model and the soft labels of a run in one go."""
+    return resumable(train, validation, tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize(
     ("ours_first", "interrupt", "during"),
-    [(True, 0, ""), (True, 3, ""), (False, 3, ""), (True, 3, "validation")],
+    [
+        pytest.param(True, 0, "", marks=pytest.mark.slow),
+        pytest.param(True, 3, "", marks=pytest.mark.slow),
+        (False, 3, ""),
+        (True, 3, "validation"),
+    ],
 )
 def test_an_interrupted_run_ends_like_one_that_was_not(
-    ours_first, interrupt, during, train, validation, tmp_path
+    ours_first, interrupt, during, uninterrupted, train, validation, tmp_path
 ):
-    whole, whole_smoothing = resumable(train, validation, tmp_path / "whole")
+    whole, whole_smoothing = uninterrupted
     assert np.abs(whole_smoothing.p - 0.6).max() > 0.01
     assert whole_smoothing.p.max() < 1
     settings = {"folder": tmp_path / "cut", "ours_first": ours_first}
@@ -445,11 +463,16 @@ def fitted(train, validation, change=lambda d: d, **settings):
     ("change", "settings"),
     [
         (lambda d: d.cache(), {}),
-        (lambda d: d.cache().prefetch(9), {}),
-        (lambda d: d.unbatch().cache().batch(100), {}),
-        (lambda d: d.cache().repeat(), {"steps_per_epoch": 6}),
         (lambda d: d.cache().repeat(), {"steps_per_epoch": 3}),
-        (lambda d: d.cache(), {"steps_per_epoch": 3}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (lambda d: d.cache().prefetch(9), {}),
+                (lambda d: d.unbatch().cache().batch(100), {}),
+                (lambda d: d.cache().repeat(), {"steps_per_epoch": 6}),
+                (lambda d: d.cache(), {"steps_per_epoch": 3}),
+            ]
+        ),
     ],
 )
 def test_labels_that_are_kept_from_an_earlier_epoch_are_refused(
@@ -464,11 +487,16 @@ def test_labels_that_are_kept_from_an_earlier_epoch_are_refused(
     ("change", "settings", "ahead"),
     [
         (lambda d: d.repeat(2), {}, 0),
-        (lambda d: d.shuffle(3).prefetch(2), {}, 0),
-        (lambda d: d.repeat(), {"steps_per_epoch": 100, "epochs": 2}, 70),
         (lambda d: d.repeat().prefetch(4), {"steps_per_epoch": 100, "epochs": 2}, 70),
         (lambda d: d, {"steps_per_epoch": 3}, 3),
-        (lambda d: d, {"steps_per_epoch": 1, "epochs": 12}, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (lambda d: d.shuffle(3).prefetch(2), {}, 0),
+                (lambda d: d.repeat(), {"steps_per_epoch": 100, "epochs": 2}, 70),
+                (lambda d: d, {"steps_per_epoch": 1, "epochs": 12}, 1),
+            ]
+        ),
     ],
 )
 def test_repeated_data_get_new_labels_but_for_what_was_read_ahead(

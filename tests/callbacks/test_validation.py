@@ -28,7 +28,7 @@ from tests.fits import (
     quick_run,
     table,
 )
-from tests.helpers import softmax
+from tests.helpers import softmax, some_quick
 
 
 def test_an_ensembles_refinement_is_of_its_averaged_probabilities(validation):
@@ -54,7 +54,7 @@ def test_an_ensembles_refinement_is_of_its_averaged_probabilities(validation):
     assert found["val_refinement"] < found["val_loss"]
 
 
-@pytest.mark.parametrize("num_bins", [1, 40])
+@pytest.mark.parametrize("num_bins", some_quick([1, 40], 40))
 def test_the_number_of_bins_is_chosen(num_bins, train, validation):
     smoothing = AdaptiveLabelSmoothing(Z, 1)
     recorder = Recorder(table(validation)[1], from_logits=True)
@@ -90,7 +90,7 @@ def test_new_levels_of_both_sets_are_used_at_once(train, validation):
         )
 
 
-@pytest.mark.parametrize("make", [mlp, Subclassed])
+@pytest.mark.parametrize("make", some_quick([mlp, Subclassed], mlp))
 def test_a_loop_of_ones_own_needs_two_lines(make, train, validation):
     """`train_on_batch` on soft labels; the update is Equation 3."""
     keras.utils.set_random_seed(0)
@@ -117,6 +117,7 @@ def test_a_loop_of_ones_own_needs_two_lines(make, train, validation):
     assert ar_adals_tf.measure is measure
 
 
+@pytest.mark.slow
 def test_measuring_again_and_again_warns_of_nothing(validation, caplog):
     model, data = compiled(mlp()), batches(table(validation)[0], 100)
     found = [measure(model, data, validation.index).totals for _ in range(8)]
@@ -152,7 +153,7 @@ def test_bad_data_and_models_are_refused(validation):
 # Averaged weights
 
 
-@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("swap", some_quick([False, True], False))
 def test_the_averaged_weights_are_validated_that_fit_delivers(swap, train, validation):
     """And the training itself goes on as it would without the callback."""
     data = batches(table(validation)[0], 100)
@@ -196,7 +197,12 @@ def several(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "output"), [("dict", "cls"), ("list", "cls"), ("list", 0)]
+    ("kind", "output"),
+    [
+        ("dict", "cls"),
+        pytest.param("list", "cls", marks=pytest.mark.slow),
+        pytest.param("list", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_one_of_several_outputs_is_calibrated(kind, output, train, validation):
     smoothing = AdaptiveLabelSmoothing(Z, 4, alpha=0.5)

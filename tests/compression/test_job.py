@@ -1,4 +1,4 @@
-"""A real run of 200 images is compressed, measured and reported. 60 seconds."""
+"""A real run of 200 images is compressed, measured and reported."""
 
 import gzip
 import json
@@ -19,6 +19,8 @@ from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.contents import attack_sections
 from tests.helpers import plain_ece, softmax, stored
+
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 NAMES = [
     f"{pruned}-{kind}"

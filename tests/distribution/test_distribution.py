@@ -1,4 +1,4 @@
-"""Several replicas and several workers give what one gives. About 60 seconds.
+"""Several replicas and several workers give what one gives.
 
 Logical devices and clusters have to be set before TensorFlow runs, so these tests start
 processes: two halves of the processor, and two real workers that talk over TCP.
@@ -36,7 +36,7 @@ from ar_adals_tf.methods.losses import GlobalMean
 from ar_adals_tf.robustness import RobustnessIndex
 from benchmarks.breaking import processes
 from benchmarks.breaking.processes import Command
-from tests.helpers import start_source
+from tests.helpers import have_a_thin_network_and_no_pictures, start_source
 
 ATTACKS = {
     "cw": {"iterations": 40, "search_steps": 2},
@@ -49,6 +49,7 @@ TRAIN = [
     "--epochs=2",
     "--batch_size=50",
     "--attack=margin",
+    "--learning_rate=0.02",
     "--notensorboard",
 ]
 MIRRORED = ["--strategy=mirrored", "--cpu_replicas=2"]
@@ -74,7 +75,9 @@ def start_workers(start):
 def start_training(folder, *arguments, env=None):
     """Start the command that trains; its run is below the folder."""
     folder.mkdir(exist_ok=True)
-    return processes.start(Command("train", (*TRAIN, *arguments)), folder, env=env)
+    command = Command("train", (*TRAIN, *arguments))
+    light = have_a_thin_network_and_no_pictures
+    return processes.start(command, folder, light, env=env)
 
 
 def finish(*running):
@@ -125,20 +128,26 @@ for attack, settings in attacks.items():
 """
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("cw", "ddn"), pytest.param(("cleverhans_cw_l2",), marks=pytest.mark.slow)],
+    ids=" and ".join,
+)
 def test_the_index_of_two_replicas_and_of_two_workers_is_that_of_one(
-    model_file, tmp_path
+    names, model_file, tmp_path
 ):
     def start(name, cpu_replicas, env=None):
         (tmp_path / name).mkdir(exist_ok=True)
         where = str(tmp_path / name)
-        given = json.dumps([name, cpu_replicas, str(model_file), where, ATTACKS])
+        chosen = {attack: ATTACKS[attack] for attack in names}
+        given = json.dumps([name, cpu_replicas, str(model_file), where, chosen])
         values = f"environment, arguments = {json.dumps(env or {})!r}, {given!r}\n"
         return start_source(values + INDEXES, tmp_path / name)
 
     finish(start("none", None))
     finish(start("mirrored", 2))
     finish(*start_workers(lambda env: start("multi_worker", None, env)))
-    for attack in ATTACKS:
+    for attack in names:
         one, replicas, workers = (
             RobustnessIndex.load(tmp_path / folder / f"{attack}.npz")
             for folder in ("none", "mirrored", "multi_worker")

@@ -1,4 +1,4 @@
-"""Exported models, read by their own runtimes: the run's probabilities. 60 seconds."""
+"""Exported models, read by their own runtimes: the run's probabilities."""
 
 import dataclasses
 import importlib.util
@@ -21,6 +21,8 @@ from ar_adals_tf.exporting.formats import read, written
 from ar_adals_tf.training.run import train
 from tests.helpers import softmax
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 SMALL = {
     "limit_examples": 100,
     "epochs": 1,
@@ -40,7 +42,7 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(thin_network, tmp_path_factory):
     """Return an ensemble of two: what is exported is one model."""
     folder = tmp_path_factory.mktemp("ensemble") / "run"
     config = Config.make(
@@ -170,7 +172,9 @@ def test_what_is_there_is_left_and_what_is_damaged_is_made_again(
     assert (folder / "README.md").exists()
 
 
-@pytest.mark.parametrize("format", ["keras", "savedmodel"])
+@pytest.mark.parametrize(
+    "format", ["keras", pytest.param("savedmodel", marks=pytest.mark.slow)]
+)
 def test_a_killed_export_leaves_no_file_of_its_name(format, run, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ar_adals_tf import ExpectedCalibrationError
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.fitting.compiling import counterpart, for_soft_labels
+from tests.helpers import some_quick
 
 Z = 4
 LOSSES = keras.losses
@@ -56,7 +57,7 @@ def silent(line):
     pass
 
 
-@pytest.mark.parametrize("form", SPARSE)
+@pytest.mark.parametrize("form", some_quick(SPARSE, "logits", "by shape"))
 def test_the_counterpart_trains_as_the_sparse_loss_does(form, examples):
     """On hard labels, to rounding; the optimizer's state runs through."""
     x, y = examples
@@ -86,7 +87,15 @@ class Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("end", [None, ValueError, KeyboardInterrupt, Interrupted])
+@pytest.mark.parametrize(
+    "end",
+    [
+        None,
+        KeyboardInterrupt,
+        pytest.param(ValueError, marks=pytest.mark.slow),
+        pytest.param(Interrupted, marks=pytest.mark.slow),
+    ],
+)
 def test_the_model_is_compiled_as_before_whatever_ends_it(end, examples):
     x, y = examples
     model = network()

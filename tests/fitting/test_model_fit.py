@@ -12,7 +12,7 @@ import ar_adals_tf
 from ar_adals_tf import AdaptiveLabelSmoothing, ARAdaLS, RobustnessIndex, soft_labels
 from ar_adals_tf.errors import InputError
 from tests.examples.test_numbering import Iterable, Sequence
-from tests.helpers import run_on_two_cpus
+from tests.helpers import run_on_two_cpus, some_quick
 
 Z, TRAIN, ALL = 3, 160, 260
 SPARSE = "sparse_categorical_crossentropy"
@@ -112,7 +112,7 @@ def recipe(indexes):
     return model, by_hand(model, indexes)
 
 
-@pytest.mark.parametrize("form", LABELS)
+@pytest.mark.parametrize("form", some_quick(LABELS, "classes", "one-hot"))
 def test_it_is_the_recipe_by_hand_bit_for_bit(form, indexes, recipe):
     short = network()
     history = train(short, y=LABELS[form], shuffle=False, num_levels=2, **indexes)
@@ -135,16 +135,18 @@ def test_sample_weights_are_keras_own(indexes):
 
 
 def test_class_weights_are_keras_own(indexes):
-    class_weight = {0: 1.0, 1: 3.0, 2: 0.0}
+    """A class without a weight counts 1, as in `model.fit` of arrays."""
+    class_weight = {0: 0.0, 1: 3.0}
     straight, short = network(), network()
-    expected = by_hand(straight, indexes, class_weight=class_weight)
+    expected = by_hand(straight, indexes, class_weight={**class_weight, 2: 1.0})
     history = train(
         short, class_weight=class_weight, shuffle=False, num_levels=2, **indexes
     )
     assert_same((straight, expected), (short, history))
 
 
-def test_validation_weights_and_split_are_keras_own(unshuffled):
+@pytest.mark.slow
+def test_validation_weights_are_keras_own():
     """A validation example of weight 2 counts as two."""
     weights = np.where(np.arange(ALL - TRAIN) < 10, 2, 1).astype(np.float32)
     twice = np.concatenate([XV, XV[:10]]), np.concatenate([YV, YV[:10]])
@@ -155,6 +157,10 @@ def test_validation_weights_and_split_are_keras_own(unshuffled):
         np.testing.assert_allclose(
             weighted.history[name], repeated.history[name], atol=1e-6
         )
+
+
+def test_the_validation_split_is_keras_own(unshuffled):
+    options = {"shuffle": False, "num_levels": 1}
     split = train(network(), X, Y, validation_split=100 / ALL, **options)
     assert split.history == unshuffled.history
 
@@ -193,7 +199,10 @@ def from_arrays(vanilla):
     return train(network(), shuffle=False, **options)
 
 
-@pytest.mark.parametrize("form", [name for name in FORMS if name != "arrays"])
+@pytest.mark.parametrize(
+    "form",
+    some_quick([name for name in FORMS if name != "arrays"], "ids"),
+)
 def test_every_form_of_the_same_data_trains_alike(form, vanilla, from_arrays):
     """The levels are those of the same examples, whatever their ids."""
     options = {"vanilla": vanilla, "attack": "margin", "num_levels": 2}
@@ -279,6 +288,7 @@ def test_images_of_a_folder_in_the_default_order(tmp_path, vanilla):
     assert count == 120
 
 
+@pytest.mark.slow
 def test_a_table_of_its_own_range_with_a_normalization_inside():
     """Breast cancer: 30 columns from 0 to 4,254; validation rows lie outside."""
     from sklearn.datasets import load_breast_cancer
@@ -317,6 +327,7 @@ def test_a_table_of_its_own_range_with_a_normalization_inside():
     assert len(history["p/1"]) == 10
 
 
+@pytest.mark.slow
 def test_one_sigmoid_is_two_classes_by_the_same_numbers():
     """A softmax over [0, z] is the sigmoid of z, and so is its training."""
     y = (Y > 0).astype(int)
@@ -348,7 +359,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("kind", WAYS)
+@pytest.mark.parametrize("kind", some_quick(WAYS, "text"))
 def test_what_no_attack_moves_has_one_level(kind, capsys):
     keras.utils.set_random_seed(0)
     y = np.arange(120) % 2
@@ -383,6 +394,7 @@ def test_what_no_attack_moves_has_one_level(kind, capsys):
     assert history["val_accuracy"][-1] == 1
 
 
+@pytest.mark.slow
 def test_metrics_of_the_user_are_there_for_validation_too():
     metrics = [keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2"), SPARSE]
     model = network(metrics=metrics)
@@ -399,7 +411,6 @@ def test_a_line_says_that_the_loss_is_another_and_silence_is_kept(capsys):
     out = capsys.readouterr().out
     assert out.count("takes integer classes") == 1
     train(network(), num_levels=1, epochs=1)
-    train(network("categorical_crossentropy"), num_levels=1, epochs=1)
     assert not capsys.readouterr().out
 
 
@@ -418,10 +429,18 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path, indexes):
+@pytest.fixture(scope="module")
+def uninterrupted(indexes):
+    """A model and the history of its training in one go."""
+    model = network()
+    return model, train(model, epochs=5, num_levels=2, **indexes)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_result(
+    tmp_path, indexes, uninterrupted
+):
     options = {"epochs": 5, "num_levels": 2, **indexes}
-    straight = network()
-    expected = train(straight, **options)
+    straight, expected = uninterrupted
     model = network()
 
     def backup():
@@ -441,17 +460,19 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path, indexes):
     assert not (tmp_path / "backup").exists()
 
 
-def test_initial_epoch_goes_on_with_p(tmp_path, indexes):
+@pytest.mark.slow
+def test_initial_epoch_goes_on_with_p(tmp_path, indexes, uninterrupted):
     options = {"num_levels": 2, "backup_dir": tmp_path, **indexes}
-    straight, parts = network(), network()
-    expected = train(straight, epochs=4, num_levels=2, **indexes)
-    train(parts, epochs=2, **options)
-    train(parts, epochs=4, initial_epoch=2, **options)
+    straight, expected = uninterrupted
+    parts = network()
+    train(parts, epochs=3, **options)
+    train(parts, epochs=5, initial_epoch=3, **options)
     for a, b in zip(straight.weights, parts.weights, strict=True):
         np.testing.assert_array_equal(a, b)
     assert expected.history["p/0"][3] < 1
 
 
+@pytest.mark.slow
 def test_steps_per_epoch_of_arrays_go_on_where_they_stopped():
     """10 epochs of 1 step see what 2 epochs of 5 steps see, where p stays."""
     one, other = network(), network()
@@ -462,6 +483,7 @@ def test_steps_per_epoch_of_arrays_go_on_where_they_stopped():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_steps_per_epoch_of_a_dataset_go_on_where_they_stopped():
     """Ten epochs of half a pass are five passes, and p moves ten times."""
     data = slices().batch(32)
@@ -520,7 +542,10 @@ def test_a_subclassed_model_and_a_train_step_of_ones_own():
     assert history["val_loss"][2] < history["val_loss"][0]
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
+)
 def test_mixed_precision(policy, vanilla):
     keras.config.set_dtype_policy(policy)
     try:
@@ -543,20 +568,26 @@ def test_mixed_precision(policy, vanilla):
 
 
 def test_an_index_is_cached_and_found_again(tmp_path, vanilla, capsys):
-    options = {"vanilla": vanilla, "attack": "margin", "num_levels": 2, "epochs": 1}
-    first = train(network(), cache_dir=tmp_path, **options)
+    options = {"attack": "margin", "num_levels": 2, "cache_dir": tmp_path}
+
+    def prepared(x=XT, y=YT):
+        data = x if y is None else (x, y)
+        return ar_adals_tf.prepare(vanilla, data, (XV, YV), **options).train_index
+
+    first = prepared()
+    capsys.readouterr()
     files = sorted(tmp_path.glob("*.npz"))
     assert [file.name.split("-")[0] for file in files] == ["train", "validation"]
     times = [file.stat().st_mtime_ns for file in files]
-    second = train(network(), cache_dir=tmp_path, verbose=2, **options | {"epochs": 1})
+    second = prepared()
     assert capsys.readouterr().out.count("found in") == 2
     assert [file.stat().st_mtime_ns for file in files] == times
-    assert first.history == second.history
+    np.testing.assert_array_equal(first.distances, second.distances)
     streamed = tf.data.Dataset.from_tensor_slices((XT, YT)).batch(32)
     for _ in range(2):
-        train(network(), streamed, None, cache_dir=tmp_path, **options)
+        prepared(streamed, None)
     assert len(list(tmp_path.glob("*.npz"))) == 3
-    train(network(), y=(YT + 1) % Z, cache_dir=tmp_path, **options)
+    prepared(y=(YT + 1) % Z)
     assert len(list(tmp_path.glob("*.npz"))) == 4
 
 
@@ -694,9 +725,13 @@ def test_a_model_that_is_not_compiled_is_refused():
         train(model)
 
 
-def test_two_replicas_train_as_one():
-    """Also from inside of the strategy's scope, and from arrays and a PyDataset."""
+@pytest.mark.parametrize(
+    "place", ["outside", pytest.param("inside", marks=pytest.mark.slow)]
+)
+def test_two_replicas_train_as_one(place):
+    """Outside of the strategy's scope, and inside of it."""
     code = """
+import contextlib
 import keras, numpy as np
 from tests.fitting import test_model_fit as t
 
@@ -704,17 +739,15 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 options = {"vanilla": None, "num_levels": 1}
 alone = t.train(t.network(), **options).history
 with strategy.scope():
-    inside = t.train(t.network(), **options).history
-with strategy.scope():
     model = t.network()
-outside = t.train(model, **options).history
+with strategy.scope() if place == "inside" else contextlib.nullcontext():
+    found = t.train(model, **options).history
 for name in alone:
-    np.testing.assert_allclose(alone[name], inside[name], atol=2e-4, err_msg=name)
-    np.testing.assert_allclose(alone[name], outside[name], atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(alone[name], found[name], atol=2e-4, err_msg=name)
 assert model.loss == t.SPARSE
 print("equal")
 """
-    assert run_on_two_cpus(code).endswith("equal\n")
+    assert run_on_two_cpus(f"place = {place!r}\n{code}").endswith("equal\n")
 
 
 # Without a vanilla model
@@ -753,7 +786,7 @@ def by_itself():
     return train(network(), epochs=6, num_levels=2, shuffle=False).history
 
 
-@pytest.mark.parametrize("form", ["batched", "PyDataset", "ids"])
+@pytest.mark.parametrize("form", some_quick(["batched", "PyDataset", "ids"], "batched"))
 def test_streams_are_ranked_by_the_model_in_training(form, by_itself):
     options = {"epochs": 6, "num_levels": 2, "shuffle": False}
     data, validation = FORMS[form](XT, YT), FORMS[form](XV, YV)
@@ -762,6 +795,7 @@ def test_streams_are_ranked_by_the_model_in_training(form, by_itself):
         np.testing.assert_allclose(values, found[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_equal_inputs_do_not_disturb_a_ranking():
     twice = np.concatenate([XT, XT[:9]]), np.concatenate([YT, YT[:9]])
     both = np.concatenate([XV, XV[:9]]), np.concatenate([YV, YV[:9]])
@@ -774,6 +808,7 @@ def test_equal_inputs_do_not_disturb_a_ranking():
     assert 1 in history.history["new_levels"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_that_ranks_itself_goes_on(tmp_path):
     options = {"epochs": 8, "num_levels": 2}
     straight, again = network(), network()
@@ -812,7 +847,7 @@ ar_adals_tf.fit(model, x, y, validation_split=0.3, epochs=20)
 }
 
 
-@pytest.mark.parametrize("kind", SNIPPETS)
+@pytest.mark.parametrize("kind", some_quick(SNIPPETS, "tf.data", "table"))
 def test_six_lines_are_enough(kind, tmp_path, monkeypatch):
     import sklearn.datasets
 
@@ -853,7 +888,9 @@ def test_validation_by_the_training_examples_is_refused():
         )
 
 
-@pytest.mark.parametrize("shape", ["subclassed", "open"])
+@pytest.mark.parametrize(
+    "shape", ["subclassed", pytest.param("open", marks=pytest.mark.slow)]
+)
 def test_a_model_that_does_not_say_its_size_ranks_its_examples_too(shape):
     if shape == "open":
         x = X.reshape(-1, 2, 2, 1)
@@ -883,17 +920,6 @@ class Own(keras.Model):
 
     def call(self, inputs):
         return self.dense(inputs)
-
-
-def test_classes_without_a_weight_count_1(indexes):
-    """As in `model.fit` of arrays. Twice all weights is another learning rate."""
-    losses = [
-        ar_adals_tf.fit(
-            network(), XT, YT, validation_data=(XV, YV), class_weight=weight, verbose=0
-        ).history["loss"]
-        for weight in ({1: 3.0}, {0: 1.0, 1: 3.0, 2: 1.0})
-    ]
-    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize(

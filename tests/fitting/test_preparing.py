@@ -13,6 +13,7 @@ from ar_adals_tf.fitting.preparing import chosen_bounds
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.examples.test_numbering import Sequence
 from tests.fitting.test_model_fit import TRAIN, XT, XV, YT, YV, Z, network
+from tests.helpers import some_quick
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_augmentation_changes_inputs_and_no_label(vanilla):
         np.testing.assert_array_equal(y, other_y)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "PyDataset", "stream"])
+@pytest.mark.parametrize(
+    "kind", some_quick(["arrays", "PyDataset", "stream"], "arrays", "stream")
+)
 def test_a_loop_of_ones_own_reads_the_batches(kind, vanilla):
     data = {
         "arrays": (XT, YT),

@@ -4,6 +4,7 @@ import pytest
 
 from ar_adals_tf.training import bookkeeping
 from ar_adals_tf.training.run import train
+from tests.helpers import have_a_thin_network
 from tests.training.helpers import Killed, finish, make_config
 
 
@@ -11,7 +12,7 @@ from tests.training.helpers import Killed, finish, make_config
 def finished(tmp_path_factory):
     """Return an AR-AdaLS run that nothing disturbed; its vanilla run lies beside."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(folder)
+    finish(folder, prepare=have_a_thin_network)
     return folder
 
 

@@ -6,6 +6,7 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model
 from benchmarks.breaking import processes
 from benchmarks.breaking.processes import Command
+from tests.helpers import have_a_thin_network_and_no_pictures
 
 VANILLA = "fashion_mnist_small-vanilla-0"
 
@@ -41,13 +42,15 @@ def make_config(folder, method="adals", dataset="fashion_mnist_small", **given):
     return Config.make(dataset, method, output_dir=str(folder), **SMALL | given)
 
 
-def start(folder, **given):
+def start(folder, prepare=have_a_thin_network_and_no_pictures, **given):
     """Start the command that makes a run of `FLAGS` in a folder.
 
-    It is a process of its own, which begins where TensorFlow has been imported.
+    It is a process of its own, which begins where TensorFlow has been imported and
+    calls `prepare` first.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return processes.start(Command("train", arguments(folder, given)), folder.parent)
+    command = Command("train", arguments(folder, given))
+    return processes.start(command, folder.parent, prepare)
 
 
 def arguments(folder, given):

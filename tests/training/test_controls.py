@@ -1,4 +1,4 @@
-"""Controls of what the levels are cut from, on real images. About 15 seconds."""
+"""Controls of what the levels are cut from, on real images."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,13 @@ from tests.helpers import plan_in
 
 
 @pytest.fixture(scope="module")
-def vanilla(tmp_path_factory):
+def vanilla(thin_network, tmp_path_factory):
     """Return splits, a model trained too long on few images, and what it predicts."""
     config = Config.make(
         "fashion_mnist_small",
         "vanilla",
         epochs=12,
+        learning_rate=0.01,
         batch_size=50,
         verbose=False,
         tensorboard=False,

@@ -1,7 +1,7 @@
 """Killed runs go on to the same bits: real processes, and attempts inside this one.
 
-About 60 seconds. Real processes make the run that is compared, and those that are
-killed; whatever can be seen inside this process is.
+Real processes make the run that is compared, and those that are killed; whatever can be
+seen inside this process is.
 """
 
 import os
@@ -29,7 +29,7 @@ from tests.training.helpers import (
     start,
 )
 
-pytestmark = pytest.mark.usefixtures("thin_network")
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
 
 
 def kill_when(path, folder, delay=0.0, **given):
@@ -125,7 +125,9 @@ def test_killed_at_any_time(seed, finished, tmp_path):
 KILLS_ITSELF = """
 import os, runpy, signal, sys
 from ar_adals_tf import files
+from tests.helpers import have_a_thin_network
 
+have_a_thin_network()
 left, before, replace = int(sys.argv.pop(1)), int(sys.argv.pop(1)), os.replace
 
 def dying_replace(source, target):
@@ -224,7 +226,9 @@ def test_the_last_epoch_is_in_the_history_of_a_run_killed_right_after(
     assert_same(train(make_config(tmp_path / "run")), reference)
 
 
-@pytest.mark.parametrize("precision", ["none", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["none", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def test_a_loss_that_is_no_number_stops_with_the_reason(
     precision, reference, tmp_path, monkeypatch, stop_after
 ):

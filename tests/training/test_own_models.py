@@ -1,4 +1,4 @@
-"""Runs of one's own models: where they start, fine-tuning, resuming. About 60 seconds.
+"""Runs of one's own models: where they start, fine-tuning, resuming.
 
 The models are real `.keras` files, the images are those of the package.
 """
@@ -24,7 +24,7 @@ from ar_adals_tf.reporting.verdict import in_plain_words
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.run import train
-from tests.helpers import plan_in, softmax
+from tests.helpers import plan_in, softmax, some_quick
 from tests.training.helpers import (
     SMALL,
     assert_same,
@@ -34,6 +34,8 @@ from tests.training.helpers import (
     weights,
 )
 from tests.training.test_killed import kill_when
+
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 DATA = {"limit_examples": 200}
 QUIET = {"tensorboard": False, "verbose": False}
@@ -152,12 +154,13 @@ def test_a_report_has_a_before_and_an_after(own, reference, tmp_path):
     assert collection.index is not None
 
 
-@pytest.mark.parametrize("method", ["adals", "ls"])
+@pytest.mark.parametrize("method", some_quick(["adals", "ls"], "adals"))
 def test_every_method_has_the_given_model_as_its_before(method, own, tmp_path):
     run = train(tuned(own, tmp_path / "run", method, epochs=1))
     assert (given_beside(run) / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_hard_labels_train_as_long_where_epochs_are_given(own, tmp_path):
     """The control: vanilla with epochs is a run of its own, not the given model."""
     config = tuned(own, tmp_path / "run", "vanilla", epochs=1)
@@ -169,13 +172,13 @@ def test_hard_labels_train_as_long_where_epochs_are_given(own, tmp_path):
 def test_a_file_that_has_changed_is_refused(own, tmp_path, stop_after):
     copy = tmp_path / "mine.keras"
     copy.write_bytes(own.read_bytes())
-    stop_after(1, train, tuned(copy, tmp_path / "run"))
+    stop_after(1, train, tuned(copy, tmp_path / "run", "adals"))
     keras.models.load_model(copy).save(copy)  # as a training anew would
     model = keras.models.load_model(copy)
     model.set_weights([w + 1 for w in model.get_weights()])
     model.save(copy)
     with pytest.raises(InputError, match="digest of the model's file is"):
-        train(tuned(copy, tmp_path / "run"))
+        train(tuned(copy, tmp_path / "run", "adals"))
 
 
 def test_a_given_model_that_knows_the_validation_images_is_warned_of(tmp_path):
@@ -184,9 +187,10 @@ def test_a_given_model_that_knows_the_validation_images_is_warned_of(tmp_path):
     keras.utils.set_random_seed(0)
     head = layers.Dense(10, activation="softmax")
     model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), head])
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
     split = splits["validation"]
-    model.fit(split.images / np.float32(255), split.labels, epochs=60, verbose=0)
+    images = split.images / np.float32(255)
+    model.fit(images, split.labels, batch_size=100, epochs=60, verbose=0)
     model.save(tmp_path / "seen.keras")
     config = tuned(
         tmp_path / "seen.keras", tmp_path / "run", "adals", model_range=None, epochs=1
@@ -272,6 +276,7 @@ def test_a_model_that_does_not_fit_is_refused_before_a_folder_is_read(tmp_path, 
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_an_ensemble_in_lockstep_is_fine_tuned(own, tmp_path):
     config = tuned(
         own, tmp_path / "run", "ar_adals_of_ensemble", epochs=1, ensemble_size=2,

@@ -1,4 +1,4 @@
-"""What a run directory holds, and what is refused before one is written. 40 seconds."""
+"""What a run directory holds, and what is refused before one is written."""
 
 import ast
 import dataclasses
@@ -162,7 +162,7 @@ def test_tensorboard_shows_the_history(finished):
         np.testing.assert_allclose(values, columns[tag], rtol=1e-6)
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_tensorboard_shows_an_epoch_whose_process_was_killed_after_the_checkpoint(
     epoch, tmp_path, stop_after
 ):

@@ -1,4 +1,4 @@
-"""Processes that train side by side: work is done once, nothing is lost. A minute."""
+"""Processes that train side by side: work is done once, nothing is lost."""
 
 import signal
 import time
@@ -41,9 +41,9 @@ def wait_for_line(words, process):
 
 def test_seeds_started_together_share_one_vanilla_run(tmp_path):
     """Vanilla is trained once, each index computed once, and all end as one alone."""
-    started = [start(tmp_path / f"run-{seed}", seed=seed) for seed in range(3)]
+    started = [start(tmp_path / f"run-{seed}", seed=seed) for seed in range(2)]
     results = [ended(process) for process in started]
-    assert [status for status, _ in results] == [0, 0, 0]
+    assert [status for status, _ in results] == [0, 0]
     printed = "".join(text for _, text in results)
     assert printed.count("training Vanilla on") == 1
     for split in ("train", "validation", "test"):
@@ -108,13 +108,3 @@ def test_a_killed_holder_releases_the_folder(tmp_path):
     wait_for_line("going on after epoch", second)
     second.send(signal.SIGKILL)
     second.end()
-
-
-def test_a_finished_run_is_left_as_it_is(
-    tmp_path,
-):
-    """Nothing is locked or written where there is nothing to do."""
-    finish(tmp_path / "run", method="vanilla", **SHORT)
-    names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert "nothing to do" in finish(tmp_path / "run", method="vanilla", **SHORT)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names

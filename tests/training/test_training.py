@@ -1,4 +1,4 @@
-"""Runs of equal and of other settings, made inside this process. About 20 seconds."""
+"""Runs of equal and of other settings, made inside this process."""
 
 import warnings
 from contextlib import nullcontext
@@ -16,7 +16,7 @@ from ar_adals_tf.training import building
 from ar_adals_tf.training.run import load_splits, train
 from tests.training.helpers import assert_same, make_config
 
-pytestmark = pytest.mark.usefixtures("thin_network")
+pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_other_weights(
@@ -52,11 +52,24 @@ def test_shuffling_and_augmentation_go_on(cifar10_test, tmp_path, stop_after):
     assert_same(train(make_config(tmp_path / "run", **settings), splits), expected)
 
 
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_mixed_precision(precision, tmp_path):
+def in_16_bits(folder, precision):
+    return make_config(folder, "vanilla", mixed_precision=precision, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def in_float16(tmp_path_factory):
+    return train(in_16_bits(tmp_path_factory.mktemp("float16") / "run", "float16"))
+
+
+@pytest.mark.parametrize(
+    "precision", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)]
+)
+def test_mixed_precision(precision, in_float16, tmp_path):
     """Layers compute in 16 bits; weights, logits and probabilities are float32."""
-    settings = {"method": "vanilla", "mixed_precision": precision, "epochs": 2}
-    run = train(make_config(tmp_path / "run", **settings))
+    if precision == "float16":
+        run = in_float16
+    else:
+        run = train(in_16_bits(tmp_path / "run", precision))
     model = load_model(run / "model.keras")
     image = datasets.load("fashion_mnist_small")["test"].images[:1] / np.float32(255)
     with warnings.catch_warnings(action="error"):
@@ -69,12 +82,11 @@ def test_mixed_precision(precision, tmp_path):
         assert file["probabilities"].dtype == np.float32
 
 
-def test_an_interrupted_run_in_float16_goes_on(tmp_path, stop_after):
+def test_an_interrupted_run_in_float16_goes_on(in_float16, tmp_path, stop_after):
     """Its loss scale is part of the state."""
-    settings = {"method": "vanilla", "mixed_precision": "float16", "epochs": 2}
-    run = train(make_config(tmp_path / "run", **settings))
-    stop_after(1, train, make_config(tmp_path / "killed", **settings))
-    assert_same(train(make_config(tmp_path / "killed", **settings)), run)
+    config = in_16_bits(tmp_path / "killed", "float16")
+    stop_after(1, train, config)
+    assert_same(train(config), in_float16)
 
 
 @pytest.mark.parametrize("fails", [False, True])

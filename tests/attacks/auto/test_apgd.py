@@ -95,14 +95,20 @@ def test_it_is_algorithm_1(norm):
         tf.constant(seeds_of(12)), tf.zeros(12, tf.int32), tf.constant(images), norm
     ).numpy()
     total = 0
+
+    @tf.function
+    def compiled(point, label):
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            value = log_odds(label, logits(point))[0]
+        return value, tape.gradient(value, point)
+
     for i in range(12):
 
         def value_and_gradient(x, label=labels[i]):
-            point = tf.constant(x[None], tf.float32)
-            with tf.GradientTape() as tape:
-                tape.watch(point)
-                value = log_odds(tf.constant([label]), logits(point))[0]
-            return float(value), tape.gradient(value, point).numpy()[0]
+            point, label = tf.constant(x[None], tf.float32), tf.constant([label])
+            value, gradient = compiled(point, label)
+            return float(value), gradient.numpy()[0]
 
         start = np.clip(images[i] + epsilon * change[i], 0, 1)
         expected, halvings = plain_apgd(
@@ -118,7 +124,9 @@ def test_checkpoints_come_closer_and_closer():
     assert checkpoints(10)[:3] == [0, 3, 5] and max(checkpoints(10)) <= 10
 
 
-@pytest.mark.parametrize("epsilon", [2 / 255, 4 / 255])
+@pytest.mark.parametrize(
+    "epsilon", [2 / 255, pytest.param(4 / 255, marks=pytest.mark.slow)]
+)
 def test_it_leaves_no_more_standing_than_pgd_at_the_same_passes(network, epsilon):
     logits, images, labels = network
     steps = 20

@@ -42,6 +42,7 @@ def test_all_its_steps_find_the_closed_form_itself(problem, norm):
     assert ratio.min() > 1 and ratio.max() < 1.006
 
 
+@pytest.mark.slow
 def test_its_l2_norms_are_those_of_ddn_on_a_trained_network(network, trained):
     logits, images, labels = network
     images, labels = images[:16], labels[:16]

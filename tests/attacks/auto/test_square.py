@@ -32,6 +32,7 @@ def test_in_l2_it_breaks_nothing_within_the_closed_form_and_all_far_beyond(probl
         assert lengths(moved - problem.images, "2").max() <= epsilon * (1 + 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("inf", 0.05), ("2", 1.0)])
 def test_a_trained_networks_margin_never_rises(network, norm, epsilon):
     logits, images, labels = network
