@@ -186,10 +186,11 @@ INTERVAL_WORDS = (
 
 #: What bold means, for captions.
 BOLD_WORDS = (
-    "Bold: cannot be told from the best single model, or from the best ensemble. The "
-    "95 % interval of their difference, paired by images and by the seeds that both "
-    "have, holds 0. No correction is made for the number of comparisons. A column "
-    "without intervals has no bold."
+    "Bold: cannot be told from the best single model, or from the best ensemble, or is "
+    "better. The best is one of those with the most seeds. The 95 % interval of their "
+    "difference, paired by images and by the seeds that both have, holds 0. No "
+    "correction is made for the number of comparisons. A column without intervals has "
+    "no bold."
 )
 
 #: What the noise floor is, for captions.

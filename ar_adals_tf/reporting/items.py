@@ -85,8 +85,10 @@ class Table:
     def best(self, column: int) -> set[tuple[str, str]]:
         """Return `(label, kind)` of the rows no worse than the best of their kind.
 
-        The others are worse beyond doubt, see `Evidence.worse_than`. There are none of
-        a kind with one row, nor where a row has nothing to resample.
+        The best is one of those with the most seeds: a mean over fewer may be low
+        because these seeds are easy. The others are worse beyond doubt, see
+        `Evidence.worse_than`. There are none of a kind with one row, nor where a row
+        has nothing to resample.
         """
         return self._best[column]
 
@@ -103,7 +105,13 @@ class Table:
             known = [e for row in own if (e := row.cells[column].evidence)]
             if len(own) < 2 or len(known) < len(own):
                 continue
-            means = [sign * (row.cells[column].mean or 0) for row in own]
+            most = max(len(evidence.sample.seeds) for evidence in known)
+            means = [
+                sign * (row.cells[column].mean or 0)
+                if len(evidence.sample.seeds) == most
+                else -np.inf
+                for row, evidence in zip(own, known, strict=True)
+            ]
             best = known[int(np.argmax(means))]
             for row, evidence in zip(own, known, strict=True):
                 if not evidence.worse_than(best, sign):

@@ -59,6 +59,24 @@ def test_bold_is_what_cannot_be_told_from_the_best():
     assert [name in bold(table) for name in runs] == expected
 
 
+def test_an_easy_seed_alone_is_not_the_best():
+    """Seed 0 is easy for all. Who has only that one is compared on it, not first."""
+    rng = np.random.default_rng(3)
+
+    def sample(*accuracies):
+        runs = [[scores(rng, 0.80, accuracy)] for accuracy in accuracies]
+        return Sample.of(range(len(runs)), runs, BINS)
+
+    samples = {
+        "four seeds": sample(0.80, 0.68, 0.68, 0.68),
+        "four worse": sample(0.60, 0.48, 0.48, 0.48),
+        "one seed": sample(0.73),
+    }
+    four, worse, one = (s.intervals["ece"].estimate for s in samples.values())
+    assert one < four < worse
+    assert bold(table_of(samples)) == {"four seeds"}
+
+
 def test_a_column_has_no_bold_where_a_row_cannot_be_tested():
     rng = np.random.default_rng(3)
     sample = Sample.of([0], [[scores(rng, 0.8, 0.6)]], BINS)
