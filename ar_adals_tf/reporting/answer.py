@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ar_adals_tf import captions, figures
-from ar_adals_tf.reporting.certainty import Sample
+from ar_adals_tf.reporting.certainty import Sample, of_most_seeds
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature, labels_of
 from ar_adals_tf.reporting.items import (
@@ -59,7 +59,22 @@ def _compared(collection: Collection) -> list[Group]:
     rest = [
         group for group in each_with_temperature(groups) if group.key != baseline.key
     ]
-    return [baseline, *rest]
+    can_be = of_most_seeds([group.clean_sample for group in rest])
+    return [baseline, *(g for g, best in zip(rest, can_be, strict=True) if best)]
+
+
+def _fewer_seeds(collection: Collection, compared: Sequence[Group]) -> str:
+    """Say which single models do not compete, because others have more seeds."""
+    known = {group.key for group in compared}
+    left = [
+        group.label
+        for group in collection.groups
+        if not group.is_ensemble and group.key not in known
+    ]
+    if not left or compared[0].is_ensemble:
+        return ""
+    have = "has" if len(left) == 1 else "have"
+    return f" Not compared: {in_words(left)}, which {have} fewer seeds."
 
 
 def _ece(group: Group) -> float:
@@ -79,7 +94,8 @@ def _answer(collection: Collection) -> Section:
     examples = (
         f"{len(collection.runs[0].predictions.labels):,} test {collection.examples}"
     )
-    words = [(f"On {examples}", f"{_best(compared, _clean)} {_trainings(collection)}")]
+    found = _best(compared, _clean) + _fewer_seeds(collection, compared)
+    words = [(f"On {examples}", f"{found} {_trainings(collection)}")]
     own = judged(collection)
     if len(own) > 1 and (summary := before_and_after(own)):
         words.insert(0, (BEFORE_AND_AFTER, summary))

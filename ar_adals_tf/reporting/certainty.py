@@ -113,6 +113,15 @@ class Sample:
         )
 
 
+def of_most_seeds(samples: Sequence[Sample]) -> list[bool]:
+    """Tell which samples can be the best: those with the most seeds.
+
+    A mean over fewer seeds may be low because these seeds are easy.
+    """
+    most = max((len(sample.seeds) for sample in samples), default=0)
+    return [len(sample.seeds) == most for sample in samples]
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What a cell's number is measured on, in the unit of the report."""
@@ -186,11 +195,11 @@ INTERVAL_WORDS = (
 
 #: What bold means, for captions.
 BOLD_WORDS = (
-    "Bold: cannot be told from the best single model, or from the best ensemble, or is "
-    "better. The best is one of those with the most seeds. The 95 % interval of their "
-    "difference, paired by images and by the seeds that both have, holds 0. No "
-    "correction is made for the number of comparisons. A column without intervals has "
-    "no bold."
+    "Bold: not worse beyond doubt than the best single model, or than the best "
+    "ensemble. The best is one of those with the most seeds. Beyond doubt: the 95 % "
+    "interval of the difference, paired by images and by the seeds that both have, "
+    "does not hold 0. No correction is made for the number of comparisons. A column "
+    "without intervals has no bold."
 )
 
 #: What the noise floor is, for captions.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ar_adals_tf.calibration.bootstrap import MEASURES as TESTED
 from ar_adals_tf.calibration.stability import mean_and_spread
 from ar_adals_tf.reporting import escape
-from ar_adals_tf.reporting.certainty import Evidence, Sample
+from ar_adals_tf.reporting.certainty import Evidence, Sample, of_most_seeds
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,9 @@ class Table:
     def best(self, column: int) -> set[tuple[str, str]]:
         """Return `(label, kind)` of the rows no worse than the best of their kind.
 
-        The best is one of those with the most seeds: a mean over fewer may be low
-        because these seeds are easy. The others are worse beyond doubt, see
-        `Evidence.worse_than`. There are none of a kind with one row, nor where a row
-        has nothing to resample.
+        The best is one of those with the most seeds, see `of_most_seeds`. The others
+        are worse beyond doubt, see `Evidence.worse_than`. There are none of a kind with
+        one row, nor where a row has nothing to resample.
         """
         return self._best[column]
 
@@ -105,14 +104,9 @@ class Table:
             known = [e for row in own if (e := row.cells[column].evidence)]
             if len(own) < 2 or len(known) < len(own):
                 continue
-            most = max(len(evidence.sample.seeds) for evidence in known)
-            means = [
-                sign * (row.cells[column].mean or 0)
-                if len(evidence.sample.seeds) == most
-                else -np.inf
-                for row, evidence in zip(own, known, strict=True)
-            ]
-            best = known[int(np.argmax(means))]
+            means = np.array([sign * (row.cells[column].mean or 0) for row in own])
+            can_be = of_most_seeds([evidence.sample for evidence in known])
+            best = known[int(np.argmax(np.where(can_be, means, -np.inf)))]
             for row, evidence in zip(own, known, strict=True):
                 if not evidence.worse_than(best, sign):
                     found.add((row.label, kind))

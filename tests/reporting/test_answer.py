@@ -62,6 +62,18 @@ def test_the_best_is_named_with_its_numbers_and_what_it_cannot_be_told_from(tmp_
     assert picture.methods == ("Vanilla", titles[best])
 
 
+def test_one_seed_is_not_first_where_others_have_two(tmp_path):
+    """AdaLS is calibrated, but at seed 0 alone: it may be an easy one."""
+    two = {"vanilla": 2.5, "ls": 1.3}
+    folders = ready(tmp_path / "0", two | {"adals": 1.0})
+    folders += ready(tmp_path / "1", two, seed=1)
+    section, words = words_of(folders)
+    (said,) = words.values()
+    assert said.startswith("Label smoothing") and "has the lowest calibration" in said
+    assert "Not compared: AdaLS, which has fewer seeds." in said
+    assert "AdaLS" not in section.items[0].methods
+
+
 def test_equals_are_not_called_better(tmp_path):
     folders = ready(tmp_path, {"vanilla": 1.0, "ls": 1.0})
     _, words = words_of(folders)
