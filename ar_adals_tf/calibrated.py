@@ -5,6 +5,7 @@ package, and that has float32 probabilities of the classes as its output.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from ar_adals_tf.calibration.posthoc import (
     fit_margin_temperature,
     fit_vector_scaling,
 )
+from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE, is_near_chance
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
@@ -72,7 +74,7 @@ def with_temperature(
         array([[0.75, 0.25]], dtype=float32)
     """
     if temperature is None:
-        found = labelled_logits(model, x, y, from_logits, batch_size)
+        found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_temperature(*found)
     elif not 0 < temperature < math.inf:
         raise InputError(
@@ -125,7 +127,7 @@ def with_vector_scaling(
         array([[0.88, 0.12]], dtype=float32)
     """
     if scaling is None:
-        labels, logits = labelled_logits(model, x, y, from_logits, batch_size)
+        labels, logits = _to_fit(model, x, y, from_logits, batch_size)
         scaling = fit_vector_scaling(labels, centred(logits))
     name = _free_name(model, "vector_scaling")
     return _ending(model, from_logits, _vector_layer(num_classes(model), scaling, name))
@@ -169,7 +171,7 @@ def with_margin_temperature(
         array([[0.73, 0.27]], dtype=float32)
     """
     if temperature is None:
-        found = labelled_logits(model, x, y, from_logits, batch_size)
+        found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_margin_temperature(*found)
     name = _free_name(model, "margin_temperature")
     layer = _margin_layer(num_classes(model), temperature, name)
@@ -255,6 +257,24 @@ def _margin_layer(size: int, fitted: MarginTemperature, name: str) -> keras.Mode
     raw = keras.ops.softplus((largest - second) * fitted.slope + fitted.offset)
     temperature = keras.ops.maximum(raw, MIN_TEMPERATURE)
     return keras.Model(logits, logits / temperature, name=name)
+
+
+def _to_fit(*examples: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a calibration is fitted to; warn if the model only guesses there.
+
+    Arguments and errors: see `labelled_logits`.
+    """
+    labels, logits = labelled_logits(*examples)
+    said = logits.argmax(axis=1)
+    if len(labels) >= LEAST_TO_JUDGE and is_near_chance(said, labels):
+        warnings.warn(
+            f"the model is right on {(said == labels).mean():.1%} of the {len(labels)} "
+            "examples, no more often than a guess, so what is fitted to them means "
+            "nothing. Likely causes: the inputs are not in the range that the model "
+            "was trained with, or the labels are of other examples",
+            stacklevel=3,
+        )
+    return labels, logits
 
 
 def labelled_logits(

@@ -187,3 +187,24 @@ def test_a_known_temperature_is_taken():
     for wrong in (0, -1, float("nan")):
         with pytest.raises(InputError, match="temperature must be positive"):
             ar_adals_tf.with_temperature(body(lambda z: z), temperature=wrong)
+
+
+FITTED = (
+    ar_adals_tf.with_temperature,
+    ar_adals_tf.with_vector_scaling,
+    ar_adals_tf.with_margin_temperature,
+)
+
+
+@pytest.mark.parametrize("calibrated", FITTED, ids=lambda function: function.__name__)
+def test_what_is_fitted_to_guesses_is_doubted(calibrated):
+    others = np.random.default_rng(1).permutation(Y)
+    accuracy = np.mean(LOGITS.argmax(axis=1) == others)
+    with pytest.warns(UserWarning, match=f"right on {accuracy:.1%} of the 600 examp"):
+        calibrated(body(lambda z: z), X, others)
+
+
+def test_what_is_fitted_to_right_answers_is_not_doubted(recwarn):
+    ar_adals_tf.with_temperature(body(lambda z: z), X, Y)
+    ar_adals_tf.with_temperature(body(lambda z: z), X[:9], (Y[:9] + 1) % 3)  # too few
+    assert not [one for one in recwarn if "guess" in str(one.message)]

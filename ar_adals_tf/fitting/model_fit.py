@@ -28,7 +28,7 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
-from ar_adals_tf.fitting.preparing import prepare
+from ar_adals_tf.fitting.preparing import DEFAULT_ATTACK, prepare
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.pipeline import NOT_IN_INDEX
 from ar_adals_tf.robustness import RobustnessIndex
@@ -62,7 +62,7 @@ def fit(
     vanilla: keras.Model | None = None,
     num_levels: int | Literal["auto"] = "auto",
     alpha: float | str | Callable[[int], float] = "auto",
-    attack: str = "ddn",
+    attack: str | None = None,
     bounds: Any = "auto",
     index: RobustnessIndex | None = None,
     validation_index: RobustnessIndex | None = None,
@@ -141,7 +141,7 @@ def fit(
             f"the model must be a keras.Model; received {type(model).__name__}; the "
             "order is fit(model, x, y)"
         )
-    _refuse_unknown(settings, attack, vanilla)
+    _refuse_unknown(settings, attack or DEFAULT_ATTACK, vanilla)
     whole_number("epochs", epochs)
     whole_number("initial_epoch", initial_epoch, 0)
     for name, number in {
