@@ -39,13 +39,14 @@ from ar_adals_tf.exporting.formats import (
 )
 from ar_adals_tf.files import (
     atomic_write,
-    read_json,
     refuse_overwriting,
     remove,
     sweep,
     writable_folder,
     write_json,
 )
+from ar_adals_tf.forms import form
+from ar_adals_tf.forms.export import EXPORT
 from ar_adals_tf.models.given import UNIT, to_unit
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.building import check_given, load_given
@@ -317,24 +318,20 @@ def _read_about(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the formats that are there, of this very model.
 
     Raises:
-        InputError: If the folder has an export of another model.
+        InputError: If the folder has an export of another model, or what says so is
+            damaged.
     """
     path = folder / _ABOUT
     if not path.exists():
         return {}
-    there = read_json(path)
-    known = isinstance(there, dict) and isinstance(there.get("formats"), dict)
-    if not known or any(there.get(name) != value for name, value in own.items()):
+    there = form.read(path, EXPORT)
+    if any(there[name] != value for name, value in own.items()):
         raise InputError(
             f"{folder} holds an export of another model; remove it, or give another "
             "--output_dir"
         )
     formats = there["formats"]
-    return {
-        name: formats[name]
-        for name in FORMATS
-        if isinstance(formats.get(name), dict) and "sha256" in formats[name]
-    }
+    return {n: formats[n] for n in FORMATS if "sha256" in formats.get(n, {})}
 
 
 def _expected(
