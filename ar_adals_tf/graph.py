@@ -54,7 +54,36 @@ def activation_of(operation: Any) -> str | None:
         return "softmax"
     if _is_function(operation):
         return type(operation).__name__.lower()
-    return getattr(getattr(operation, "activation", None), "__name__", None)
+    activation = getattr(operation, "activation", None)
+    if activation is tf.nn.softmax:  # whose name is softmax_v2
+        return "softmax"
+    return getattr(activation, "__name__", None)
+
+
+def is_plain_softmax(operation: Any) -> bool:
+    """Tell whether an operation does a softmax, or a sigmoid, and nothing unknown.
+
+    A layer or an activation of one's own may do more under such a name: divide by a
+    temperature, or normalise the kernel. So does a quantised layer.
+    """
+    if _is_function(operation):
+        return True
+    call = getattr(type(operation), "call", None)
+    if call is keras.layers.Softmax.call:
+        return operation.axis in (-1, 1)
+    return (
+        call in (keras.layers.Dense.call, keras.layers.Activation.call)
+        and operation.activation in _SOFTMAX
+        and getattr(operation, "quantization_mode", None) is None
+    )
+
+
+_SOFTMAX = (
+    keras.activations.softmax,
+    keras.activations.sigmoid,
+    tf.nn.softmax,
+    tf.nn.sigmoid,
+)
 
 
 def _is_function(operation: Any) -> bool:
@@ -70,9 +99,8 @@ def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     try:
         # From the node: the `input` of a nested model is that model's own Input.
         operation, node, _ = model.outputs[0]._keras_history
-        body = keras.Model(
-            input_specs(model), operation._inbound_nodes[node].input_tensors[0]
-        )
+        (before,) = operation._inbound_nodes[node].input_tensors
+        body = keras.Model(input_specs(model), before)
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
     if _is_identity(operation):
@@ -80,12 +108,11 @@ def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     if _is_nested(operation):
         head = before_softmax(operation)
         return None if head is None else lambda x: head(body(x, training=False))
+    if not is_plain_softmax(operation):
+        return None
     if isinstance(operation, keras.layers.Dense):
         return lambda x: _dense(operation, body(x, training=False))
-    plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
-    if plain or _is_function(operation):
-        return lambda x: body(x, training=False)
-    return None
+    return lambda x: body(x, training=False)
 
 
 def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:
