@@ -25,6 +25,8 @@ from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE, is_near_chance
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.finite import refuse_not_finite
+from ar_adals_tf.graph import check_input_shape
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.whole_numbers import whole_number
 
@@ -76,7 +78,7 @@ def with_temperature(
     if temperature is None:
         found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_temperature(*found)
-    elif not 0 < temperature < math.inf:
+    elif isinstance(temperature, str) or not 0 < temperature < math.inf:
         raise InputError(
             f"temperature must be positive and finite; received {temperature!r}; leave "
             "it out to have it fitted to examples"
@@ -322,6 +324,7 @@ def labelled_logits(
     probabilities = is_softmax(model, from_logits)
     signature = None
     if isinstance(data, tf.data.Dataset):  # the last, smaller batch compiles nothing
+        check_input_shape(model, data.element_spec[0], "the examples")
         signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
     @tf.function(input_signature=signature, reduce_retracing=True)
@@ -329,11 +332,26 @@ def labelled_logits(
         outputs = model(inputs, training=False)
         return _float32_logits(outputs, probabilities)
 
-    parts = [(np.asarray(batch[1]), logits(batch[0]).numpy()) for batch in data]
+    parts = []
+    for batch in data:
+        outputs = logits(batch[0]).numpy()
+        if not np.isfinite(outputs).all():
+            _refuse_not_finite_inputs(batch[0])
+        parts.append((np.asarray(batch[1]), outputs))
     if not parts:
         raise InputError("there is no example to predict; give some")
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+    refuse_not_finite(np.isfinite(rows).all(axis=1), [model])
     return classes_from(classes, rows.shape[1]), rows
+
+
+def _refuse_not_finite_inputs(inputs: Any) -> None:
+    for part in map(np.asarray, tf.nest.flatten(inputs)):
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            raise InputError(
+                "inputs must be finite; some are NaN or infinite; mend them or leave "
+                "them out"
+            )
 
 
 def _of_any_batch(spec: tf.TensorSpec) -> tf.TensorSpec:

@@ -78,6 +78,14 @@ def test_levels_are_equal_parts_by_rank(count, levels, rng):
     assert sizes.max() - sizes.min() <= 1
 
 
+def test_lists_serve_as_well_as_arrays():
+    """Distances may come from anywhere, such as an edit distance of texts."""
+    given = [3, 1, 2], [0.5, 0.25, np.inf], [True, True, False]
+    lists, arrays = RobustnessIndex(*given), RobustnessIndex(*map(np.array, given))
+    assert_same(lists, arrays)
+    assert lists.levels(3).tolist() == [1, 0, 2]
+
+
 def test_ties_are_ranked_by_id_and_what_was_not_found_comes_last():
     ids = [b"f", b"e", b"d", b"c", b"b", b"a"]
     index = index_of([np.inf, 1, 0, 1, np.inf, 1], ids)
