@@ -933,7 +933,10 @@ class Own(keras.Model):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("m.keras", XT, YT), "model must be a keras.Model; received str"),
+        (
+            ("m.keras", XT, YT),
+            "model must be a keras.Model; received the text 'm.keras'",
+        ),
         ((network(), XT, {"cls": YT}), r"labels must be one array.*output=\.\.\."),
     ],
 )
