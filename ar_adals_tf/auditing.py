@@ -150,6 +150,7 @@ def audit(
     folder = writable_folder(output_dir, "output_dir")
     names = {title: _free(slug(title) or "model", i) for i, title in enumerate(models)}
     folders = {t: folder / _MODELS / own for t, own in names.items()}
+    name = plain_text(str(name))
     test = OwnTest.make(models, x, y, name, bounds, from_logits, batch_size)
     types = _types(shift, test.channels) if shift else []
     classes = check_classes(class_names, test.num_classes)
@@ -167,7 +168,7 @@ def audit(
     for i, title in enumerate(models):
         record = Record(
             title,
-            plain_text(name),
+            name,
             "python",
             digest_model(models[title])[:16],
             "images" if test.channels else "examples",
@@ -223,6 +224,8 @@ def audit(
 
 def _named(model: Any) -> dict[str, Any]:
     """Return the models by title."""
+    from ar_adals_tf.graph import check_is_model
+
     if isinstance(model, Mapping):
         if not model:
             raise InputError("there is no model to audit; give at least one")
@@ -230,11 +233,8 @@ def _named(model: Any) -> dict[str, Any]:
     else:
         named = {plain_text(str(getattr(model, "name", "model"))): model}
     for title, one in named.items():
-        if not hasattr(one, "trainable_weights"):
-            raise InputError(
-                f"{title} must be a Keras model; received {type(one).__name__}; for "
-                "predictions alone see python -m ar_adals_tf.evaluate --predictions"
-            )
+        hint = "for predictions see python -m ar_adals_tf.evaluate --predictions"
+        check_is_model(one, title, hint)
     return named
 
 

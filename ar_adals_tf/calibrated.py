@@ -5,6 +5,7 @@ package, and that has float32 probabilities of the classes as its output.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,9 +21,12 @@ from ar_adals_tf.calibration.posthoc import (
     fit_margin_temperature,
     fit_vector_scaling,
 )
+from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE, is_near_chance
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.finite import refuse_not_finite
+from ar_adals_tf.graph import check_input_shape
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.whole_numbers import whole_number
 
@@ -72,9 +76,9 @@ def with_temperature(
         array([[0.75, 0.25]], dtype=float32)
     """
     if temperature is None:
-        found = labelled_logits(model, x, y, from_logits, batch_size)
+        found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_temperature(*found)
-    elif not 0 < temperature < math.inf:
+    elif isinstance(temperature, str) or not 0 < temperature < math.inf:
         raise InputError(
             f"temperature must be positive and finite; received {temperature!r}; leave "
             "it out to have it fitted to examples"
@@ -125,7 +129,7 @@ def with_vector_scaling(
         array([[0.88, 0.12]], dtype=float32)
     """
     if scaling is None:
-        labels, logits = labelled_logits(model, x, y, from_logits, batch_size)
+        labels, logits = _to_fit(model, x, y, from_logits, batch_size)
         scaling = fit_vector_scaling(labels, centred(logits))
     name = _free_name(model, "vector_scaling")
     return _ending(model, from_logits, _vector_layer(num_classes(model), scaling, name))
@@ -169,7 +173,7 @@ def with_margin_temperature(
         array([[0.73, 0.27]], dtype=float32)
     """
     if temperature is None:
-        found = labelled_logits(model, x, y, from_logits, batch_size)
+        found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_margin_temperature(*found)
     name = _free_name(model, "margin_temperature")
     layer = _margin_layer(num_classes(model), temperature, name)
@@ -257,6 +261,24 @@ def _margin_layer(size: int, fitted: MarginTemperature, name: str) -> keras.Mode
     return keras.Model(logits, logits / temperature, name=name)
 
 
+def _to_fit(*examples: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a calibration is fitted to; warn if the model only guesses there.
+
+    Arguments and errors: see `labelled_logits`.
+    """
+    labels, logits = labelled_logits(*examples)
+    said = logits.argmax(axis=1)
+    if len(labels) >= LEAST_TO_JUDGE and is_near_chance(said, labels):
+        warnings.warn(
+            f"the model is right on {(said == labels).mean():.1%} of the {len(labels)} "
+            "examples, no more often than a guess, so what is fitted to them means "
+            "nothing. Likely causes: the inputs are not in the range that the model "
+            "was trained with, or the labels are of other examples",
+            stacklevel=3,
+        )
+    return labels, logits
+
+
 def labelled_logits(
     model: keras.Model,
     x: Any,
@@ -302,6 +324,7 @@ def labelled_logits(
     probabilities = is_softmax(model, from_logits)
     signature = None
     if isinstance(data, tf.data.Dataset):  # the last, smaller batch compiles nothing
+        check_input_shape(model, data.element_spec[0], "the examples")
         signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
     @tf.function(input_signature=signature, reduce_retracing=True)
@@ -309,11 +332,26 @@ def labelled_logits(
         outputs = model(inputs, training=False)
         return _float32_logits(outputs, probabilities)
 
-    parts = [(np.asarray(batch[1]), logits(batch[0]).numpy()) for batch in data]
+    parts = []
+    for batch in data:
+        outputs = logits(batch[0]).numpy()
+        if not np.isfinite(outputs).all():
+            _refuse_not_finite_inputs(batch[0])
+        parts.append((np.asarray(batch[1]), outputs))
     if not parts:
         raise InputError("there is no example to predict; give some")
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+    refuse_not_finite(np.isfinite(rows).all(axis=1), [model])
     return classes_from(classes, rows.shape[1]), rows
+
+
+def _refuse_not_finite_inputs(inputs: Any) -> None:
+    for part in map(np.asarray, tf.nest.flatten(inputs)):
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            raise InputError(
+                "inputs must be finite; some are NaN or infinite; mend them or leave "
+                "them out"
+            )
 
 
 def _of_any_batch(spec: tf.TensorSpec) -> tf.TensorSpec:

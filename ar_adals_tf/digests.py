@@ -45,7 +45,8 @@ def example_hashes(ids: Any, labels: Any, images: Any) -> Iterator[int]:
         if not isinstance(image, bytes):
             image = np.asarray(image)
             if image.dtype != np.uint8:
-                image = np.rint(image.astype(np.float32) * 255).astype(np.uint8)
+                with np.errstate(invalid="ignore"):  # NaN is refused elsewhere
+                    image = np.rint(image.astype(np.float32) * 255).astype(np.uint8)
             image = image.tobytes()
         content = hashlib.sha256(b"%s\0%d\0" % (name, int(label)))
         content.update(image)

@@ -1,10 +1,13 @@
 """A Keras model's inputs, the operation that it ends in, and what comes before that."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from ar_adals_tf.errors import InputError
 
 
 def input_specs(model: keras.Model) -> Any:
@@ -18,6 +21,61 @@ def input_specs(model: keras.Model) -> Any:
     return keras.tree.map_shape_structure(
         lambda shape: keras.KerasTensor((None, *shape[1:])), built_for
     )
+
+
+def check_input_shape(model: keras.Model, given: Any, what: str) -> None:
+    """Refuse inputs whose shape a model of one input does not take.
+
+    Args:
+        model: A Keras model.
+        given: Tensors, or their specs, as they go into the model.
+        what: What the inputs are, for the sentence, such as `the training data`.
+
+    Raises:
+        InputError: If the shapes do not fit, as far as they are known.
+    """
+    taken, parts = getattr(model, "inputs", None) or [], tf.nest.flatten(given)
+    if len(taken) != 1 or len(parts) != 1 or parts[0].shape.rank is None:
+        return
+    wanted, own = list(taken[0].shape), parts[0].shape.as_list()
+    shorter, longer = sorted((wanted, own), key=len)
+    if longer == [*longer[: len(shorter)], 1]:  # Keras adds and removes a last 1
+        longer = longer[:-1]
+    pairs = zip(shorter[1:], longer[1:], strict=False)
+    if len(shorter) != len(longer) or any(
+        None not in p and p[0] != p[1] for p in pairs
+    ):
+        raise InputError(
+            f"the model takes inputs of shape {tuple(wanted[1:])}, {what} have "
+            f"{tuple(own[1:])}; give inputs of the model's shape"
+        )
+
+
+def check_is_model(model: Any, called: str, hint: str) -> None:
+    """Refuse what is no Keras model.
+
+    Args:
+        model: What was given as one.
+        called: What people call it, such as `the model`.
+        hint: What to do about it.
+
+    Raises:
+        InputError: If it is none, or one of Keras 2.
+    """
+    if isinstance(model, keras.Model):
+        return
+    kinds = [kind.__module__.split(".")[0] for kind in type(model).__mro__]
+    if "tf_keras" in kinds:
+        raise InputError(
+            f"{called} must be a keras.Model; received one of Keras 2 (tf_keras); "
+            "build it with Keras 3: import keras in place of tf_keras, and unset "
+            "TF_USE_LEGACY_KERAS"
+        )
+    shown = type(model).__name__
+    if isinstance(model, (str, os.PathLike)):
+        shown = f"the text {os.fspath(model)!r}"
+        hint = "read the file first: keras.saving.load_model(path)"
+    raise InputError(f"{called} must be a keras.Model; received {shown}; {hint}")
 
 
 def last_operation(model: keras.Model) -> Any:
@@ -54,7 +112,36 @@ def activation_of(operation: Any) -> str | None:
         return "softmax"
     if _is_function(operation):
         return type(operation).__name__.lower()
-    return getattr(getattr(operation, "activation", None), "__name__", None)
+    activation = getattr(operation, "activation", None)
+    if activation is tf.nn.softmax:  # whose name is softmax_v2
+        return "softmax"
+    return getattr(activation, "__name__", None)
+
+
+def is_plain_softmax(operation: Any) -> bool:
+    """Tell whether an operation does a softmax, or a sigmoid, and nothing unknown.
+
+    A layer or an activation of one's own may do more under such a name: divide by a
+    temperature, or normalise the kernel. So does a quantised layer.
+    """
+    if _is_function(operation):
+        return True
+    call = getattr(type(operation), "call", None)
+    if call is keras.layers.Softmax.call:
+        return operation.axis in (-1, 1)
+    return (
+        call in (keras.layers.Dense.call, keras.layers.Activation.call)
+        and operation.activation in _SOFTMAX
+        and getattr(operation, "quantization_mode", None) is None
+    )
+
+
+_SOFTMAX = (
+    keras.activations.softmax,
+    keras.activations.sigmoid,
+    tf.nn.softmax,
+    tf.nn.sigmoid,
+)
 
 
 def _is_function(operation: Any) -> bool:
@@ -70,9 +157,8 @@ def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     try:
         # From the node: the `input` of a nested model is that model's own Input.
         operation, node, _ = model.outputs[0]._keras_history
-        body = keras.Model(
-            input_specs(model), operation._inbound_nodes[node].input_tensors[0]
-        )
+        (before,) = operation._inbound_nodes[node].input_tensors
+        body = keras.Model(input_specs(model), before)
     except (AttributeError, IndexError, TypeError, ValueError):
         return None
     if _is_identity(operation):
@@ -80,12 +166,11 @@ def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     if _is_nested(operation):
         head = before_softmax(operation)
         return None if head is None else lambda x: head(body(x, training=False))
+    if not is_plain_softmax(operation):
+        return None
     if isinstance(operation, keras.layers.Dense):
         return lambda x: _dense(operation, body(x, training=False))
-    plain = isinstance(operation, (keras.layers.Softmax, keras.layers.Activation))
-    if plain or _is_function(operation):
-        return lambda x: body(x, training=False)
-    return None
+    return lambda x: body(x, training=False)
 
 
 def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:

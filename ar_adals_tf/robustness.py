@@ -72,6 +72,9 @@ class RobustnessIndex:
     labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        for name in ("ids", "distances", "found", "labels"):
+            if isinstance(given := getattr(self, name), (list, tuple)):
+                object.__setattr__(self, name, np.asarray(given))
         count = len(self.ids)
         if not np.shape(self.distances) == np.shape(self.found) == (count,):
             raise InputError(

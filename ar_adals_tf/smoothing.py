@@ -176,6 +176,11 @@ def _unknown_alpha(epoch: int) -> float:
     )
 
 
+def _shown(value: Any) -> Any:
+    """Return a value as a sentence shows it: arrays as lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 class AdaptiveLabelSmoothing:
     """The state of Algorithm 1: the soft label of the correct class in each level.
 
@@ -262,16 +267,17 @@ class AdaptiveLabelSmoothing:
 
     @p.setter
     def p(self, value: Any) -> None:
-        value = np.asarray(value, np.float64)
         low = 1 / self.num_classes
-        if value.shape != (self.num_levels,) or not np.all(
-            (value > low) & (value <= 1)
-        ):
+        try:
+            p = np.array(value, np.float64)
+        except (TypeError, ValueError):  # text, or lists of several lengths
+            p = np.empty(0)
+        if p.shape != (self.num_levels,) or not np.all((p > low) & (p <= 1)):
             raise InputError(
                 f"p must be {self.num_levels} numbers in ({low:g}, 1], one a level; "
-                f"received {value.tolist()}; give one number for each level"
+                f"received {_shown(value)}; give one number for each level"
             )
-        self._p = value.copy()
+        self._p = p
         self._set = True
         self._epsilon.assign(self.epsilon.astype(np.float32))
 
@@ -367,6 +373,11 @@ class AdaptiveLabelSmoothing:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set the state to what `state` returned, or raise an `InputError`."""
+        if not isinstance(state, Mapping):
+            raise InputError(
+                "the saved smoothing state must be what state() returns; received "
+                f"{type(state).__name__}; start afresh in another folder"
+            )
         for name in ("num_classes", "num_levels"):
             if state.get(name) != getattr(self, name):
                 raise InputError(

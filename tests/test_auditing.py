@@ -180,7 +180,9 @@ def test_datasets_and_several_inputs_are_measured_without_levels(
     ("change", "message"),
     [
         ({"model": {}}, "there is no model to audit"),
-        ({"model": W}, "must be a Keras model; received ndarray"),
+        ({"model": W}, "must be a keras.Model; received ndarray"),
+        ({"x": X[:, :-1]}, r"the model takes inputs of shape \(.*, the examples have"),
+        ({"x": X * np.nan}, "inputs must be finite; some are NaN"),
         ({"y": None}, "give x and y"),
         ({"y": Y[:9]}, "x and y must have one row for each example"),
         ({"y": Y + 1}, r"labels must lie in \[0, 3\)"),

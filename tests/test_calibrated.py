@@ -187,3 +187,53 @@ def test_a_known_temperature_is_taken():
     for wrong in (0, -1, float("nan")):
         with pytest.raises(InputError, match="temperature must be positive"):
             ar_adals_tf.with_temperature(body(lambda z: z), temperature=wrong)
+
+
+FITTED = (
+    ar_adals_tf.with_temperature,
+    ar_adals_tf.with_vector_scaling,
+    ar_adals_tf.with_margin_temperature,
+)
+
+
+@pytest.mark.parametrize("calibrated", FITTED, ids=lambda function: function.__name__)
+def test_what_is_fitted_to_guesses_is_doubted(calibrated):
+    others = np.random.default_rng(1).permutation(Y)
+    accuracy = np.mean(LOGITS.argmax(axis=1) == others)
+    with pytest.warns(UserWarning, match=f"right on {accuracy:.1%} of the 600 examp"):
+        calibrated(body(lambda z: z), X, others)
+
+
+def test_what_is_fitted_to_right_answers_is_not_doubted(recwarn):
+    ar_adals_tf.with_temperature(body(lambda z: z), X, Y)
+    ar_adals_tf.with_temperature(body(lambda z: z), X[:9], (Y[:9] + 1) % 3)  # too few
+    assert not [one for one in recwarn if "guess" in str(one.message)]
+
+
+@pytest.mark.parametrize("calibrated", FITTED, ids=lambda function: function.__name__)
+def test_what_a_broken_model_returns_is_not_calibrated(calibrated, recwarn):
+    model = body(lambda z: z)
+    model.set_weights([WEIGHTS * np.nan])
+    message = "not finite .* for 600 of 600 images; 1 of its 1 arrays of weights"
+    with pytest.raises(InputError, match=message):
+        calibrated(model, X, Y)
+    with pytest.raises(InputError, match=r"of shape \(5,\), the examples have \(4,\)"):
+        calibrated(model, X[:, :4], Y)
+    assert not [one for one in recwarn if "guess" in str(one.message)]
+
+
+@pytest.mark.parametrize("value", ["2", 0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_temperature_is_refused(value):
+    with pytest.raises(InputError, match="temperature must be positive and finite"):
+        ar_adals_tf.with_temperature(body(lambda z: z), temperature=value)
+
+
+def test_a_model_of_keras_2_is_named():
+    old = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential"})()
+    message = "must be a keras.Model; received one of Keras 2 .tf_keras.; build it"
+    with pytest.raises(InputError, match=message):
+        ar_adals_tf.RobustnessIndex.compute(old, X, Y)
+    with pytest.raises(InputError, match=message):
+        ar_adals_tf.fit(old, X, Y)
+    with pytest.raises(InputError, match=message):
+        ar_adals_tf.audit({"old": old}, X, Y, output_dir="absent")

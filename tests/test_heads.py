@@ -74,6 +74,83 @@ def test_probabilities_are_not_taken_for_logits(kind):
     np.testing.assert_allclose(special.softmax(found, axis=1), expected, atol=1e-6)
 
 
+class Cosine(layers.Dense):
+    """Its logits are no plain product of its kernel."""
+
+    def call(self, inputs):
+        lengths = keras.ops.norm(inputs, axis=-1, keepdims=True)
+        return super().call(inputs / lengths)
+
+
+class Halved(layers.Softmax):
+    def call(self, inputs, mask=None):
+        return super().call(inputs / 2)
+
+
+def softmax(z):
+    """An activation of one's own, which has the name of a usual one."""
+    return keras.ops.softmax(z / 2)
+
+
+def cosine():
+    made = keras.Sequential([keras.Input((D,)), Cosine(Z, "softmax", use_bias=False)])
+    made.set_weights([KERNEL])
+    return made
+
+
+def quantised():
+    made = model(activation="softmax")
+    made.quantize("int8")
+    return made
+
+
+def of_one_sigmoid():
+    made = model(width=1, activation=lambda z: keras.ops.sigmoid(z / 2))
+    made.compile("adam", "binary_crossentropy")
+    return made
+
+
+OWN_HEADS = {
+    "a layer": cosine,
+    "a softmax layer": lambda: model(Halved()),
+    "an activation": lambda: model(activation=softmax),
+    "a layer of an activation": lambda: model(layers.Activation(softmax)),
+    "an activation without a name": lambda: model(activation=lambda z: softmax(z)),
+    "a sigmoid": of_one_sigmoid,
+    "a sum over examples": lambda: model(layers.Softmax(axis=0)),
+    "quantised": quantised,
+    "TensorFlow's": lambda: model(activation=tf.nn.softmax),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_HEADS)
+def test_the_logits_of_heads_of_ones_own_are_those_of_their_outputs(kind):
+    made = OWN_HEADS[kind]()
+    found = logits_fn(made, from_logits=False)(X).numpy()
+    expected = np.asarray(made(X), np.float64)
+    if expected.shape[1] == 1:
+        expected = np.concatenate([1 - expected, expected], axis=1)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(special.softmax(found, axis=1), expected, atol=1e-5)
+
+
+def test_a_nested_model_of_two_inputs_has_logits():
+    def body():
+        return [keras.Input((D // 2,)), keras.Input((D // 2,))]
+
+    ends = body()
+    inner = keras.Model(ends, layers.Dense(Z, "softmax")(layers.Concatenate()(ends)))
+    outer = body()
+    made = keras.Model(outer, inner(outer))
+    parts = [X[:, : D // 2], X[:, D // 2 :]]
+    found = special.softmax(logits_fn(made)(parts).numpy(), axis=1)
+    np.testing.assert_allclose(found, made(parts), atol=1e-6)
+
+
+def test_tensorflows_softmax_is_known():
+    assert is_softmax(model(activation=tf.nn.softmax))
+
+
 @pytest.mark.parametrize("kind", LOGITS)
 def test_logits_are_not_taken_for_probabilities(kind):
     made = LOGITS[kind]()

@@ -78,6 +78,14 @@ def test_levels_are_equal_parts_by_rank(count, levels, rng):
     assert sizes.max() - sizes.min() <= 1
 
 
+def test_lists_serve_as_well_as_arrays():
+    """Distances may come from anywhere, such as an edit distance of texts."""
+    given = [3, 1, 2], [0.5, 0.25, np.inf], [True, True, False]
+    lists, arrays = RobustnessIndex(*given), RobustnessIndex(*map(np.array, given))
+    assert_same(lists, arrays)
+    assert lists.levels(3).tolist() == [1, 0, 2]
+
+
 def test_ties_are_ranked_by_id_and_what_was_not_found_comes_last():
     ids = [b"f", b"e", b"d", b"c", b"b", b"a"]
     index = index_of([np.inf, 1, 0, 1, np.inf, 1], ids)
@@ -233,6 +241,8 @@ def test_a_split_that_is_read_in_batches_gives_the_same_shards(
         ({"attack": "fgsm"}, "there is no attack 'fgsm'; the attacks are cw"),
         ({"step": 3}, "attack 'ddn' has no setting 'step'"),
         ({"images": np.zeros((28, 28, 1)), "labels": [3]}, r"one example; .*x\[None\]"),
+        ({"labels": np.ones((50, 10))}, "one-hot labels must be rows that sum to 1"),
+        ({"labels": np.zeros((50, 10))}, "one-hot labels must be rows that sum to 1"),
         ({"shard_size": 0}, "shard_size must be at least 1; received 0"),
     ],
 )
@@ -240,6 +250,16 @@ def test_what_cannot_be_attacked_is_refused(change, message, model, images):
     arguments = {"images": images[0], "labels": images[1], **DDN, **change}
     with pytest.raises(InputError, match=message):
         RobustnessIndex.compute(model, **arguments)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_without_other_warnings(value, model, images):
+    broken = images[0].astype(np.float32) / 255
+    broken[3, 0, 0, 0] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(InputError, match="finite; 1 of 50 images .* position 3"):
+            RobustnessIndex.compute(model, broken, images[1], **DDN)
 
 
 # Files

@@ -235,3 +235,17 @@ def test_its_line_says_what_it_is():
 )
 def test_alpha_times_the_epochs_stays(text, epochs, to, expected):
     assert str(AlphaSchedule.parse(text).stretched(epochs, to)) == expected
+
+
+@pytest.mark.parametrize("value", ["word", None, {}, [[1.0], [1.0, 0.5]], ["a", "b"]])
+def test_what_is_no_p_is_refused_in_one_sentence(value):
+    smoothing = AdaptiveLabelSmoothing(10, 2)
+    with pytest.raises(InputError, match=r"p must be 2 numbers in \(0.1, 1\]"):
+        smoothing.restore({"num_classes": 10, "num_levels": 2, "p": value})
+    assert smoothing.p.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("state", [None, [], "word"])
+def test_what_is_no_state_is_refused_in_one_sentence(state):
+    with pytest.raises(InputError, match="must be what state.. returns; received"):
+        AdaptiveLabelSmoothing(10, 2).restore(state)

@@ -144,6 +144,34 @@ def list_folder(
     )
 
 
+def refuse_among_pictures(
+    output: str | Path, root: str | Path, split_names: str | None, purpose: str
+) -> None:
+    """Refuse a folder whose pictures would be read as a dataset's.
+
+    Args:
+        output: The folder, which may be absent.
+        root: The folder of the dataset; anything else has no pictures.
+        split_names: The flag `--split_names`.
+        purpose: What the output is, such as `--output_dir`, for the sentence.
+
+    Raises:
+        InputError: If it lies where `list_folder` finds pictures.
+    """
+    if not os.path.isdir(root):
+        return
+    root = Path(root)
+    for theirs in _split_folders(root, _subfolders(root), split_names).values():
+        classes = os.path.realpath(root / theirs)
+        way = Path(os.path.relpath(os.path.realpath(output), classes))
+        if not any(part.startswith(".") for part in way.parts):  # out, or hidden
+            raise InputError(
+                f"{purpose} {output} lies in {root / theirs}, whose folders are the "
+                "classes of the dataset, so its figures would be read as pictures; "
+                "give a folder elsewhere"
+            )
+
+
 def refuse_broken(root: str | Path, names: list[str], what: str) -> None:
     """Refuse files that cannot be used. The sentence has their number and three names.
 

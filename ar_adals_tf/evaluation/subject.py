@@ -12,7 +12,9 @@ import keras
 from ar_adals_tf.attacks.inputs import check_input_type
 from ar_adals_tf.calibrated import averaged, with_temperature
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
+from ar_adals_tf.datasets.folder import refuse_among_pictures
 from ar_adals_tf.datasets.from_files import FileSplit
+from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
@@ -24,13 +26,14 @@ from ar_adals_tf.evaluation.served import Served, is_served
 from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.runs import (
+    RUN_FILES,
     digest_run,
     load_model,
     load_models,
     member_folders,
     saved_config,
 )
-from ar_adals_tf.files import atomic_write, writable_folder
+from ar_adals_tf.files import atomic_write, refuse_overwriting, writable_folder
 from ar_adals_tf.models.given import UNIT, in_range
 from ar_adals_tf.outputs import is_softmax, num_classes
 from ar_adals_tf.process.imports import imported
@@ -251,6 +254,10 @@ def model_subject(
         InputError: If the file is no model, or the folder for the results does not do.
     """
     folder = results_folder(output_dir, "--model_file")
+    _refuse_results_among(folder, [file, validation, robustness_index])
+    if is_own(dataset):
+        names = (reading or {}).get("split_names")
+        refuse_among_pictures(folder, dataset, names, "--output_dir")
     own_range = start.model_range(model_range)
     if model_range == start.OF_DATA:  # what these are is known when they are read
         own_range = UNIT
@@ -306,6 +313,18 @@ def results_folder(output_dir: str | Path | None, flag: str) -> Path:
             "as --run_dir"
         )
     return writable_folder(output_dir, "--output_dir")
+
+
+def _refuse_results_among(folder: Path, inputs: Sequence[str | Path | None]) -> None:
+    """Refuse inputs that lie in a folder where its results will be written.
+
+    Raises:
+        InputError: If one does. The user's own `model.keras` may lie there.
+    """
+    for pattern in RUN_FILES:
+        if pattern != "model.keras":
+            for result in folder.glob(pattern):
+                refuse_overwriting(result, inputs, "the result")
 
 
 def save_calibrated(

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ar_adals_tf.calibration.kinds import classes_from
 from ar_adals_tf.digests import contents, digest_examples
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import read_npz
@@ -222,7 +223,7 @@ def as_classes(labels: Any) -> np.ndarray:
             f"received {labels.dtype} of shape {labels.shape}; give whole numbers"
         )
     if labels.ndim == 2 and labels.shape[1] > 1:
-        return labels.argmax(axis=1)
+        return classes_from(labels, labels.shape[1])
     labels = labels.reshape(-1)
     broken = ~(np.isfinite(labels) & (labels == np.floor(labels)))
     if broken.any():

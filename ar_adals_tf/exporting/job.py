@@ -20,6 +20,7 @@ from ar_adals_tf.calibration.temperature import fit_temperature
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.digests import digest_file, digest_model
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.doubts import misfit, range_flag
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.record import Record, find_record
@@ -38,13 +39,14 @@ from ar_adals_tf.exporting.formats import (
 )
 from ar_adals_tf.files import (
     atomic_write,
-    read_json,
     refuse_overwriting,
     remove,
     sweep,
     writable_folder,
     write_json,
 )
+from ar_adals_tf.forms import form
+from ar_adals_tf.forms.export import EXPORT
 from ar_adals_tf.models.given import UNIT, to_unit
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.building import check_given, load_given
@@ -73,6 +75,7 @@ class Calibrated:
         own_range: The range of inputs that the user's model expects.
         test: The images to check it on.
         num_bins: Bins of the ECE.
+        given: Whether it is of a user's file, which may not fit the data.
     """
 
     title: str
@@ -81,6 +84,7 @@ class Calibrated:
     own_range: Range
     test: Split
     num_bins: int
+    given: bool = False
 
     def about(self) -> dict[str, Any]:
         """Return what says whether two exports are of one model."""
@@ -154,12 +158,14 @@ def export(
             )
         folder = Path(output_dir or Path(run_dir) / "export")
         refuse_overwriting(folder, [run_dir], "--output_dir")
+        _refuse_strangers(folder)
         found = _of_run(Path(run_dir), data_dir)
     else:
         if not output_dir:
             raise InputError("--model_file needs --output_dir, a folder for the export")
         folder = Path(output_dir)
         refuse_overwriting(folder / FORMATS["keras"].file, [model_file], "--output_dir")
+        _refuse_strangers(folder)
         data |= {"data_dir": data_dir, "model_range": model_range}
         found = _of_file(str(model_file), data)
     writable_folder(folder, "--output_dir")
@@ -168,6 +174,20 @@ def export(
         _export(found, formats, folder, tolerance, say)
     say(f"written to {folder}")
     return folder
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Refuse a folder without an export, but with files that one would overwrite.
+
+    Raises:
+        InputError: If it has one, such as a run's `calibrated.keras`.
+    """
+    for name in () if (folder / _ABOUT).exists() else _OUTPUTS:
+        if (folder / name).exists():
+            raise InputError(
+                f"--output_dir {folder} holds {name} and no {_ABOUT}, so {name} is of "
+                "something else and would be overwritten; give another folder"
+            )
 
 
 def _of_run(run: Path, data_dir: str | None) -> Calibrated:
@@ -242,6 +262,7 @@ def _of_file(file: str, data: Mapping[str, Any]) -> Calibrated:
         _range_of(config, splits["test"]),
         splits["test"],
         config.num_bins,
+        given=True,
     )
 
 
@@ -270,7 +291,7 @@ def _export(
     }
     there = _read_about(folder, own)
     model = found.served()
-    expected = functools.cache(lambda: _expected(found))
+    expected = functools.cache(lambda: _expected(found, say))
     for name in formats:
         path = folder / FORMATS[name].file
         if name in there and there[name]["sha256"] == _digest(path):
@@ -281,8 +302,9 @@ def _export(
                 written(name, model, aside)
                 checked = _check(found, name, aside, tolerance, *expected())
                 checked["sha256"] = _digest(aside)
-            there[name] = {"file": path.name, **checked}
-            write_json(folder / _ABOUT, about | {"formats": there})
+                there[name] = {"file": path.name, **checked}
+                # Before the model has its name: so it is known to be an export.
+                write_json(folder / _ABOUT, about | {"formats": there})
             say(
                 f"{path}: {FORMATS[name].title}; on {checked['images']} test examples "
                 f"its probabilities differ by {checked['largest_difference']:.1e} at "
@@ -296,33 +318,37 @@ def _read_about(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the formats that are there, of this very model.
 
     Raises:
-        InputError: If the folder has an export of another model.
+        InputError: If the folder has an export of another model, or what says so is
+            damaged.
     """
     path = folder / _ABOUT
     if not path.exists():
         return {}
-    there = read_json(path)
-    known = isinstance(there, dict) and isinstance(there.get("formats"), dict)
-    if not known or any(there.get(name) != value for name, value in own.items()):
+    there = form.read(path, EXPORT)
+    if any(there[name] != value for name, value in own.items()):
         raise InputError(
             f"{folder} holds an export of another model; remove it, or give another "
             "--output_dir"
         )
     formats = there["formats"]
-    return {
-        name: formats[name]
-        for name in FORMATS
-        if isinstance(formats.get(name), dict) and "sha256" in formats[name]
-    }
+    return {n: formats[n] for n in FORMATS if "sha256" in formats.get(n, {})}
 
 
-def _expected(found: Calibrated) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of the images to check on, and the model's probabilities."""
+def _expected(
+    found: Calibrated, say: Callable[[str], Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of the images to check on, and the model's probabilities.
+
+    Say so where a user's model does not seem to fit the images.
+    """
     image = tf.TensorSpec((None, *found.model.input_shape[1:]), tf.float32)
     ask = tf.function(lambda x: found.model(x, training=False), input_signature=[image])
     with tf.device("CPU:0"):
         parts = [(labels, ask(images).numpy()) for images, labels in _pieces(found)]
     labels, probabilities = map(np.concatenate, zip(*parts, strict=True))
+    flag = range_flag(vectors=not found.test.info.has_images)
+    if found.given and (words := misfit(labels, probabilities, flag)):
+        say(f"{found.title} {words}")
     return labels, probabilities
 
 

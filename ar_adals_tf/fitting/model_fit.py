@@ -28,7 +28,8 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
-from ar_adals_tf.fitting.preparing import prepare
+from ar_adals_tf.fitting.preparing import DEFAULT_ATTACK, prepare
+from ar_adals_tf.graph import check_input_shape, check_is_model
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.pipeline import NOT_IN_INDEX
 from ar_adals_tf.robustness import RobustnessIndex
@@ -62,7 +63,7 @@ def fit(
     vanilla: keras.Model | None = None,
     num_levels: int | Literal["auto"] = "auto",
     alpha: float | str | Callable[[int], float] = "auto",
-    attack: str = "ddn",
+    attack: str | None = None,
     bounds: Any = "auto",
     index: RobustnessIndex | None = None,
     validation_index: RobustnessIndex | None = None,
@@ -136,12 +137,8 @@ def fit(
         ar_adals_tf.fit(model, x, y, validation_split=0.1, epochs=20)
         ```
     """
-    if not isinstance(model, keras.Model):
-        raise InputError(
-            f"the model must be a keras.Model; received {type(model).__name__}; the "
-            "order is fit(model, x, y)"
-        )
-    _refuse_unknown(settings, attack, vanilla)
+    check_is_model(model, "the model", "the order is fit(model, x, y)")
+    _refuse_unknown(settings, attack or DEFAULT_ATTACK, vanilla)
     whole_number("epochs", epochs)
     whole_number("initial_epoch", initial_epoch, 0)
     for name, number in {
@@ -290,23 +287,8 @@ def _first_inputs(data: Data, keys: Keys) -> Any:
 
 def _check_shape(model: keras.Model, data: Data, what: str, keys: Keys) -> None:
     """Refuse inputs whose shape a model of one input does not take."""
-    taken = getattr(model, "inputs", None) or []
     examples = numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False)
-    given = tf.nest.flatten(examples.element_spec[0])
-    if len(taken) != 1 or len(given) != 1 or given[0].shape.rank is None:
-        return
-    wanted, own = list(taken[0].shape), given[0].shape.as_list()
-    shorter, longer = sorted((wanted, own), key=len)
-    if longer == [*longer[: len(shorter)], 1]:  # Keras adds and removes a last 1
-        longer = longer[:-1]
-    pairs = zip(shorter[1:], longer[1:], strict=False)
-    if len(shorter) != len(longer) or any(
-        None not in p and p[0] != p[1] for p in pairs
-    ):
-        raise InputError(
-            f"the model takes inputs of shape {tuple(wanted[1:])}, the {what} data "
-            f"have {tuple(own[1:])}; give inputs of the model's shape"
-        )
+    check_input_shape(model, examples.element_spec[0], f"the {what} data")
 
 
 def _is_floats(model: keras.Model, x: Any) -> bool:

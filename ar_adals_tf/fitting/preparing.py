@@ -40,6 +40,10 @@ from ar_adals_tf.whole_numbers import given_number, whole_number
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
+#: How a vanilla model is attacked if nobody says how.
+DEFAULT_ATTACK = "ddn"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prepared:
     """What `prepare` returns: all that a training by AR-AdaLS needs.
@@ -128,7 +132,7 @@ def prepare(
     *,
     num_levels: int | Literal["auto"] = "auto",
     alpha: float | str | Callable[[int], float] = "auto",
-    attack: str = "ddn",
+    attack: str | None = None,
     bounds: Any = "auto",
     index: RobustnessIndex | None = None,
     validation_index: RobustnessIndex | None = None,
@@ -169,6 +173,7 @@ def prepare(
         alpha: Learning rate of the smoothing; see `AdaptiveLabelSmoothing`. Defaults to
             `"auto"`: it follows from the number of epochs.
         attack: How the vanilla model is attacked; see `RobustnessIndex.compute`.
+            Defaults to None: `ddn`.
         bounds: Where inputs may lie: `(low, high)`, `"data"` for each feature's range,
             or None. Defaults to `"auto"`: the narrowest of [0, 1], [-1, 1] and [0, 255]
             that holds all images; for other inputs, each feature's range.
@@ -221,6 +226,15 @@ def prepare(
             "attack on a vanilla model, and none was given; give vanilla=, a trained "
             "model, or leave it out"
         )
+    if vanilla is None and index is None:
+        for name, value in {"attack": attack, "cache_dir": cache_dir}.items():
+            if value is not None:
+                raise InputError(
+                    f"{name} is for the attack on a vanilla model; received "
+                    f"{name}={value!r} and no vanilla model, so the model would rank "
+                    "its own examples by margin; give vanilla=, a trained model, or "
+                    f"leave {name} out"
+                )
     elsewhere = [name for name in ("at", "attack_input") if settings.get(name)]
     if elsewhere and refresh_every is not None:
         raise InputError(
@@ -270,7 +284,7 @@ def prepare(
                 made = _attacked(
                     vanilla,
                     source,
-                    attack,
+                    attack or DEFAULT_ATTACK,
                     cache_dir,
                     verbose,
                     bounds=bounds,

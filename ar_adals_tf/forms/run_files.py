@@ -263,20 +263,41 @@ TEMPERATURE = File(
 
 """`temperature.json`."""
 
+_TEXTS = (
+    "predictions model_file dataset data_dir validation robustness_index model_range "
+    "title import image_size input_range split_names"
+)
+_NUMBERS = "split_seed validation_examples limit_examples num_bins"
+
+
+def _has_its_model(subject: Any, place: str) -> None:
+    """Refuse a model whose flags do not say which file it is."""
+    if subject["source"] == "model":
+        for name in ("model_file", "dataset"):
+            find(subject, place, "flags", name)
+
+
 SUBJECT = File(
-    record(
-        {
-            "kind": text(["evaluation"]),
-            "title": text(),
-            "dataset": text(),
-            "source": text(["model", "predictions", "python"]),
-        },
-        {
-            "digest": text(),
-            "examples": text(["images", "examples"]),
-            "flags": mapping(anything),
-            "classes": maybe(list_of(text(), least=2)),
-        },
+    both(
+        record(
+            {
+                "kind": text(["evaluation"]),
+                "title": text(),
+                "dataset": text(),
+                "source": text(["model", "predictions", "python"]),
+            },
+            {
+                "digest": text(),
+                "examples": text(["images", "examples"]),
+                "flags": record(
+                    {},
+                    dict.fromkeys(_TEXTS.split(), text())
+                    | dict.fromkeys(_NUMBERS.split(), count),
+                ),
+                "classes": maybe(list_of(text(), least=2)),
+            },
+        ),
+        _has_its_model,
     ),
     "remove the folder and evaluate the model again",
 )

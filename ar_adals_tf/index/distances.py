@@ -132,18 +132,10 @@ def as_source(
     from ar_adals_tf.attacks.box import UNIT, Box
     from ar_adals_tf.examples.elements import Takes
     from ar_adals_tf.examples.read_twice import ReadTwice
-    from ar_adals_tf.graph import input_specs
+    from ar_adals_tf.graph import check_is_model, input_specs
     from ar_adals_tf.outputs import num_classes
 
-    if not isinstance(model, keras.Model):
-        raise InputError(
-            f"the model must be a keras.Model; received {_shown(model)}; "
-            + (
-                "read the file first: keras.saving.load_model(path)"
-                if isinstance(model, (str, Path))
-                else "the order is compute(model, x, y)"
-            )
-        )
+    check_is_model(model, "the model", "the order is compute(model, x, y)")
     if hasattr(inputs, "shards"):
         return cast(Source, inputs)
     bounds = settings.get("bounds", UNIT if settings.get("at") is None else None)

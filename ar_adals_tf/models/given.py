@@ -14,7 +14,7 @@ from keras import layers, ops
 from ar_adals_tf.bounds import Range
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.graph import activation_of, last_operation
+from ar_adals_tf.graph import is_plain_softmax, last_operation
 from ar_adals_tf.models.applications import synchronise
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 
@@ -209,10 +209,12 @@ def _without_softmax(model: keras.Model) -> keras.Model | None:
     cut off.
     """
     operation = last_operation(model)
+    if not is_plain_softmax(operation):
+        return None
     if isinstance(operation, (layers.Dense, layers.Activation)):
         operation.activation = keras.activations.linear
         return model
-    return None if activation_of(operation) is None else _cut(model)
+    return _cut(model)
 
 
 def _cut(model: keras.Model) -> keras.Model | None:

@@ -12,10 +12,20 @@ import keras
 import tensorflow as tf
 
 from ar_adals_tf.files import atomic_write
+from ar_adals_tf.forms.form import File, anything, check, list_of, mapping, record
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import checkpoint
+
+#: What a checkpoint says beside the variables.
+_STATE = File(
+    record(
+        {"smoothing": mapping(anything), "history": list_of(mapping(anything))},
+        {"feedback": mapping(anything)},
+    ),
+    "remove it to train from the start",
+)
 
 #: Columns of a history that TensorBoard does not show.
 _ONLY_IN_HISTORY = ("epoch", "learning_rate")
@@ -49,6 +59,7 @@ class RunKeeper(keras.callbacks.Callback):
         if not path.exists():
             return 0
         state = checkpoint.restore(path, self._models)
+        check(path, _STATE, state)
         self._smoothing.restore(state["smoothing"])
         if self._feedback:
             self._feedback.restore(state["feedback"])

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ar_adals_tf import datasets
 from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE
+from ar_adals_tf.datasets.folder import refuse_among_pictures
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.splits import Split
@@ -138,12 +139,20 @@ def _ready(
 
 
 def check_folders(config: Config) -> None:
-    """Refuse a run that would overwrite the vanilla run that it starts from.
+    """Refuse a run that would overwrite its vanilla run, or add pictures to its data.
 
     Raises:
-        InputError: If its directory, or that of a member, is the vanilla run's.
+        InputError: If its directory, or that of a member, is the vanilla run's, or lies
+            among the pictures of the dataset.
     """
     plan = Plan.make(config)
+    folders = {"--output_dir": plan.folder}
+    if config.needs_vanilla:
+        folders["the vanilla run"] = plan.vanilla_folder
+    if is_own(config.dataset):
+        for purpose, folder in folders.items():
+            own = config.dataset, config.split_names
+            refuse_among_pictures(folder, *own, purpose)
     if config.needs_vanilla:
         for folder in (plan.folder, *plan.model_folders):
             refuse_overwriting(folder, [plan.vanilla_folder], "--output_dir")

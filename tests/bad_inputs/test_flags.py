@@ -1,10 +1,12 @@
 """Flags, environments and arrays that every command must refuse. About 20 seconds."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.bad_inputs.kinds import of_each_kind
 from tests.bad_inputs.runner import Case, check
@@ -29,6 +31,24 @@ def text(name, content="a text\n"):
 def empty_folder(name):
     """Return what makes a folder."""
     return lambda folder: (folder / name).mkdir()
+
+
+def copied(source, name):
+    """Return what copies one of the inputs into the folder."""
+
+    def copy(folder):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / source, folder / name)
+
+    return copy
+
+
+def photos(folder):
+    """Write pictures of two classes, 12 of each."""
+    for number in range(24):
+        path = folder / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (28, 28), 10 * number).save(path)
 
 
 def train(*arguments, says, **more):
@@ -156,6 +176,17 @@ OF_TRAIN = [
         for value in ("-0.1", "11", "nan", "inf")
     ],
     train("--noise_sigma=x", says="noise_sigma", status=1),
+    train(
+        "--dataset=.",
+        says="--output_dir runs/.* lies in .*, whose folders are the classes",
+        prepare=photos,
+    ),
+    train(
+        *("--dataset=.", "--method=ar_adals", "--output_dir=../elsewhere"),
+        "--vanilla_dir=cat/run",
+        says="the vanilla run cat/run lies in .*, whose folders are the classes",
+        prepare=photos,
+    ),
     train("--model=resnet9000", says="--model must be one of"),
     train("--model=small_cnn,study_cnn", says="--model must be one of"),
     *[
@@ -465,6 +496,21 @@ OF_EVALUATE = [
     evaluate("--output_dir=", says="--output_dir must not be empty"),
     evaluate("--output_dir=f", says="--output_dir must be a folder", prepare=text("f")),
     evaluate(f"--output_dir={LONG}", says="File name too long"),
+    evaluate(
+        *("--model_file=out/calibrated.keras", "--validation=validation"),
+        says="the result out/calibrated.keras is also read .* would be overwritten",
+        prepare=copied(FASHION, "out/calibrated.keras"),
+    ),
+    evaluate(
+        "--validation=out/predictions.npz",
+        says="the result out/predictions.npz is also read",
+        prepare=copied(ARRAYS, "out/predictions.npz"),
+    ),
+    evaluate(
+        *("--dataset=.", "--output_dir=cat/results"),
+        says="--output_dir cat/results lies in .*, whose folders are the classes",
+        prepare=photos,
+    ),
     evaluate("--robustness_index=no.npz", says="there is no robustness index no.npz"),
     evaluate("--robustness_index=", says="--robustness_index must not be empty"),
     evaluate("--dataset=cifar11", says="must be one of .* did you mean cifar10"),
@@ -627,6 +673,15 @@ OF_COMPUTE = [
 ]
 
 OF_OTHERS = [
+    *[
+        Case(
+            "export",
+            [f"--model_file={FASHION}", "--output_dir=out"],
+            f"--output_dir out holds {name} and no export.json, .* be overwritten",
+            copied(FASHION, f"out/{name}"),
+        )
+        for name in ("calibrated.keras", "README.md")
+    ],
     Case("report", [], "needs at least one run"),
     Case("report", ["--runs="], "--runs must not be empty"),
     Case("report", ["--runs=a,,b"], "--runs must not be empty or have empty"),

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ar_adals_tf.datasets.folder import common_shape, list_folder
+from ar_adals_tf.datasets.folder import (
+    common_shape,
+    list_folder,
+    refuse_among_pictures,
+)
 from ar_adals_tf.errors import InputError
 
 
@@ -173,3 +177,23 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
         InputError, match=r"files that are no whole pictures, 1 in all \(b/2.png\)"
     ):
         common_shape(list_folder(tmp_path))
+
+
+@pytest.mark.parametrize("output", ["", "runs/a", "cat/run", "link/run"])
+def test_results_among_the_pictures_are_refused(output, tmp_path):
+    for name in ("cat/1.jpg", "dog/1.jpg"):
+        picture(tmp_path / "photos" / name)
+    (tmp_path / "photos/link").symlink_to(tmp_path / "photos/dog")
+    place = tmp_path / "photos" / output
+    with pytest.raises(InputError, match="--output_dir .* the classes of the dataset"):
+        refuse_among_pictures(place, tmp_path / "photos", None, "--output_dir")
+
+
+@pytest.mark.parametrize("output", ["photos/runs", "run", "photos/train/.runs/a"])
+def test_results_beside_the_pictures_are_fine(output, tmp_path):
+    for name in ("train/cat/1.jpg", "train/dog/1.jpg"):
+        picture(tmp_path / "photos" / name)
+    before = list_folder(tmp_path / "photos").digest
+    refuse_among_pictures(tmp_path / output, tmp_path / "photos", None, "--output_dir")
+    picture(tmp_path / output / "figures/reliability.png")
+    assert list_folder(tmp_path / "photos").digest == before

@@ -228,6 +228,51 @@ def test_a_files_model_is_calibrated_and_keeps_its_own_range(own, tmp_path):
     assert about["temperature"] == pytest.approx(temperature, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda about: [], "its content must be an object, but is a list"),
+        (lambda about: about | {"formats": []}, "formats must be an object"),
+        (
+            lambda about: about | {"formats": {"keras": {"sha256": "a"}}},
+            "formats.keras.file is missing",
+        ),
+    ],
+)
+def test_a_damaged_record_of_an_export_is_refused(
+    damage, words, exported, run, tmp_path
+):
+    shutil.copytree(exported, tmp_path / "out")
+    path = tmp_path / "out" / "export.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(InputError, match=f"export.json is damaged: {words}"):
+        export(run, output_dir=tmp_path / "out", say=say)
+
+
+@pytest.mark.parametrize("name", ["calibrated.keras", "README.md", "saved_model"])
+def test_what_is_no_export_is_not_overwritten(name, run, tmp_path):
+    path = tmp_path / name
+    path.mkdir() if name == "saved_model" else path.write_text("mine")
+    (tmp_path / "calibrated.onnx.txt").write_text("mine")
+    message = f"holds {name} and no export.json, so {name} is of something else"
+    with pytest.raises(InputError, match=message):
+        export(run, format=["savedmodel"], output_dir=tmp_path, say=say)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert path.is_dir() or path.read_text() == "mine"
+
+
+def test_a_model_that_only_guesses_is_doubted(own, tmp_path):
+    model = keras.models.load_model(own)
+    model.set_weights([0 * weights for weights in model.get_weights()])
+    model.save(tmp_path / "guess.keras")
+    given = {"model_file": tmp_path / "guess.keras", "dataset": "fashion_mnist_small"}
+    lines = []
+    export(**given, limit_examples=100, output_dir=tmp_path / "out", say=lines.append)
+    (doubt,) = [line for line in lines if "no more often than a guess" in line]
+    assert "guess.keras, as given is right" in doubt
+    assert "--model_range=0,255" in doubt
+
+
 def test_an_export_of_another_model_is_refused(exported, own, tmp_path):
     shutil.copytree(exported, tmp_path / "out")
     with pytest.raises(InputError, match="holds an export of another model"):

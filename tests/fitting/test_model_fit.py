@@ -652,6 +652,14 @@ def test_a_setting_that_is_none_is_named_with_a_vanilla_model(given, message, va
         train(network(), vanilla=vanilla, **given)
 
 
+@pytest.mark.parametrize("given", [{"attack": "ddn"}, {"cache_dir": "indexes"}])
+def test_an_attack_without_a_model_to_attack_is_refused(given):
+    (name,) = given
+    message = f"{name} is for the attack on a vanilla model; received {name}=.*{name} o"
+    with pytest.raises(InputError, match=message):
+        train(network(), **given)
+
+
 @pytest.mark.parametrize("case", SENTENCES)
 def test_bad_input_is_one_sentence_before_any_epoch(case, indexes):
     changed, message = SENTENCES[case]
@@ -925,7 +933,10 @@ class Own(keras.Model):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("m.keras", XT, YT), "model must be a keras.Model; received str"),
+        (
+            ("m.keras", XT, YT),
+            "model must be a keras.Model; received the text 'm.keras'",
+        ),
         ((network(), XT, {"cls": YT}), r"labels must be one array.*output=\.\.\."),
     ],
 )

@@ -149,4 +149,7 @@ def test_what_is_missing_is_said(vanilla):
     with pytest.raises(InputError, match="are empty"):
         prepared(vanilla, (XT[:0], YT[:0]))
     assert prepared(vanilla, num_levels=1).train_index is None
-    assert prepared(None, num_levels=1, num_classes=Z).smoothing.num_classes == Z
+    assert (
+        prepared(None, num_levels=1, num_classes=Z, attack=None).smoothing.num_classes
+        == Z
+    )

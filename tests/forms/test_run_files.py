@@ -6,7 +6,7 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.forms.form import check
-from ar_adals_tf.forms.run_files import METRICS, read_history
+from ar_adals_tf.forms.run_files import METRICS, SUBJECT, read_history
 
 CLEAN = {"accuracy": 0.7, "ece": 0.1, "nll": 1, "brier": 0.5, "num_bins": 15}
 HISTORY = """epoch,learning_rate,loss,p/0,eps/0,conf/0,acc/0,own
@@ -113,3 +113,32 @@ def test_calibrations_after_training_are_checked(measures, words):
     check("a", METRICS, {"clean": CLEAN, "posthoc": {"vector": {"clean": CLEAN}}})
     with pytest.raises(InputError, match=words):
         check("a", METRICS, {"clean": CLEAN, "posthoc": {"vector": measures}})
+
+
+AN_EVALUATION = {
+    "kind": "evaluation",
+    "title": "mine.keras",
+    "dataset": "cifar10",
+    "source": "model",
+    "flags": {"model_file": "mine.keras", "dataset": "cifar10", "split_seed": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({}, "flags.model_file is missing"),
+        ({"model_file": "a.keras"}, "flags.dataset is missing"),
+        ({"model_file": 3, "dataset": "a"}, "flags.model_file must be text, but is 3"),
+        (
+            AN_EVALUATION["flags"] | {"split_seed": "3"},
+            "flags.split_seed must be a whole",
+        ),
+        (AN_EVALUATION["flags"] | {"validation": []}, "flags.validation must be text"),
+    ],
+)
+def test_flags_of_an_evaluation_are_checked(flags, words):
+    check("a", SUBJECT, AN_EVALUATION)
+    check("a", SUBJECT, AN_EVALUATION | {"source": "python", "flags": {}})
+    with pytest.raises(InputError, match=words):
+        check("a", SUBJECT, AN_EVALUATION | {"flags": flags})

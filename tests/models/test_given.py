@@ -51,7 +51,16 @@ def subclassed():
     return model
 
 
+@keras.saving.register_keras_serializable("test_given")
+class Cosine(layers.Dense):
+    """Its logits are no plain product of its kernel."""
+
+    def call(self, inputs):
+        return super().call(inputs / ops.norm(inputs, axis=-1, keepdims=True))
+
+
 HEADS = {
+    "own layer": lambda: sequential(Cosine(4, "softmax")),
     "dense": lambda: with_head(layers.Dense(4, "softmax")),
     "activation": lambda: with_head(layers.Dense(4), layers.Activation("softmax")),
     "softmax layer": lambda: with_head(layers.Dense(4), layers.Softmax()),

@@ -1,14 +1,18 @@
 """What a run keeps on disk and shows while it trains. About 1 second."""
 
 import csv
+import json
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from ar_adals_tf.datasets import DATASETS
+from ar_adals_tf.errors import InputError
 from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
+from ar_adals_tf.training import checkpoint
 from ar_adals_tf.training.bookkeeping import (
     EpochVariable,
     RunKeeper,
@@ -78,6 +82,28 @@ def test_the_learning_rate_is_the_one_that_the_epoch_trained_with(tmp_path):
     np.testing.assert_array_equal(np.repeat(rates, steps), trained_with)
     expected = [1e-3] * 4 + [1e-4] * 2 + [1e-5] * 2 + [1e-6, 5e-7]
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ([], "its content must be an object"),
+        ({}, "smoothing is missing"),
+        ({"smoothing": {}, "history": {}}, "history must be a list"),
+        ({"smoothing": [], "history": []}, "smoothing must be an object"),
+    ],
+)
+def test_a_checkpoint_with_another_state_is_refused(state, words, tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    path = tmp_path / "checkpoint.npz"
+    checkpoint.save(path, model, {})
+    with np.load(path) as file:
+        arrays = dict(file) | {"state": np.array(json.dumps(state))}
+    np.savez(path, **arrays)
+    keeper = RunKeeper(tmp_path, [model], AdaptiveLabelSmoothing(2, 1, 0))
+    with pytest.raises(InputError, match=f"checkpoint.npz is damaged: {words}"):
+        keeper.restore()
 
 
 def test_the_input_pipeline_knows_the_epoch():
