@@ -285,8 +285,12 @@ def _method_cells(
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     if method.members:
         seeds = "all" if runs else ""
-    time = sum(hours.get(run.name, 0.0) for run in runs)
     chosen = _chosen(study, method, cells)
+    swept = hours.get(f"train {method.choice_of}-{chosen.replace(' ', '=')}", 0.0)
+    time = 0.0
+    for run in runs:  # one that was taken over was trained for the choice
+        trained = swept if "swept" in run.flags else 0.0
+        time += max(hours.get(run.name, 0.0), trained)
     return [Cell(len(runs)), Cell(text=seeds), Cell(text=chosen), Cell(time)]
 
 

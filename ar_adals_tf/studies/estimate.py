@@ -75,6 +75,8 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         made = images["test"] * corrupted_sets(cell) if cell.makes_sets else 0
         predicted = images["test"] * sets + _noisy_copies(cell, images["test"])
         return Work("predict", config.model, predicted * models, made)
+    if "swept" in cell.flags:  # a copy
+        return Work("predict", config.model, 0)
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]
         return Work("predict", config.model, held_out * models)
@@ -134,8 +136,9 @@ def estimate(
     totals: dict[tuple[str, str, str, bool], np.ndarray] = {}
     for cell, seconds in timed:
         work = work_of(cell, images)
-        key = _alike(cell, work)
-        totals[key] = totals.get(key, np.zeros(2)) + (seconds, max(work.images, 1))
+        if work.images:  # a copy tells nothing about others
+            key = _alike(cell, work)
+            totals[key] = totals.get(key, np.zeros(2)) + (seconds, work.images)
     found, probed = {}, False
     for cell in left:
         work = work_of(cell, images)

@@ -13,7 +13,12 @@ from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.results import read_metrics
-from ar_adals_tf.experiment.runs import digest_run, saved_config
+from ar_adals_tf.experiment.runs import (
+    digest_run,
+    has_begun,
+    other_settings,
+    saved_config,
+)
 from ar_adals_tf.files import read_json
 from ar_adals_tf.forms.form import File, maybe, number, read, record, text
 from ar_adals_tf.process.locks import LOCK, is_held
@@ -130,22 +135,18 @@ def _is_locked(cell: Cell) -> bool:
 
 def _trained(cell: Cell) -> State:
     config, run = cell.config(), cell.output
+    taken_over = "takes over the chosen run" if "swept" in cell.flags else ""
     if config is None:
-        return State(MISSING, "waits for a choice")
+        return State(MISSING, taken_over or "waits for a choice")
     if not (run / "config.json").exists():
-        return State(MISSING)
-    saved = saved_config(run)
-    differences = config.differences(saved.as_dict())
-    if config.kind.by_robustness and (
-        saved.vanilla().output_dir != config.vanilla().output_dir
-    ):
-        here, there = config.vanilla().output_dir, saved.vanilla().output_dir
-        differences.append(f"vanilla_dir is {here} here, {there} there")
-    begun = ("checkpoint.npz", "metrics.json", "member_0")
-    if differences and any((run / name).exists() for name in begun):
+        return State(MISSING, taken_over)
+    differences = other_settings(config, saved_config(run))
+    if differences and has_begun(run):
         return State(STALE, f"{'; '.join(differences)}; {run}: {_AGAIN}")
     if (run / "metrics.json").exists():
         return State(DONE)
+    if taken_over and not has_begun(run):
+        return State(MISSING, taken_over)
     at = _epochs(cell)
     return State(MISSING, f"{at.done} of {at.total} epochs are done" if at else "")
 

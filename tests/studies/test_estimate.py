@@ -42,6 +42,16 @@ def test_what_a_cell_costs(cells, name, kind, images):
     assert work_of(cells[name], CIFAR10) == Work(kind, "resnet29_v2", images)
 
 
+def test_a_run_that_is_taken_over_costs_nothing_and_tells_nothing():
+    found = {c.name: c for c in cells_of(load_study("smoke"), "absent")}
+    taken, other = found["train adals-0"], found["train ensemble_of_vanilla-0"]
+    images = {"train": 300, "validation": 300, "test": 300}
+    assert work_of(taken, images).images == 0
+    timed = [(other, 600.0), (taken, 900.0)]  # the latter was trained, by an older one
+    seconds = estimate([taken, other], timed, images, probe=None).seconds
+    assert seconds == {taken.name: 0.0, other.name: pytest.approx(600)}
+
+
 def test_noisy_copies_cost_a_prediction_each(cells):
     cell = cells["evaluate vanilla-1"]
     flags = {"run_dir": "r", "certify": "true", "sigma": "0.25,0.5"}

@@ -85,10 +85,30 @@ def record(cell, **about):
 
 def test_nothing_is_there_at_first(study):
     states = states_of(study.values(), "s")
-    waits = State("missing", "waits for a choice")
+    words = {
+        "train ls-0": "takes over the chosen run",
+        "train ls-1": "waits for a choice",
+    }
     for name, state in states.items():
-        expected = waits if name in ("train ls-0", "train ls-1") else State("missing")
-        assert state == expected
+        assert state == State("missing", words.get(name, ""))
+
+
+def test_a_plan_says_so_while_a_run_is_copied_and_not_when_it_trains(study):
+    cell = study["train ls-0"]
+    copying = State("missing", "takes over the chosen run")
+    choice = cell.output.parent / "choose-ls"
+    choice.mkdir(parents=True)
+    (choice / "chosen.cfg").write_text(
+        "--dataset=cifar10\n--method=ls\n--epochs=20\n--label_smoothing=0.1\n"
+    )
+    assert state_of(cell, "s") == copying
+    run = make_run(cell.output.absolute(), "ls", epochs=20, label_smoothing=0.1)
+    assert state_of(cell, "s") == State("done")
+    (run / "metrics.json").unlink()
+    assert state_of(cell, "s") == copying
+    (run / "checkpoint.npz").touch()  # by a version that trained it again
+    (run / "history.csv").write_text("epoch,loss\n0,0.5\n")
+    assert state_of(cell, "s") == State("missing", "1 of 20 epochs are done")
 
 
 def test_a_finished_run_is_done_and_one_of_other_settings_is_stale(study):
@@ -236,7 +256,7 @@ def test_a_choice_is_stale_if_it_was_among_other_values(study):
     found = {"param": "label_smoothing", "measures": {"0.1": {}, "0.2": {}}}
     (cell.output / "sweep.json").write_text(json.dumps(found))
     assert state_of(cell, "s") == State("done")
-    assert state_of(study["train ls-0"], "s") == State("missing")  # it waits no more
+    assert state_of(study["train ls-1"], "s") == State("missing")  # it waits no more
     found["measures"]["0.3"] = {}
     (cell.output / "sweep.json").write_text(json.dumps(found))
     assert state_of(cell, "s").kind == "stale"
