@@ -31,7 +31,7 @@ class Display:
     ) -> None:
         self._bar = progress_bar(total, title, "cell", initial=done)
         self._images = images
-        self._first: dict[str, tuple[float, int]] = {}
+        self._first: dict[tuple[str, str], tuple[float, int]] = {}
         self._lines: list[tqdm] = []
         self._shown = 0.0
 
@@ -84,12 +84,13 @@ class Display:
             )
 
     def _text(self, cell: Cell) -> str:
-        """Return how far a cell is, and the time left by the pace since it was seen."""
+        """Return how far a cell is, and the time left by its pace in this stage."""
         progress = progress_of(cell, self._images)
         if progress is None:
             return cell.name
         now = time.monotonic()
-        began, before = self._first.setdefault(cell.name, (now, progress.done))
+        stage = cell.name, progress.unit
+        began, before = self._first.setdefault(stage, (now, progress.done))
         return f"{cell.name}: {in_words(progress, now - began, progress.done - before)}"
 
 

@@ -157,8 +157,15 @@ def _alike(cell: Cell, work: Work) -> tuple[str, str, str, bool]:
 
 
 def _share_done(cell: Cell, images: Mapping[str, int]) -> float:
+    """Return how much of a cell is done; certificates come last in an evaluation."""
     progress = progress_of(cell, images)
-    return progress.done / progress.total if progress and progress.total else 0.0
+    if not progress or not progress.total:
+        return 0.0
+    share, models = progress.done / progress.total, cell.settings.ensemble_size
+    if cell.module != "evaluate":
+        return share
+    last = _noisy_copies(cell, images["test"]) * models / work_of(cell, images).images
+    return share * (1 - last) if progress.unit == "set" else 1 - last * (1 - share)
 
 
 class Probe:

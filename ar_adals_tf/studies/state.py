@@ -13,6 +13,7 @@ from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.vote_store import attack_path, images_there, votes_path
 from ar_adals_tf.experiment.runs import (
     digest_run,
     has_begun,
@@ -272,12 +273,29 @@ def progress_of(cell: Cell, images: Mapping[str, int]) -> Progress | None:
         total = math.ceil(images[cell.flags["split"]] / SHARD_SIZE)
         return Progress(min(shards, total), total, "shard")
     if cell.module == "evaluate":
-        kinds = ("shift", "ood", "attacked", "certified")
+        kinds = ("shift", "ood", "attacked")
         there = sum(len(list((cell.run / kind).glob("*.npz"))) for kind in kinds)
-        how = Certifying.from_texts(cell.flags)
-        votes = len(how.sigmas) * (1 + how.attack) if how else 0
-        total = changed_sets(cell) + votes
+        total = changed_sets(cell)
+        certified = _certified(cell, images)
+        if certified and (there >= total or certified.done):
+            return certified
         return Progress(min(there, total), total, "set")
+    return None
+
+
+def _certified(cell: Cell, images: Mapping[str, int]) -> Progress | None:
+    """Return how many images are certified, or attacked after that; None if all are."""
+    how = Certifying.from_texts(cell.flags)
+    if how is None:
+        return None
+    count = min(how.images, images["test"])
+    samples = how.selection_samples, how.samples
+    stages = [("certified image", votes_path), ("attacked image", attack_path)]
+    for unit, path_of in stages[: 1 + how.attack]:
+        paths = [path_of(cell.run / "certified", sigma) for sigma in how.sigmas]
+        done = sum(images_there(path, count, samples) for path in paths)
+        if done < count * len(paths):
+            return Progress(done, count * len(paths), unit)
     return None
 
 

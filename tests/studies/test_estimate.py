@@ -13,6 +13,7 @@ from ar_adals_tf.studies.estimate import (
     seconds_of_a_corruption,
     work_of,
 )
+from ar_adals_tf.studies.state import Progress
 from ar_adals_tf.studies.study import load_study
 
 CIFAR10 = {"train": 45_000, "validation": 5_000, "test": 10_000}
@@ -58,6 +59,25 @@ def test_noisy_copies_cost_a_prediction_each(cells):
     flags |= {"certify_samples": "400", "certify_images": "50"}
     found = work_of(dataclasses.replace(cell, flags=flags), CIFAR10)
     assert found.images == 10_000 + 2 * 50 * (100 + 400)
+
+
+@pytest.mark.parametrize(
+    ("progress", "left"),
+    [
+        (Progress(0, 10, "set"), 100.0),
+        (Progress(5, 10, "set"), 75.0),  # the copies are half of the predictions
+        (Progress(0, 80, "certified image"), 50.0),
+        (Progress(40, 80, "certified image"), 25.0),
+        (Progress(10, 10, "set"), 50.0),
+    ],
+)
+def test_certificates_that_are_left_cost_their_part(progress, left, cells, monkeypatch):
+    cell = cells["evaluate vanilla-1"]
+    flags = {"run_dir": "r", "certify": "true", "certify_samples": "900"}
+    cell = dataclasses.replace(cell, flags=flags | {"certify_images": "10"})
+    monkeypatch.setattr(estimating, "progress_of", lambda *_: progress)
+    found = estimate([cell], [], CIFAR10, probe=lambda work, cell: 100.0)
+    assert found.seconds[cell.name] == pytest.approx(left)
 
 
 def test_the_first_evaluation_makes_the_corrupted_images_of_all(cells):

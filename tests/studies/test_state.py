@@ -204,9 +204,44 @@ def test_certificates_are_there_if_they_are_those_that_are_asked_for(
     assert state_of(cell, "s") == (
         State("done") if done else State("missing", "not measured: certificates")
     )
-    sigmas = wanted.get("sigma", "0.25").count(",") + 1
-    more = sigmas * (2 if "certify_attack" in wanted else 1)
-    assert progress_of(cell, {}) == Progress(10, 10 + more, "set")
+
+
+@pytest.mark.parametrize("attack", ["true", "false"])
+def test_an_evaluation_that_certifies_says_of_how_many_images(attack, study):
+    """300 test images, and parts of 100,000 / (100 + 1,000) images; two sigmas."""
+    cell, images = study["evaluate vanilla-0"], {"test": 300}
+    evaluated(cell)
+    wanted = {"certify": "true", "sigma": "0.25,0.5", "certify_attack": attack}
+    cell = dataclasses.replace(cell, flags={**cell.flags} | wanted)
+    folder = cell.run / "certified"
+
+    def now():
+        return progress_of(cell, images)
+
+    def write(name):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    (lost,) = (cell.run / "ood").glob("*.npz")
+    lost.rename(lost.with_suffix(".away"))
+    assert now() == Progress(9, 10, "set")
+    lost.with_suffix(".away").rename(lost)
+    assert now() == Progress(0, 600, "certified image")
+    for part, done in ((0, 90), (90, 180), (180, 270), (270, 300)):
+        write(f"parts/sigma_0.25/part_{part:08d}.npz")
+        assert now() == Progress(done, 600, "certified image")
+    write("sigma_0.25.npz")
+    write("parts/sigma_0.5/part_00000000.npz")
+    assert now() == Progress(390, 600, "certified image")
+    write("sigma_0.5.npz")
+    if attack == "true":
+        assert now() == Progress(0, 600, "attacked image")
+        write("parts/attack_0.25/part_00000000.npz")
+        assert now() == Progress(90, 600, "attacked image")
+        write("attack_0.25.npz")
+        write("attack_0.5.npz")
+    assert now() == Progress(10, 10, "set")
 
 
 def test_an_index_is_done_if_attack_settings_and_model_are_the_same(study):

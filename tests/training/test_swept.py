@@ -14,7 +14,7 @@ from ar_adals_tf.training.swept import run_of_sweep
 from tests.helpers import make_run
 from tests.training.helpers import Killed, assert_same, make_config, snapshot
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 
 @pytest.fixture(scope="module")
