@@ -22,7 +22,7 @@ ROWS = (
     "attacks",
     "index certification",
     "robustness",
-    "joining",
+    "joining levels",
     "indexing pipeline",
     "experiment",
     "callbacks evaluation command_line",
@@ -149,6 +149,7 @@ def test_measures_know_no_files():
     [
         "smoothing",
         "robustness",
+        "levels",
         "pipeline",
         "joining",
         "calibration.floor",

@@ -19,8 +19,8 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model, vanilla_folders
 from ar_adals_tf.files import read_json, remove
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.methods.table import make_smoothing
-from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
