@@ -15,8 +15,8 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
-from ar_adals_tf.files import parse_json
 from ar_adals_tf.indexing import compute_and_save
+from ar_adals_tf.reading import parse_json
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:

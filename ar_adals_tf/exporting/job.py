@@ -24,7 +24,6 @@ from ar_adals_tf.exporting.formats import (
 from ar_adals_tf.exporting.subject import Calibrated, of_file, of_run
 from ar_adals_tf.files import (
     atomic_write,
-    read_json,
     refuse_overwriting,
     remove,
     sweep,
@@ -32,6 +31,7 @@ from ar_adals_tf.files import (
     write_json,
 )
 from ar_adals_tf.process.locks import LOCK, only_writer
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.version import versions
 
 #: How many test images an exported model is checked on at most.

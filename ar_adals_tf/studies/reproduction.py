@@ -7,9 +7,10 @@ from typing import Any
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.shell import shell_command
-from ar_adals_tf.files import read_json, writable_folder, write_json
+from ar_adals_tf.files import writable_folder, write_json
 from ar_adals_tf.process.hardware import describe_hardware
 from ar_adals_tf.process.locks import LOCK, holder, only_writer
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.reporting.items import Missing
 from ar_adals_tf.studies.cells import Cell, cells_of
 from ar_adals_tf.studies.display import Display

@@ -20,9 +20,9 @@ from ar_adals_tf.experiment.runs import (
     other_settings,
     saved_config,
 )
-from ar_adals_tf.files import read_json
 from ar_adals_tf.forms.form import File, maybe, number, read, record, text
 from ar_adals_tf.process.locks import LOCK, is_held
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.studies.cells import Cell
 

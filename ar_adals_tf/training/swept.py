@@ -6,8 +6,9 @@ from pathlib import Path
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import other_settings, saved_config
-from ar_adals_tf.files import atomic_write, read_json, sweep, write_json
+from ar_adals_tf.files import atomic_write, sweep, write_json
 from ar_adals_tf.process.locks import LOCK, only_writer
+from ar_adals_tf.reading import read_json
 
 
 def check_swept(folder: str | Path) -> None:
