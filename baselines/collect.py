@@ -36,7 +36,7 @@ from ar_adals_tf.reporting.contents import report_sections
 from ar_adals_tf.reporting.items import Cell, Column, Row, Table
 from ar_adals_tf.reporting.page import named_apart
 from ar_adals_tf.studies.cells import Cell as StudyCell
-from ar_adals_tf.studies.cells import cells_of
+from ar_adals_tf.studies.cells import cells_of, reported
 from ar_adals_tf.studies.flagfiles import read_flagfile
 from ar_adals_tf.studies.reproduction import default_folder, finished_runs
 from ar_adals_tf.studies.state import DONE, State, read_record, states_of
@@ -274,13 +274,10 @@ def _method_cells(
 
     The runs that a choice is among are not counted.
     """
-    measured = {cell.run for cell in cells if cell.module == "evaluate"}
     runs = [
         cell
-        for cell in cells
-        if (cell.module, cell.method) == ("train", method.name)
-        and states[cell.name].kind == DONE
-        and (cell.output in measured or not measured)
+        for cell in reported(cells)
+        if cell.method == method.name and states[cell.name].kind == DONE
     ]
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     if method.members:

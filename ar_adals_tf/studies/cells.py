@@ -135,6 +135,14 @@ def stages(cells: Iterable[Cell]) -> list[list[Cell]]:
     ]
 
 
+def reported(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells that train what a study reports on, not what a choice needs."""
+    cells = list(cells)
+    choices = {cell.output for cell in cells if cell.module == "sweep"}
+    trained = [cell for cell in cells if cell.module == "train"]
+    return [cell for cell in trained if cell.output.parent not in choices]
+
+
 def makes_sets(study: Study) -> bool:
     """Tell whether the runs of a study are measured on images that are corrupted here.
 

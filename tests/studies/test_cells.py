@@ -8,7 +8,7 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.runs import other_settings
-from ar_adals_tf.studies.cells import cells_of, keeps_sets, stages
+from ar_adals_tf.studies.cells import cells_of, keeps_sets, reported, stages
 from ar_adals_tf.studies.flagfiles import flags_folder
 from ar_adals_tf.studies.study import load_study, study_names
 
@@ -152,6 +152,22 @@ def test_the_chosen_run_is_taken_over_where_the_choice_has_trained_it(
     lines = "".join(f"--{name}={value}\n" for name, value in flags.items())
     Path("s/choose-ar_adals/chosen.cfg").write_text(lines)
     assert not other_settings(run.config(), swept.config())
+
+
+def test_runs_that_serve_a_choice_are_not_reported_on(tmp_path, monkeypatch):
+    """Whether runs are evaluated or not: the chosen one would be there twice."""
+    monkeypatch.chdir(tmp_path)
+    text = (flags_folder() / "studies" / "smoke.toml").read_text()
+    before, _, after = text.partition("[evaluate]")
+    _, _, methods = after.partition("[methods.vanilla]")
+    Path("plain.toml").write_text(before + "[methods.vanilla]" + methods)
+    names = [
+        *("vanilla-0", "adals-0", "ar_adals-0", "vanilla-1", "ar_adals-1"),
+        "ensemble_of_vanilla-0",
+    ]
+    for name in ("smoke", "plain.toml"):
+        found = [cell.name for cell in reported(cells(name).values())]
+        assert found == [f"train {one}" for one in names]
 
 
 def test_the_settings_of_a_run_are_known_once_the_choice_is_made(tmp_path, monkeypatch):
