@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from ar_adals_tf.fitting.model_fit import fit as fit
     from ar_adals_tf.fitting.preparing import Prepared as Prepared
     from ar_adals_tf.fitting.preparing import prepare as prepare
+    from ar_adals_tf.levels import RobustnessLevels as RobustnessLevels
     from ar_adals_tf.metrics import ExpectedCalibrationError as ExpectedCalibrationError
-    from ar_adals_tf.pipeline import RobustnessLevels as RobustnessLevels
     from ar_adals_tf.pipeline import soft_labels as soft_labels
     from ar_adals_tf.robustness import RobustnessIndex as RobustnessIndex
     from ar_adals_tf.smoothing import AdaptiveLabelSmoothing as AdaptiveLabelSmoothing
@@ -60,7 +60,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     figures="reliability_diagram",
     fitting="Prepared fit prepare",
     metrics="ExpectedCalibrationError",
-    pipeline="RobustnessLevels soft_labels",
+    levels="RobustnessLevels",
+    pipeline="soft_labels",
     robustness="RobustnessIndex",
     smoothing="AdaptiveLabelSmoothing",
     version="__version__",

@@ -106,6 +106,16 @@ def define_members_flag() -> None:
     )
 
 
+def define_swept_flag() -> None:
+    """Define the flag that names the sweep whose chosen run is taken over."""
+    flags.DEFINE_string(
+        "swept",
+        None,
+        "The folder of a finished sweep. A run in it that has the same settings, such "
+        "as the chosen one, is copied instead of trained again.",
+    )
+
+
 def define_test_flags() -> None:
     """Define the flags that say which shifts and attacks models are measured under."""
     flags.DEFINE_bool("shift", False, "Measure on corrupted test images as well.")

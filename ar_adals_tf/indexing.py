@@ -20,6 +20,7 @@ from ar_adals_tf.index.distances import describe, few_of
 from ar_adals_tf.nested import map_leaves
 from ar_adals_tf.process.locks import only_writer, when_free
 from ar_adals_tf.process.progress import duration
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def compute_cached(
 def _plan(path: Path) -> Any:
     """Return what the shards of an index say they are of; None if there are none."""
     try:
-        return files.read_json(_shards(path) / _PLAN)
+        return read_json(_shards(path) / _PLAN)
     except FileNotFoundError:  # it vanishes when the index is done
         return None
     except InputError:  # it is no plan of ours

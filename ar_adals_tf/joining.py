@@ -13,7 +13,7 @@ from ar_adals_tf.sentences import in_plain_words
 
 
 class Joined(Protocol):
-    """What examples are looked up in: `pipeline.RobustnessLevels`."""
+    """What examples are looked up in: `levels.RobustnessLevels`."""
 
     index: RobustnessIndex | None  # None if nothing has ranked the examples yet
     labels: np.ndarray | None

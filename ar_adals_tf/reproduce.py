@@ -52,7 +52,7 @@ flags.DEFINE_string(
     "budget",
     None,
     "Begin nothing new after this time, such as 40m, and stop what runs at its next "
-    "epoch, shard or set of predictions.",
+    "epoch, shard, set of predictions or part of the certified images.",
 )
 flags.DEFINE_enum(
     "engine", "local", ["local", "ray"], "This machine, or Ray's cluster."

@@ -45,7 +45,8 @@ more epochs; its before and after are two runs:
 
     python -m ar_adals_tf.train --model=my.keras --finetune --dataset=cifar10
 
-Settings can stand in a file: --flagfile=flags/cifar10/ar_adals.cfg
+Settings can stand in a file: --flagfile=flags/cifar10/ar_adals.cfg. After a sweep,
+--flagfile=FOLDER/chosen.cfg --swept=FOLDER copies the chosen run.
 """
 
 from absl import flags
@@ -57,13 +58,14 @@ def main() -> None:
     """Train as the flags say."""
     from ar_adals_tf.training.run import train
 
-    (members,) = command_line.values("members")
-    train(command_line.training_config(), members=members or ())
+    members, swept = command_line.values("members", "swept")
+    train(command_line.training_config(), members=members or (), swept=swept)
 
 
 command_line.define()
 command_line.define_strategy_flags()
 command_line.define_members_flag()
+command_line.define_swept_flag()
 command_line.define_import_flag()
 
 flags.adopt_module_key_flags(command_line)

@@ -36,7 +36,7 @@ from ar_adals_tf.reporting.contents import report_sections
 from ar_adals_tf.reporting.items import Cell, Column, Row, Table
 from ar_adals_tf.reporting.page import named_apart
 from ar_adals_tf.studies.cells import Cell as StudyCell
-from ar_adals_tf.studies.cells import cells_of
+from ar_adals_tf.studies.cells import cells_of, reported
 from ar_adals_tf.studies.flagfiles import read_flagfile
 from ar_adals_tf.studies.reproduction import default_folder, finished_runs
 from ar_adals_tf.studies.state import DONE, State, read_record, states_of
@@ -274,19 +274,20 @@ def _method_cells(
 
     The runs that a choice is among are not counted.
     """
-    measured = {cell.run for cell in cells if cell.module == "evaluate"}
     runs = [
         cell
-        for cell in cells
-        if (cell.module, cell.method) == ("train", method.name)
-        and states[cell.name].kind == DONE
-        and (cell.output in measured or not measured)
+        for cell in reported(cells)
+        if cell.method == method.name and states[cell.name].kind == DONE
     ]
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     if method.members:
         seeds = "all" if runs else ""
-    time = sum(hours.get(run.name, 0.0) for run in runs)
     chosen = _chosen(study, method, cells)
+    swept = hours.get(f"train {method.choice_of}-{chosen.replace(' ', '=')}", 0.0)
+    time = 0.0
+    for run in runs:  # one that was taken over was trained for the choice
+        trained = swept if "swept" in run.flags else 0.0
+        time += max(hours.get(run.name, 0.0), trained)
     return [Cell(len(runs)), Cell(text=seeds), Cell(text=chosen), Cell(time)]
 
 

@@ -32,7 +32,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, read_json
+from ar_adals_tf.files import atomic_write
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.reporting import escape
 from ar_adals_tf.reporting.items import Cell, Column, Row, Table
 

@@ -32,7 +32,8 @@ from ar_adals_tf import (
 from ar_adals_tf.automatic import auto_refresh
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.datasets.table import DATASETS
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.process import hardware
 
 FLAGS = flags.FLAGS

@@ -82,21 +82,12 @@ def validation(fashion_small):
     return Examples(images[:NUM_VALIDATION], labels[:NUM_VALIDATION], "validation")
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Let a picture be its first bytes: pictures are painted in other tests."""
-    from tests.helpers import paint_nothing
-
-    paint_nothing(monkeypatch)
-
-
 @pytest.fixture(scope="module")
-def unpainted():
-    """Do as `no_pictures` for a whole module, its fixtures among them."""
-    from tests.helpers import paint_nothing
+def no_pictures():
+    """Let all pictures of a module's tests be blank: other tests paint them."""
+    from tests.helpers import no_pictures
 
-    with pytest.MonkeyPatch.context() as patch:
-        paint_nothing(patch)
+    with no_pictures():
         yield
 
 

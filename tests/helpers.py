@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from ar_adals_tf import calibration, figures
 from ar_adals_tf.__main__ import commands
@@ -184,18 +185,21 @@ def have_a_thin_network():
 
 
 def have_a_thin_network_and_no_pictures():
-    """Do also what `no_pictures` does."""
+    """Do to it also what `no_pictures` does."""
     have_a_thin_network()
-    paint_nothing(pytest.MonkeyPatch())
+    figures.save = _save_blank
 
 
-def paint_nothing(patch):
-    """Let a picture be its first bytes; a report of many takes seconds to paint."""
+@contextlib.contextmanager
+def no_pictures():
+    """Let all pictures be blank; those of a report take seconds to paint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", _save_blank)
+        yield
 
-    def save(figure, path, *more, **options):
-        path.write_bytes(b"\x89PNG")
 
-    patch.setattr(figures, "save", save)
+def _save_blank(figure, path, *more, **options):
+    Image.new("L", (8, 8)).save(path, "PNG")
 
 
 def noisy(labels, seed, strength, sharpness):

@@ -12,7 +12,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.reporting import verdict
 from ar_adals_tf.reporting.collection import load_collections
-from tests.helpers import Page, in_a_browser, paint_nothing, plain_ece, softmax
+from tests.helpers import Page, in_a_browser, no_pictures, plain_ece, softmax
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(6, 3)).astype("float32")
@@ -33,8 +33,7 @@ def linear(scale=1.0, name=None):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """A table, before and after, with a temperature; hostile names."""
-    with pytest.MonkeyPatch.context() as patch:
-        paint_nothing(patch)
+    with no_pictures():
         return ar_adals_tf.audit(
             {"before": linear(), EVIL: linear(1 / 3)},
             X[:160],

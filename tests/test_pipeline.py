@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels, with_levels
+from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.pipeline import soft_labels, with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 

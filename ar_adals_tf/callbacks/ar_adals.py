@@ -27,9 +27,10 @@ from ar_adals_tf.callbacks.validation import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.numbering import READ, as_dataset
+from ar_adals_tf.levels import RobustnessLevels, as_levels
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.one_output import take_output
-from ar_adals_tf.pipeline import RobustnessLevels, as_levels, with_levels
+from ar_adals_tf.pipeline import with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.whole_numbers import whole_number

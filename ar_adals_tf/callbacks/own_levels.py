@@ -22,7 +22,8 @@ from ar_adals_tf.examples.arrays import Source
 from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.examples.streamed import Streamed
 from ar_adals_tf.indexing import compute_and_save, is_of, sweep_index
-from ar_adals_tf.pipeline import RobustnessLevels, with_ids
+from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.pipeline import with_ids
 from ar_adals_tf.robustness import RobustnessIndex
 
 #: The most images that are in memory at once, and the most bytes of them.

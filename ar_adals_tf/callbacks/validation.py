@@ -20,9 +20,10 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import finite_rows
 from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.finite import refuse_not_finite
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.one_output import take_output
 from ar_adals_tf.outputs import num_classes, probabilities_fn
-from ar_adals_tf.pipeline import RobustnessLevels, with_levels
+from ar_adals_tf.pipeline import with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.sentences import in_plain_words
 from ar_adals_tf.whole_numbers import whole_number

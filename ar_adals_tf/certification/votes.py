@@ -9,6 +9,7 @@ import numpy as np
 from ar_adals_tf import files
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.reading import not_whole, read_npz
 
 _WHAT = "file of votes"
 _REMEDY = "remove it and evaluate the run again with --certify"
@@ -63,12 +64,12 @@ class Votes(NamedTuple):
         Raises:
             InputError: If the file is absent or damaged.
         """
-        arrays = files.read_npz(path, cls._fields, _WHAT, _REMEDY)
+        arrays = read_npz(path, cls._fields, _WHAT, _REMEDY)
         found = cls(*(arrays[name] for name in cls._fields))
         try:
             found.check()
         except InputError as error:
-            raise files.not_whole(path, _WHAT, error, _REMEDY) from error
+            raise not_whole(path, _WHAT, error, _REMEDY) from error
         return found
 
     def check(self) -> None:

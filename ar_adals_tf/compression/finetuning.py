@@ -18,10 +18,11 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model, vanilla_folders
-from ar_adals_tf.files import read_json, remove
+from ar_adals_tf.files import remove
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.methods.table import make_smoothing
-from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.process.progress import progress_bar
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training.bookkeeping import EpochVariable, RunKeeper

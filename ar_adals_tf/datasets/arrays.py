@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import not_whole, read_npz
+from ar_adals_tf.reading import not_whole, read_npz
 
 SPLITS = ("train", "validation", "test")
 

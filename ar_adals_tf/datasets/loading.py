@@ -24,7 +24,7 @@ from ar_adals_tf.datasets.records import (
 from ar_adals_tf.datasets.splits import ArraySplit, Split, StreamedSplit
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import read_npz
+from ar_adals_tf.reading import read_npz
 
 
 def load(

@@ -35,12 +35,10 @@ from ar_adals_tf.evaluation.vote_store import (
     Images,
     VoteStore,
     chosen_images,
+    images_of_a_part,
     spread,
 )
 from ar_adals_tf.process.progress import progress_bar
-
-#: Copies of a part, about: so many are lost at most when the work is interrupted.
-_PART = 100_000
 
 
 def evaluate_certified(
@@ -96,7 +94,7 @@ def evaluate_certified(
     positions = spread(len(split), how.images)
     clean = Predictions(*(column[positions] for column in clean))
     samples = how.selection_samples, how.samples
-    size = max(1, _PART // sum(samples))
+    size = images_of_a_part(samples)
     facts = {"num_examples": len(positions), "seed": seed, "samples": list(samples)}
     settings = facts | {"dataset": split.dataset, "model": identity}
     store = VoteStore(folder, settings, clean, samples)

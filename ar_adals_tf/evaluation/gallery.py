@@ -16,9 +16,10 @@ import numpy as np
 from ar_adals_tf.attacks.table import prepare
 from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz, sweep
+from ar_adals_tf.files import atomic_write, sweep
 from ar_adals_tf.forms.form import File, list_of, maybe, record, text
 from ar_adals_tf.process.locks import only_writer
+from ar_adals_tf.reading import not_whole, parse_json, read_npz
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, nested
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
-from ar_adals_tf.files import read_json, remove, write_json
+from ar_adals_tf.files import remove, write_json
+from ar_adals_tf.reading import read_json
 
 
 def evaluate_ood(

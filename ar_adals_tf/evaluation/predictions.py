@@ -13,6 +13,7 @@ from ar_adals_tf.calibration.proportions import is_near_chance
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import STORE
+from ar_adals_tf.reading import not_whole, read_npz
 
 
 class Predictions(NamedTuple):
@@ -142,7 +143,7 @@ class Predictions(NamedTuple):
         """
         what = "file of predictions"
         remedy = "evaluate the run again with python -m ar_adals_tf.evaluate"
-        arrays = files.read_npz(path, ("ids", "labels"), what, remedy)
+        arrays = read_npz(path, ("ids", "labels"), what, remedy)
         ids, labels = arrays["ids"], arrays["labels"]
         try:
             kept = str(arrays.get("set", name))
@@ -160,7 +161,7 @@ class Predictions(NamedTuple):
                 found = cls(ids, labels, np.log(probabilities))
             found.check(own_classes)
         except (KeyError, TypeError, ValueError) as error:
-            raise files.not_whole(path, what, error, remedy) from error
+            raise not_whole(path, what, error, remedy) from error
         return found
 
     def check(self, own_classes: bool = True) -> None:

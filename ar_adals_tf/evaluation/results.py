@@ -13,9 +13,10 @@ import numpy as np
 from ar_adals_tf import calibration, captions
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.files import write_json
 from ar_adals_tf.forms.form import check
 from ar_adals_tf.forms.run_files import METRICS
+from ar_adals_tf.reading import read_json
 
 if TYPE_CHECKING:
     import keras

@@ -6,7 +6,7 @@ the number of copies, lies in `settings.json`. When the folder is opened with ot
 settings, all votes are void and removed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +30,9 @@ Images = tuple[np.ndarray, np.ndarray, np.ndarray]
 Kept = TypeVar("Kept", Votes, RobustnessIndex)
 
 _READ = 500
+
+#: Copies of a part, about: so many are lost at most when the work is interrupted.
+_PART = 100_000
 
 
 class VoteStore:
@@ -185,6 +188,30 @@ def votes_path(folder: str | Path, sigma: float) -> Path:
 def attack_path(folder: str | Path, sigma: float) -> Path:
     """Return where the distances of the attack at a sigma lie."""
     return Path(folder) / f"attack_{sigma:g}.npz"
+
+
+def images_there(path: Path, count: int, samples: Sequence[int]) -> int:
+    """Return of how many images there are votes or distances, by the files' names.
+
+    Args:
+        path: Where those of all images will lie; see `votes_path` and `attack_path`.
+        count: The number of all images.
+        samples: The two numbers of copies of an image.
+    """
+    if path.exists():
+        return count
+    parts = (path.parent / "parts" / path.stem).glob("part_*.npz")
+    return min(count, images_of_a_part(samples) * len(list(parts)))
+
+
+def images_of_a_part(samples: Sequence[int]) -> int:
+    """Return how many images are worked on before what was found is kept.
+
+    Example:
+        >>> images_of_a_part((100, 1000))
+        90
+    """
+    return max(1, _PART // sum(samples))
 
 
 def sigmas_in(folder: str | Path) -> dict[float, Path]:

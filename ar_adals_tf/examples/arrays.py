@@ -9,8 +9,8 @@ import numpy as np
 from ar_adals_tf.calibration.kinds import classes_from
 from ar_adals_tf.digests import contents, digest_examples
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import read_npz
 from ar_adals_tf.nested import as_array, as_inputs, leaves, map_leaves
+from ar_adals_tf.reading import read_npz
 
 #: Ids and images of consecutive examples: `(n,)` bytes or integers, and `(n, ...)`
 #: floats in [0, 1], or whatever a model takes.

@@ -15,8 +15,8 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
-from ar_adals_tf.files import parse_json
 from ar_adals_tf.indexing import compute_and_save
+from ar_adals_tf.reading import parse_json
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ def check_same(
             f"{run} holds a run with other settings ({'; '.join(differences)}); give "
             f"another {flag}, or the settings of that run"
         )
+
+
+def other_settings(config: Config, saved: Config) -> list[str]:
+    """Describe where a saved run would compute something else, its vanilla run too."""
+    differences = config.differences(saved.as_dict())
+    if config.kind.by_robustness and not config.own_levels:
+        here, there = config.vanilla().output_dir, saved.vanilla().output_dir
+        if here != there:
+            differences.append(f"vanilla_dir is {here} here, {there} there")
+    return differences
 
 
 def saved_config(run: str | Path) -> Config:

@@ -16,7 +16,6 @@ from ar_adals_tf.experiment import completion, together
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import plain_type
 from ar_adals_tf.experiment.settings import DECLARATIONS
-from ar_adals_tf.files import read_json
 from ar_adals_tf.forms.form import (
     File,
     Form,
@@ -30,6 +29,7 @@ from ar_adals_tf.forms.form import (
     text,
     truth,
 )
+from ar_adals_tf.reading import read_json
 
 _REMEDY = "it is damaged or of another version: give another folder"
 

@@ -21,7 +21,7 @@ from ar_adals_tf.examples.elements import (
 )
 from ar_adals_tf.examples.numbering import READ, Data, numbered
 from ar_adals_tf.joining import check_range
-from ar_adals_tf.pipeline import RobustnessLevels
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.sentences import in_plain_words
 

@@ -30,8 +30,8 @@ from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
 from ar_adals_tf.fitting.preparing import DEFAULT_ATTACK, prepare
 from ar_adals_tf.graph import check_input_shape, check_is_model
+from ar_adals_tf.levels import NOT_IN_INDEX
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
-from ar_adals_tf.pipeline import NOT_IN_INDEX
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.whole_numbers import given_number, whole_number
 

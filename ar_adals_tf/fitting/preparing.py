@@ -29,9 +29,10 @@ from ar_adals_tf.examples.orders import Order
 from ar_adals_tf.examples.streamed import Streamed
 from ar_adals_tf.fitting.facts import Facts, read_facts
 from ar_adals_tf.indexing import compute_cached
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.outputs import is_binary
 from ar_adals_tf.outputs import num_classes as classes_of
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.whole_numbers import given_number, whole_number

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ar_adals_tf.bounds import Bound
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import read_json
+from ar_adals_tf.reading import read_json
 
 Form = Callable[[Any, str], None]
 

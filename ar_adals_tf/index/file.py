@@ -9,8 +9,9 @@ import numpy as np
 
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, not_whole, parse_json, read_npz
+from ar_adals_tf.files import atomic_write
 from ar_adals_tf.forms.run_files import INDEX
+from ar_adals_tf.reading import not_whole, parse_json, read_npz
 
 #: What to do about a file that is no good.
 REMEDY = "compute it again with python -m ar_adals_tf.compute_robustness"

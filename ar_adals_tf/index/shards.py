@@ -10,14 +10,8 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import (
-    atomic_write,
-    read_json,
-    read_npz,
-    remove,
-    writable_folder,
-    write_json,
-)
+from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
+from ar_adals_tf.reading import read_json, read_npz
 
 _ARRAYS = ("ids", "distances", "found", "within")
 

@@ -23,7 +23,7 @@ from ar_adals_tf.reporting.items import (
     floor_cell,
     measures,
 )
-from ar_adals_tf.reporting.names import CONTROL, strength_words
+from ar_adals_tf.reporting.names import CONTROL, method_label, strength_words
 
 #: The methods that AR-AdaLS has to be told from, beside its controls.
 _RIVALS = ("adals", "vanilla", "vanilla_ts", "ls", "ls_ts")
@@ -39,12 +39,14 @@ class _Pair(NamedTuple):
 
 def told_apart(collection: Collection) -> Table:
     """Return the paired differences of AR-AdaLS to its rivals, clean and shifted."""
+    mine = collection.group("ar_adals")
+    name = mine.label if mine else method_label("ar_adals")
     return _differences(
         collection,
-        _pairs(collection),
-        ("told_apart", f"AR-AdaLS against its rivals, {collection.title}"),
-        "AR-AdaLS less the other one, so below 0 its ECE and NLL are better.",
-        "AR-AdaLS against",
+        _pairs(collection, mine) if mine else [],
+        ("told_apart", f"{name} against its rivals, {collection.title}"),
+        f"{name} less the other one, so below 0 its ECE and NLL are better.",
+        f"{name} against",
     )
 
 
@@ -162,10 +164,7 @@ def _differences(
     )
 
 
-def _pairs(collection: Collection) -> list[_Pair]:
-    mine = collection.group("ar_adals")
-    if mine is None:
-        return []
+def _pairs(collection: Collection, mine: Group) -> list[_Pair]:
     controls = [
         g for g in collection.groups if g.method.startswith(f"ar_adals{CONTROL}")
     ]
@@ -227,9 +226,10 @@ def attacked_confidence_by_level(collection: Collection) -> list[Table]:
     return [
         Table(
             f"attacked_confidence_by_level_{collection.dataset}",
-            f"AR-AdaLS less AdaLS under attacks on confidence, {collection.title}",
+            f"{mine.label} less {theirs.label} under attacks on confidence, "
+            f"{collection.title}",
             "Differences of the ECE (%) over all images and by robustness level (0: "
-            "least robust); below 0 AR-AdaLS's ECE is lower. These attacks change no "
+            "least robust); below 0 the first's ECE is lower. These attacks change no "
             "predicted class. In brackets: the 95 % interval, paired by images and by "
             f"the seeds that both have. {collection.levels_words}No correction is made "
             "for the number of comparisons.",

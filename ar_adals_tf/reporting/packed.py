@@ -26,14 +26,9 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.compressed import COMPRESSION_FILE
 from ar_adals_tf.evaluation.gallery import gallery_path
 from ar_adals_tf.evaluation.record import SUBJECT_FILE
-from ar_adals_tf.files import (
-    atomic_write,
-    parse_json,
-    read_json,
-    refuse_overwriting,
-    writable_file,
-)
+from ar_adals_tf.files import atomic_write, refuse_overwriting, writable_file
 from ar_adals_tf.forms.form import File, check, list_of, mapping, record, text
+from ar_adals_tf.reading import parse_json, read_json
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.run import Run
 from ar_adals_tf.version import __version__

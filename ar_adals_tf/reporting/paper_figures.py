@@ -20,7 +20,13 @@ from ar_adals_tf.reporting.group import (
     each_with_temperature,
     labels_of,
 )
-from ar_adals_tf.reporting.items import MEASURES, Measure, Missing, Picture
+from ar_adals_tf.reporting.items import (
+    MEASURES,
+    Measure,
+    Missing,
+    Picture,
+    in_words,
+)
 from ar_adals_tf.reporting.names import (
     ENSEMBLES,
     SINGLE_METHODS,
@@ -63,12 +69,14 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
     errors: dict[str, dict[str, Uncertain]] = {ECE_TITLE: {}, GAP_TITLE: {}}
     missing: list[Missing] = []
     words, over = [], []
+    labels: list[str] = []
     for collection in collections:
         group = collection.group("vanilla")
         missing += commands.missing_levels(collection)
         missing += commands.missing_groups(collection, {"vanilla": group})
         if group is None or collection.index is None:
             continue
+        labels.append(group.label)
         title = collection.title
         levels, count = collection.levels
         measures[title] = group.by_level(levels, count)
@@ -95,7 +103,7 @@ def figure_1_robustness_and_calibration(collections: Sequence[Collection]) -> Pi
         " ".join([captions.LEVELS, BARS_WORDS, *words, *over]).strip(),
         figure,
         missing,
-        (method_label("vanilla"),),
+        tuple(dict.fromkeys(labels)),
     )
 
 
@@ -118,10 +126,11 @@ def figure_2_calibration_by_level(collection: Collection) -> list[Picture]:
         for title in (ECE_TITLE, GAP_TITLE)
     }
     both = figures.draw_levels(panels, errors=below) if panels else None
+    names = [labels.get(key, method_label(key)) for key in ("ls", "ar_adals")]
     pictures = [
         Picture(
             f"figure_2ab_{collection.dataset}",
-            f"(a), (b) Label smoothing and AR-AdaLS, {collection.title}",
+            f"(a), (b) {in_words(names)}, {collection.title}",
             f"{captions.LEVELS} {BARS_WORDS} {collection.levels_words}".strip(),
             both,
             missing,
@@ -235,9 +244,8 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
             ensemble[key] = _accuracy_and_confidence(many)
         else:
             absent.append(key if one is None else f"ensemble_of_{key}")
-    figure = None
+    labels, figure = labels_of(collection.groups), None
     if single:
-        labels = labels_of(collection.groups)
         figure = figures.draw_single_and_ensemble(
             single, ensemble, collection.title, labels
         )
@@ -249,7 +257,7 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
         "is calibrated.",
         figure,
         [commands.missing_run(collection, key) for key in absent],
-        tuple(method_label(key) for key in (*single, *ensemble)),
+        tuple(labels[key] for key in (*single, *ensemble)),
     )
 
 

@@ -24,6 +24,9 @@ from ar_adals_tf.studies.study import Method, Study
 
 SPLITS = ("train", "validation", "test")
 
+#: Flags of `train` that are no settings of the run.
+_NO_SETTINGS = ("flagfile", "members", "swept")
+
 #: Corrupted images are kept for all runs of a study if they have at most so many bytes.
 MOST_KEPT = 8 * 1024**3
 
@@ -80,9 +83,7 @@ class Cell:
         Raises:
             InputError: If the file of the choice is damaged.
         """
-        texts = {
-            k: v for k, v in self.flags.items() if k not in ("flagfile", "members")
-        }
+        texts = _settings(self.flags)
         if file := self.flags.get("flagfile"):
             if not Path(file).exists():
                 return None
@@ -132,6 +133,14 @@ def stages(cells: Iterable[Cell]) -> list[list[Cell]]:
         [cell for cell in cells if cell.stage == stage]
         for stage in sorted({cell.stage for cell in cells})
     ]
+
+
+def reported(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells that train what a study reports on, not what a choice needs."""
+    cells = list(cells)
+    choices = {cell.output for cell in cells if cell.module == "sweep"}
+    trained = [cell for cell in cells if cell.module == "train"]
+    return [cell for cell in trained if cell.output.parent not in choices]
 
 
 def makes_sets(study: Study) -> bool:
@@ -224,7 +233,7 @@ class _Planner:
         if vanilla := self._vanilla_of(config, seed):
             own["vanilla_dir"] = str(vanilla.output)
             needs += [vanilla, *self._indexes(config, vanilla, method)]
-        flags = self._chosen(method, needs) | own
+        flags = self._chosen(method, config, needs) | own
         return self._train(method, seed, flags, needs, name or f"{method.name}-{seed}")
 
     def _ensemble(self, method: Method) -> Cell:
@@ -243,7 +252,7 @@ class _Planner:
             own["vanilla_dir"] = str(vanilla.output)
             needs.append(vanilla)
         own["members"] = ",".join(str(member.output) for member in members)
-        flags = self._chosen(method, needs) | own
+        flags = self._chosen(method, config, needs) | own
         return self._train(method, seed, flags, needs, f"{method.name}-{seed}")
 
     def _train(
@@ -254,7 +263,7 @@ class _Planner:
         needs: Sequence[Cell],
         name: str,
     ) -> Cell:
-        config = _plain(method, flags)
+        config = method.config(**_settings(flags))
         decides = json.dumps([config.as_dict(), flags.get("flagfile")], sort_keys=True)
         if decides not in self._trained:
             output = self._folder / f"{self._study.dataset}-{name}"
@@ -268,13 +277,20 @@ class _Planner:
             )
         return self._trained[decides]
 
-    def _chosen(self, method: Method, needs: list[Cell]) -> dict[str, str]:
-        """Return a method's flags, with what was chosen; add what chooses."""
+    def _chosen(
+        self, method: Method, config: Config, needs: list[Cell]
+    ) -> dict[str, str]:
+        """Return a method's flags, with what was chosen; add what chooses.
+
+        Where a run is one of those that were compared, it is taken over from there.
+        """
         if method.choice_of is None:
             return dict(method.flags)
         choice = self._choice(self._study.methods[method.choice_of])
         needs.append(choice)
         own = {} if method.name == method.choice_of else dict(method.own)
+        if config == choice.settings:
+            own["swept"] = str(choice.output)
         return {"flagfile": str(choice.output / "chosen.cfg"), **own}
 
     def _choice(self, method: Method) -> Cell:
@@ -378,7 +394,6 @@ def _short(run: Cell) -> str:
     return run.name.removeprefix("train ")
 
 
-def _plain(method: Method, flags: Mapping[str, str]) -> Config:
-    """Return the settings of a run before anything is chosen."""
-    apart = ("flagfile", "members")
-    return method.config(**{k: v for k, v in flags.items() if k not in apart})
+def _settings(flags: Mapping[str, str]) -> dict[str, str]:
+    """Return the flags of `train` that are settings, before anything is chosen."""
+    return {k: v for k, v in flags.items() if k not in _NO_SETTINGS}

@@ -31,9 +31,10 @@ class Display:
     ) -> None:
         self._bar = progress_bar(total, title, "cell", initial=done)
         self._images = images
-        self._first: dict[str, tuple[float, int]] = {}
+        self._first: dict[tuple[str, str], tuple[float, int]] = {}
         self._lines: list[tqdm] = []
         self._shown = 0.0
+        self._logged = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +57,10 @@ class Display:
         texts = [self._text(cell) for cell in running]
         if not sys.stderr.isatty():
             self._bar.set_postfix_str("; ".join(texts), refresh=False)
-            self._bar.update(0)
+            # `update(0)` prints nothing once a cell has ended: it waits for the next one.
+            if self._shown - self._logged >= self._bar.mininterval:
+                self._logged = self._shown
+                self._bar.refresh()
             return
         while len(self._lines) < len(texts):
             place = 1 + len(self._lines)
@@ -84,12 +88,13 @@ class Display:
             )
 
     def _text(self, cell: Cell) -> str:
-        """Return how far a cell is, and the time left by the pace since it was seen."""
+        """Return how far a cell is, and the time left by its pace in this stage."""
         progress = progress_of(cell, self._images)
         if progress is None:
             return cell.name
         now = time.monotonic()
-        began, before = self._first.setdefault(cell.name, (now, progress.done))
+        stage = cell.name, progress.unit
+        began, before = self._first.setdefault(stage, (now, progress.done))
         return f"{cell.name}: {in_words(progress, now - began, progress.done - before)}"
 
 

@@ -75,6 +75,8 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         made = images["test"] * corrupted_sets(cell) if cell.makes_sets else 0
         predicted = images["test"] * sets + _noisy_copies(cell, images["test"])
         return Work("predict", config.model, predicted * models, made)
+    if "swept" in cell.flags:  # a copy
+        return Work("predict", config.model, 0)
     if "members" in cell.flags:
         held_out = images["validation"] + images["test"]
         return Work("predict", config.model, held_out * models)
@@ -134,8 +136,9 @@ def estimate(
     totals: dict[tuple[str, str, str, bool], np.ndarray] = {}
     for cell, seconds in timed:
         work = work_of(cell, images)
-        key = _alike(cell, work)
-        totals[key] = totals.get(key, np.zeros(2)) + (seconds, max(work.images, 1))
+        if work.images:  # a copy tells nothing about others
+            key = _alike(cell, work)
+            totals[key] = totals.get(key, np.zeros(2)) + (seconds, work.images)
     found, probed = {}, False
     for cell in left:
         work = work_of(cell, images)
@@ -154,8 +157,15 @@ def _alike(cell: Cell, work: Work) -> tuple[str, str, str, bool]:
 
 
 def _share_done(cell: Cell, images: Mapping[str, int]) -> float:
+    """Return how much of a cell is done; certificates come last in an evaluation."""
     progress = progress_of(cell, images)
-    return progress.done / progress.total if progress and progress.total else 0.0
+    if not progress or not progress.total:
+        return 0.0
+    share, models = progress.done / progress.total, cell.settings.ensemble_size
+    if cell.module != "evaluate":
+        return share
+    last = _noisy_copies(cell, images["test"]) * models / work_of(cell, images).images
+    return share * (1 - last) if progress.unit == "set" else 1 - last * (1 - share)
 
 
 class Probe:

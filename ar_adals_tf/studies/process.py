@@ -53,7 +53,7 @@ class Job(NamedTuple):
         folder: The study's folder.
         images: The number of images of each split.
         deadline: The time in seconds since the epoch after which nothing begins, and
-            what runs is stopped at its next epoch, shard or set. None is never.
+            what runs is stopped as soon as `progress_of` has moved. None is never.
     """
 
     folder: str

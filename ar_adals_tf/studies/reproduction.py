@@ -7,11 +7,12 @@ from typing import Any
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.shell import shell_command
-from ar_adals_tf.files import read_json, writable_folder, write_json
+from ar_adals_tf.files import writable_folder, write_json
 from ar_adals_tf.process.hardware import describe_hardware
 from ar_adals_tf.process.locks import LOCK, holder, only_writer
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.reporting.items import Missing
-from ar_adals_tf.studies.cells import Cell, cells_of
+from ar_adals_tf.studies.cells import Cell, cells_of, reported
 from ar_adals_tf.studies.display import Display
 from ar_adals_tf.studies.listing import commands_of, plan_of, summary
 from ar_adals_tf.studies.process import Job, Outcome, settle
@@ -302,14 +303,7 @@ def finished_runs(study: Study, folder: Path) -> list[Path]:
     """Return the runs of a study that are trained; not those that serve a choice."""
     cells = cells_of(study, folder)
     states = states_of(cells, folder)
-    measured = {cell.run for cell in cells if cell.module == "evaluate"}
-    return [
-        cell.output
-        for cell in cells
-        if cell.module == "train"
-        and states[cell.name].kind == DONE
-        and (cell.output in measured or not measured)
-    ]
+    return [one.output for one in reported(cells) if states[one.name].kind == DONE]
 
 
 def default_folder(study: Study) -> str:

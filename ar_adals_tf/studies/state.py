@@ -13,10 +13,16 @@ from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.results import read_metrics
-from ar_adals_tf.experiment.runs import digest_run, saved_config
-from ar_adals_tf.files import read_json
+from ar_adals_tf.evaluation.vote_store import attack_path, images_there, votes_path
+from ar_adals_tf.experiment.runs import (
+    digest_run,
+    has_begun,
+    other_settings,
+    saved_config,
+)
 from ar_adals_tf.forms.form import File, maybe, number, read, record, text
 from ar_adals_tf.process.locks import LOCK, is_held
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.studies.cells import Cell
 
@@ -130,22 +136,18 @@ def _is_locked(cell: Cell) -> bool:
 
 def _trained(cell: Cell) -> State:
     config, run = cell.config(), cell.output
+    taken_over = "takes over the chosen run" if "swept" in cell.flags else ""
     if config is None:
-        return State(MISSING, "waits for a choice")
+        return State(MISSING, taken_over or "waits for a choice")
     if not (run / "config.json").exists():
-        return State(MISSING)
-    saved = saved_config(run)
-    differences = config.differences(saved.as_dict())
-    if config.kind.by_robustness and (
-        saved.vanilla().output_dir != config.vanilla().output_dir
-    ):
-        here, there = config.vanilla().output_dir, saved.vanilla().output_dir
-        differences.append(f"vanilla_dir is {here} here, {there} there")
-    begun = ("checkpoint.npz", "metrics.json", "member_0")
-    if differences and any((run / name).exists() for name in begun):
+        return State(MISSING, taken_over)
+    differences = other_settings(config, saved_config(run))
+    if differences and has_begun(run):
         return State(STALE, f"{'; '.join(differences)}; {run}: {_AGAIN}")
     if (run / "metrics.json").exists():
         return State(DONE)
+    if taken_over and not has_begun(run):
+        return State(MISSING, taken_over)
     at = _epochs(cell)
     return State(MISSING, f"{at.done} of {at.total} epochs are done" if at else "")
 
@@ -271,12 +273,29 @@ def progress_of(cell: Cell, images: Mapping[str, int]) -> Progress | None:
         total = math.ceil(images[cell.flags["split"]] / SHARD_SIZE)
         return Progress(min(shards, total), total, "shard")
     if cell.module == "evaluate":
-        kinds = ("shift", "ood", "attacked", "certified")
+        kinds = ("shift", "ood", "attacked")
         there = sum(len(list((cell.run / kind).glob("*.npz"))) for kind in kinds)
-        how = Certifying.from_texts(cell.flags)
-        votes = len(how.sigmas) * (1 + how.attack) if how else 0
-        total = changed_sets(cell) + votes
+        total = changed_sets(cell)
+        certified = _certified(cell, images)
+        if certified and (there >= total or certified.done):
+            return certified
         return Progress(min(there, total), total, "set")
+    return None
+
+
+def _certified(cell: Cell, images: Mapping[str, int]) -> Progress | None:
+    """Return how many images are certified, or attacked after that; None if all are."""
+    how = Certifying.from_texts(cell.flags)
+    if how is None:
+        return None
+    count = min(how.images, images["test"])
+    samples = how.selection_samples, how.samples
+    stages = [("certified image", votes_path), ("attacked image", attack_path)]
+    for unit, path_of in stages[: 1 + how.attack]:
+        paths = [path_of(cell.run / "certified", sigma) for sigma in how.sigmas]
+        done = sum(images_there(path, count, samples) for path in paths)
+        if done < count * len(paths):
+            return Progress(done, count * len(paths), unit)
     return None
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from ar_adals_tf.digests import digest_file
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.shell import shell_command
-from ar_adals_tf.files import read_json, write_json
+from ar_adals_tf.files import write_json
+from ar_adals_tf.reading import read_json
 from ar_adals_tf.tour.comparison import gain, tables
 from ar_adals_tf.version import __version__
 

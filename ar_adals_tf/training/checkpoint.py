@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import atomic_write, not_whole, read_npz
+from ar_adals_tf.files import atomic_write
+from ar_adals_tf.reading import not_whole, read_npz
 
 
 def save(

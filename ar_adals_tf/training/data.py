@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from ar_adals_tf import lazy
 from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.methods.table import own_settings
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 
 #: What `Split.training_batches` takes for each `augmentation`.

@@ -18,9 +18,9 @@ from ar_adals_tf.distribution.strategy import (
     member_devices,
 )
 from ar_adals_tf.experiment.plan import Plan
+from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.methods.table import make_smoothing
-from ar_adals_tf.pipeline import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from ar_adals_tf.training import bookkeeping

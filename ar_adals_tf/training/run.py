@@ -64,6 +64,7 @@ from ar_adals_tf.training.building import check_given
 from ar_adals_tf.training.fitting import Fitted, check_batches, fit
 from ar_adals_tf.training.indexes import level_indexes, own_test_levels
 from ar_adals_tf.training.members import check_members_given, take
+from ar_adals_tf.training.swept import check_swept, run_of_sweep, take_over
 from ar_adals_tf.version import versions
 
 Splits = Mapping[str, Split]
@@ -73,6 +74,7 @@ def train(
     config: Config,
     splits: Splits | None = None,
     members: Sequence[str | Path] = (),
+    swept: str | Path | None = None,
 ) -> Path:
     """Do the whole job of one run and return its directory.
 
@@ -87,15 +89,17 @@ def train(
         splits: The data. Defaults to what the settings name, which is then loaded.
         members: Finished runs that an ensemble takes as its members instead of training
             them, in the order of their seeds. Defaults to none.
+        swept: The folder of a finished sweep. A run in it that has the same settings is
+            copied, unless this one has begun. Defaults to none.
 
     Raises:
         InputError: If the directory holds a run with other settings or files of
             something else, if it is the vanilla run's, if an ensemble has lost a
-            member or `members` are not its own, and on whatever the parts of the job
-            refuse.
+            member or `members` are not its own, if `swept` is no sweep's folder, and on
+            whatever the parts of the job refuse.
         FloatingPointError: If the loss is no longer a number.
     """
-    run = _ready(config, splits, members)
+    run = _ready(config, splits, members, swept)
     if config.as_given:
         for doubt in _doubts(config, run):
             warnings.warn(doubt, stacklevel=2)
@@ -103,7 +107,10 @@ def train(
 
 
 def _ready(
-    config: Config, splits: Splits | None = None, members: Sequence[str | Path] = ()
+    config: Config,
+    splits: Splits | None = None,
+    members: Sequence[str | Path] = (),
+    swept: str | Path | None = None,
 ) -> Path:
     """Train a run unless it is finished, and return its directory; see `train`."""
     run = Path(config.output_dir)
@@ -111,6 +118,8 @@ def _ready(
     if not is_finished(config, run):
         if members:
             check_members_given(config, members)
+        if swept:
+            check_swept(swept)
         _refuse_strangers(run)
         writable_folder(run, "--output_dir")
 
@@ -121,7 +130,8 @@ def _ready(
         with only_writer(run / LOCK, before_waiting=refuse_others):
             if not is_finished(config, run):  # by a process that this one waited for
                 sweep(run, *_files(config))
-                _train(config, run, splits, members)
+                if not (swept and _taken_over(config, run, swept)):
+                    _train(config, run, splits, members)
                 return run
     check_members(config, run)
     checkpoint = run / "checkpoint.npz"
@@ -136,6 +146,17 @@ def _ready(
     if config.verbose:
         print(f"{run} is finished already; nothing to do.")
     return run
+
+
+def _taken_over(config: Config, run: Path, swept: str | Path) -> bool:
+    """Copy a sweep's run of the same settings, if there is one; tell whether."""
+    same = None if has_begun(run) else run_of_sweep(config, swept)
+    if same is None:
+        return False
+    take_over(config, same)
+    if config.verbose:
+        print(f"{run} is a copy of {same}, which has the same settings")
+    return True
 
 
 def check_folders(config: Config) -> None:

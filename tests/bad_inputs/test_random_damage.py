@@ -18,8 +18,8 @@ from ar_adals_tf.evaluation.results import describe_run, read_metrics
 from ar_adals_tf.evaluation.shift import describe_shift
 from ar_adals_tf.evaluation.under_attack import describe_attacks
 from ar_adals_tf.experiment.runs import member_folders, saved_config
-from ar_adals_tf.files import parse_json, read_json
 from ar_adals_tf.forms.run_files import read_history
+from ar_adals_tf.reading import parse_json, read_json
 from ar_adals_tf.reporting import attack_tables, further, layout, paper_tables
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.robustness import RobustnessIndex

@@ -13,7 +13,8 @@ from ar_adals_tf.attacks import linearised
 from ar_adals_tf.automatic import auto_alpha, auto_refresh
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from tests.helpers import run_on_two_cpus, softmax, some_quick

@@ -11,7 +11,8 @@ from ar_adals_tf.calibration import log_probabilities, refinement_nll
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.callbacks.validation import measure
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.pipeline import RobustnessLevels, soft_labels
+from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
 from tests.fits import (

@@ -35,7 +35,7 @@ from tests.helpers import COMMANDS, OF_IMAGES
 ROOT = Path(__file__).parents[2]
 FLAGS = flags.FLAGS
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 
 def contents(folder):

@@ -18,7 +18,7 @@ from ar_adals_tf.datasets.table import DATASETS, DatasetInfo, Recipe
 from ar_adals_tf.methods.table import METHODS, Method, MethodSetting
 from ar_adals_tf.robustness import RobustnessIndex
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 TINY = ("--epochs=1", "--batch_size=16", "--notensorboard", "--noverbose")
 

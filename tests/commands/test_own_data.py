@@ -21,7 +21,7 @@ from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import run as training
 from tests.helpers import forget_flags, run_here
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 TINY = ("--epochs=1", "--batch_size=16", "--attack=margin", "--notensorboard")
 CLASSES = ("boot", "coat")

@@ -19,7 +19,7 @@ from ar_adals_tf.tour import runs as tour_runs
 from ar_adals_tf.tour import tour
 from benchmarks.breaking import processes
 from benchmarks.breaking.processes import Command
-from tests.helpers import forget_flags, paint_nothing, plain_ece, stored
+from tests.helpers import forget_flags, no_pictures, plain_ece, stored
 
 pytestmark = pytest.mark.usefixtures("thin_network")
 
@@ -53,10 +53,8 @@ def quickstart(tmp_path_factory):
 @pytest.fixture(scope="module")
 def printed(quickstart):
     """Return what the first run printed."""
-    with pytest.MonkeyPatch.context() as patch:
-        paint_nothing(patch)
-        with redirect_stdout(io.StringIO()) as output:
-            quickstart[0]()
+    with no_pictures(), redirect_stdout(io.StringIO()) as output:
+        quickstart[0]()
     return output.getvalue()
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.training.run import train
-from tests.helpers import paint_nothing
+from tests.helpers import no_pictures
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +25,5 @@ def run(tmp_path_factory):
         tensorboard=False,
         verbose=False,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        paint_nothing(patch)
+    with no_pictures():
         return train(config)

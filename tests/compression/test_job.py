@@ -20,7 +20,7 @@ from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.contents import attack_sections
 from tests.helpers import plain_ece, softmax, stored
 
-pytestmark = pytest.mark.usefixtures("unpainted")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 NAMES = [
     f"{pruned}-{kind}"

@@ -16,13 +16,18 @@ from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation import certified, vote_store
+from ar_adals_tf.evaluation import vote_store
 from ar_adals_tf.evaluation.certified import (
     describe_certified,
     evaluate_certified,
 )
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.vote_store import chosen_images, spread, votes_path
+from ar_adals_tf.evaluation.vote_store import (
+    chosen_images,
+    images_there,
+    spread,
+    votes_path,
+)
 from ar_adals_tf.forms.form import check
 from ar_adals_tf.forms.run_files import METRICS
 from ar_adals_tf.robustness import RobustnessIndex
@@ -182,7 +187,7 @@ def test_the_size_of_a_part_changes_nothing(work, tmp_path, monkeypatch):
     first = work()
     whole = Votes.load(tmp_path / "certified" / "sigma_0.25.npz")
     shutil.rmtree(tmp_path / "certified")
-    monkeypatch.setattr(certified, "_PART", 7 * 120)
+    monkeypatch.setattr(vote_store, "_PART", 7 * 120)
     again = work(batch_size=40)
     parts = Votes.load(tmp_path / "certified" / "sigma_0.25.npz")
     np.testing.assert_array_equal(whole.votes, parts.votes)
@@ -194,7 +199,7 @@ def test_the_size_of_a_part_changes_nothing(work, tmp_path, monkeypatch):
 
 
 def test_interrupted_work_goes_on_after_its_last_part(work, tmp_path, monkeypatch):
-    monkeypatch.setattr(certified, "_PART", 7 * 120)
+    monkeypatch.setattr(vote_store, "_PART", 7 * 120)
     draw, drawn = NoisyCopies.__call__, []
 
     def stop(self, ids, *others):
@@ -256,7 +261,7 @@ def test_certificates_lie_under_the_attack_on_the_smoothed_classifier(
     work, tmp_path, monkeypatch
 ):
     """Real images: the order must hold image by image. And the attack is resumed."""
-    monkeypatch.setattr(certified, "_PART", 20 * 120)
+    monkeypatch.setattr(vote_store, "_PART", 20 * 120)
     found = work(Certifying((0.25,), 20, 100, 0.01, 30, True))
     attack = found["by_sigma"]["0.25"]["attack"]
     assert attack["broken"] > 20 and attack["above"] == 0
@@ -335,13 +340,13 @@ _KILLED = """
 import os
 import keras
 from ar_adals_tf import datasets
-from ar_adals_tf.evaluation import certified
+from ar_adals_tf.evaluation import vote_store
 from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.evaluation.certified import evaluate_certified
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.certification.votes import Votes
 
-certified._PART = 7 * 120
+vote_store._PART = 7 * 120
 save = Votes.save
 
 
@@ -376,9 +381,12 @@ def test_a_killed_process_leaves_parts_from_which_another_goes_on(
         drawn.append(len(ids))
         return draw(self, ids, *others)
 
-    monkeypatch.setattr(certified, "_PART", 7 * 120)
+    monkeypatch.setattr(vote_store, "_PART", 7 * 120)
     monkeypatch.setattr(NoisyCopies, "__call__", count)
+    place = votes_path(folder, 0.25)
+    assert images_there(place, 30, (20, 100)) == 14
     found = work()
+    assert images_there(place, 30, (20, 100)) == 30
     assert drawn == [7, 7, 2]
     whole = Votes.load(votes_path(folder, 0.25))
     shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from ar_adals_tf.evaluation.doubts import misfit, seen_validation, stayed_hard
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.reporting.page import write_report
 
-pytestmark = pytest.mark.usefixtures("unpainted")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SEEN = "validation examples and on .* which is no chance: it was probably trained on"
 

@@ -24,7 +24,7 @@ from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import softmax
 
-pytestmark = pytest.mark.usefixtures("unpainted")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 LIMIT = 60
 WHERE = {"limit_examples": LIMIT, "say": str}

@@ -21,7 +21,7 @@ from ar_adals_tf.training.run import train
 from tests.helpers import plain_ece
 from tests.training.helpers import make_config
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 SMALL = {"limit_examples": 150, "epochs": 3, "dropout": 0.0}
 SMALL |= {"learning_rate": 0.01}

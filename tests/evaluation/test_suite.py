@@ -19,7 +19,7 @@ from ar_adals_tf.experiment.runs import digest_run
 from ar_adals_tf.process.locks import LOCK
 from tests.helpers import held, told
 
-pytestmark = pytest.mark.usefixtures("unpainted")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture(scope="module")

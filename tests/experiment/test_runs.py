@@ -22,7 +22,7 @@ from ar_adals_tf.training.indexes import level_indexes
 from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import plain_ece
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 SETTINGS = {
     "epochs": 2,

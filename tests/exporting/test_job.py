@@ -21,7 +21,7 @@ from ar_adals_tf.exporting.formats import read, written
 from ar_adals_tf.training.run import train
 from tests.helpers import softmax
 
-pytestmark = pytest.mark.usefixtures("unpainted")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SMALL = {
     "limit_examples": 100,

@@ -19,7 +19,7 @@ from ar_adals_tf.training.building import build_model
 from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import history
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 FIRST_FOUR = ("vanilla", "ls", "adals", "ar_adals")
 SETTINGS = {

@@ -1,16 +1,12 @@
 """The made-up runs that several tests of the report share, and their reports."""
 
-import contextlib
 import csv
-import io
 
 import pytest
-from PIL import Image
 
-from ar_adals_tf import figures
 from ar_adals_tf.reporting import contents, page
 from ar_adals_tf.reporting.collection import load_collections
-from tests.helpers import add_index, make_run
+from tests.helpers import add_index, make_run, no_pictures
 from tests.reporting.attack_runs import attack_run
 from tests.reporting.galleries import add_gallery
 
@@ -28,27 +24,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def blank_pictures():
-    """Let pictures be blank: `test_the_command` of a page paints them."""
-    content = io.BytesIO()
-    Image.new("L", (8, 8)).save(content, "PNG")
-
-    def save(figure, path, *more, **options):
-        path.write_bytes(content.getvalue())
-
-    @contextlib.contextmanager
-    def blank():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(figures, "save", save)
-            yield patch
-
-    return blank
-
-
-@pytest.fixture(scope="session")
-def report(runs, tmp_path_factory, blank_pictures):
+def report(runs, tmp_path_factory):
     """The folder of the report of these runs."""
-    with blank_pictures():
+    with no_pictures():
         return page.write_report(runs, tmp_path_factory.mktemp("report")).parent
 
 
@@ -69,9 +47,9 @@ def attack_collection(attack_runs):
 
 
 @pytest.fixture(scope="session")
-def attack_report(attack_runs, tmp_path_factory, blank_pictures):
+def attack_report(attack_runs, tmp_path_factory):
     """The folder of the report of these runs, without the paper's sections."""
-    with blank_pictures() as patch:
+    with no_pictures(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(contents, "paper_sections", lambda collections: [])
         return page.write_report(
             attack_runs, tmp_path_factory.mktemp("attack_report")

@@ -65,6 +65,9 @@ def test_differences_by_level_are_those_of_the_stored_predictions(tmp_path):
         for item in section.items
     ]
     assert titles[-1] == table.title
+    mine, theirs = (collection.group(method).label for method in sharp)
+    assert mine == "AR-AdaLS (model study CNN)"
+    assert table.title.startswith(f"{mine} less {theirs} under attacks on confidence")
 
 
 def test_there_is_no_table_without_such_an_attack(attack_collection):

@@ -1,10 +1,16 @@
 """Names for people, and the order of methods."""
 
+import re
+
 import pytest
 
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.models import MODELS
+from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.contents import report_sections
+from ar_adals_tf.reporting.group import each_with_temperature
+from ar_adals_tf.reporting.items import Picture, Table
 from ar_adals_tf.reporting.names import (
     ENSEMBLES,
     SINGLE_METHODS,
@@ -16,6 +22,7 @@ from ar_adals_tf.reporting.names import (
     method_order,
     network_title,
 )
+from tests.helpers import add_index, make_run
 
 
 def test_single_models_come_before_ensembles():
@@ -58,3 +65,43 @@ def test_classes_have_names_or_numbers(dataset):
     titles = class_titles(dataset, number)
     assert len(set(titles)) == number
     assert class_titles(dataset, number + 1)[-1] == f"class {number}"
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "fashion_mnist"])
+def test_a_method_has_one_name_in_all_tables_and_figures(dataset, tmp_path):
+    """Where settings stand behind the name, they stand there everywhere."""
+    given = {"dataset": dataset, "types": None, "temperature": 1.5}
+    folders = [
+        make_run(
+            tmp_path / f"{method}-{epochs}-{size}",
+            method,
+            epochs=epochs,
+            ensemble_size=size,
+            **given,
+        )
+        for method in SINGLE_METHODS
+        for epochs in (3, 4)
+        for size in (1, 5)
+    ]
+    add_index(folders[0])
+    (collection,) = load_collections(folders)
+    labels = {group.label for group in each_with_temperature(collection.groups)}
+    assert not any(map(bare, labels))
+    for section in report_sections([collection]):
+        for item in section.items:
+            texts = [section.title, item.title]
+            if isinstance(item, Picture) and item.figure:
+                assert set(item.methods) <= labels, item.title
+            if isinstance(item, Table):
+                texts += [item.head, *(row.label for row in item.rows if ours(row))]
+            assert not [one for one in texts if bare(one)], item.title
+
+
+def ours(row):
+    """Tell whether a row has numbers of runs, and not the paper's alone."""
+    return any(cell.mean is not None for cell in row.cells)
+
+
+def bare(text):
+    """Tell whether a text names a method without its settings."""
+    return re.search(r"(Vanilla|Label smoothing|AdaLS)(?! \()", text)

@@ -12,7 +12,7 @@ from ar_adals_tf.evaluation.without_model import write_evaluation
 from ar_adals_tf.reporting import answer, commands, contents, page, verdict
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.run import Run
-from tests.helpers import N, make_run, noisy, paint_nothing, softmax
+from tests.helpers import N, make_run, no_pictures, noisy, softmax
 
 LABELS = np.arange(N) * 7 % 10
 
@@ -38,8 +38,7 @@ def report(tmp_path_factory):
         evaluated(root / "a", "vanilla", validation=validation, classes=names),
         evaluated(root / "b", "ls_by_random+trades", sharpness=0.3, classes=names),
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        paint_nothing(patch)
+    with no_pictures():
         return folders, page.write_report(folders, root / "page").parent
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.studies.cells import cells_of, keeps_sets, stages
+from ar_adals_tf.experiment.runs import other_settings
+from ar_adals_tf.studies.cells import cells_of, keeps_sets, reported, stages
+from ar_adals_tf.studies.flagfiles import flags_folder
 from ar_adals_tf.studies.study import load_study, study_names
 
 
@@ -120,6 +122,52 @@ def test_a_choice_is_among_runs_and_holds_for_all_that_are_like_it():
         "vanilla_dir": "s/fashion_mnist-vanilla-2",
         "output_dir": "s/fashion_mnist-ar_adals_by_loss-2",
     }
+
+
+def test_the_chosen_run_is_taken_over_where_the_choice_has_trained_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    text = (flags_folder() / "studies" / "fashion_mnist.toml").read_text()
+    more = """
+    [methods.the_same]
+    like = "ar_adals"
+    seeds = [0]
+
+    [methods.ensemble_of_adals]
+    members = "adals"
+    """
+    Path("more.toml").write_text(text + more)
+    found = cells("more.toml")
+    taken = {name: c.flags["swept"] for name, c in found.items() if "swept" in c.flags}
+    assert taken == {  # other seeds, settings and numbers of levels are trained
+        f"train {name}-0": f"s/choose-{name}" for name in ("ls", "adals", "ar_adals")
+    }
+    assert "train the_same-0" not in found  # it is ar_adals at seed 0
+    run, swept = found["train ar_adals-0"], found["train ar_adals-alpha=0.4"]
+    Path("s/choose-ar_adals").mkdir(parents=True)
+    flags = swept.flags | {"alpha": "0.4"}
+    for name in ("output_dir", "vanilla_dir"):
+        del flags[name]
+    lines = "".join(f"--{name}={value}\n" for name, value in flags.items())
+    Path("s/choose-ar_adals/chosen.cfg").write_text(lines)
+    assert not other_settings(run.config(), swept.config())
+
+
+def test_runs_that_serve_a_choice_are_not_reported_on(tmp_path, monkeypatch):
+    """Whether runs are evaluated or not: the chosen one would be there twice."""
+    monkeypatch.chdir(tmp_path)
+    text = (flags_folder() / "studies" / "smoke.toml").read_text()
+    before, _, after = text.partition("[evaluate]")
+    _, _, methods = after.partition("[methods.vanilla]")
+    Path("plain.toml").write_text(before + "[methods.vanilla]" + methods)
+    names = [
+        *("vanilla-0", "adals-0", "ar_adals-0", "vanilla-1", "ar_adals-1"),
+        "ensemble_of_vanilla-0",
+    ]
+    for name in ("smoke", "plain.toml"):
+        found = [cell.name for cell in reported(cells(name).values())]
+        assert found == [f"train {one}" for one in names]
 
 
 def test_the_settings_of_a_run_are_known_once_the_choice_is_made(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ar_adals_tf.studies import display
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.display import Display, in_words
 from ar_adals_tf.studies.process import Outcome
@@ -64,3 +65,38 @@ def test_the_time_left_follows_from_the_pace():
     assert in_words(Progress(3, 20, "epoch"), 10.0, 0) == "epoch 3 of 20"
     words = in_words(Progress(10, 20, "set"), 30.0, 5)
     assert words == "set 10 of 20, 60 seconds left"
+
+
+def test_a_stage_has_a_pace_of_its_own(cells, monkeypatch):
+    """Ten sets in ten seconds say nothing of the certificates that follow."""
+    stages = iter(
+        [
+            (0.0, Progress(0, 10, "set")),
+            (10.0, Progress(10, 10, "set")),
+            (20.0, Progress(90, 500, "certified image")),
+            (120.0, Progress(180, 500, "certified image")),
+        ]
+    )
+    said = []
+    with Display("A study", total=5, done=1, images=IMAGES) as shown:
+        for now, progress in stages:
+            monkeypatch.setattr(display, "progress_of", lambda *_, p=progress: p)
+            monkeypatch.setattr(display.time, "monotonic", lambda now=now: now)
+            said.append(shown._text(cells[0]))
+    assert said[2] == f"{cells[0].name}: certified image 90 of 500"
+    assert said[3].endswith("certified image 180 of 500, 5.9 minutes left")
+
+
+def test_a_log_has_a_line_every_half_minute_also_after_a_cell_has_ended(
+    cells, monkeypatch, capsys
+):
+    now = [1000.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    printed = []
+    with Display("A study", total=5, done=1, images=IMAGES) as shown:
+        shown.end(Outcome(cells[1].name, "done"), cells[1], "s")
+        for seconds in (1, 29, 31, 45, 62):
+            now[0] = 1000.0 + seconds
+            shown.show(cells[:1])
+            printed.append("epoch 1 of 2" in capsys.readouterr().err)
+    assert printed == [False, False, True, False, True]

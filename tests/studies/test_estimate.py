@@ -13,6 +13,7 @@ from ar_adals_tf.studies.estimate import (
     seconds_of_a_corruption,
     work_of,
 )
+from ar_adals_tf.studies.state import Progress
 from ar_adals_tf.studies.study import load_study
 
 CIFAR10 = {"train": 45_000, "validation": 5_000, "test": 10_000}
@@ -42,12 +43,41 @@ def test_what_a_cell_costs(cells, name, kind, images):
     assert work_of(cells[name], CIFAR10) == Work(kind, "resnet29_v2", images)
 
 
+def test_a_run_that_is_taken_over_costs_nothing_and_tells_nothing():
+    found = {c.name: c for c in cells_of(load_study("smoke"), "absent")}
+    taken, other = found["train adals-0"], found["train ensemble_of_vanilla-0"]
+    images = {"train": 300, "validation": 300, "test": 300}
+    assert work_of(taken, images).images == 0
+    timed = [(other, 600.0), (taken, 900.0)]  # the latter was trained, by an older one
+    seconds = estimate([taken, other], timed, images, probe=None).seconds
+    assert seconds == {taken.name: 0.0, other.name: pytest.approx(600)}
+
+
 def test_noisy_copies_cost_a_prediction_each(cells):
     cell = cells["evaluate vanilla-1"]
     flags = {"run_dir": "r", "certify": "true", "sigma": "0.25,0.5"}
     flags |= {"certify_samples": "400", "certify_images": "50"}
     found = work_of(dataclasses.replace(cell, flags=flags), CIFAR10)
     assert found.images == 10_000 + 2 * 50 * (100 + 400)
+
+
+@pytest.mark.parametrize(
+    ("progress", "left"),
+    [
+        (Progress(0, 10, "set"), 100.0),
+        (Progress(5, 10, "set"), 75.0),  # the copies are half of the predictions
+        (Progress(0, 80, "certified image"), 50.0),
+        (Progress(40, 80, "certified image"), 25.0),
+        (Progress(10, 10, "set"), 50.0),
+    ],
+)
+def test_certificates_that_are_left_cost_their_part(progress, left, cells, monkeypatch):
+    cell = cells["evaluate vanilla-1"]
+    flags = {"run_dir": "r", "certify": "true", "certify_samples": "900"}
+    cell = dataclasses.replace(cell, flags=flags | {"certify_images": "10"})
+    monkeypatch.setattr(estimating, "progress_of", lambda *_: progress)
+    found = estimate([cell], [], CIFAR10, probe=lambda work, cell: 100.0)
+    assert found.seconds[cell.name] == pytest.approx(left)
 
 
 def test_the_first_evaluation_makes_the_corrupted_images_of_all(cells):

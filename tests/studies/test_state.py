@@ -85,10 +85,30 @@ def record(cell, **about):
 
 def test_nothing_is_there_at_first(study):
     states = states_of(study.values(), "s")
-    waits = State("missing", "waits for a choice")
+    words = {
+        "train ls-0": "takes over the chosen run",
+        "train ls-1": "waits for a choice",
+    }
     for name, state in states.items():
-        expected = waits if name in ("train ls-0", "train ls-1") else State("missing")
-        assert state == expected
+        assert state == State("missing", words.get(name, ""))
+
+
+def test_a_plan_says_so_while_a_run_is_copied_and_not_when_it_trains(study):
+    cell = study["train ls-0"]
+    copying = State("missing", "takes over the chosen run")
+    choice = cell.output.parent / "choose-ls"
+    choice.mkdir(parents=True)
+    (choice / "chosen.cfg").write_text(
+        "--dataset=cifar10\n--method=ls\n--epochs=20\n--label_smoothing=0.1\n"
+    )
+    assert state_of(cell, "s") == copying
+    run = make_run(cell.output.absolute(), "ls", epochs=20, label_smoothing=0.1)
+    assert state_of(cell, "s") == State("done")
+    (run / "metrics.json").unlink()
+    assert state_of(cell, "s") == copying
+    (run / "checkpoint.npz").touch()  # by a version that trained it again
+    (run / "history.csv").write_text("epoch,loss\n0,0.5\n")
+    assert state_of(cell, "s") == State("missing", "1 of 20 epochs are done")
 
 
 def test_a_finished_run_is_done_and_one_of_other_settings_is_stale(study):
@@ -184,9 +204,44 @@ def test_certificates_are_there_if_they_are_those_that_are_asked_for(
     assert state_of(cell, "s") == (
         State("done") if done else State("missing", "not measured: certificates")
     )
-    sigmas = wanted.get("sigma", "0.25").count(",") + 1
-    more = sigmas * (2 if "certify_attack" in wanted else 1)
-    assert progress_of(cell, {}) == Progress(10, 10 + more, "set")
+
+
+@pytest.mark.parametrize("attack", ["true", "false"])
+def test_an_evaluation_that_certifies_says_of_how_many_images(attack, study):
+    """300 test images, and parts of 100,000 / (100 + 1,000) images; two sigmas."""
+    cell, images = study["evaluate vanilla-0"], {"test": 300}
+    evaluated(cell)
+    wanted = {"certify": "true", "sigma": "0.25,0.5", "certify_attack": attack}
+    cell = dataclasses.replace(cell, flags={**cell.flags} | wanted)
+    folder = cell.run / "certified"
+
+    def now():
+        return progress_of(cell, images)
+
+    def write(name):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    (lost,) = (cell.run / "ood").glob("*.npz")
+    lost.rename(lost.with_suffix(".away"))
+    assert now() == Progress(9, 10, "set")
+    lost.with_suffix(".away").rename(lost)
+    assert now() == Progress(0, 600, "certified image")
+    for part, done in ((0, 90), (90, 180), (180, 270), (270, 300)):
+        write(f"parts/sigma_0.25/part_{part:08d}.npz")
+        assert now() == Progress(done, 600, "certified image")
+    write("sigma_0.25.npz")
+    write("parts/sigma_0.5/part_00000000.npz")
+    assert now() == Progress(390, 600, "certified image")
+    write("sigma_0.5.npz")
+    if attack == "true":
+        assert now() == Progress(0, 600, "attacked image")
+        write("parts/attack_0.25/part_00000000.npz")
+        assert now() == Progress(90, 600, "attacked image")
+        write("attack_0.25.npz")
+        write("attack_0.5.npz")
+    assert now() == Progress(10, 10, "set")
 
 
 def test_an_index_is_done_if_attack_settings_and_model_are_the_same(study):
@@ -236,7 +291,7 @@ def test_a_choice_is_stale_if_it_was_among_other_values(study):
     found = {"param": "label_smoothing", "measures": {"0.1": {}, "0.2": {}}}
     (cell.output / "sweep.json").write_text(json.dumps(found))
     assert state_of(cell, "s") == State("done")
-    assert state_of(study["train ls-0"], "s") == State("missing")  # it waits no more
+    assert state_of(study["train ls-1"], "s") == State("missing")  # it waits no more
     found["measures"]["0.3"] = {}
     (cell.output / "sweep.json").write_text(json.dumps(found))
     assert state_of(cell, "s").kind == "stale"

@@ -29,7 +29,7 @@ from tests.training.helpers import (
     start,
 )
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 
 def kill_when(path, folder, delay=0.0, **given):

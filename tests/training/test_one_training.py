@@ -17,7 +17,7 @@ from ar_adals_tf.training.run import load_splits, train
 from tests.helpers import history
 from tests.training.helpers import assert_same, make_config, names
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 R = 5
 

@@ -35,7 +35,7 @@ from tests.training.helpers import (
 )
 from tests.training.test_killed import kill_when
 
-pytestmark = pytest.mark.usefixtures("unpainted")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 DATA = {"limit_examples": 200}
 QUIET = {"tensorboard": False, "verbose": False}

@@ -16,7 +16,7 @@ from ar_adals_tf.training import building
 from ar_adals_tf.training.run import load_splits, train
 from tests.training.helpers import assert_same, make_config
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_other_weights(
