@@ -1,6 +1,6 @@
 """AR-AdaLS: classifiers that know how sure they are.
 
-The names for use in one's own Keras code, such as `fit`, `with_temperature` and `audit`.
+The names for use in one's own Keras code, such as `fit` and `audit`;
 `python -m ar_adals_tf` lists the commands.
 """
 

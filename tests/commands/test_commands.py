@@ -710,7 +710,7 @@ def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
     assert status == 0
     assert saved == [0, 1, 2]
     assert out.endswith(f"written to {tmp_path}/new/index.npz\n")
-    assert "ddn on arrays.npz: 60 images, distance" in out
+    assert "ddn on arrays.npz: 60 examples, distance" in out
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["index.npz"]
     with np.load(arrays_file) as file:
         arrays = {name: file[name] for name in file.files}

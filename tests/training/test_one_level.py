@@ -6,7 +6,7 @@ import pytest
 from ar_adals_tf.experiment.runs import saved_config
 from ar_adals_tf.training.run import train
 from tests.helpers import history
-from tests.training.helpers import VANILLA, make_config, names, weights
+from tests.training.helpers import VANILLA, make_config, weights
 
 pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
 
