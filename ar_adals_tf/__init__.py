@@ -1,7 +1,7 @@
 """AR-AdaLS: classifiers that know how sure they are.
 
-The names for use in one's own Keras code; the commands are
-`python -m ar_adals_tf.train`, `.compute_robustness` and `.evaluate`.
+The names for use in one's own Keras code, such as `fit` and `audit`;
+`python -m ar_adals_tf` lists the commands.
 """
 
 from ar_adals_tf.process import interruption  # noqa: F401, it comes before slow imports

@@ -255,11 +255,11 @@ def _leave(error: BaseException) -> None:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Parse the flags; absl prints what it does not understand, with status 1."""
+    """Parse the flags. What absl does not understand ends the command with status 1."""
     try:
         rest = FLAGS(arguments)
-    except flags.Error:
-        return app.parse_flags_with_usage(arguments)
+    except flags.Error as error:
+        sys.exit(f"error: {_plain(str(error))}; see --help")
     except UnicodeDecodeError as error:
         raise InputError(
             f"--flagfile must be a file of text, a flag in each line; received one "
@@ -271,6 +271,24 @@ def _parse(arguments: list[str]) -> list[str]:
         if flag.present:
             _check_text(flag.name, flag.value)
     return rest
+
+
+def _plain(words: str) -> str:
+    """Say on one line, and without Python's own terms, what absl does not understand.
+
+    Example:
+        >>> _plain("flag --epochs=x: invalid literal for int() with base 10: 'x'")
+        "flag --epochs=x: not a whole number: 'x'"
+        >>> _plain("Unknown command line flag 'epoch'. Did you mean: epochs ?")
+        "Unknown command line flag 'epoch'. Did you mean: epochs"
+    """
+    for theirs, ours in {
+        "invalid literal for int() with base 10": "not a whole number",
+        "could not convert string to float": "not a number",
+        "ERROR:: ": "",
+    }.items():
+        words = words.replace(theirs, ours)
+    return " ".join(words.split()).removesuffix(" ?")
 
 
 def _check_text(name: str, value: Any) -> None:

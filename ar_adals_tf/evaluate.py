@@ -66,9 +66,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "predictions",
     None,
-    "An .npz file: labels (N), and probabilities or logits (N, Z); if it likes ids, "
-    "class_names, and validation_labels with validation_probabilities or "
-    "validation_logits, which the temperature is fitted to.",
+    "An .npz file: labels (N), and probabilities or logits (N, Z). It may also have "
+    "ids, class_names, and validation_labels with validation_probabilities or "
+    "validation_logits, to which the temperature is fitted.",
 )
 flags.DEFINE_string(
     "output_dir", None, "Where the results of --model_file or --predictions go."

@@ -342,7 +342,7 @@ class RobustnessIndex:
         about = {"attack": "robustness", "dataset": "unknown", "split": ""}
         attack, dataset, split = (self.metadata.get(k, v) for k, v in about.items())
         title = f"{attack} on {dataset} {split}".rstrip()
-        text = f"{title}: {len(self):,} images"
+        text = f"{title}: {len(self):,} examples"
         if len(found):
             low, middle, high = np.quantile(found, [0.1, 0.5, 0.9])
             text += f", distance {low:.3f} / {middle:.3f} / {high:.3f} (10/50/90 %"

@@ -7,8 +7,8 @@ This command does the whole job of the paper, one method at a time:
 It trains the vanilla model. It attacks the model's training, validation and test images
 to learn how easily each is flipped. It trains AR-AdaLS with soft labels by robustness
 level and evaluates it. What is there already is found and used. With --vanilla=none
-there is one training: the model in training ranks its own images by then, and again
-later. All results are in a run directory:
+there is one training: after some epochs the model ranks its own images, and later
+again. All results are in a run directory:
 
     config.json        every setting, versions and seeds
     inputs.json        of your own arrays: what became 0 and 1 in the model's inputs

@@ -629,5 +629,5 @@ def test_a_file_of_version_0_1_0_is_read_and_a_later_one_is_not(tmp_path):
 def test_an_index_without_any_flip_says_so():
     index = RobustnessIndex(np.arange(3), np.full(3, np.inf), np.zeros(3, bool))
     assert str(index) == (
-        "robustness on unknown: 3 images; 3 never flipped, ranked as the most robust"
+        "robustness on unknown: 3 examples; 3 never flipped, ranked as the most robust"
     )

@@ -30,6 +30,9 @@ _UNDER: style.Look = {
 }
 _LEVEL = "Robustness level (0: least robust)"
 
+#: What the axis of soft labels spans at least: less than this is hardly a movement.
+_LEAST_HEIGHT = 0.05
+
 
 @style.styled
 def draw_levels(
@@ -185,8 +188,9 @@ def draw_soft_labels(
         style.note(axes, refresh_epochs[0] + 0.5, "levels computed anew")
     for r in range(num_levels):
         axes.plot(epoch, p[:, r], color=colors[r], linewidth=1.5)
-    low, high = p.min(), p.max()
-    margin = max(0.05 * (high - low), 0.005)
+    high = p.max()
+    low = min(p.min(), high - _LEAST_HEIGHT)
+    margin = 0.05 * (high - low)
     text_at = _spread(p[-1], low - margin, high + margin)
     for r in range(num_levels):
         end = {0: " least robust", num_levels - 1: " most robust"}.get(r, "")

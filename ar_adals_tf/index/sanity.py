@@ -77,9 +77,9 @@ class Seen:
         accuracy = float((said == true).mean())
         if len(true) >= LEAST_TO_JUDGE and is_near_chance(said, true):
             warnings.warn(
-                f"the model is right for {accuracy:.1%} of the images, no more than a "
-                f"guess among {self._num_classes} classes. Likely causes: the labels "
-                "are of other images or in another order, the inputs are not in the "
+                f"the model is right for {accuracy:.1%} of the examples, no more than "
+                f"a guess among {self._num_classes} classes. Likely causes: the labels "
+                "are of other inputs or in another order, the inputs are not in the "
                 f"range that the model was trained with ({GIVE_RANGE}), or it is not "
                 "trained, or not for long enough",
                 stacklevel=4,
@@ -92,7 +92,7 @@ def warn_of_long(distances: np.ndarray, diagonal: float, attack: str) -> None:
     long = np.isfinite(distances) & (distances > diagonal)
     if (share := long.mean()) > _FEW:
         warnings.warn(
-            f"{attack} says of {share:.1%} of the images that they are further than "
+            f"{attack} says of {share:.1%} of the examples that they are further than "
             f"{diagonal:.4g}, the diagonal of the bounds, from another class, where no "
             "input is. Likely causes: the model is not trained, or the inputs are not "
             f"in the range that it was trained with ({GIVE_RANGE})",

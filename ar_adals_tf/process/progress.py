@@ -13,7 +13,7 @@ from ar_adals_tf import files
 def progress_bar(
     total: int,
     title: str,
-    unit: str = "image",
+    unit: str = "example",
     *,
     initial: int = 0,
     show: bool = True,

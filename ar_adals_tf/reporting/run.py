@@ -70,9 +70,9 @@ class Run:
         needed = SUBJECT_FILE if record else "config.json"
         for name in (needed, "metrics.json", "predictions.npz"):
             if not (folder / name).exists():
-                why = f"it has no {name}" if folder.is_dir() else "there is none"
+                has = f"it has no {name}" if folder.is_dir() else "it is not there"
                 raise InputError(
-                    f"{folder} is no finished run ({why}); give the --output_dir of a "
+                    f"{folder} is no finished run: {has}; give the --output_dir of a "
                     "python -m ar_adals_tf.train or evaluate that has ended"
                 )
         metrics = read_metrics(folder)

@@ -18,7 +18,8 @@ def level_indexes(
 ) -> dict[str, RobustnessIndex]:
     """Find or make what the levels of every split are cut from.
 
-    There is nothing yet where the model in training makes its levels.
+    There is nothing yet where the model in training makes its levels. A single level
+    is cut from nothing, so training and validation images are then not attacked.
 
     Levels of the test set are used only for measuring. They always come from
     robustness, so that all runs are measured on the same levels; a run that attacks
@@ -30,20 +31,20 @@ def level_indexes(
     """
     if plan.config.own_levels:
         return {}
+    leveled = [] if plan.config.num_levels == 1 else ["train", "validation"]
     if plan.config.levels_from == "robustness":
+        names = [name for name in plan.loaded if name in (*leveled, "test")]
         folder = plan.vanilla_folder
-        indexes = {n: _robustness(plan, folder, n, vanilla) for n in plan.loaded}
+        indexes = {n: _robustness(plan, folder, n, vanilla) for n in names}
     else:
-        indexes = {
-            name: _control(plan, name, vanilla) for name in ("train", "validation")
-        }
+        indexes = {name: _control(plan, name, vanilla) for name in leveled}
         digest = plan.loaded["test"].digest()
         found = find_test_index(plan.folder, plan.config, digest)
         if plan.config.verbose:
             print(*found.words, sep="\n")
         if found.index is not None:
             indexes["test"] = found.index
-    if "selection" in plan.splits:
+    if leveled and "selection" in plan.splits:
         kept = example_ids(plan.splits["validation"])
         indexes["validation"] = indexes["validation"].subset(kept)
     return indexes

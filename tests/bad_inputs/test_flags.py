@@ -166,7 +166,9 @@ OF_TRAIN = [
     train("--strategy=horovod", says="value should be one of", status=1),
     train("--deterministic=maybe", says="--deterministic=maybe", status=1),
     train("--verbose=2", says="--verbose=2", status=1),
-    train("--nosuch", says="Unknown command line flag 'nosuch'", status=1),
+    train("--nosuch", says="Unknown command line flag 'nosuch'; see --help$", status=1),
+    train("--epochs=x", says="--epochs=x: not a whole number: 'x'; see", status=1),
+    train("--dropout=x", says="--dropout=x: not a number: 'x'; see --help$", status=1),
     train("--Seed=1", says="Unknown command line flag 'Seed'", status=1),
     train("--seed", says="Missing value for flag --seed", status=1),
     train("seed=1", says="nothing is known of the argument 'seed=1'", status=1),
@@ -463,7 +465,7 @@ OF_EVALUATE = [
     Case("evaluate", ["--run_dir=r", "--model_file=m"], "received --run_dir and --mo"),
     Case("evaluate", ["--run_dir=absent"], "absent is no run directory"),
     Case("evaluate", ["--run_dir="], "--run_dir must not be empty"),
-    Case("report", ["--runs=absent"], "absent is no finished run .there is none"),
+    Case("report", ["--runs=absent"], "absent is no finished run: it is not there; "),
     *[
         Case("train", [f"--dataset={name}"], f"{name}: there is no such folder")
         for name in ("./absent", "absent/", "/absent/photos")

@@ -81,7 +81,7 @@ def test_the_command_prints_and_draws(pair, tmp_path):
         f"--output_file={picture}",
     )
     assert done.status == 0, done.err
-    assert re.search(r"cw on mnist test: 60 images, .*; took 12\.5 s", done.out)
+    assert re.search(r"cw on mnist test: 60 examples, .*; took 12\.5 s", done.out)
     assert "took 0.2 s" in done.out
     spearman, (rows, columns) = by_hand(*pair[2:], 4)
     same = np.mean(np.array(rows) == columns)

@@ -85,6 +85,14 @@ def test_labels_of_levels_with_equal_p_do_not_overlap(last):
     assert low <= heights[0] and heights[-1] <= high
 
 
+@pytest.mark.parametrize("least", [1.0, 0.996])
+def test_a_soft_label_that_hardly_moves_looks_so(least):
+    axes = figures.draw_soft_labels(np.array([[1.0], [least], [1.0]])).axes[0]
+    low, high = axes.get_ylim()
+    assert (1 - least) / (high - low) < 0.1
+    assert high < 1.005  # no soft label is above 1
+
+
 def test_by_level_draws_a_line_a_method():
     values = {"vanilla": np.array([30.0, 10.0]), "Mine": np.array([np.nan, 20.0])}
     axes = figures.draw_by_level(values).axes[0]

@@ -122,4 +122,4 @@ def test_distances_longer_than_the_bounds_are_wide_are_named(share, warns):
 def test_the_line_of_an_index_is_its_repr(trained):
     model, x, y = trained
     index = compute(model, x[:20], y[:20], dataset="mine", split="test")
-    assert repr(index).startswith("<RobustnessIndex margin on mine test: 20 images, ")
+    assert repr(index).startswith("<RobustnessIndex margin on mine test: 20 examples, ")

@@ -146,7 +146,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     ):
         load_collections([other])
     (other / "subject.json").unlink()
-    with pytest.raises(InputError, match="no finished run .it has no config.json"):
+    with pytest.raises(InputError, match="no finished run: it has no config.json"):
         load_collections([other])
 
 
