@@ -57,7 +57,7 @@ class Display:
         texts = [self._text(cell) for cell in running]
         if not sys.stderr.isatty():
             self._bar.set_postfix_str("; ".join(texts), refresh=False)
-            # `update(0)` prints nothing once a cell has ended: it waits for the next one.
+            # Once a cell has ended `update(0)` prints nothing until the next one ends.
             if self._shown - self._logged >= self._bar.mininterval:
                 self._logged = self._shown
                 self._bar.refresh()
