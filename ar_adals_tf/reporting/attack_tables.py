@@ -42,6 +42,9 @@ BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
 #: The attacks of the study's table.
 _STUDY_ATTACKS = ("fgsm", "pgd")
 
+#: A setting that is no difference to the study, whose text does not name it.
+_ARITHMETIC = "mixed precision"
+
 #: Decimals of the accuracy: the study prints two.
 _DIGITS = {"accuracy": 2}
 
@@ -73,8 +76,7 @@ def under_attack(collection: Collection) -> Table:
             for (measure, attack, strength), value in zip(shown, beside, strict=True)
         ]
         rows.append(Row(group.label, cells, kind=group.kind))
-    if collection.follows_the_paper:
-        rows += _missing_rows(collection, seen, len(columns))
+    rows += _missing_rows(collection, seen, len(columns))
     return Table(
         f"under_attack_{collection.dataset}",
         f"Accuracy and calibration under attack, {collection.title}",
@@ -203,8 +205,12 @@ def _printed(group: Group) -> list[float]:
         return []
     network = str(run.config.get("model"))
     theirs = study["networks"].get(network, {}).get(group.method, {})
-    settings = in_words_by_setting({"model": network} | theirs.get("settings", {}))
-    return list(theirs.get("printed", [])) if run.off_recipe == settings else []
+    wanted = study["settings"] | {"model": network} | theirs.get("settings", {})
+    settings, own = map(in_words_by_setting, (wanted, run.settings))
+    further = run.off_recipe.keys() - settings.keys() - {_ARITHMETIC}
+    if further or any(own.get(name) != words for name, words in settings.items()):
+        return []
+    return list(theirs.get("printed", []))
 
 
 def _missing_rows(

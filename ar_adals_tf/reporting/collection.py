@@ -253,14 +253,18 @@ class Collection:
 def follow_the_paper(runs: Sequence[Run]) -> bool:
     """Tell whether runs of one dataset are set beside the paper.
 
-    What was trained on the paper's datasets is: its page has the paper's tables and
-    figures and asks for what of these is missing, and labels say what differs from the
-    recipe. A user's own data and models, the tour's small images, and runs that all
-    took a part of the images, are not: their page is whole with what there is.
+    What was trained on the paper's datasets with the paper's network is: its page has
+    the paper's tables and figures and asks for what of these is missing, and labels say
+    what differs from the recipe. A user's own data and models, other networks, the
+    tour's small images, and runs that all took a part of the images, are not: their
+    page is whole with what there is.
     """
     trained = any(
         not (
-            run.record or run.config.get("finetune") or run.config.get("limit_examples")
+            run.record
+            or run.config.get("finetune")
+            or run.config.get("limit_examples")
+            or "model" in run.off_recipe
         )
         for run in runs
     )

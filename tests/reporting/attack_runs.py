@@ -12,12 +12,22 @@ from ar_adals_tf.evaluation.results import FORM_TITLES
 from tests.helpers import N, Z, make_run, noisy, stored
 
 LABELS = np.arange(N) * 7 % Z
+#: How the companion study trains. Soft labels need validation images, which it has not.
+STUDYS = {
+    "model": "study_cnn",
+    "epochs": 15,
+    "batch_size": 128,
+    "schedule": "constant",
+    "augmentation": "none",
+}
 PAIRS = [(attack, e) for attack in ("fgsm", "pgd") for e in (4.0, 8.0)]
 
 
 def attack_run(folder, method="vanilla", seed=0, epsilons=(0, 4, 8), **more):
     """Write a run with stored predictions under attack, measured as evaluate does."""
-    more = {"model": "study_cnn", "types": None} | more
+    hard = {"validation_examples": 0} if method == "vanilla" else {}
+    studys = STUDYS | hard if more.get("model", "study_cnn") else {}
+    more = {"types": None} | studys | more
     folder = make_run(folder, method, seed, **more)
     clean = Predictions.load(folder / "predictions.npz")
     images = np.zeros((N, 32, 32, 3), np.uint8)

@@ -64,7 +64,9 @@ def test_the_machine_is_no_setting(tmp_path):
 def test_an_unfinished_run_is_refused_by_name(tmp_path):
     one = make_run(tmp_path / "one")
     (one / "metrics.json").unlink()
-    with pytest.raises(InputError, match="one is no finished run .*metrics.json"):
+    with pytest.raises(
+        InputError, match="one is no finished run: it has no metrics.json"
+    ):
         load_collections([one])
     with pytest.raises(InputError, match="at least one run"):
         load_collections([])

@@ -74,7 +74,6 @@ OFF = {
     "attack": ("margin", "attack margin"),
     "attack_settings": ({"iterations": 40}, "attack iterations 40"),
     "mixed_precision": ("bfloat16", "mixed precision bfloat16"),
-    "model": ("small_cnn", "model small CNN"),
     "validation_examples": (100, "validation examples 100"),
 }
 
@@ -94,6 +93,21 @@ def test_what_differs_from_the_recipe_is_in_the_label(tmp_path, name):
     # It is there, if otherwise: no command trains it once more.
     assert {row.label: row.missing for row in table.rows}["AR-AdaLS"] is None
     assert "what differs from the recipe is in a row's name" in table.caption
+
+
+def test_another_network_is_not_set_beside_the_paper(tmp_path):
+    """What all runs share, such as that network, is in the caption alone."""
+    make_run(tmp_path / "v", model="small_cnn")
+    make_run(tmp_path / "a", "ar_adals", model="small_cnn")
+    (collection,) = load_collections([tmp_path / "v", tmp_path / "a"])
+    assert [group.label for group in collection.groups] == ["Vanilla", "AR-AdaLS"]
+    assert not collection.follows_the_paper
+    assert "all runs have model small CNN" in collection.settings_words
+    make_run(tmp_path / "papers", "ls")
+    folders = [tmp_path / name for name in ("v", "papers")]
+    (both,) = load_collections(folders)
+    assert both.follows_the_paper
+    assert both.groups[0].label == "Vanilla (model small CNN)"
 
 
 def test_the_recipe_itself_and_what_it_leaves_open_are_no_difference(tmp_path):
