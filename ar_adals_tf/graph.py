@@ -71,7 +71,8 @@ def check_is_model(model: Any, called: str, hint: str) -> None:
             "build it with Keras 3: import keras in place of tf_keras, and unset "
             "TF_USE_LEGACY_KERAS"
         )
-    shown = type(model).__name__
+    shape = getattr(model, "shape", None)
+    shown = type(model).__name__ + (f" of shape {shape}" if shape is not None else "")
     if isinstance(model, (str, os.PathLike)):
         shown = f"the text {os.fspath(model)!r}"
         hint = "read the file first: keras.saving.load_model(path)"

@@ -92,6 +92,7 @@ def read_npz(
         InputError: If the file is absent, damaged, of another kind, or lacks an array.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "lengths.npz")
         >>> np.savez(path, metres=np.array([1.5]))
         >>> read_npz(path, ["metres"], "list of lengths", "measure again")

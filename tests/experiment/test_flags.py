@@ -123,7 +123,14 @@ def test_the_list_of_settings_has_every_flag_of_train():
     forget_flags()
     listed = settings_list()
     said = set(re.findall(r"^- `--(\w+)` \(", listed, re.M))
-    assert said == defined - {"strategy", "cpu_replicas", "tpu", "import", "members"}
+    assert said == defined - {
+        "strategy",
+        "cpu_replicas",
+        "tpu",
+        "import",
+        "members",
+        "swept",
+    }
     assert "- `--num_bins` (int from 1; default 15). Number of equal-width" in listed
     assert "\n  - vanilla: hard labels.\n" in listed
 

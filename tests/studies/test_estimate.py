@@ -119,8 +119,8 @@ def test_adversarial_training_costs_the_steps_of_its_attack():
         "trades": 11,
         "ccat": 41,
     }
-    # clean, two attacks at four strengths, and their gradients: three times as dear
-    sets = 1 + 2 * 4 + 4 * 3 * (1 + 10)
+    # clean, two attacks at two strengths, and their gradients: three times as dear
+    sets = 1 + 2 * 2 + 2 * 3 * (1 + 10)
     assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * sets
 
 

@@ -8,7 +8,7 @@ from ar_adals_tf.training.run import train
 from tests.helpers import history
 from tests.training.helpers import VANILLA, make_config, weights
 
-pytestmark = pytest.mark.usefixtures("thin_network", "unpainted")
+pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
 
 @pytest.mark.parametrize(
