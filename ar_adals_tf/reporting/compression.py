@@ -194,9 +194,8 @@ def _picture(collection: Collection, pairs: Sequence[Pair]) -> Picture:
         f"compression_{collection.dataset}",
         f"ECE against size, {collection.title}",
         "Each point is a model; beside it stands the share of its weights that are "
-        "pruned. Of two models with one accuracy, the lower and further left is better: "
-        "the table above has the accuracies. Size: the file after gzip. "
-        f"{INTERVALS_WORDS}",
+        "pruned. Lower and further left is better where the accuracy is equal; the "
+        f"table above has it. Size: the file after gzip. {INTERVALS_WORDS}",
         draw_by_size(drawn, MEASURES["ece"].heading(), "Size after gzip (MB)")
         if drawn
         else None,
