@@ -63,7 +63,7 @@ def test_the_front_is_over_accuracy_robustness_and_ece(attack_collection):
     assert len(rings) == sum(row.cells[4].text == "yes" for row in table.rows) > 0
 
 
-def test_l2_curves_are_a_line_a_run(attack_collection, attack_runs):
+def test_l2_curves_are_a_line_a_run(attack_collection):
     (picture,) = attack_figures.l2_success(attack_collection)
     lines = picture.figure.axes[0].lines
     assert len(lines) == 2
@@ -71,7 +71,5 @@ def test_l2_curves_are_a_line_a_run(attack_collection, attack_runs):
         lines[1].get_ydata(), 100 * (1 - np.exp(-2 * under_attack.L2_BUDGETS))
     )
     assert "CW-L2 (500 iterations)" in picture.caption
-    (missing,) = picture.missing
-    assert (
-        f"--output_file={attack_runs[2]}/robustness/cw/test.npz" in missing.commands[0]
-    )
+    # Another network than the paper's is not asked for more.
+    assert picture.missing == []

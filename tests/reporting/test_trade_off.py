@@ -113,9 +113,9 @@ def test_without_intervals_the_numbers_decide():
 # In a report.
 
 LABELS = [
-    "Vanilla (model study CNN)",
-    "Vanilla (model study CNN) + temperature",
-    "AR-AdaLS (model study CNN)",
+    "Vanilla",
+    "Vanilla + temperature",
+    "AR-AdaLS",
 ]
 
 
