@@ -5,8 +5,9 @@ import pytest
 
 from ar_adals_tf.evaluation import under_attack
 from ar_adals_tf.reporting import attack_figures, trade_off
+from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import stored
-from tests.reporting.attack_runs import plain
+from tests.reporting.attack_runs import attack_run, plain
 
 
 def test_levels_are_drawn_from_the_stored_predictions(attack_collection, attack_runs):
@@ -73,3 +74,14 @@ def test_l2_curves_are_a_line_a_run(attack_collection):
     assert "CW-L2 (500 iterations)" in picture.caption
     # Another network than the paper's is not asked for more.
     assert picture.missing == []
+
+
+def test_a_run_of_the_papers_network_without_an_l2_curve_has_a_command(tmp_path):
+    folders = [
+        attack_run(tmp_path / "v", model=None),
+        attack_run(tmp_path / "a", "ar_adals", model=None),
+    ]
+    (collection,) = load_collections(folders)
+    (picture,) = attack_figures.l2_success(collection)
+    (missing,) = picture.missing
+    assert f"--output_file={folders[1]}/robustness/cw/test.npz" in missing.commands[0]

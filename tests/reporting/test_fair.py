@@ -166,7 +166,10 @@ def test_table_1_and_every_figure_name_what_differs(tmp_path):
 def test_the_studys_figure_is_not_beside_other_settings_than_its_own(tmp_path):
     attack_run(tmp_path / "as_the_study")
     attack_run(tmp_path / "short", epochs=2)
-    for folder, paper in (("as_the_study", 74.96), ("short", None)):
+    attack_run(tmp_path / "faster", mixed_precision="bfloat16")
+    attack_run(tmp_path / "noisy", noise_sigma=0.25)
+    beside = {"as_the_study": 74.96, "short": None, "faster": 74.96, "noisy": None}
+    for folder, paper in beside.items():
         (collection,) = load_collections([tmp_path / folder])
         row = attack_tables.under_attack(collection).rows[0]
         assert row.cells[0].paper == paper

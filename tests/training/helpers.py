@@ -1,7 +1,10 @@
 """What the tests of whole runs share."""
 
+import os
+
 import numpy as np
 
+from ar_adals_tf import files
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import load_model
 from benchmarks.breaking import processes
@@ -99,3 +102,31 @@ def snapshot(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def killed_at_each_write(monkeypatch, work, most):
+    """Do some work until it ends; return how many attempts that took.
+
+    The k-th attempt ends at its k-th write, before the renaming if k is odd, else
+    after it.
+    """
+    replace, left = os.replace, 0
+
+    def dying_replace(source, target):
+        nonlocal left
+        left -= 1
+        if left == 0 and k % 2:
+            raise Killed
+        replace(source, target)
+        if left == 0:
+            raise Killed
+
+    monkeypatch.setattr(files.os, "replace", dying_replace)
+    for k in range(1, most):
+        left = k
+        try:
+            work()
+        except Killed:
+            continue
+        return k
+    return most

@@ -4,7 +4,6 @@ Real processes make the run that is compared, and those that are killed; whateve
 seen inside this process is.
 """
 
-import os
 import random
 import re
 import shutil
@@ -15,7 +14,6 @@ import time
 
 import pytest
 
-from ar_adals_tf import files
 from ar_adals_tf.training import bookkeeping, building
 from ar_adals_tf.training.run import train
 from tests.training.helpers import (
@@ -24,6 +22,7 @@ from tests.training.helpers import (
     arguments,
     assert_same,
     finish,
+    killed_at_each_write,
     make_config,
     snapshot,
     start,
@@ -183,27 +182,10 @@ def test_killed_at_its_own_writes(first, given, finished, tmp_path):
 
 
 def test_interrupted_at_its_own_writes(reference, tmp_path, monkeypatch):
-    """The k-th attempt ends at its k-th write, before or after the renaming."""
-    replace, left = os.replace, 0
+    def work():
+        train(make_config(tmp_path / "run"))
 
-    def dying_replace(source, target):
-        nonlocal left
-        left -= 1
-        if left == 0 and k % 2:
-            raise Killed
-        replace(source, target)
-        if left == 0:
-            raise Killed
-
-    monkeypatch.setattr(files.os, "replace", dying_replace)
-    for k in range(1, 20):
-        left = k
-        try:
-            train(make_config(tmp_path / "run"))
-        except Killed:
-            continue
-        break
-    assert 3 < k < 19
+    assert 3 < killed_at_each_write(monkeypatch, work, most=19) < 19
     assert_same(tmp_path / "run", reference)
 
 

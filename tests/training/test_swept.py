@@ -1,18 +1,21 @@
 """The run that a sweep has trained already is copied: the same bits, no training."""
 
 import json
-import os
 
 import pytest
 
-from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.training import run as running
 from ar_adals_tf.training.run import train
 from ar_adals_tf.training.selection import sweep
 from ar_adals_tf.training.swept import run_of_sweep
 from tests.helpers import make_run
-from tests.training.helpers import Killed, assert_same, make_config, snapshot
+from tests.training.helpers import (
+    assert_same,
+    killed_at_each_write,
+    make_config,
+    snapshot,
+)
 
 pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
 
@@ -78,28 +81,14 @@ def test_the_copy_is_the_run_that_a_training_makes(swept, tmp_path):
 def test_a_copy_that_is_interrupted_is_made_again(
     swept, tmp_path, untrained, monkeypatch
 ):
-    """The k-th attempt ends at its k-th write, before or after the renaming."""
-    run, replace, left = tmp_path / "run", os.replace, 0
+    run, finished = tmp_path / "run", []
 
-    def dying_replace(source, target):
-        nonlocal left
-        left -= 1
-        if left == 0 and k % 2:
-            raise Killed
-        replace(source, target)
-        if left == 0:
-            raise Killed
+    def work():
+        finished.append((run / "metrics.json").exists())
+        train(config_of(run), swept=swept)
 
-    monkeypatch.setattr(files.os, "replace", dying_replace)
-    for k in range(1, 40):
-        left = k
-        finished = (run / "metrics.json").exists()
-        try:
-            train(config_of(run), swept=swept)
-        except Killed:
-            continue
-        break
-    assert 5 < k < 39 and not finished
+    assert 5 < killed_at_each_write(monkeypatch, work, most=39) < 39
+    assert not finished[-1]
     assert_copied(run, swept / "alpha=1.0")
 
 
