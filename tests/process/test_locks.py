@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,8 @@ def test_death_releases_it(tmp_path, number):
     first.stdout.readline()
     os.kill(first.pid, number)
     first.wait()
-    started = time.monotonic()
-    with only_writer(tmp_path / LOCK, say=pytest.fail):
+    with only_writer(tmp_path / LOCK, say=pytest.fail):  # it does not wait
         assert holder(tmp_path / LOCK).startswith(f"process {os.getpid()} on ")
-    assert time.monotonic() - started < 30
 
 
 def test_no_two_processes_are_in_at_once(tmp_path):
