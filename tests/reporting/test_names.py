@@ -67,7 +67,9 @@ def test_classes_have_names_or_numbers(dataset):
     assert class_titles(dataset, number + 1)[-1] == f"class {number}"
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "fashion_mnist"])
+@pytest.mark.parametrize(
+    "dataset", ["cifar10", pytest.param("fashion_mnist", marks=pytest.mark.slow)]
+)
 def test_a_method_has_one_name_in_all_tables_and_figures(dataset, tmp_path):
     """Where settings stand behind the name, they stand there everywhere."""
     given = {"dataset": dataset, "types": None, "temperature": 1.5}

@@ -98,6 +98,7 @@ def test_the_first_evaluation_makes_the_corrupted_images_of_all(cells):
 def test_a_probe_adds_the_making_of_corrupted_images(cells, monkeypatch):
     monkeypatch.setattr(estimating, "seconds_an_image", lambda *_: 1e-3)
     monkeypatch.setattr(estimating, "seconds_of_a_corruption", lambda shape: 2e-3)
+    monkeypatch.setattr(estimating.subprocess, "run", lambda *_, **__: None)
     left = [cells["evaluate vanilla-0"], cells["evaluate vanilla-1"]]
     first, other = estimate(left, [], CIFAR10).seconds.values()
     assert first - other == pytest.approx(10_000 * 95 * 2e-3)
