@@ -15,7 +15,7 @@ ALPHA_TIMES_EPOCHS, MOST_ALPHA = 5.0, 0.5
 MOST_LEVELS, LEAST_EXAMPLES = 10, 50
 
 #: The first ranking comes before this epoch, counted from 0, and then one before every
-#: tenth epoch. A ranking by `margin` costs about half an epoch.
+#: tenth epoch. A ranking by `margin` costs half an epoch to a whole one.
 FIRST_RANKING, RANKING_EVERY = 4, 10
 
 

@@ -48,6 +48,21 @@ def test_links_lead_somewhere(path):
             assert (path.parent / target).exists(), target
 
 
+def headings(text):
+    """The anchors of a document's headings, as GitHub and the site name them."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    for title in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_links_to_headings_lead_somewhere(path):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", path.read_text()):
+        if "://" not in target:
+            text = (path.parent / target if target else path).read_text()
+            assert anchor in headings(text), (target, anchor)
+
+
 def commands(text):
     """Each `python -m ar_adals_tf.<command>` or `ar-adals <command>` with its flags."""
     joined = re.sub(r"\\\n#?\s*", "", text)
