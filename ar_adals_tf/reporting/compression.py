@@ -193,9 +193,9 @@ def _picture(collection: Collection, pairs: Sequence[Pair]) -> Picture:
     return Picture(
         f"compression_{collection.dataset}",
         f"ECE against size, {collection.title}",
-        "Each point is a model, labelled with the share of its weights that are "
-        "pruned. At equal accuracy, which the table above has, lower and further left "
-        f"is better. Size: the file after gzip. {INTERVALS_WORDS}",
+        "Each point is a model. Above it, in its colour, stands the share of its "
+        "weights that are pruned. At equal accuracy, which the table above has, lower "
+        f"and further left is better. Size: the file after gzip. {INTERVALS_WORDS}",
         draw_by_size(drawn, MEASURES["ece"].heading(), "Size after gzip (MB)")
         if drawn
         else None,
