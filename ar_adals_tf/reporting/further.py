@@ -68,7 +68,7 @@ def more_measures(collection: Collection) -> Table:
     wanted = lacking if commands.is_wanted(collection, lacking) else []
     what = (
         f"{len(lacking)} of {len(collection.trained)} runs have no temperature.json, "
-        "so they are shown without temperature scaling alone"
+        "so they are shown only without temperature scaling"
     )
     return Table(
         f"more_{collection.dataset}",

@@ -397,7 +397,7 @@ def temperature_words(groups: Sequence[Group]) -> str:
     moved = ["soft labels of AdaLS and AR-AdaLS"] * any(m.adaptive for m in known)
     moved += ["loss of AdaFocal"] * any(m.feedback for m in known)
     if moved:
-        words += f" The same images have set the {' and the '.join(moved)}."
+        words += f" The same images were also used for the {' and the '.join(moved)}."
     return f"{words} "
 
 

@@ -149,7 +149,9 @@ def test_intervals_and_floors_are_those_of_the_calibration_functions(runs):
     assert (floor.mean, floor.high) == pytest.approx(
         [100 * value for value in group.clean_sample.floor]
     )
-    assert "No correction" in table.caption and "1,000 resamples" in table.caption
+    assert (
+        "There is no correction" in table.caption and "1,000 resamples" in table.caption
+    )
 
 
 def test_the_pairs_that_matter_are_compared(tmp_path):
