@@ -381,10 +381,10 @@ def chosen_trade_off(collection: Collection, names: Sequence[str]) -> list[Item]
 def _rule(aims: Sequence[_Aim]) -> str:
     """Say what the front is, for captions."""
     words = (
-        "One row beats another if its means are at least as good in "
-        f"{in_words([aim.words for aim in aims])} and better in one of them. A row "
-        "that no other beats is on the front. A row that is beaten is off the front if "
-        "a row that beats it is significantly better in one of them (95 %, paired), "
+        "One model beats another if its means are at least as good in "
+        f"{in_words([aim.words for aim in aims])} and better in one of them. A model "
+        "that no other beats is on the front. A model that is beaten is off the front "
+        "if one that beats it is significantly better in one of them (95 %, paired), "
         "and otherwise undecided. There is no correction for the number of pairs."
     )
     if any(aim.place == "footprint" for aim in aims):
