@@ -5,23 +5,24 @@ report holds the words of those that it alone shows.
 """
 
 RELIABILITY_DIAGRAM = (
-    "A calibrated model's bars end on the diagonal. Hatched: the gap between how "
-    "sure the model is and how often it is right; below the diagonal it is "
-    "overconfident. Error bars: Wilson's 95 % intervals of each bin's accuracy. "
-    "Bottom: how many images each bin holds."
+    "A calibrated model's bars end on the diagonal. Hatched: the gap between "
+    "confidence and accuracy; below the diagonal the model is overconfident. Error "
+    "bars: Wilson 95 % confidence intervals of each bin's accuracy. Bottom: the number "
+    "of images in each bin."
 )
 
 LEVELS = (
-    "Images ordered by how small a change flips the vanilla model, and cut into "
-    "equal levels. Shaded: where confidence and accuracy part. A model that is "
-    "calibrated on average may still be overconfident on its least robust images."
+    "Images are ordered by the smallest change that flips the vanilla model's "
+    "prediction, and cut into equal levels. Shaded: the gap between confidence and "
+    "accuracy. A model that is calibrated on average may still be overconfident on its "
+    "least robust images."
 )
 
 OWN_LEVELS = (
-    "Images ordered by how small a change would flip the prediction, and cut into "
-    "equal levels, the same for every model. Shaded: where confidence and accuracy "
-    "part. A model that is calibrated on average may still be overconfident on its "
-    "least robust images."
+    "Images are ordered by the smallest change that would flip the prediction, and cut "
+    "into equal levels, the same for every model. Shaded: the gap between confidence "
+    "and accuracy. A model that is calibrated on average may still be overconfident on "
+    "its least robust images."
 )
 
 SOFT_LABELS = (
@@ -31,11 +32,12 @@ SOFT_LABELS = (
 )
 
 OVER_SETTING = (
-    "One training a value. A flat stretch means that the choice hardly matters; a "
-    "jagged line, that the differences are noise."
+    "One training per value. A flat stretch means that the choice hardly matters. A "
+    "jagged line means that the differences are noise."
 )
 
 LEVEL_AGREEMENT = (
-    "Each row shares out the images of one level. If both rank alike, all lie on "
-    "the diagonal; only the level matters to AR-AdaLS."
+    "Each row shows into which levels the second ranking puts the images of one level "
+    "of the first. If both agree, all images lie on the diagonal. AR-AdaLS uses "
+    "nothing but the level."
 )

@@ -7,14 +7,14 @@ and PDF, the tables as CSV, the whole report as report.md, and reproduction.json
 says of each of the paper's figures whether it lies inside our interval. Everything
 comes from what the runs have stored; no model is loaded. Runs that differ only in their
 seed are averaged, with their standard deviation. Numbers have 95 % intervals from the
-stored predictions; bold is what is not worse than the best beyond doubt. Where
+stored predictions; bold is what is not significantly worse than the best. Where
 something is missing, the report names the command that makes it.
 
 --runs=cifar10.zip reports on what `reproduce --export` wrote, and
 --runs=cifar10.zip,more.zip,runs/mine on several together.
 
 --trade_off=accuracy,ece_under_attack adds a picture of the models between any two
-measures and names those that no other one beats beyond doubt.
+measures and names those that no other one beats significantly.
 """
 
 import time

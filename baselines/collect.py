@@ -68,14 +68,14 @@ WORK = {
 #: Of two with one heading it shows the first.
 SHOWN = {
     "overview": "At a glance",
-    "told_apart": "Can they be told apart?",
+    "told_apart": "Which differences are significant?",
     "table_3": "Variance between runs under shift",
     "stability_shift": "Variance between runs under shift",
     "table_4": "Calibration error by severity",
     "foreign": "Out-of-distribution images",
     "under_attack": "Under attack",
     "ece_by_strength": "Calibration error by attack and strength",
-    "told_apart_under_attack": "Can they be told apart under attack?",
+    "told_apart_under_attack": "Which differences are significant under attack?",
     "trade_off": "Accuracy, robust accuracy and calibration",
     "certified": "Certified accuracy",
     "smoothed": "Calibration of the smoothed classifier",

@@ -10,13 +10,16 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.uncertain import Uncertain, draw_intervals
 
+#: The height of a row of words, as a share of a panel.
+_ROW = 0.055
+
 
 class BySize(NamedTuple):
     """One line: models of one number format, from the largest file to the smallest.
 
     Attributes:
         megabytes: `(K,)`, above 0.
-        words: `(K,)`, what stands beside each point.
+        words: `(K,)`, what stands above each point.
         numbers: The measure with its intervals, each `(K,)`.
     """
 
@@ -30,6 +33,9 @@ def draw_by_size(
     panels: Mapping[str, Mapping[str, BySize]], ylabel: str, xlabel: str
 ) -> Figure:
     """Draw a measure against the size of the file, with intervals.
+
+    The words of points stand at the top of a panel, a row for each line. Beside the
+    points they would hide each other.
 
     Args:
         panels: By where it was measured, then by line, such as the number format.
@@ -53,26 +59,29 @@ def draw_by_size(
     )
     highest = 0.0
     for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
-        for name, line in lines.items():
+        for row, (name, line) in enumerate(lines.items()):
             y = line.numbers.values
             style.draw_line(axes, line.megabytes, y, styles[name])
             draw_intervals(
                 axes, line.megabytes, line.numbers, styles[name].color, alpha=0.7
             )
             highest = max(highest, np.nanmax(np.append(line.numbers.high, y)))
-            for x, at, words in zip(line.megabytes, y, line.words, strict=True):
-                axes.annotate(
+            for x, words in zip(line.megabytes, line.words, strict=True):
+                axes.text(
+                    x,
+                    1 - _ROW * row,
                     words,
-                    (x, at),
-                    xytext=(4, 4),
-                    textcoords="offset points",
+                    transform=axes.get_xaxis_transform(),
                     fontsize=7.5,
                     color=styles[name].color,
+                    ha="center",
+                    va="top",
                 )
         axes.set(title=title, xlabel=xlabel, xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
-    grid[0][0].set(ylabel=ylabel, ylim=(0, 1.1 * highest or 1))
+    free = max(1 - _ROW * max(map(len, panels.values())), 0.3)
+    grid[0][0].set(ylabel=ylabel, ylim=(0, 1.03 * highest / free or 1))
     style.legend(figure, style.handles(styles))
     return figure

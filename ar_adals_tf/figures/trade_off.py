@@ -37,8 +37,8 @@ def draw_front(
         points: By method, its two numbers.
         front: Methods on the Pareto front.
         labels: Names of the methods for people. Defaults to those of `METHOD_STYLES`.
-        undecided: Methods that cannot be told from the front; their rings are dotted.
-            Defaults to none.
+        undecided: Methods that are beaten, but not significantly; their rings are
+            dotted. Defaults to none.
         ends: By method, which may lack some, the interval of each number, drawn as
             error bars. Defaults to none.
 

@@ -114,7 +114,7 @@ def _shifted(group: Group) -> Sample | None:
 
 
 def _best(compared: Sequence[Group], sample_of: _SampleOf) -> str:
-    """Say which model has the lowest ECE, and from which it cannot be told.
+    """Say which model has the lowest ECE, and whose is not significantly higher.
 
     The comparison is paired: all models see the same images.
     """
@@ -131,21 +131,19 @@ def _best(compared: Sequence[Group], sample_of: _SampleOf) -> str:
         if label != best and samples[best].difference(one, "ece").high >= 0
     ]
     others = _named([label for label in alike if label != first])
+    all_higher = "Every other ECE is significantly higher."
+    not_higher = f"Not significantly higher: {others}."
     if best == first:
-        if not alike:
-            return f"{found}. Every other one's is higher beyond doubt."
-        return f"{found}. {best} cannot be told from {others}."
+        return f"{found}. {not_higher if others else all_higher}"
     found += f", against {interval_words(eces[first])} of {first}"
     less = samples[first].difference(samples[best], "ece")
-    if first in alike:
-        sure = f"That it is lower is not certain (by {points_words(less)})"
-    else:
-        sure = f"That it is lower is certain (by {points_words(less)})"
+    judged = "not significant" if first in alike else "significant"
+    sure = f"The difference of {points_words(less)} is {judged}"
     rest = ""
     if others:
-        rest = f" {best} cannot be told from {others}."
+        rest = f" {not_higher}"
     elif len(samples) > 2 and first not in alike:
-        rest = " Every other one's is higher beyond doubt."
+        rest = f" {all_higher}"
     return f"{found}. {sure}.{rest}"
 
 
@@ -164,7 +162,7 @@ def _trainings(collection: Collection) -> str:
     if not collection.trained:
         return ""
     if counts == [1]:
-        return "With one training each, nothing is known of other trainings."
+        return "One training each, so the variation between trainings is unknown."
     return f"Means over {in_words(counts)} trainings."
 
 

@@ -54,7 +54,7 @@ def over_strength(collection: Collection) -> Picture:
         f"over_strength_{collection.dataset}",
         f"Accuracy, ECE and confidence over the strength, {collection.title}",
         "A calibrated model's confidence falls as its accuracy does, and its ECE stays "
-        "low. Attacks on one that is not leave it sure of what is wrong. "
+        "low. A model that is not calibrated stays confident in wrong answers. "
         f"{attack_words(collection)}. Before temperature scaling; means over seeds. "
         f"{BARS_WORDS}",
         figures.draw_grid_of_lines(
@@ -89,8 +89,8 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 f"{collection.title}",
                 "A calibrated model follows the diagonal; below it lies "
                 "overconfidence. Larger marks stand for more images, and lines join "
-                "those of ten or more. Under a strong attack an undefended model's "
-                "marks gather at the lower right: sure and wrong. "
+                "those of ten or more. Under a strong attack, an undefended model's "
+                "marks gather at the lower right: it is confident and wrong. "
                 f"{attack_words(collection)}. {collection.num_bins} bins, all seeds "
                 "together.",
                 figures.draw_reliability_grid(bins, labels_of(some)),
@@ -126,9 +126,9 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 f"levels_under_{attack}_{collection.dataset}",
                 f"Accuracy and ECE by robustness level under {BOUNDED_TITLES[attack]}, "
                 f"{collection.title}",
-                "The same levels for every method: the clean images ordered by how "
-                "small a change flips the vanilla model. Look at the left, where "
-                f"attacks succeed first. {collection.levels_words}"
+                "The levels are the same for every method: clean images are ordered by "
+                "the smallest change that flips the vanilla model's prediction. "
+                f"Attacks succeed first at the left. {collection.levels_words}"
                 f"{attack_words(collection)}. Before "
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
@@ -170,7 +170,7 @@ def l2_success(collection: Collection) -> list[Picture]:
             f"l2_success_{collection.dataset}",
             f"Success over L2 budgets, {collection.title}",
             "The share of test images whose prediction changes within a given L2 "
-            f"budget. Further right is more robust.{by} A curve for each run.",
+            f"budget. Further right is more robust.{by} One curve per run.",
             figures.draw_l2_success(curves, labels_of(groups)) if curves else None,
             missing,
             tuple(labels_of(groups).values()),

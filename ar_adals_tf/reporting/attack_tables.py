@@ -97,7 +97,7 @@ def by_strength(collection: Collection) -> list[Table]:
     titles += [f"{BOUNDED_TITLES[a]} {strength_words(e)}" for a, e in cases[1:]]
     tables = []
     for measure in BY_STRENGTH:
-        words = "" if measure.tempered else "No temperature changes it. "
+        words = "" if measure.tempered else "Temperatures do not change the accuracy. "
         rows = []
         for group in each_with_temperature(single) if measure.tempered else single:
             cells = [
@@ -159,10 +159,10 @@ def costs(collection: Collection) -> Table:
         f"footprint_{collection.dataset}",
         f"Inference, {collection.title}",
         "LiteRT runs on the processor; TensorFlow on the accelerator, if there is one. "
-        "Memory: what a fresh process grows by at most when it loads the model and "
-        "predicts a batch; unknown where the system does not tell, or where no "
+        "Memory: the peak growth of a fresh process that loads the model and predicts "
+        "a batch. It is unknown where the system does not report it, or where no "
         "--import registers the model's own layers. int8: TensorFlow Lite's "
-        "post-training quantisation. Times compare within a machine alone: "
+        "post-training quantisation. Compare times on one machine only: "
         + ("; ".join(dict.fromkeys(machines)) or "none measured")
         + ".",
         columns,
@@ -186,10 +186,10 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
     )
     if any(cell.paper is not None for row in rows for cell in row.cells):
         words += (
-            "Beside: the study's figures, for its own training and with ECE over "
-            f"{adversarial_study()['num_bins']} bins. Its text does not say at which "
-            f"strength its columns are: {epsilon} is ours; the other strengths follow "
-            "below. "
+            'Numbers marked "study" are the study\'s own, from its own training and '
+            f"with ECE over {adversarial_study()['num_bins']} bins. The study's text "
+            f"does not say how strong its attacks are; ours are at {epsilon}. Tables "
+            "below have other strengths. "
         )
     words += f"{temperature_words(groups)}{seed_words(groups)} "
     return words + AS_ABOVE_WORDS

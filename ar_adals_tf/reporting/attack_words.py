@@ -6,9 +6,9 @@ from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.reporting.collection import Collection
 
 _EARLY_WORDS = (
-    "AutoAttack and its parts stop at the first wrong class and leave images that are "
-    "wrong already, so their accuracy compares with that of FGSM and PGD, their ECE "
-    "does not"
+    "AutoAttack and its parts stop at the first wrong class and skip images that are "
+    "wrong already, so their accuracy can be compared with that of FGSM and PGD, but "
+    "their ECE cannot"
 )
 
 

@@ -137,7 +137,7 @@ class Evidence:
         return self.scale * low, self.scale * high
 
     def worse_than(self, best: "Evidence", sign: int) -> bool:
-        """Tell whether this is worse than another one beyond doubt, at 95 %.
+        """Tell whether this is significantly worse than another one, at 95 %.
 
         Args:
             best: What it is compared with.
@@ -187,26 +187,27 @@ def uncertain(
 
 #: What an interval is and how it is made, for captions.
 INTERVAL_WORDS = (
-    "In brackets: the 95 % interval over test images, and over seeds where there are "
-    f"several ({DRAWS:,} resamples of the images, {SHIFT_DRAWS} under shift and under "
-    f"attack, seed {SEED}). Chance makes an ECE too large, so it can lie at the upper "
-    "end of its interval."
+    "Brackets: 95 % confidence intervals over test images and, where there are "
+    f"several, over seeds ({DRAWS:,} bootstrap resamples of the images, {SHIFT_DRAWS} "
+    f"under shift and under attack, seed {SEED}). The ECE is biased upwards, so it can "
+    "lie at the upper end of its interval."
 )
 
 #: What bold means, for captions.
 BOLD_WORDS = (
-    "Bold: not worse beyond doubt than the best single model, or than the best "
-    "ensemble. The best is one of those with the most seeds. Beyond doubt: the 95 % "
-    "interval of the difference, paired by images and by the seeds that both have, "
-    "does not hold 0. No correction is made for the number of comparisons. A column "
-    "without intervals has no bold."
+    "Bold: not significantly worse than the best. Single models are compared with the "
+    "best single model, ensembles with the best ensemble. The best is chosen among "
+    "those with the most seeds. Significantly worse: the 95 % confidence interval of "
+    "the difference does not contain 0. Differences are paired by images and by the "
+    "seeds that both have. There is no correction for the number of comparisons. A "
+    "column without intervals has no bold."
 )
 
 #: What the noise floor is, for captions.
 FLOOR_WORDS = (
-    "Floor: the ECE that a perfectly calibrated model with these confidences would "
-    "show by chance, its mean and 95 % quantile. An ECE below the quantile is no "
-    "evidence of miscalibration."
+    "Floor: the ECE that a perfectly calibrated model with the same confidences would "
+    "have by chance; its mean and, in parentheses, its 95 % quantile. An ECE below the "
+    "quantile is no evidence of miscalibration."
 )
 
 #: What a table with intervals, floors and bold says of them.
@@ -214,14 +215,14 @@ SURE_WORDS = f"{INTERVAL_WORDS} {FLOOR_WORDS} {BOLD_WORDS}"
 
 #: What error bars and the hatched band of a figure are.
 INTERVALS_WORDS = (
-    "Error bars: 95 % intervals over test images, and over seeds where there are "
-    "several."
+    "Error bars: 95 % confidence intervals over test images and, where there are "
+    "several, over seeds."
 )
 BARS_WORDS = (
-    f"{INTERVALS_WORDS} Hatched: up to the noise floor, the ECE that chance gives a "
-    "perfectly calibrated model in 95 of 100 test sets; the band ends at the highest "
-    "of the methods' floors."
+    f"{INTERVALS_WORDS} Hatched: the noise floor. By chance, the ECE of a perfectly "
+    "calibrated model lies in this band in 95 of 100 test sets. The band ends at the "
+    "highest floor of the methods."
 )
 
 #: The same, short, for tables that follow.
-AS_ABOVE_WORDS = 'Brackets, and what bold means: see "At a glance".'
+AS_ABOVE_WORDS = 'For brackets and bold, see "At a glance".'

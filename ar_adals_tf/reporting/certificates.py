@@ -168,11 +168,11 @@ def certified_accuracy(collection: Collection, cases: Sequence[_Case]) -> Table:
     return Table(
         f"certified_{collection.dataset}",
         f"Certified accuracy (%) by L2 radius, {collection.title}",
-        "The share of images for which the smoothed classifier is right, and provably "
-        "stays so for every change up to the radius, in [0, 1] pixels. It answers by "
-        f"the votes of noisy copies (Cohen et al., 2019): {_how(cases[0])}. Where no "
-        "class certainly has most votes it does not answer. Mean radius: 0 where it is "
-        f"wrong. {seed_words(groups)} {AS_ABOVE_WORDS}",
+        "The share of images on which the smoothed classifier is right and provably "
+        "stays right under every change up to the radius (pixels in [0, 1]). It "
+        f"answers by the votes of noisy copies (Cohen et al., 2019): {_how(cases[0])}. "
+        "It gives no answer where it is not certain which class has most votes. Mean "
+        f"radius: wrong answers count as 0. {seed_words(groups)} {AS_ABOVE_WORDS}",
         columns,
         rows,
         _missing(collection, cases),
@@ -197,10 +197,10 @@ def smoothed_calibration(collection: Collection, cases: Sequence[_Case]) -> Tabl
     return Table(
         f"smoothed_{collection.dataset}",
         f"Calibration of the smoothed classifier, {collection.title}",
-        "Smoothed: its confidence is the mean predicted probability over the noisy "
-        "copies; votes: the share of them that predicts the class. All images count, "
-        "also those without an answer. Plain: the model itself on the same images. "
-        f"No temperature. {AS_ABOVE_WORDS}",
+        "Plain: the model itself. Smoothed: the confidence is the mean predicted "
+        "probability over the noisy copies. Votes: the confidence is the share of the "
+        "copies that predict the class. All columns are on the same images, including "
+        f"those without an answer, and without a temperature. {AS_ABOVE_WORDS}",
         [
             accuracy.column("Accuracy (%), plain"),
             accuracy.column("Accuracy (%), smoothed"),
@@ -235,10 +235,11 @@ def over_radius(collection: Collection, cases: Sequence[_Case]) -> Picture:
     return Picture(
         f"over_radius_{collection.dataset}",
         f"Certified accuracy over the radius, {collection.title}",
-        "Right at radius 0: the accuracy of the smoothed classifier where it answers. "
-        "A curve ends where so many votes certify nothing more, even if all agree. "
-        "More noise reaches further and costs accuracy. Means over seeds; error bars, "
-        "of single runs: Clopper and Pearson's 95 % interval over images.",
+        "At radius 0: the share of images that the smoothed classifier answers, and "
+        "answers right. A curve ends at the largest radius that this number of copies "
+        "can certify, if all of them agree. More noise certifies larger radii and "
+        "costs accuracy. Means over seeds. Error bars, for single runs: "
+        "Clopper-Pearson 95 % confidence intervals over images.",
         figures.draw_grid_of_lines(
             {measure: lines},
             "Radius (L2, in [0, 1] pixels)",
@@ -284,20 +285,20 @@ def beside_attacks(collection: Collection, cases: Sequence[_Case]) -> list[Pictu
     if not panels:
         return []
     words = (
-        "A mark for each image, of the first run of each method. A certificate says "
-        "that no shorter change alters the answer, an attack finds one that does. "
+        "One mark per image, for the first run of each method. A certificate says that "
+        "no shorter change alters the answer; an attack finds a change that does. "
     )
     if total:
         words += (
             "Attack on the smoothed classifier (DDN on mean probabilities, confirmed "
-            "by votes): both are about the same classifier, so marks lie below the "
-            f"diagonal, but for the chance of an error; {above} of {total:,} do not. "
+            "by votes): it attacks the classifier that the certificate is for, so "
+            "marks lie below the diagonal, except for rare errors of the certificate; "
+            f"{above} of {total:,} do not. "
         )
     if any(_PLAIN in row for row in panels.values()):
         words += (
-            "Attack on the plain model, from its robustness index: the plain model "
-            "is another classifier than the smoothed one that the certificate is of, "
-            "so a mark may lie on either side. "
+            "Attack on the plain model, from its robustness index: the certificate is "
+            "for the smoothed classifier, so a mark may lie on either side. "
         )
     return [
         Picture(
@@ -361,8 +362,8 @@ def _how(case: _Case) -> str:
     selection, samples = found["samples"]
     return (
         f"{found['num_examples']:,} images, {selection:,} copies to choose a class and "
-        f"{samples:,} to bound its share, wrong with a chance of at most "
-        f"{found['alpha']:g} an image"
+        f"{samples:,} to bound its share, wrong with a probability of at most "
+        f"{found['alpha']:g} per image"
     )
 
 

@@ -228,7 +228,8 @@ class Collection:
             for who, some in told.items()
             if some
         ]
-        return f"Other than by default, {'; '.join(words)}. " if words else ""
+        differ = "Settings that differ from the defaults"
+        return f"{differ}: {'; '.join(words)}. " if words else ""
 
     @property
     def levels_words(self) -> str:
@@ -247,7 +248,7 @@ class Collection:
         for run in self.runs:
             if run.record and run.folder == folder:
                 model = run.record.title
-        return f"{self.title}'s levels are cut by {attack}{more} on {model}. "
+        return f"Robustness levels of {self.title}: by {attack}{more} on {model}. "
 
 
 def follow_the_paper(runs: Sequence[Run]) -> bool:

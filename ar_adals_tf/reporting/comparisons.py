@@ -1,4 +1,4 @@
-"""Whether methods can be told apart, and what chance alone would show."""
+"""Which differences are significant, and what chance alone would show."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from ar_adals_tf.reporting.items import (
 )
 from ar_adals_tf.reporting.names import CONTROL, method_label, strength_words
 
-#: The methods that AR-AdaLS has to be told from, beside its controls.
+#: The methods that AR-AdaLS has to differ from, beside its controls.
 _RIVALS = ("adals", "vanilla", "vanilla_ts", "ls", "ls_ts")
 
 
@@ -45,7 +45,8 @@ def told_apart(collection: Collection) -> Table:
         collection,
         _pairs(collection, mine) if mine else [],
         ("told_apart", f"{name} against its rivals, {collection.title}"),
-        f"{name} less the other one, so below 0 its ECE and NLL are better.",
+        f"Each number is {name} minus the other method. Below 0, {name} has the lower "
+        "(better) ECE and NLL.",
         f"{name} against",
     )
 
@@ -66,8 +67,9 @@ def differences(collection: Collection) -> Table:
         collection,
         pairs,
         ("told_apart", f"Against {first.label}, {collection.title}"),
-        f"Each less {first.label}, so below 0 its ECE and NLL are better.",
-        f"Less {first.label}",
+        f"Each number is the method minus {first.label}. Below 0, the method has the "
+        "lower (better) ECE and NLL.",
+        f"Compared with {first.label}",
     )
 
 
@@ -98,15 +100,15 @@ def told_apart_under_attack(collection: Collection) -> list[Table]:
             ]
     if not pairs:
         return []
-    title = f"Told apart under attack, {collection.title}"
+    title = f"Differences under attack, {collection.title}"
     return [
         _differences(
             collection,
             pairs,
             ("told_apart_under_attack", title),
-            "The first less the second, so below 0 the first's ECE and NLL are better. "
-            f"{attack_words(collection)}.",
-            "Method against another",
+            "Each number is the first method minus the second. Below 0, the first has "
+            f"the lower (better) ECE and NLL. {attack_words(collection)}.",
+            "Two methods",
         )
     ]
 
@@ -131,7 +133,7 @@ def _differences(
     collection: Collection,
     pairs: Sequence[_Pair],
     name_and_title: tuple[str, str],
-    less: str,
+    minus: str,
     head: str,
 ) -> Table:
     """Return the differences of pairs as a table."""
@@ -149,10 +151,11 @@ def _differences(
     return Table(
         f"{name}_{collection.dataset}",
         title,
-        f"{less} In brackets: the 95 % interval of the difference over the same images "
-        "and the seeds that both have. Where it holds 0 the two cannot be told apart. "
-        "One seed says nothing of other seeds. No correction is made for the number of "
-        f"comparisons: of twenty equal pairs about one seems different. "
+        f"{minus} Brackets: the 95 % confidence interval of the difference, paired by "
+        "images and by the seeds that both have. If it contains 0, the difference is "
+        "not significant. With one seed, the variation between seeds is unknown. There "
+        "is no correction for the number of comparisons: of twenty pairs without a "
+        "true difference, about one seems to differ. "
         f"{collection.shift_words}{temperature_words(collection.groups)}".strip(),
         [
             *(Column(t, m.digits, "") for t, m in zip(titles, shown, strict=True)),
@@ -185,13 +188,13 @@ def _difference(first: Sample, second: Sample, measure: Measure) -> Cell:
     """Return a difference with its interval and a word for it."""
     found = first.difference(second, measure.name)
     estimate, low, high = (measure.scale * value for value in found)
-    word = "lower" if high < 0 else "higher" if low > 0 else "cannot be told apart"
+    word = "lower" if high < 0 else "higher" if low > 0 else "not significant"
     number = first.pairs(second)
     return Cell(estimate, None, number, text=word, low=low, high=high)
 
 
 def attacked_confidence_by_level(collection: Collection) -> list[Table]:
-    """Return AR-AdaLS's ECE less AdaLS's under attacks on confidence, by level.
+    """Return AR-AdaLS's ECE minus AdaLS's under attacks on confidence, by level.
 
     Such an attack changes no predicted class, so all that it moves is the ECE. There is
     no table unless both methods were measured under one, and there are levels.
@@ -226,13 +229,14 @@ def attacked_confidence_by_level(collection: Collection) -> list[Table]:
     return [
         Table(
             f"attacked_confidence_by_level_{collection.dataset}",
-            f"{mine.label} less {theirs.label} under attacks on confidence, "
+            f"{mine.label} minus {theirs.label} under attacks on confidence, "
             f"{collection.title}",
-            "Differences of the ECE (%) over all images and by robustness level (0: "
-            "least robust); below 0 the first's ECE is lower. These attacks change no "
-            "predicted class. In brackets: the 95 % interval, paired by images and by "
-            f"the seeds that both have. {collection.levels_words}No correction is made "
-            "for the number of comparisons.",
+            "Differences of the ECE (%), over all images and by robustness level (0: "
+            "least robust). Below 0, the first method's ECE is lower. These attacks "
+            "change no predicted class. Brackets: the 95 % confidence interval of the "
+            "difference, paired by images and by the seeds that both have. "
+            f"{collection.levels_words}There is no correction for the number of "
+            "comparisons.",
             [Column("All"), *(Column(f"Level {level}") for level in range(count))],
             rows,
             head="Attack",
@@ -274,9 +278,9 @@ def noise_floors(collection: Collection) -> Table:
     return Table(
         f"floors_{collection.dataset}",
         f"The noise floor of the ECE (%), {collection.title}",
-        f"{FLOOR_WORDS} Under shift it is that of the mean over all types, or over the "
-        f"types of a severity, and over seeds, which share their images. "
-        f"{collection.num_bins} bins.",
+        f"{FLOOR_WORDS} Under shift: the floor of the mean ECE over all types of "
+        "corruption, or over the types at one severity. The mean is over seeds as "
+        f"well, which share their images. {collection.num_bins} bins.",
         [Column(title) for title in titles],
         rows,
         commands.missing_shift(collection),
@@ -302,10 +306,10 @@ def two_parts(collection: Collection) -> Table:
     return Table(
         f"parts_{collection.dataset}",
         f"Calibration and refinement, {collection.title}",
-        "Calibration: what the best monotone recalibration of the confidence on these "
-        "images removes, noise included. Refinement: what is left, which no "
-        "recalibration mends; it says how well the confidence ranks right above wrong "
-        "predictions. Clean test set; without intervals, so nothing is bold.",
+        "Calibration: the part that the best monotone recalibration on these same "
+        "images removes; it includes noise. Refinement: the part that no recalibration "
+        "removes; it measures how well the confidence ranks right predictions above "
+        "wrong ones. Clean test set. There are no intervals, so nothing is bold.",
         columns,
         rows,
     )

@@ -26,12 +26,12 @@ from ar_adals_tf.reporting.items import (
 from ar_adals_tf.reporting.names import strength_words
 
 _CAPTION = (
-    "Pruned: the smallest weights of each dense layer and convolution are 0, and the "
-    "rest is trained on by the run's own method with its last soft labels. float16 and "
-    "int8: LiteRT's formats, without further training. The run's temperature was "
-    "fitted before the compression, the own one after it. Zeros make a file small only "
-    "once it is compressed. Memory: what a fresh process grows by at most. Times "
-    "compare within a machine alone: "
+    "Pruned: the smallest weights of each dense layer and convolution are set to 0. "
+    "The other weights are trained further by the run's own method, with its last soft "
+    "labels. float16 and int8: LiteRT's formats, without further training. The run's "
+    "temperature was fitted before the compression, the model's own one after it. "
+    "Zeros make a file smaller only after gzip. Memory: the peak growth of a fresh "
+    "process. Compare times on one machine only: "
 )
 
 Pair = tuple[Group, Compressed]
@@ -105,7 +105,7 @@ def _table(collection: Collection, pairs: Sequence[Pair]) -> Table:
                 f"{costs['hardware']}; batches of {costs['batch_size']}, median of "
                 f"{costs['repeats']}"
             )
-    without = " No LiteRT model has a gradient: of the attacks only square is for them."
+    without = " LiteRT models have no gradient, so only the square attack is for them."
     return Table(
         f"compression_{collection.dataset}",
         f"Compressed models, {collection.title}",
@@ -193,9 +193,9 @@ def _picture(collection: Collection, pairs: Sequence[Pair]) -> Picture:
     return Picture(
         f"compression_{collection.dataset}",
         f"ECE against size, {collection.title}",
-        "Each point is a model; beside it stands the share of its weights that are "
-        "pruned. Lower and further left is better where the accuracy is equal; the "
-        f"table above has it. Size: the file after gzip. {INTERVALS_WORDS}",
+        "Each point is a model. Above it, in its colour, stands the share of its "
+        "weights that are pruned. At equal accuracy, which the table above has, lower "
+        f"and further left is better. Size: the file after gzip. {INTERVALS_WORDS}",
         draw_by_size(drawn, MEASURES["ece"].heading(), "Size after gzip (MB)")
         if drawn
         else None,

@@ -61,7 +61,7 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
     table_1 = tables.table_1_networks(collections)
     figure_1 = figures.figure_1_robustness_and_calibration(collections)
     made: dict[str, Item | Make] = {
-        "Can they be told apart?": _told_apart,
+        "Which differences are significant?": _told_apart,
         "Table 1: networks and accuracy": table_1,
         "Table 2: clean and under shift": tables.table_2_clean_and_under_shift,
         "Table 3: variance under shift": tables.table_3_variance_under_shift,
@@ -86,7 +86,7 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
         "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
         "More measures, before and after temperature scaling": _more_measures,
         "Calibration after training": rivals_after_training,
-        "Telling out-of-distribution images": further.ood_scores,
+        "Detecting out-of-distribution images": further.ood_scores,
         "Stability between runs": further.stability,
         "How the soft labels moved": further.soft_labels,
     }
@@ -101,7 +101,9 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     table, costs = attack_tables.under_attack, attack_tables.costs
     made: dict[str, Make] = {
         "Under attack: every strength": _every_strength,
-        "Under attack: can they be told apart?": comparisons.told_apart_under_attack,
+        "Under attack: which differences are significant?": (
+            comparisons.told_apart_under_attack
+        ),
         "Under attack: reliability": attack_figures.reliability_under_attack,
         "Under attack: by robustness level": _under_attack_by_level,
         "Under attack: rejecting low confidence": rejection.rejecting,

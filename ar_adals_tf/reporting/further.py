@@ -68,18 +68,19 @@ def more_measures(collection: Collection) -> Table:
     wanted = lacking if commands.is_wanted(collection, lacking) else []
     what = (
         f"{len(lacking)} of {len(collection.trained)} runs have no temperature.json, "
-        "so they are shown without temperature scaling alone"
+        "so they are shown only without temperature scaling"
     )
     return Table(
         f"more_{collection.dataset}",
         f"Clean test set, {collection.title}",
-        "Debiased ECE: less what noise is expected to add; it can fall below 0. smECE: "
-        "smoothed, without bins. "
-        "Adaptive ECE: bins of equally many images. Classwise: mean over classes. "
-        "AURC: the mean error among the most confident images; label smoothing is "
-        "known to worsen it. Normalised logit: the largest one, centred and divided by "
-        "the 4-norm; no temperature changes it. Coverage: images answered at an error "
-        "of at most 1 %. "
+        "Debiased ECE: the ECE minus its expected noise; it can be negative. smECE: "
+        "smoothed instead of binned. Adaptive ECE: bins of equally many images. "
+        "Classwise ECE: the mean over classes. AURC: the error among the most "
+        "confident images, averaged over how many of them are answered; label "
+        "smoothing is known to worsen it. Normalised logit: images are ranked by the "
+        "largest logit, centred and divided by the 4-norm; temperatures do not change "
+        "it. Coverage: the share of images that can be answered with an error of at "
+        "most 1 %. "
         f"{temperature_words(collection.groups)}{AS_ABOVE_WORDS}",
         [Column("Temperature"), shown[0].column(), FLOOR, *rest],
         rows,
@@ -103,8 +104,9 @@ def ood_scores(collection: Collection) -> Table:
     return Table(
         f"foreign_{collection.dataset}",
         f"Out-of-distribution images against {collection.title}",
-        "By predictive entropy; out-of-distribution images are the positive class. "
-        "FPR: in-distribution images that are flagged when 95 % of the others are.",
+        "Images are ranked by predictive entropy; out-of-distribution images are the "
+        "positive class. FPR: the share of in-distribution images that are flagged "
+        "when 95 % of the out-of-distribution images are.",
         [measure.column() for measure in shown],
         rows,
         () if rows else figure_5_entropy(collection)[0].missing,

@@ -13,11 +13,12 @@ from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import Card, Cards, Cell, Column, Row, Table
 
 _CAPTION = (
-    "The test images that the smallest and the largest change makes {model} take for "
-    "another class, as the robustness index ranks them. Adversarial: the nearest image "
-    "of another class for {model} that the attack DDN found; length: the L2 norm of "
-    "the change, in [0, 1] pixels. The change is shown times the number below it, "
-    "about grey. An image that a small change flips deserves little confidence."
+    "The least and the most robust test images: those that need the smallest and the "
+    "largest change until {model} predicts another class, as the robustness index "
+    "ranks them. Adversarial: the nearest image with another prediction of {model} "
+    "that the attack DDN found. Length: the L2 norm of the change (pixels in [0, 1]). "
+    "The change is shown on grey, multiplied by the number below it. An image that a "
+    "small change flips deserves little confidence."
 )
 
 

@@ -366,8 +366,9 @@ RUNS = Column("Runs, M", 0)
 
 #: What `variance_over_five` is, for captions.
 VARIANCE_WORDS = (
-    "Variance: unbiased over the M runs, times 4/5, which with the paper's five runs "
-    "is the paper's; the fewer the runs, the less sure it is."
+    "Variance: the unbiased variance over the M runs, times 4/5. With five runs, as in "
+    "the paper, this is the paper's variance. The fewer the runs, the less certain it "
+    "is."
 )
 
 
@@ -375,13 +376,14 @@ def seed_words(groups: Sequence[Group]) -> str:
     """Say how many seeds the numbers are over, and what the spread is not."""
     counts = sorted({len(group.runs) for group in groups})
     if all(group.runs[0].record for group in groups):
-        return "One model each, so nothing is known of other trainings."
+        return "One training each, so the variation between trainings is unknown."
     if counts == [1]:
-        return "One seed each, so no spread is known."
-    alone = " (one seed has no spread)" if counts[0] == 1 else ""
+        return "One seed each, so the variation between seeds is unknown."
+    alone = " (no standard deviation with one seed)" if counts[0] == 1 else ""
     return (
-        f"Mean ± standard deviation over {in_words(counts)} seeds{alone} at one split "
-        "into training and validation images: other splits would add to it."
+        f"Mean ± standard deviation over {in_words(counts)} seeds{alone}. All seeds "
+        "have the same split into training and validation images, so the variation "
+        "between splits is not included."
     )
 
 
@@ -390,13 +392,13 @@ def temperature_words(groups: Sequence[Group]) -> str:
     methods = {group.runs[0].config["method"] for group in groups}
     if all(group.with_temperature() is None for group in groups):
         return ""
-    words = "Temperatures are fitted to the validation images"
+    words = "Temperatures are fitted to the validation images."
     known = [METHODS[method] for method in methods if method in METHODS]
     moved = ["soft labels of AdaLS and AR-AdaLS"] * any(m.adaptive for m in known)
     moved += ["loss of AdaFocal"] * any(m.feedback for m in known)
     if moved:
-        words += f", which have moved the {' and the '.join(moved)} as well"
-    return f"{words}. "
+        words += f" The same images were also used for the {' and the '.join(moved)}."
+    return f"{words} "
 
 
 def _pooled(bins: Sequence[ReliabilityBins]) -> ReliabilityBins:

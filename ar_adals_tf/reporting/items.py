@@ -86,8 +86,8 @@ class Table:
         """Return `(label, kind)` of the rows no worse than the best of their kind.
 
         The best is one of those with the most seeds, see `of_most_seeds`. The others
-        are worse beyond doubt, see `Evidence.worse_than`. There are none of a kind with
-        one row, nor where a row has nothing to resample.
+        are significantly worse, see `Evidence.worse_than`. There are none of a kind
+        with one row, nor where a row has nothing to resample.
         """
         return self._best[column]
 

@@ -42,9 +42,9 @@ def figure_4_number_of_levels(collection: Collection) -> Picture:
     return Picture(
         f"figure_4_{collection.dataset}",
         f"ECE and the number of robustness levels, {title}",
-        "Into how many robustness levels the training images are cut. A line joins "
-        "runs that differ in R alone; R = 1 is AdaLS with the alpha of AR-AdaLS. Lower "
-        "is better: look at how little is gained beyond a few levels. "
+        "R: the number of robustness levels of the training images. A line joins runs "
+        "that differ only in R; R = 1 is AdaLS with the alpha of AR-AdaLS. Lower is "
+        "better: look at how little is gained beyond a few levels. "
         f"{BARS_WORDS}",
         figures.draw_by_number_of_levels(lines, ece.heading(), title, errors)
         if drawn

@@ -43,7 +43,7 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
     What is not there is left out, columns too. Nothing asks for it.
     """
     made: dict[str, Make] = {
-        "Can they be told apart?": _compared,
+        "Which differences are significant?": _compared,
         "Reliability": _reliability,
         "By robustness level": _by_level,
         "Under distribution shift": _under_shift,
@@ -185,13 +185,14 @@ def _classes(collection: Collection, group: Group) -> Table:
         rows.append((weight, Row(names[z], cells)))
     rows.sort(key=lambda pair: -pair[0])
     left = max(len(rows) - MOST_CLASSES, 0)
-    more = f" {left} more classes weigh less and are left out." if left else ""
+    more = f" The last {left} classes are left out." if left else ""
     return Table(
         f"classes_{collection.dataset}_{slug(group.key)}",
         f"{group.label}, {collection.title}",
-        "The images that the model puts into a class: how sure it is of them, how many "
-        "belong there, and the gap between the two; above 0 it is overconfident. In "
-        "brackets: the normal 95 % interval. The classes whose gap weighs most come "
+        "Of the images that the model assigns to a class: the mean confidence, the "
+        "share that belongs there, and the gap between the two. Above 0 the model is "
+        "overconfident. Brackets: 95 % confidence intervals (normal approximation). "
+        "Classes are in the order of the gap times the number of these images, largest "
         f"first.{more}",
         [
             Column("Images of the class", 0),

@@ -44,22 +44,22 @@ _WITH_ENSEMBLES = (
 )
 
 _BOXES = (
-    "Boxes: quartiles over the types of corruption, the line in them the median; "
-    'whiskers: the least and the greatest. At "test", the clean test set.'
+    "Boxes: quartiles and median over the types of corruption. Whiskers: minimum and "
+    'maximum. "test": the clean test set.'
 )
 
 _BY_LEVEL = {
     "c": "The same images in the same levels for every method; lower is better. Look "
     "at the left: the images that an adversary flips most easily.",
-    "d": "How far mean confidence and accuracy of a level part, without bins within "
-    "it. That has less noise than the ECE, since gaps of bins with opposite signs "
-    "cancel. Not in the paper.",
+    "d": "The distance between mean confidence and accuracy of a level, without bins. "
+    "It has less noise than the ECE, because gaps of opposite sign cancel. Not in the "
+    "paper.",
 }
 
 _ENTROPY = (
-    "Left: in-distribution images, where low entropy is deserved. Right: "
-    "out-of-distribution images, of which none belongs to any class: the fewer at the "
-    "left end, the better."
+    "Left: in-distribution images, where low entropy is justified. Right: "
+    "out-of-distribution images. They belong to none of the classes, so the fewer of "
+    "them have a low entropy, the better."
 )
 
 
@@ -226,9 +226,10 @@ def smooth_diagrams(collection: Collection) -> Picture:
         f"smooth_reliability_{collection.dataset}",
         f"Smooth reliability, {collection.title}",
         "Without bins: smoothed by a kernel as wide as the error that it finds "
-        "(smECE). A calibrated model's band holds the diagonal. Band: 95 % at each "
-        "confidence, from 200 resamples of the images (seed 0). Grey: where the "
-        "confidences lie. The run of the first seed.",
+        "(smECE). The band of a calibrated model contains the diagonal. Band: "
+        "pointwise 95 % confidence intervals, from 200 bootstrap resamples of the "
+        "images (seed 0). Grey: the distribution of the confidences. The run of the "
+        "first seed is shown.",
         figures.draw_smooth_reliability(diagrams, labels_of(groups)),
         methods=tuple(labels_of(groups).values()),
     )
@@ -252,7 +253,7 @@ def figure_10_single_and_ensemble(collection: Collection) -> Picture:
     return Picture(
         f"figure_10_{collection.dataset}",
         f"Accuracy and confidence, alone and averaged, {collection.title}",
-        "Averaging models adds accuracy and takes away confidence. That helps where a "
+        "Averaging models raises accuracy and lowers confidence. That helps where a "
         "single model is overconfident (confidence above accuracy) and harms where it "
         "is calibrated.",
         figure,
@@ -376,9 +377,10 @@ def _drawn_reliability(
         f"Accuracy against confidence, {collection.title}",
         "A calibrated model follows the diagonal; below it lies overconfidence, above "
         "it underconfidence. Larger marks stand for more images. "
-        f"{collection.num_bins} bins, all seeds together. Error bars: Wilson's 95 % "
-        "intervals of each bin's accuracy, for the images of one seed, since all seeds "
-        "share their images. No correction is made for the number of bins.",
+        f"{collection.num_bins} bins, all seeds together. Error bars: Wilson 95 % "
+        "confidence intervals of each bin's accuracy, for the number of images of one "
+        "seed, because all seeds share their images. There is no correction for the "
+        "number of bins.",
         figure,
         methods=tuple(labels_of(groups.values()).values()),
     )

@@ -29,8 +29,8 @@ from ar_adals_tf.reporting.names import is_ensemble, method_label, paper
 from ar_adals_tf.reporting.run import in_words_by_setting
 
 _BESIDE = (
-    "Beside: the paper's Table {}, where the settings are the recipe's; what differs "
-    "from the recipe is in a row's name."
+    'Numbers marked "paper" are those of the paper\'s Table {}. They stand beside runs '
+    "with the recipe's settings; other settings are in a row's name."
 )
 
 #: Returns a group's cells beside the printed numbers.
@@ -78,7 +78,7 @@ def _hard_words(collection: Collection) -> str:
             number = sum(map(bool, notes))
             found.append(
                 f" {group.label}: {number} of {len(notes)} runs were trained with hard "
-                "labels, because no soft label left 1."
+                "labels, because no soft label fell below 1."
             )
     return "".join(found)
 
@@ -114,8 +114,8 @@ def table_1_networks(collections: Sequence[Collection]) -> Table:
     return Table(
         "table_1",
         "Networks and their accuracy",
-        "The vanilla models, with 95 % intervals. The paper's accuracies are for its "
-        "own training schedule.",
+        "The vanilla models, with 95 % confidence intervals. The paper's accuracies "
+        "are for its own training schedule.",
         [Column("Network"), Column(accuracy.heading(), 1)],
         rows,
         head="Dataset",
@@ -171,10 +171,10 @@ def table_3_variance_under_shift(collection: Collection) -> Table:
         collection,
         3,
         "Variance between runs",
-        "In units of 0.01: the variance over runs of each class probability, summed "
-        "over classes, averaged over images, then over the types of corruption; the "
-        f"columns are severities. {VARIANCE_WORDS} {collection.shift_words}Nothing is "
-        "bold, since the variance has no interval.",
+        "The variance between runs of each class probability, summed over classes, "
+        "averaged over images, then over the types of corruption, in units of 0.01. "
+        f"{VARIANCE_WORDS} {collection.shift_words}The variance has no interval, so "
+        "nothing is bold.",
         [
             RUNS,
             *(Column(f"Severity {s}", 2, "down") for s in collection.severities),
@@ -203,7 +203,7 @@ def table_4_error_under_shift(collection: Collection) -> Table:
         collection,
         4,
         f"{ece.heading()} by severity",
-        "The mean over types of corruption; the columns are severities. "
+        "Means over the types of corruption. "
         f"{collection.shift_words}{temperature_words(collection.groups)}"
         f"{seed_words(collection.groups)} {AS_ABOVE_WORDS}",
         [ece.column(f"Severity {s}") for s in collection.severities],

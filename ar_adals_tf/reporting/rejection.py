@@ -100,16 +100,16 @@ def _errors(
 def _caption(collection: Collection, by_strength: dict[float, list[str]]) -> str:
     attacks = list(dict.fromkeys(a for own in by_strength.values() for a in own))
     words = (
-        f"A prediction below the threshold is rejected. The threshold keeps "
-        f"{RECALL:.0%} of the right predictions of every tenth clean test image; the "
-        "errors are shares of the accepted ones among the other images, after Stutz et "
-        "al. (2020). An image is an error if it is wrong and accepted, as it is or "
-        "under one of the attacks of that strength: "
+        "Predictions with a confidence below the threshold are rejected. The threshold "
+        f"keeps {RECALL:.0%} of the right predictions on every tenth clean test image. "
+        "Errors are measured on the other images, as shares of those that are accepted "
+        "(Stutz et al., 2020). An image is an error if it is accepted and wrong, clean "
+        "or under one of the attacks of that strength: "
         f"{in_words([BOUNDED_TITLES[attack] for attack in attacks])}. "
     )
     if "pgd_conf" not in attacks:
         words += (
-            "None of these tries to be accepted, so a model that rejects may seem "
-            "safer than it is: measure --attacks=pgd_conf as well. "
+            "None of these attacks tries to be accepted, so a model that rejects may "
+            "seem safer than it is; measure --attacks=pgd_conf as well. "
         )
     return words + "A temperature changes which images are accepted."

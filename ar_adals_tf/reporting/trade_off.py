@@ -1,7 +1,7 @@
 """Which models no other one beats: the Pareto front over chosen measures.
 
-A model is beaten only beyond doubt. Another one has to be at least as good in every
-measure and better in one, by a difference whose paired interval excludes 0.
+A model is off the front only if another one is at least as good in every measure and
+significantly better in one: the paired interval of the difference excludes 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ from ar_adals_tf.reporting.items import (
 )
 from ar_adals_tf.reporting.names import strength_words
 
-YES, NO, UNDECIDED = "yes", "no", "cannot be told apart"
+YES, NO, UNDECIDED = "yes", "no", "undecided"
 
 _COSTS = {
     measure.name: measure
@@ -83,7 +83,7 @@ class Score(NamedTuple):
     evidence: Evidence | None = None  # without it the value decides
 
     def surely_better(self, other: "Score") -> bool:
-        """Tell whether this is better than another beyond doubt."""
+        """Tell whether this is significantly better than another."""
         if self.evidence and other.evidence:
             return other.evidence.worse_than(self.evidence, self.sign)
         return self.sign * self.value > self.sign * other.value
@@ -153,8 +153,8 @@ def on_the_front(points: Mapping[str, Sequence[Score]]) -> dict[str, str]:
     """Tell which models are on the Pareto front: `YES`, `NO` or `UNDECIDED`.
 
     A model that no other beats by its numbers is on the front. One that is beaten is
-    off it if one of those that beat it is better beyond doubt in one measure. If none
-    of them is, it cannot be told from the front.
+    off it if one of those that beat it is significantly better in one measure. If none
+    of them is, it is undecided.
 
     Args:
         points: By model, its scores, in one order for all.
@@ -279,7 +279,7 @@ class _Front(NamedTuple):
         """The models on the front, named."""
         words = f"On the front: {in_words(self.names(YES))}."
         if undecided := self.names(UNDECIDED):
-            words += f" Cannot be told from it: {in_words(undecided)}."
+            words += f" Undecided: {in_words(undecided)}."
         return words
 
     def drawn(self, *which: int) -> dict[str, Any]:
@@ -327,11 +327,10 @@ def trade_off(collection: Collection) -> list[Item]:
         Picture(
             name,
             f"The trade-off, {collection.title}",
-            f"{front.words} Right is more robust; on the left panel up is more "
-            "accurate, on the right one down is better calibrated. Ringed: on the "
-            f"Pareto front. {rule} Dotted: cannot be told from the front. Means over "
-            "seeds; hollow: scaled by a temperature, or an ensemble. "
-            f"{INTERVALS_WORDS}",
+            f"{front.words} Further right is more robust. Left panel: higher is more "
+            "accurate. Right panel: lower is better calibrated. Ringed: on the Pareto "
+            f"front. Dotted rings: undecided. {rule} Means over seeds. Hollow: scaled "
+            f"by a temperature, or an ensemble. {INTERVALS_WORDS}",
             figures.draw_trade_off(
                 [aim.heading for aim in aims[:3]], **front.drawn(0, 1, 2)
             ),
@@ -357,9 +356,9 @@ def chosen_trade_off(collection: Collection, names: Sequence[str]) -> list[Item]
     better = {"up": "more", "down": "less"}
     ways = [f"{better[aim.measure.better]} {aim.words} is better" for aim in aims]
     caption = (
-        f"{front.words} Ringed: on the Pareto front; {in_words(ways)}. {_rule(aims)} "
-        "Dotted: cannot be told from the front. Means over seeds; hollow: scaled by a "
-        "temperature, or an ensemble."
+        f"{front.words} Ringed: on the Pareto front; {in_words(ways)}. Dotted rings: "
+        f"undecided. {_rule(aims)} Means over seeds. Hollow: scaled by a temperature, "
+        "or an ensemble."
     )
     drawn = front.drawn(0, 1)
     return [
@@ -382,14 +381,14 @@ def chosen_trade_off(collection: Collection, names: Sequence[str]) -> list[Item]
 def _rule(aims: Sequence[_Aim]) -> str:
     """Say what the front is, for captions."""
     words = (
-        "On the front: no other row is, by its means, at least as good in "
-        f"{in_words([aim.words for aim in aims])} and better in one. A row that "
-        "another one beats so is off the front if the other is better in one beyond "
-        "doubt (95 %, paired); if no other is, the row cannot be told apart from the "
-        "front. No correction is made for the number of pairs."
+        "One model beats another if its means are at least as good in "
+        f"{in_words([aim.words for aim in aims])} and better in one of them. A model "
+        "that no other beats is on the front. A model that is beaten is off the front "
+        "if one that beats it is significantly better in one of them (95 %, paired), "
+        "and otherwise undecided. There is no correction for the number of pairs."
     )
     if any(aim.place == "footprint" for aim in aims):
-        words += " What a model costs has no interval: there the numbers decide."
+        words += " Costs have no interval, so there the numbers alone decide."
     return words
 
 

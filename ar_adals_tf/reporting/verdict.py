@@ -30,7 +30,7 @@ _NEXT_TO_NOTHING = 0.01
 
 
 class Gap(NamedTuple):
-    """Confidence less accuracy, in [-1, 1], with its 95 % interval."""
+    """Confidence minus accuracy, in [-1, 1], with its 95 % interval."""
 
     estimate: float
     low: float
@@ -171,7 +171,7 @@ def _leaning(gap: Gap) -> str:
     if gap.low <= 0 <= gap.high:
         return (
             "on average neither overconfident nor underconfident "
-            f"(confidence less accuracy {points_words(gap)})"
+            f"(confidence minus accuracy {points_words(gap)})"
         )
     side = "over" if gap.estimate > 0 else "under"
     low, high = sorted((abs(gap.low), abs(gap.high)))
@@ -213,7 +213,7 @@ def _temperature(group: Group, examples: str) -> str:
     elif moved.low > 0:
         effect = f"raises the ECE to {now}"
     else:
-        effect = f"does not change the ECE beyond doubt; it is then {now}"
+        effect = f"does not change the ECE significantly; it is then {now}"
     quantile = scaled.clean_sample.floor.quantile
     within = "no more than" if estimate <= quantile else "still more than"
     sure = f"makes it {'less' if run.temperature > 1 else 'more'} sure"
@@ -233,8 +233,8 @@ def _compared(group: Group, other: Group) -> str:
     if found.low <= 0 <= found.high:
         points = points_words(found)
         return (
-            f"On the same examples its ECE cannot be told from that of {other.label} "
-            f"(difference {points})."
+            "On the same examples its ECE is not significantly different from that of "
+            f"{other.label} (difference {points})."
         )
     word = "lower" if found.estimate < 0 else "higher"
     low, high = sorted((abs(found.low), abs(found.high)))

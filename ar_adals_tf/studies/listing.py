@@ -59,7 +59,18 @@ def plan_of(
     ending = f"{study.title}, {summary(states)}"
     if left:
         ending += f". About {duration(seconds)} left, {at_a_time}, {source} on {device}"
+        ending += f". {_assumed(found.probed, jobs)}"
     return "\n".join([*lines, "", ending])
+
+
+def _assumed(probed: bool, jobs: int) -> str:
+    """Return what an estimate takes for granted, as a sentence."""
+    if not probed:
+        return "This assumes that the machine is as free as it was for these cells"
+    words = "This assumes that the machine does nothing else"
+    if jobs > 1:
+        words += f" and that {jobs} cells do not slow each other down"
+    return f"{words}; beside other work it can take several times as long"
 
 
 def commands_of(

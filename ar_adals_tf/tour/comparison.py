@@ -99,7 +99,7 @@ def gain(runs: Mapping[str, Path]) -> str:
             for kind in own
             for name, title in (("ece", "ECE"), ("accuracy", "accuracy"))
         ),
-        "Its ECE less that of simpler remedies:",
+        "Its ECE minus that of simpler remedies:",
     ]
     others = {"AdaLS": _scores(runs["adals"])}
     temperature = saved_temperature(runs["vanilla"])
@@ -134,5 +134,5 @@ def _words(found: Interval) -> str:
     """Return a difference in %, with its interval, and whether it is sure."""
     numbers = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in found))
     if found.low <= 0 <= found.high:
-        return f"{numbers}, no difference can be told"
-    return f"{numbers}, {'less' if found.high < 0 else 'more'} beyond doubt"
+        return f"{numbers}, not significant"
+    return f"{numbers}, significantly {'lower' if found.high < 0 else 'higher'}"

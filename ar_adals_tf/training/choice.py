@@ -32,8 +32,9 @@ class Choice(NamedTuple):
         one_sd: Whether one standard deviation was allowed for; see `choose`.
         chosen: The name of the chosen candidate.
         intervals: The measure of each candidate, with its 95 % interval.
-        alike: The candidates that the images cannot tell from the lowest one: the 95 %
-            interval of their paired difference holds 0. The lowest one is among them.
+        alike: The candidates that are not significantly worse than the lowest one: the
+            95 % interval of the paired difference does not lie above 0. The lowest one
+            is among them.
     """
 
     by: str

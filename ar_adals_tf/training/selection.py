@@ -236,8 +236,8 @@ def _table(
     if len(choice.alike) > 1:
         lines += [
             "",
-            f"By these images {', '.join(choice.alike)} cannot be told apart (paired "
-            "difference to the lowest, 95 %).",
+            f"Not significantly worse than the lowest: {', '.join(choice.alike)} "
+            "(paired difference on these images, 95 %).",
         ]
     return "\n".join(lines)
 

@@ -138,9 +138,9 @@ def test_it_says_what_was_gained_and_how_sure_that_is(printed, quickstart):
         found = calibration.paired_difference(*pair, measure)
         numbers = [float(n) for n in re.findall(r"[-+][\d.]+", words)]
         np.testing.assert_allclose(numbers, 100 * np.array(found), atol=0.0501)
-        assert ("no difference" in words) == (found.low <= 0 <= found.high)
-        assert ("less beyond doubt" in words) == (found.high < 0)
-        assert ("more beyond doubt" in words) == (found.low > 0)
+        assert ("not significant" in words) == (found.low <= 0 <= found.high)
+        assert ("significantly lower" in words) == (found.high < 0)
+        assert ("significantly higher" in words) == (found.low > 0)
 
     for kind in own:
         for title, measure in (("ECE", "ece"), ("accuracy", "accuracy")):

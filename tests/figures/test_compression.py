@@ -1,5 +1,7 @@
 """The figure of compressed models shows each at its size, with its interval."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,23 @@ def test_points_stand_at_size_and_measure_with_their_bars_and_words():
         np.testing.assert_allclose(bars[1], [[0.5, 5.0], [0.5, 8.0]])
         assert [text.get_text() for text in axes.texts] == ["0 %", "90 %"]
         assert axes.get_ylim()[1] > 8
+
+
+def test_no_word_hides_another_or_a_point():
+    """Three formats whose files are nearly equally large and equally calibrated."""
+    lines = {
+        name: LINE._replace(megabytes=factor * LINE.megabytes)
+        for name, factor in (("float32", 1), ("float16", 0.98), ("int8", 0.96))
+    }
+    figure = draw_by_size({"Clean": lines}, "ECE (%)", "Size (MB)")
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 6
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    _, highest = axes.transData.transform((1, max(LINE.numbers.high)))
+    assert min(box.y0 for box in boxes) > highest
 
 
 def test_nothing_to_draw_is_refused():

@@ -70,8 +70,8 @@ def test_every_strength_has_a_column(attack_report, attack_runs, read_csv):
 
 def test_captions_say_what_is_ours(attack_collection):
     caption = attack_tables.under_attack(attack_collection).caption
-    assert "does not say at which strength its columns are: 8/255 is ours" in caption
-    assert "the study's figures, for its own training and with ECE over 10" in caption
+    assert "does not say how strong its attacks are; ours are at 8/255" in caption
+    assert "the study's own, from its own training and with ECE over 10" in caption
     assert "PGD, 10 steps of epsilon / 4 from a random start" in caption
     assert "120 test images, ECE over 15 bins" in caption
 
@@ -160,7 +160,7 @@ def test_every_attack_has_the_columns_of_its_own_strengths(more_attacks):
         labels, p = plain(more_attacks[0], attack, e)
         assert cell.mean == pytest.approx(100 * plain_ece(labels, p), rel=1e-4)
     assert "AutoAttack: APGD-CE, APGD-T, FAB-T and Square in turn" in table.caption
-    assert "their accuracy compares with that of FGSM and PGD" in table.caption
+    assert "their accuracy can be compared with that of FGSM and PGD" in table.caption
     study = attack_tables.under_attack(collection)
     assert [c.title for c in study.columns][2] == "PGD-10 accuracy (%)"
     assert "AutoAttack" not in study.caption

@@ -67,7 +67,7 @@ def test_differences_by_level_are_those_of_the_stored_predictions(tmp_path):
     assert titles[-1] == table.title
     mine, theirs = (collection.group(method).label for method in sharp)
     assert mine == "AR-AdaLS"
-    assert table.title.startswith(f"{mine} less {theirs} under attacks on confidence")
+    assert table.title.startswith(f"{mine} minus {theirs} under attacks on confidence")
 
 
 def test_there_is_no_table_without_such_an_attack(attack_collection):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.reporting.certainty import SURE_WORDS
 from baselines.tables import main, read_table
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,16 @@ def test_words_and_empty_cells_are_read(report):
         if row.label == "AdaLS"
     ]
     assert row.cells[0].mean is None and row.cells[0].paper == 4.06
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(ROOT.glob("baselines/*/results/overview_*.csv")),
+    ids=lambda path: path.parts[-3],
+)
+def test_collected_captions_speak_as_reports_do(path):
+    """Who changes these words replaces them in the collected `tables.json` too."""
+    assert SURE_WORDS in read_table(path).caption
 
 
 def test_the_command_runs_on_our_documents():

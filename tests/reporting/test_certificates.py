@@ -113,7 +113,7 @@ def test_certificates_are_drawn_over_the_attacks_on_the_smoothed_classifier(
     np.testing.assert_allclose(
         axes[0].collections[0].get_offsets(), expected, rtol=1e-6
     )
-    assert "is another classifier" not in picture.caption
+    assert "is for the smoothed classifier" not in picture.caption
 
 
 def test_what_is_not_certified_is_missing_with_its_command(folders, tmp_path):

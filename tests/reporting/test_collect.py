@@ -96,9 +96,7 @@ def test_a_new_document_shows_them_with_their_captions(kept):
     assert text.startswith("# Fashion-MNIST\n")
     assert "## At a glance" in text and "## Under attack" not in text
     assert text.count("## Variance between runs under shift") == 1
-    assert "Mean ± standard deviation over 3 seeds at one split" in text.replace(
-        "\n", " "
-    )
+    assert "Mean ± standard deviation over 3 seeds. " in text.replace("\n", " ")
     assert "| Vanilla | " in text and " ± " in text
     assert "| ls | 3 | 0, 1, 2 | label_smoothing 0.04 | 1.5 |" in text
     assert "| adals | 0 | – | – | 0.0 |" in text
@@ -153,6 +151,6 @@ def test_the_page_of_three_of_five_seeds_says_three(folder, tmp_path, no_picture
     runs = finished_runs(load_study("fashion_mnist"), folder)
     page = write_report(runs, tmp_path / "report")
     text = page.read_text()
-    assert "seeds 0, 1, 2" in text and "over 3 seeds at one split" in text
+    assert "seeds 0, 1, 2" in text and "over 3 seeds. " in text
     assert "5 seeds" not in text
     assert Path(page.parent, "tables", "stability_shift_fashion_mnist.csv").exists()

@@ -92,7 +92,7 @@ def test_what_differs_from_the_recipe_is_in_the_label(tmp_path, name):
     assert rows["AR-AdaLS"] == (None, 11.9)
     # It is there, if otherwise: no command trains it once more.
     assert {row.label: row.missing for row in table.rows}["AR-AdaLS"] is None
-    assert "what differs from the recipe is in a row's name" in table.caption
+    assert "other settings are in a row's name" in table.caption
 
 
 def test_another_network_is_not_set_beside_the_paper(tmp_path):
@@ -252,7 +252,7 @@ def test_variances_show_their_runs_and_have_no_best(tmp_path):
         assert table.best(column) == set()
     kinds = {row.label: row.kind for row in table.rows}
     assert kinds["AR-AdaLS"] == kinds["Label smoothing"] != kinds["Vanilla"]
-    assert "Nothing is bold" in table.caption
+    assert "nothing is bold" in table.caption
     for item in stability(collection):
         assert [row.cells[0].mean for row in item.rows] == [3, 3, 2, 2, 2, 2]
         assert "times 4/5" in item.caption
@@ -322,8 +322,8 @@ def test_captions_say_what_cut_the_levels_and_what_a_spread_is_over(tmp_path):
     index(folders[0], attack="margin", settings={"batch_size": 64, "top_k": None})
     (collection,) = load_collections(folders)
     words = (
-        "CIFAR-10's levels are cut by the logit margin (batch size 64) on the vanilla "
-        "model in v0/."
+        "Robustness levels of CIFAR-10: by the logit margin (batch size 64) on the "
+        "vanilla model in v0/."
     )
     by_level = [
         paper_figures.figure_1_robustness_and_calibration([collection]),
@@ -331,7 +331,7 @@ def test_captions_say_what_cut_the_levels_and_what_a_spread_is_over(tmp_path):
         stability(collection)[0],
     ]
     assert all(words in item.caption for item in by_level)
-    fitted = "which have moved the soft labels of AdaLS and AR-AdaLS as well"
+    fitted = "were also used for the soft labels of AdaLS and AR-AdaLS"
     tables = [
         paper_tables.overview(collection),
         paper_tables.table_2_clean_and_under_shift(collection),
@@ -340,7 +340,7 @@ def test_captions_say_what_cut_the_levels_and_what_a_spread_is_over(tmp_path):
         attack_tables.under_attack(collection),
     ]
     assert all(fitted in table.caption for table in tables)
-    spread = "at one split into training and validation images"
+    spread = "All seeds have the same split into training and validation images"
     assert all(spread in tables[i].caption for i in (0, 1, 2, 4))
     (alone,) = load_collections(folders[:1])
-    assert "moved the soft labels" not in paper_tables.overview(alone).caption
+    assert "used for the soft labels" not in paper_tables.overview(alone).caption

@@ -107,11 +107,12 @@ def test_captions_say_what_the_validation_images_had_moved(tmp_path):
     made = Config.make("cifar10", "adafocal", output_dir=str(folders[2]))
     path.write_text(json.dumps(made.as_dict()))
     labels, loss = "the soft labels of AdaLS and AR-AdaLS", "the loss of AdaFocal"
+    used = "The same images were also used for"
     for chosen, moved in (
         (folders[:1], ""),
-        (folders[:2], f", which have moved {labels} as well"),
-        (folders[::2], f", which have moved {loss} as well"),
-        (folders, f", which have moved {labels} and {loss} as well"),
+        (folders[:2], f" {used} {labels}."),
+        (folders[::2], f" {used} {loss}."),
+        (folders, f" {used} {labels} and {loss}."),
     ):
         words = temperature_words(load_collections(chosen)[0].groups)
-        assert words == f"Temperatures are fitted to the validation images{moved}. "
+        assert words == f"Temperatures are fitted to the validation images.{moved} "

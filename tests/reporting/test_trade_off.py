@@ -46,7 +46,7 @@ def test_small_cases():
             pareto_front(wrong)
 
 
-# The front beyond doubt.
+# The front and what is significant.
 
 
 def sampled(correct, confidence):
@@ -138,7 +138,7 @@ def test_two_measures_are_a_picture_a_table_and_names(attack_collection, attack_
         for cells in rows.values()
         for title, cell in enumerate(cells[:2])
     )
-    for answer, words in ((YES, "On the front: "), (UNDECIDED, "told from it: ")):
+    for answer, words in ((YES, "On the front: "), (UNDECIDED, "Undecided: ")):
         own = [label for label, cells in rows.items() if cells[2].text == answer]
         if own:
             assert words + own[0] in picture.caption
@@ -154,7 +154,7 @@ def test_what_costs_have_no_interval_and_what_lacks_is_a_command(attack_collecti
     assert [row.label for row in table.rows] == LABELS[:2]
     ece, size, _ = table.rows[0].cells
     assert ece.low is not None and size.low is None and size.mean == 4.0
-    assert "there the numbers decide" in picture.caption
+    assert "there the numbers alone decide" in picture.caption
     (lacking,) = trade_off.chosen_trade_off(
         attack_collection, ["ece_under_shift", "nll"]
     )

@@ -51,7 +51,19 @@ def test_a_plan_names_every_cell_and_writes_nothing():
         assert "about 2.0 minutes" in line
     assert "18 cells: 18 missing. About 36.0 minutes left, one at a time" in lines[-1]
     assert not any(Path().iterdir())
-    assert "About 18.0 minutes left, 2 at a time" in said(plan=True, jobs=2)[1]
+    assert "that the machine does nothing else; beside" in lines[-1]
+    two = said(plan=True, jobs=2)[1]
+    assert "About 18.0 minutes left, 2 at a time" in two
+    assert "does nothing else and that 2 cells do not slow each other" in two
+
+
+def test_a_plan_from_finished_cells_assumes_the_machine_as_it_was(monkeypatch):
+    known = _known(cells_of(load_study("smoke"), "runs/smoke-study"))
+    known = known._replace(probed=False)
+    monkeypatch.setattr(listing, "estimate", lambda *_: known)
+    text = said(plan=True)[1]
+    assert text.endswith("that the machine is as free as it was for these cells")
+    assert "nothing else" not in text
 
 
 def test_a_plan_knows_what_is_there():
