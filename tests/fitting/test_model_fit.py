@@ -542,11 +542,30 @@ def test_a_subclassed_model_and_a_train_step_of_ones_own():
     assert history["val_loss"][2] < history["val_loss"][0]
 
 
+HOW = {
+    "several steps at once": {"steps_per_execution": 3},
+    "without a graph": {"run_eagerly": True},
+    "by XLA": {"jit_compile": True},
+}
+
+
+@pytest.mark.parametrize("how", some_quick(HOW, "several steps at once"))
+def test_however_it_is_executed_it_trains_alike(how, indexes):
+    plain, other = network(), network()
+    other.compile(other.optimizer, SPARSE, metrics=["accuracy"], **HOW[how])
+    found, expected = (
+        train(m, num_levels=2, **indexes).history for m in (other, plain)
+    )
+    assert list(found) == list(expected)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "policy",
-    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
+    some_quick(["mixed_bfloat16", "mixed_float16", "float64"], "mixed_float16"),
 )
-def test_mixed_precision(policy, vanilla):
+def test_other_precisions(policy, vanilla):
     keras.config.set_dtype_policy(policy)
     try:
         keras.utils.set_random_seed(0)
