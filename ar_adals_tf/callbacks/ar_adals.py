@@ -289,8 +289,6 @@ class ARAdaLS(keras.callbacks.Callback):
 
     def _forget_training(self) -> None:
         """Make all that belongs to one training, as it is before any."""
-        self.set_model(None)
-        self.set_params(None)
         self._backup = Backup(self.backup_dir) if self.backup_dir else None
         self._training_labels = TrainingLabels(self.smoothing)
         self._validate: Validation | None = None

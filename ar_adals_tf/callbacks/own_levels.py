@@ -83,7 +83,6 @@ class OwnLevels(keras.callbacks.Callback):
         """Return what cuts the same levels, for the training of another model."""
         del memo
         twin = copy.copy(self)
-        twin.set_model(None)
         twin.trained = twin._runner = twin._last = None
         return twin
 
