@@ -98,8 +98,7 @@ class RobustnessLevels:
         labels = None if labels is None else np.asarray(labels)
         unknown = np.zeros(len(ids), np.float32), np.ones(len(ids), bool)
         levels = cls(RobustnessIndex(ids, *unknown, labels=labels), num_levels)
-        levels._levels.assign(np.zeros(len(ids), np.int64))
-        levels.index = None
+        levels.update(None)
         return levels
 
     def __len__(self) -> int:
@@ -158,12 +157,18 @@ class RobustnessLevels:
             ids,
         )
 
-    def update(self, index: RobustnessIndex) -> None:
+    def update(self, index: RobustnessIndex | None) -> None:
         """Take the levels from another index of the same ids, in any order.
+
+        None makes them undivided.
 
         Raises:
             InputError: If the ids are not the same.
         """
+        if index is None:
+            self._levels.assign(tf.zeros_like(self._levels))
+            self.index = None
+            return
         missing = index.missing(self._ids)
         if len(missing) or len(index) != len(self._ids):
             raise InputError(

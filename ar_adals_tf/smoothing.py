@@ -240,6 +240,7 @@ class AdaptiveLabelSmoothing:
             self._counts = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
         self._set = False
         self._model: weakref.ref[Any] | None = None
+        self._first = self.p, False
         #: What `soft_labels` joined them to: the index of the training examples, and
         #: how many columns the labels have.
         self.training_index: Any = None
@@ -287,7 +288,11 @@ class AdaptiveLabelSmoothing:
         return not self._set
 
     def reset(self) -> None:
-        """Go back to hard labels in every level, for the training of another model."""
+        """Go back to hard labels in every level, for the training of another model.
+
+        Levels that the former model has cut (`refresh_every`) go back as well, when the
+        next training begins.
+        """
         self.p = np.ones(self.num_levels)
         self._set, self._model = False, None
 
@@ -296,8 +301,27 @@ class AdaptiveLabelSmoothing:
 
         It is new where p has followed another model. `reset` forgets that one.
         """
+        if self.follows_none:
+            self._first = self.p, self._set
         former, self._model = self._model, weakref.ref(model)
         return former is not None and former() is not model
+
+    @property
+    def follows_none(self) -> bool:
+        """Whether no training has moved p since it was made or reset."""
+        return self._model is None
+
+    def rewind(self, model: "keras.Model") -> bool:
+        """Go back to the p that the first training began with, for another model.
+
+        Where p follows this very model, or none, it stays. Return whether it went back.
+        """
+        if self._model is None or self._model() is model:
+            return False
+        first, was_set = self._first
+        self.p = first
+        self._set, self._model = was_set, None
+        return True
 
     @property
     def epsilon(self) -> np.ndarray:

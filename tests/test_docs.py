@@ -1,7 +1,9 @@
 """The pages of the site: what they quote is said, what they list is there."""
 
 import ast
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 
 import ar_adals_tf
 from ar_adals_tf import attacks, calibration
+from tests import tuner
 from tests.documented import python_blocks, run_blocks, script_names
 
 ROOT = Path(__file__).parents[1]
@@ -81,4 +84,6 @@ def script(tmp_path_factory, thin_network):
 def test_the_python_of_a_page_runs(path, script, monkeypatch):
     folder, names = script
     monkeypatch.chdir(folder)
+    if importlib.util.find_spec("keras_tuner") is None:
+        monkeypatch.setitem(sys.modules, "keras_tuner", tuner)
     run_blocks(path, dict(names), epochs=2)

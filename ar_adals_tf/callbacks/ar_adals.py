@@ -1,5 +1,6 @@
 """Algorithm 1 as a Keras callback."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from ar_adals_tf.callbacks.validation import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.numbering import READ, as_dataset
+from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.levels import RobustnessLevels, as_levels
 from ar_adals_tf.methods.losses import Feedback
 from ar_adals_tf.one_output import take_output
@@ -71,6 +73,11 @@ class ARAdaLS(keras.callbacks.Callback):
     `ModelCheckpoint` and `CSVLogger`, and tells them which direction of these logs is
     better. With `use_ema` in the optimizer it validates the averaged weights, which
     `fit` delivers at its end.
+
+    A second `fit` of the same model goes on with p as it is. For another model call
+    `smoothing.reset()` first. A tuner that makes a deep copy of the callback for each
+    model needs no reset: copies share smoothing, data and levels, and each new model
+    begins with the p and the levels that the first one began with.
 
     Args:
         smoothing: The state, shared with `soft_labels`. With R = 1 this is AdaLS.
@@ -126,7 +133,8 @@ class ARAdaLS(keras.callbacks.Callback):
             `validation_data` of `fit` has labels of another kind, or if the validation
             examples are the training examples. After the first batch, if the training
             data does not come from `soft_labels`. After an epoch, if it is cached, or
-            if the model's output is not finite.
+            if the model's output is not finite and no `TerminateOnNaN` has ended the
+            training.
 
     Example:
         ```python
@@ -274,11 +282,32 @@ class ARAdaLS(keras.callbacks.Callback):
         self._ensemble = list(ensemble)
         self._feedback = feedback
         self._log_levels = log_levels
+        self._first_feedback = feedback.state() if feedback else {}
         self.backup_dir = backup_dir
-        self._backup = Backup(backup_dir) if backup_dir else None
-        self._training_labels = TrainingLabels(smoothing)
+        self._is_copy = False
+        self._forget_training()
+
+    def _forget_training(self) -> None:
+        """Make all that belongs to one training, as it is before any."""
+        self._backup = Backup(self.backup_dir) if self.backup_dir else None
+        self._training_labels = TrainingLabels(self.smoothing)
         self._validate: Validation | None = None
-        self._begun = False
+        self._begun = self._ends_on_nan = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ARAdaLS":
+        """Return a callback for the training of another model on the same data.
+
+        Tuners copy the callbacks for each trial. What `soft_labels` returned cannot be
+        copied and reads this very smoothing, so the copy shares it, as it shares data
+        and levels. The training of another model begins with the p and the levels
+        that the first one began with.
+        """
+        memo[id(self.smoothing)] = self.smoothing  # for callbacks that have it, too
+        twin = copy.copy(self)
+        twin._is_copy = True
+        twin._own_levels = copy.deepcopy(self._own_levels, memo)
+        twin._forget_training()
+        return twin
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Check all that can be known, and compile the pass over the validation set."""
@@ -286,8 +315,12 @@ class ARAdaLS(keras.callbacks.Callback):
         around = surroundings(self)
         stand_before_readers(self, around.callbacks)
         shorten_progress(around.callbacks)
-        checks.check_fellows(self, around.callbacks)
+        self._ends_on_nan = any(
+            isinstance(one, keras.callbacks.TerminateOnNaN) for one in around.callbacks
+        )
+        checks.check_fellows(self, ARAdaLS, around.callbacks)
         checks.check_monitors(around.callbacks)
+        checks.check_kept_weights(self.model, around.callbacks)
         checks.check_names_of_monitors(self.model, around.callbacks)
         models = self._ensemble or [self.model]
         if not models[0].built:
@@ -304,6 +337,8 @@ class ARAdaLS(keras.callbacks.Callback):
             from_logits=self._from_logits,
             trained=models,
         )
+        if self._is_copy and self.smoothing.rewind(self.model) and self._feedback:
+            self._feedback.restore(self._first_feedback)
         if self.smoothing.alpha_is_auto:
             self.smoothing.set_epochs(self._num_epochs("alpha='auto' follows"))
         if self._own_levels:
@@ -311,6 +346,8 @@ class ARAdaLS(keras.callbacks.Callback):
             self._own_levels.epochs = rankings(self._refresh_every, epochs)
             self._own_levels.set_model(heads[0])
             self._own_levels.trained = self.model
+            if self.smoothing.follows_none:
+                self._own_levels.undo()
             self._own_levels.on_train_begin()
         index = self.levels.index if self.levels else None
         checks.check_same_examples(self.smoothing, index)
@@ -352,7 +389,12 @@ class ARAdaLS(keras.callbacks.Callback):
         self._training_labels.end_epoch(epoch)
         if self._own_levels:
             self._own_levels.on_epoch_end(epoch, logs)
-        measures = self.evaluate()
+        try:
+            measures = self.evaluate()
+        except NotFiniteError:
+            if self._ends_on_nan and self.model.stop_training:
+                return  # p stays; the logs show the loss
+            raise
         if self.levels is not None and self.levels.index is None:
             measures = measures.as_one_level()
         if logs is not None:

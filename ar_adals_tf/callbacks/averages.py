@@ -18,7 +18,7 @@ def as_delivered(models: Sequence[keras.Model]) -> Iterator[None]:
     with ExitStack() as stack:
         for model in models:
             optimizer: Any = getattr(model, "optimizer", None)
-            if not _averages(optimizer) or not int(optimizer.iterations):
+            if not averages(optimizer) or not int(optimizer.iterations):
                 continue
             variables = model.trainable_variables
             kept = [np.array(variable) for variable in variables]
@@ -27,7 +27,7 @@ def as_delivered(models: Sequence[keras.Model]) -> Iterator[None]:
         yield
 
 
-def _averages(optimizer: Any) -> bool:
+def averages(optimizer: Any) -> bool:
     """Tell whether an optimizer, or one inside it, averages the weights."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     parts = getattr(inner, "optimizers", [inner])

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ar_adals_tf.callbacks.averages import averages
 from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.metrics import ExpectedCalibrationError
@@ -292,15 +293,16 @@ def _likeness(one: str, other: str) -> tuple[float, float]:
     return shorn.ratio(), SequenceMatcher(None, one, other).ratio()
 
 
-def check_fellows(callback: Any, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Refuse a second callback that moves the same soft labels.
+def check_fellows(
+    callback: Any, kind: type[Any], callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Refuse a second callback of a kind that moves the same soft labels.
 
     Warn of `BackupAndRestore` where `callback` keeps no p for it.
     """
     for other in callbacks:
-        if other is not callback and (
-            getattr(other, "smoothing", None) is callback.smoothing
-        ):
+        same_kind = other is not callback and isinstance(other, kind)
+        if same_kind and other.smoothing is callback.smoothing:
             raise InputError(
                 "two ARAdaLS move the soft labels of one smoothing, so each epoch "
                 "would move them twice; leave out one of them, or give it a smoothing "
@@ -312,6 +314,31 @@ def check_fellows(callback: Any, callbacks: Sequence[keras.callbacks.Callback]) 
                 "BackupAndRestore keeps the model and not the soft labels, so an "
                 "interrupted training would go on with hard ones; give ARAdaLS a "
                 "backup_dir",
+                stacklevel=2,
+            )
+
+
+def check_kept_weights(
+    model: keras.Model, callbacks: Iterable[keras.callbacks.Callback]
+) -> None:
+    """Warn of callbacks that keep other weights than those that are validated.
+
+    Args:
+        model: The model in training, whose optimizer may average its weights.
+        callbacks: All callbacks, in their order.
+    """
+    if not averages(getattr(model, "optimizer", None)):
+        return
+    for callback in callbacks:
+        if getattr(callback, "swap_on_epoch", False):
+            return  # from here on callbacks see the averages
+        if isinstance(callback, keras.callbacks.ModelCheckpoint) or getattr(
+            callback, "restore_best_weights", False
+        ):
+            warnings.warn(
+                f"{type(callback).__name__} keeps the weights in training, and ARAdaLS "
+                "validates the averaged ones (use_ema); put "
+                "keras.callbacks.SwapEMAWeights(swap_on_epoch=True) before it",
                 stacklevel=2,
             )
 

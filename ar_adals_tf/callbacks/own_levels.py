@@ -5,6 +5,7 @@ examples when it has learned something, and again later. With levels of a vanill
 to begin with, it is on-the-fly AR-AdaLS.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,7 @@ class OwnLevels(keras.callbacks.Callback):
         super().__init__()
         self.epochs = list(epochs)
         self._sources, self._levels = sources, levels
+        self._first = {name: own.index for name, own in levels.items()}
         self._attack, self._settings = attack, dict(settings)
         self._folder, self._shards, self._verbose = folder, shards, verbose
         #: The model whose optimizer trains, where another is attacked, one of its
@@ -76,6 +78,19 @@ class OwnLevels(keras.callbacks.Callback):
         self.trained: keras.Model | None = None
         self._runner: Any = None
         self._last: int | None = None  # before which epoch the levels were cut
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OwnLevels":
+        """Return what cuts the same levels, for the training of another model."""
+        del memo
+        twin = copy.copy(self)
+        twin.trained = twin._runner = twin._last = None
+        return twin
+
+    def undo(self) -> None:
+        """Give the levels back what they had before any ranking."""
+        for name, levels in self._levels.items():
+            if levels.index is not self._first[name]:
+                levels.update(self._first[name])
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Make the attack ready, once for all rankings, and try what it is given.

@@ -19,6 +19,7 @@ _FOR_TABLES = re.compile(
 _READERS = (
     keras.callbacks.BackupAndRestore,
     keras.callbacks.CSVLogger,
+    keras.callbacks.LambdaCallback,
     keras.callbacks.RemoteMonitor,
     keras.callbacks.SwapEMAWeights,
     keras.callbacks.TensorBoard,

@@ -68,11 +68,6 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.y)
 
-    @property
-    def weighted(self) -> bool:
-        """Whether the examples have weights."""
-        return len(self._parts) == 3
-
     def divided(self, share: float) -> tuple["Arrays", "Arrays"]:
         """Return the first examples and the last ones, a share of all, as Keras does.
 

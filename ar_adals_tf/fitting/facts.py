@@ -235,7 +235,8 @@ def _refuse_changed(examples: tf.data.Dataset, known: np.ndarray) -> None:
 
 #: What is wrong where an input gets another id than before.
 CHANGED = (
-    "{} when the dataset is read again, as after random augmentation or after shuffle "
-    "and take, so that no example is recognised; put augmentation into the model, or "
-    "number the examples before it: elements (id, x, y)"
+    "{} when the dataset is read again, as after random augmentation, or after shuffle "
+    "and then take or drop_remainder=True, so that no example is recognised; put "
+    "augmentation into the model, leave drop_remainder out, or number the examples "
+    "first: elements (id, x, y)"
 )

@@ -101,7 +101,8 @@ def fit(
             Keras's seed alone (`keras.utils.set_random_seed`).
         class_weight: As in `model.fit`, where there is no `sample_weight`.
         sample_weight: As in `model.fit`, for arrays.
-        initial_epoch: As in `model.fit`; see `backup_dir`.
+        initial_epoch: As in `model.fit`. Each call begins with hard labels; see
+            `backup_dir`.
         steps_per_epoch: As in `model.fit`: the next epoch goes on where it stopped.
         validation_batch_size: As in `model.fit`. Defaults to 256.
         vanilla: A trained classifier to rank the examples, as in the paper. Defaults
@@ -149,10 +150,10 @@ def fit(
         given_number(name, number)
     keys = Keys(id_key, label_key, weight_key)
     train, validation = _data(x, y, sample_weight, validation_split, validation_data)
-    if class_weight is not None and isinstance(train, Arrays) and train.weighted:
+    if class_weight is not None and _is_weighted(train, keys):
         raise InputError(
-            "class_weight and sample_weight were both given; leave out one of them, as "
-            "in model.fit"
+            "class_weight was given, and the training data have sample weights; leave "
+            "out one of them, as in model.fit"
         )
     if isinstance(callbacks, keras.callbacks.CallbackList):
         raise InputError("callbacks must be a list; received a CallbackList")
@@ -289,6 +290,12 @@ def _check_shape(model: keras.Model, data: Data, what: str, keys: Keys) -> None:
     """Refuse inputs whose shape a model of one input does not take."""
     examples = numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False)
     check_input_shape(model, examples.element_spec[0], f"the {what} data")
+
+
+def _is_weighted(data: Data, keys: Keys) -> bool:
+    """Tell whether examples have sample weights."""
+    examples = numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False)
+    return len(examples.element_spec) > 2
 
 
 def _is_floats(model: keras.Model, x: Any) -> bool:

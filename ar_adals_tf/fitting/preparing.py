@@ -1,5 +1,6 @@
 """From training and validation data to the pieces that AR-AdaLS trains with."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +73,10 @@ class Prepared:
             f"Prepared({self.smoothing!r}, train_index={self.train_index!r}, "
             f"validation_index={self.validation_index!r})"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Prepared":
+        """Return the same data and soft labels, for the training of another model."""
+        return replace(self, callback=copy.deepcopy(self.callback, memo))
 
     def batches(
         self,

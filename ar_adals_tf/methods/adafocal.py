@@ -93,6 +93,7 @@ def update_gammas(
     return np.where(np.isnan(gaps), gammas, moved)
 
 
+@keras.saving.register_keras_serializable("ar_adals_tf")
 class AdaFocal(keras.losses.Loss):
     """The loss, and what it has learned so far.
 
@@ -209,6 +210,24 @@ class AdaFocal(keras.losses.Loss):
         self.edges.assign(edges)
         self.gammas.assign(update_gammas(gammas, gaps, **self._rule))
         return {f"gamma/{b}": float(gamma) for b, gamma in enumerate(gammas)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes another such loss, with what this one has learned."""
+        return {
+            "num_bins": len(self.gammas),
+            "name": self.name,
+            **self._rule,
+            "learned": self.state(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AdaFocal":
+        """Make the loss that `get_config` describes."""
+        config = dict(config)
+        learned = config.pop("learned")
+        loss = cls(**config)
+        loss.restore(learned)
+        return loss
 
     def state(self) -> dict[str, list[float]]:
         """Return what a restart needs, as JSON can hold it."""

@@ -2,8 +2,11 @@
 
 `sign_step` and `projected_sign_steps` are pure functions of a batch. The models below
 are ordinary functional ones whose training step uses these functions. A run saves them
-as a plain `keras.Model`, so nobody who loads one needs this module. (The attacks that
-measure a trained model are in `ar_adals_tf.attacks.bounded`.)
+as a plain `keras.Model`, so nobody who loads one needs this module. One that is saved
+by `model.save` is loaded, and trains on in its way, where this module is imported.
+`keras.models.clone_model` makes a plain `keras.Model` of any functional model with
+settings of its own; `type(model).from_config(model.get_config())` keeps the training.
+(The attacks that measure a trained model are in `ar_adals_tf.attacks.bounded`.)
 
 Perturbations change a pixel by at most epsilon and stay in [0, 1]. They are found on
 the model in inference mode, which neither uses nor moves its batch statistics and its
@@ -139,6 +142,8 @@ def kl_divergence(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 class _AdversarialTraining(keras.Model):
     """A functional model whose training step perturbs the images first."""
 
+    _settings: tuple[str, ...] = ("seed", "epsilon", "steps", "relative_step")
+
     def __init__(
         self,
         inputs: Any,
@@ -152,7 +157,24 @@ class _AdversarialTraining(keras.Model):
     ) -> None:
         super().__init__(inputs, outputs, name=name)
         self.seed, self.epsilon = seed, epsilon
-        self.steps, self.step_size = steps, relative_step * epsilon
+        self.steps, self.relative_step = steps, relative_step
+        self.step_size = relative_step * epsilon
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes another such model, as yet untrained."""
+        plain = keras.Model(self.input, self.output, name=self.name)
+        settings = {name: getattr(self, name) for name in self._settings}
+        return {**plain.get_config(), "settings": settings}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "_AdversarialTraining":
+        """Make the model that `get_config` describes."""
+        config = dict(config)
+        settings = config.pop("settings")
+        plain = keras.Model.from_config(config, custom_objects=custom_objects)
+        return cls(plain.input, plain.output, name=plain.name, **settings)
 
     def train_step(self, data: Any) -> Any:
         """Perturb, then train as Keras does."""
@@ -189,6 +211,7 @@ class _AdversarialTraining(keras.Model):
         )
 
 
+@keras.saving.register_keras_serializable("ar_adals_tf")
 class FGSMTraining(_AdversarialTraining):
     """A functional model that trains on FGSM's images and on clean ones.
 
@@ -215,6 +238,8 @@ class FGSMTraining(_AdversarialTraining):
         >>> history = model.fit(tf.ones((8, 4)), tf.one_hot([0, 1] * 4, 2), verbose=0)
     """
 
+    _settings = (*_AdversarialTraining._settings, "share")
+
     def __init__(
         self, inputs: Any, outputs: Any, *, share: float = 0.5, **others: Any
     ) -> None:
@@ -234,6 +259,7 @@ class FGSMTraining(_AdversarialTraining):
         return sign_step(logits_fn(self), images, targets, self.epsilon)
 
 
+@keras.saving.register_keras_serializable("ar_adals_tf")
 class PGDTraining(FGSMTraining):
     """A functional model that trains on PGD's images and on clean ones.
 
@@ -260,6 +286,7 @@ class PGDTraining(FGSMTraining):
         return self.moved(images, targets, noise)
 
 
+@keras.saving.register_keras_serializable("ar_adals_tf")
 class TRADES(_AdversarialTraining):
     """A functional model that learns clean images and stays constant around them.
 
@@ -279,6 +306,8 @@ class TRADES(_AdversarialTraining):
         **others: `relative_step` as in `PGDTraining`; `seed`, `epsilon` and `name` as
             in `FGSMTraining`.
     """
+
+    _settings = (*_AdversarialTraining._settings, "beta")
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ What the paper leaves to us, or we do otherwise, stands in BUILD_NOTES.md.
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ar_adals_tf.methods.adversarial import FGSMTraining, LogitsFn
@@ -172,6 +173,7 @@ def _climber(
     return climb
 
 
+@keras.saving.register_keras_serializable("ar_adals_tf")
 class CCAT(FGSMTraining):
     """A functional model that learns low confidence where attacks lead.
 
@@ -194,13 +196,14 @@ class CCAT(FGSMTraining):
         **others: `share`, `seed`, `epsilon` and `name` as in `FGSMTraining`.
 
     Example:
-        >>> import keras
         >>> images = keras.Input((4,))
         >>> model = CCAT(images, keras.layers.Dense(2)(images), epsilon=0.1, steps=3)
         >>> loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         >>> model.compile("adam", loss)
         >>> history = model.fit(tf.ones((8, 4)), tf.one_hot([0, 1] * 4, 2), verbose=0)
     """
+
+    _settings = (*FGSMTraining._settings, "rho")
 
     def __init__(
         self,

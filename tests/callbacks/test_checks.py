@@ -281,6 +281,51 @@ def test_monitors_need_no_mode(monitor, make, still, train, validation, tmp_path
     assert not callback.monitor_op(2.0, 1.0)
 
 
+KEEPERS = {
+    "file": lambda folder: keras.callbacks.ModelCheckpoint(
+        folder / "best.keras", "val_ece", save_best_only=True
+    ),
+    "model": lambda folder: keras.callbacks.EarlyStopping(
+        "val_ece", restore_best_weights=True
+    ),
+}
+
+
+def averaging():
+    optimizer = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.9)
+    model = mlp(activation="softmax")
+    model.compile(optimizer, "categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_weights_that_are_kept_and_not_validated_are_named(
+    keeper, train, validation, tmp_path
+):
+    swap = r"put keras.callbacks.SwapEMAWeights\(swap_on_epoch=True\) before it"
+    with pytest.warns(UserWarning, match=swap):
+        begin(train, validation, averaging(), others=[KEEPERS[keeper](tmp_path)])
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_after_a_swap_the_validated_weights_are_kept(
+    keeper, train, validation, tmp_path, recwarn
+):
+    model = averaging()
+    others = [
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        KEEPERS[keeper](tmp_path),
+    ]
+    history = run(train, validation, model, epochs=4, others=others)
+    assert not [w for w in recwarn if "SwapEMAWeights" in str(w.message)]
+    if keeper == "file":
+        model = keras.models.load_model(tmp_path / "best.keras")
+    best = int(np.argmin(history["val_ece"]))
+    predicted = model.predict(table(validation)[1], verbose=0).argmax(axis=1)
+    accuracy = (predicted == validation.labels).mean()
+    assert accuracy == pytest.approx(history["val_accuracy"][best], abs=1e-6)
+
+
 def test_the_wrong_direction_is_refused(train, validation):
     stopping = keras.callbacks.EarlyStopping("val_ece", mode="max")
     refused(
@@ -358,6 +403,18 @@ def test_a_backup_without_soft_labels_is_named(train, validation, tmp_path):
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
     with pytest.warns(UserWarning, match="keeps the model and not the soft labels"):
         begin(train, validation, others=[backup])
+
+
+def test_terminate_on_nan_ends_a_training_quietly(train, validation):
+    model = compiled(mlp(), learning_rate=1e30)
+    smoothing = AdaptiveLabelSmoothing(Z, 4, alpha=0.5)
+    ending = keras.callbacks.TerminateOnNaN()
+    settings = {"smoothing": smoothing, "epochs": 3, "others": [ending]}
+    history = run(train, validation, model, **settings)
+    assert len(history["loss"]) == 1 and not np.isfinite(history["loss"][0])
+    assert smoothing.p.tolist() == [0.6] * 4
+    with pytest.raises(InputError, match="returns values that are not finite"):
+        run(train, validation, compiled(mlp(), learning_rate=1e30))
 
 
 def test_going_on_with_untouched_soft_labels_is_named(train, validation, recwarn):

@@ -71,6 +71,15 @@ def test_readers_may_stand_before_it(train, validation, tmp_path):
     assert float(rows[1]["p/2"]) == history.history["p/2"][1]
 
 
+def test_a_lambda_may_stand_before_it(train, validation):
+    seen = []
+    reader = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(logs.get("val_ece"))
+    )
+    history = run(train, validation, before=[reader]).history
+    assert seen == history["val_ece"]
+
+
 def test_the_progress_line_is_short_and_all_else_is_whole(
     train, validation, tmp_path, capsys
 ):

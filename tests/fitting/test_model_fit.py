@@ -542,11 +542,30 @@ def test_a_subclassed_model_and_a_train_step_of_ones_own():
     assert history["val_loss"][2] < history["val_loss"][0]
 
 
+HOW = {
+    "several steps at once": {"steps_per_execution": 3},
+    "without a graph": {"run_eagerly": True},
+    "by XLA": {"jit_compile": True},
+}
+
+
+@pytest.mark.parametrize("how", some_quick(HOW, "several steps at once"))
+def test_however_it_is_executed_it_trains_alike(how, indexes):
+    plain, other = network(), network()
+    other.compile(other.optimizer, SPARSE, metrics=["accuracy"], **HOW[how])
+    found, expected = (
+        train(m, num_levels=2, **indexes).history for m in (other, plain)
+    )
+    assert list(found) == list(expected)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "policy",
-    [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"],
+    some_quick(["mixed_bfloat16", "mixed_float16", "float64"], "mixed_float16"),
 )
-def test_mixed_precision(policy, vanilla):
+def test_other_precisions(policy, vanilla):
     keras.config.set_dtype_policy(policy)
     try:
         keras.utils.set_random_seed(0)
@@ -608,7 +627,7 @@ SENTENCES = {
     "one index": ({"validation_index": None}, "one of the two indexes is missing"),
     "both weights": (
         {"sample_weight": np.ones(TRAIN), "class_weight": {0: 1}},
-        "class_weight and sample_weight",
+        "class_weight was given, and the training data have sample weights",
     ),
     "a negative weight": (
         {"sample_weight": -np.ones(TRAIN)},
@@ -689,7 +708,11 @@ def augmented():
 
 STREAMS = {
     "augmentation": (augmented, "put augmentation into"),
-    "shuffle and take": (lambda: slices().shuffle(160).take(80).batch(8), "and take"),
+    "shuffle and take": (lambda: slices().shuffle(160).take(80).batch(8), "then take"),
+    "shuffle and drop": (
+        lambda: slices().shuffle(160).batch(90, drop_remainder=True),
+        "leave drop_remainder out",
+    ),
     "no end": (lambda: slices().batch(32).repeat(), "repeats without end"),
     "a generator": (lambda: (b for b in [(XT, YT)]), "which can be read once"),
     "labels": (lambda: slices(y=YT + 1).batch(32), "labels that are none of"),
@@ -704,6 +727,12 @@ def test_unusable_datasets_are_one_sentence(case, vanilla):
     with pytest.raises(InputError, match=message) as error:
         train(network(), make(), None, vanilla=vanilla, attack="margin", num_levels=2)
     assert "\n" not in str(error.value)
+
+
+def test_class_weights_and_those_of_a_dataset_are_refused():
+    weighted = tf.data.Dataset.from_tensor_slices((XT, YT, np.ones(TRAIN))).batch(32)
+    with pytest.raises(InputError, match="class_weight was given, and the training da"):
+        train(network(), weighted, None, class_weight={0: 2})
 
 
 def test_labels_that_turn_up_in_training_are_one_sentence():

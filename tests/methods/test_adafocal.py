@@ -1,5 +1,6 @@
 """AdaFocal against its formulas in NumPy, and as a method. About 15 seconds."""
 
+import copy
 import json
 
 import keras
@@ -206,6 +207,22 @@ def test_it_learns_from_the_callback_without_tracing_anew(fashion_small):
         np.testing.assert_allclose(edges, expected, rtol=1e-5)
     np.testing.assert_allclose(loss.gammas, gammas, rtol=1e-5)
     assert np.ptp(gammas) > 0.05
+
+
+def test_a_saved_model_keeps_what_its_loss_has_learned(tmp_path):
+    loss = AdaFocal(num_bins=3, switch=0.3, gamma_max=5)
+    rng = np.random.default_rng(0)
+    loss.learn(rng.uniform(size=90), rng.integers(0, 2, 90), np.ones(90))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("adam", loss)
+    model.save(tmp_path / "model.keras")
+    for other in (
+        copy.deepcopy(loss),
+        keras.models.load_model(tmp_path / "model.keras").loss,
+    ):
+        assert other.get_config() == loss.get_config()
+        assert other.state() == loss.state() != AdaFocal(num_bins=3).state()
+        assert other.gammas is not loss.gammas
 
 
 def test_a_backup_that_would_forget_it_is_refused():

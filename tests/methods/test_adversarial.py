@@ -1,5 +1,7 @@
 """Attacks in training against CleverHans, closed forms and plain NumPy. 20 seconds."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from ar_adals_tf.methods.adversarial import (
     projected_sign_steps,
     sign_step,
 )
+from ar_adals_tf.methods.ccat import CCAT
 from ar_adals_tf.outputs import logits_fn
 from tests.helpers import run_on_two_cpus
 
@@ -157,6 +160,34 @@ def test_perturbations_keep_within_epsilon_and_the_pixels_range(kind, epsilon, i
     attacked, clean = (made[60:], x) if kind is TRADES else (made[:30], x[:30])
     assert np.abs(attacked - clean).max() == pytest.approx(epsilon, rel=1e-4)
     assert made.min() >= 0 and made.max() <= 1
+
+
+def saved_and_loaded(model, folder):
+    model.save(folder / "model.keras")
+    return keras.models.load_model(folder / "model.keras")
+
+
+SETTINGS = {
+    FGSMTraining: {"share": 0.25},
+    PGDTraining: {"steps": 2, "relative_step": 0.5},
+    TRADES: {"steps": 2, "beta": 3.0},
+    CCAT: {"steps": 2, "rho": 2.0},
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_copy_and_a_saved_model_train_on_as_the_model_does(kind, images, tmp_path):
+    """To the same weights, attacks with their settings and random starts."""
+    some = [values[:60] for values in images]
+    model = as_kind(kind, seed=3, epsilon=0.1, **SETTINGS[kind])
+    fitted(model, some, epochs=1)
+    others = [copy.deepcopy(model), saved_and_loaded(model, tmp_path)]
+    fitted(model, some, epochs=1)
+    for other in others:
+        assert type(other) is kind
+        fitted(other, some, epochs=1)
+        for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", [FGSMTraining, PGDTraining])
