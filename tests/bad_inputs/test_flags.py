@@ -466,6 +466,7 @@ OF_EVALUATE = [
     Case("evaluate", ["--run_dir=absent"], "absent is no run directory"),
     Case("evaluate", ["--run_dir="], "--run_dir must not be empty"),
     Case("report", ["--runs=absent"], "absent is no finished run: it is not there; "),
+    Case("report", ["--runs=a.tar"], "run: it is a file, no .zip; ", text("a.tar")),
     *[
         Case("train", [f"--dataset={name}"], f"{name}: there is no such folder")
         for name in ("./absent", "absent/", "/absent/photos")
