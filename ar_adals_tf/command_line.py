@@ -270,7 +270,22 @@ def _parse(arguments: list[str]) -> list[str]:
     for flag in (FLAGS[name] for name in FLAGS):
         if flag.present:
             _check_text(flag.name, flag.value)
+            flag.value = _with_home(flag.value)
     return rest
+
+
+def _with_home(value: Any) -> Any:
+    """Return a flag's value with the home folder in the place of a `~` that begins it.
+
+    The shell leaves the `~` of --flag=~/a as it is.
+
+    Example:
+        >>> _with_home(["runs/a", "~/b"]) == ["runs/a", f"{os.path.expanduser('~')}/b"]
+        True
+    """
+    if isinstance(value, list):
+        return [_with_home(one) for one in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _plain(words: str) -> str:

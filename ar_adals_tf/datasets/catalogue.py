@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.datasets.division import name_splits
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.process.endings import first_line
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,35 @@ class Entry:
     digest: str
 
 
+def data_folder(data_dir: str | None) -> str:
+    """Return where TFDS keeps its data."""
+    return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+
+
 def find_builder(name: str, data_dir: str | None) -> Any:
-    """Return TFDS's builder of a dataset, or None if there is none of this name."""
+    """Return TFDS's builder of a dataset, or None if there is none of this name.
+
+    Raises:
+        InputError: If what TFDS wrote about the data on disk is damaged.
+    """
     import tensorflow_datasets as tfds
+    from google.protobuf.json_format import ParseError
 
     try:
         return tfds.builder(name, data_dir=data_dir)
+    except (ParseError, UnicodeDecodeError) as error:
+        raise not_whole(name, f"{data_folder(data_dir)}/{name}", error) from error
     except Exception:  # names such as a/b/c raise errors of their own
         return None
+
+
+def not_whole(name: str, folder: str | Path, error: Exception) -> InputError:
+    """Return the error for a dataset whose files on disk cannot be read."""
+    return InputError(
+        f"the dataset {name} in {folder} is damaged or not whole "
+        f"({first_line(error)}); remove this folder and let TensorFlow Datasets "
+        "prepare it again"
+    )
 
 
 def names() -> list[str]:

@@ -24,9 +24,10 @@ from ar_adals_tf.corruptions.apply import (
     unavailable,
 )
 from ar_adals_tf.datasets import augmentation
+from ar_adals_tf.datasets.catalogue import data_folder, not_whole
 from ar_adals_tf.datasets.division import split_positions
 from ar_adals_tf.datasets.records import (
-    data_folder,
+    damage_named,
     decode_records,
     prepared_builder,
     read_records,
@@ -41,6 +42,8 @@ SOURCES = ("auto", "tfds", "published", "generated")
 _TFDS = {"cifar10": "cifar10_corrupted", "imagenet2012": "imagenet2012_corrupted"}
 
 _PUBLISHED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+
+_MADE_HERE = "make the images with --shift_source=generated"
 
 _CIFAR_TEST_EXAMPLES = 10_000
 
@@ -230,8 +233,9 @@ def imagenet_files(
     the arguments see `find_source`.
     """
     builder = prepared_builder("imagenet2012", data_dir)
-    records = read_records(builder, "validation", ("tfds_id", "file_name"))
-    rows = list(records.as_numpy_iterator())
+    with damage_named(builder):
+        records = read_records(builder, "validation", ("tfds_id", "file_name"))
+        rows = list(records.as_numpy_iterator())
     ids = np.array([row["tfds_id"] for row in rows])
     names = np.array([row["file_name"] for row in rows])
     size = len(ids) // 2 if validation_examples is None else validation_examples
@@ -243,10 +247,11 @@ def _cifar10_c(
     info: DatasetInfo, data_dir: str | None, name: str, severity: int, limit: int
 ) -> ArraySplit:
     title = f"{name}_{severity}"
-    builder = prepared_builder(f"cifar10_corrupted/{title}", data_dir)
-    records = read_records(builder, "test", ("image", "label", "tfds_id"))
+    builder = prepared_builder(f"cifar10_corrupted/{title}", data_dir, _MADE_HERE)
     size = min(limit, builder.info.splits["test"].num_examples)
-    read = decode_records("cifar10", info, records, {title: np.arange(size)})
+    with damage_named(builder):
+        records = read_records(builder, "test", ("image", "label", "tfds_id"))
+        read = decode_records("cifar10", info, records, {title: np.arange(size)})
     return read[title]
 
 
@@ -258,7 +263,8 @@ def _imagenet_c(
     wanted: np.ndarray,
 ) -> Split:
     own = _TYPES_OF_TFDS["imagenet2012"].get(name, name)
-    builder = prepared_builder(f"imagenet2012_corrupted/{own}_{severity}", data_dir)
+    title = f"imagenet2012_corrupted/{own}_{severity}"
+    builder = prepared_builder(title, data_dir, _MADE_HERE)
     keys = ("tfds_id", "image", "label", "file_name")
     records = read_records(builder, "validation", keys)
     table = tf.lookup.StaticHashTable(
@@ -309,18 +315,22 @@ def _count(folder: Path) -> int:
     found = sorted(folder.glob("*/dataset_info.json"))
     if not found:
         return 0
-    splits = json.loads(found[-1].read_text()).get("splits", [])
-    return sum(int(n) for split in splits for n in split.get("shardLengths", []))
+    try:
+        splits = json.loads(found[-1].read_text()).get("splits", [])
+        return sum(int(n) for split in splits for n in split.get("shardLengths", []))
+    except (ValueError, TypeError, AttributeError) as error:
+        name = f"{folder.parent.name}/{folder.name}"
+        raise not_whole(name, found[-1].parent, error) from error
 
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # one wrong byte can make NumPy raise nearly anything
         raise InputError(
             f"the published file {path} cannot be read ({type(error).__name__}); "
             f"download {path.parent.name} from its authors into {path.parent.parent}, "
-            "or make the images with --shift_source=generated"
+            f"or {_MADE_HERE}"
         ) from error
 
 

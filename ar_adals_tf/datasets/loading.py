@@ -16,6 +16,7 @@ from ar_adals_tf.datasets import own, own_loading
 from ar_adals_tf.datasets.division import split_positions
 from ar_adals_tf.datasets.records import (
     chosen,
+    damage_named,
     decode_records,
     prepare,
     prepared_builder,
@@ -113,18 +114,19 @@ def load(
         sources.setdefault(_source_of(split, name, builder), []).append(split)
     loaded: dict[str, Split] = {}
     for source, ours in sources.items():
-        parts = _division(builder, name, source, validation_examples, split_seed)
-        wanted = {split: parts[split][:limit_examples] for split in ours}
-        records = read_records(builder, source)
-        if info.streamed:
-            loaded |= {
-                split: StreamedSplit(
-                    name, split, info, chosen(records, part), len(part)
-                )
-                for split, part in wanted.items()
-            }
-        else:
-            loaded |= decode_records(name, info, records, wanted)
+        with damage_named(builder):
+            parts = _division(builder, name, source, validation_examples, split_seed)
+            wanted = {split: parts[split][:limit_examples] for split in ours}
+            records = read_records(builder, source)
+            if info.streamed:
+                loaded |= {
+                    split: StreamedSplit(
+                        name, split, info, chosen(records, part), len(part)
+                    )
+                    for split, part in wanted.items()
+                }
+            else:
+                loaded |= decode_records(name, info, records, wanted)
     return {split: loaded[split] for split in splits}
 
 

@@ -261,10 +261,9 @@ def _unknown(dataset: str) -> str:
                 f"--dataset={dataset} is a file and no .npz; give a folder of class "
                 "folders, or an .npz file of arrays"
             )
-        home = "; write $HOME for ~ here" if dataset.startswith("~") else ""
         return (
-            f"--dataset={dataset}: there is no such folder{home}; give a folder of "
-            "class folders that is there, such as photos with photos/cat/1.jpg in it"
+            f"--dataset={dataset}: there is no such folder; give a folder of class "
+            "folders that is there, such as photos with photos/cat/1.jpg in it"
             + (f"; did you mean {near[0]}?" if near else "")
         )
     if not near:

@@ -21,7 +21,7 @@ from ar_adals_tf.datasets.division import divide, mixed_order
 from ar_adals_tf.datasets.folder import Listing
 from ar_adals_tf.datasets.from_files import FileSplit, decoder, read_pictures
 from ar_adals_tf.datasets.own import MEMORY_LIMIT, Data, describe_classes
-from ar_adals_tf.datasets.records import chosen, read_records
+from ar_adals_tf.datasets.records import chosen, damage_named, read_records
 from ar_adals_tf.datasets.splits import ArraySplit, Split, StreamedSplit, distorted
 from ar_adals_tf.datasets.table import DatasetInfo
 
@@ -47,7 +47,8 @@ def load_own(
         return _from_folder(name, data, data.source, split_seed, splits)
     if isinstance(data.source, arrays.Header):
         return _from_arrays(name, data, data.source, split_seed, splits)
-    return _from_records(name, data, data.source, split_seed, splits)
+    with damage_named(data.source.builder):
+        return _from_records(name, data, data.source, split_seed, splits)
 
 
 def check_test(splits: Mapping[str, Split], limit: int | None) -> None:

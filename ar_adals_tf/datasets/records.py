@@ -1,8 +1,9 @@
 """The records of TensorFlow Datasets on disk: found, downloaded, chosen, decoded."""
 
-import os
 import socket
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
 
@@ -16,26 +17,32 @@ from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
 
-
-def data_folder(data_dir: str | None) -> str:
-    """Return where TFDS keeps its data."""
-    return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+#: What can be done without a dataset that is not there.
+_INSTEAD = "take the images that come with this package: --dataset=fashion_mnist_small"
 
 
-def prepared_builder(name: str, data_dir: str | None) -> Any:
-    """Return TFDS's builder with its data on disk. Absent data are downloaded."""
+def prepared_builder(name: str, data_dir: str | None, instead: str = _INSTEAD) -> Any:
+    """Return TFDS's builder with its data on disk. Absent data are downloaded.
+
+    Args:
+        name: The dataset's name, which TFDS has.
+        data_dir: See `loading.load`.
+        instead: What else to do if it cannot be had.
+
+    Raises:
+        InputError: If the data are damaged, or absent and cannot be downloaded.
+    """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name, data_dir=data_dir)
-    if builder.info.splits:
+    builder = catalogue.find_builder(name, data_dir)
+    if builder is not None and builder.info.splits:
         return builder
     absent = InputError(
-        f"the dataset {name} is not in {data_folder(data_dir)} and could not be "
-        "downloaded; give a folder that has it in TFDS's format with --data_dir or the "
-        "environment variable TFDS_DATA_DIR, or take the images that come with this "
-        "package: --dataset=fashion_mnist_small"
+        f"the dataset {name} is not in {catalogue.data_folder(data_dir)} and could not "
+        "be downloaded; give a folder that has it in TFDS's format with --data_dir or "
+        f"the environment variable TFDS_DATA_DIR, or {instead}"
     )
-    if not _reachable(builder):
+    if builder is None or not _reachable(builder):
         raise absent
     try:
         builder.download_and_prepare()
@@ -69,6 +76,25 @@ def _reachable(builder: Any) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextmanager
+def damage_named(builder: Any) -> Iterator[None]:
+    """Name the dataset where its files cannot be read; TensorFlow names none.
+
+    Raises:
+        InputError: In the place of TensorFlow's errors.
+    """
+    try:
+        yield
+    except (
+        tf.errors.DataLossError,  # a record is cut or changed
+        tf.errors.FailedPreconditionError,  # there are fewer than TFDS has written
+        tf.errors.InvalidArgumentError,  # it has another form, or is no picture
+        tf.errors.NotFoundError,
+    ) as error:
+        full_name, folder = builder.info.full_name, builder.data_path
+        raise catalogue.not_whole(full_name, folder, error) from error
 
 
 def read_records(

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -109,11 +110,17 @@ def _kept(
         if images is None:
             sweep(path.parent, path.name)
             images = make()
-            with atomic_write(path) as aside:
-                np.save(aside, images)
-                with aside.open("ab") as file:
-                    file.write(_checksum(images))
+            with atomic_write(path) as aside, aside.open("wb") as file:
+                _write(file, images)
     return images
+
+
+def _write(file: BinaryIO, images: np.ndarray) -> None:
+    """Write what `_read` reads. NumPy's own writing hides why it failed."""
+    header = np.lib.format.header_data_from_array_1_0(images)
+    np.lib.format.write_array_header_1_0(file, header)
+    file.write(images.tobytes("A"))
+    file.write(_checksum(images))
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

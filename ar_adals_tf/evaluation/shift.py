@@ -50,10 +50,6 @@ def types_of(dataset: str, info: DatasetInfo | None = None) -> tuple[str, ...]:
         dataset: The dataset's name.
         info: What it is. Defaults to the entry of `DATASETS`.
 
-    Args:
-        dataset: Its name.
-        channels: How many channels its images have. Defaults to what `DATASETS` says.
-
     Example:
         >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
         (17, False)

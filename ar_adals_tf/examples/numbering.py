@@ -346,7 +346,14 @@ def _array(values: Any) -> Any:
     """Return values as an array; float64 becomes Keras's floats, as in `model.fit`."""
     if tf.is_tensor(values):
         return values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(
+            "inputs, labels and weights must be arrays; received a "
+            f"{type(values).__name__} of rows of different lengths; bring them to one, "
+            "such as by keras.utils.pad_sequences"
+        ) from error
     if array.dtype == np.float64:
         array = array.astype(keras.config.floatx())
     if array.ndim == 0 or array.dtype.kind not in "fiubSUO":

@@ -214,8 +214,9 @@ def resolved(source: Source, settings: Mapping[str, Any]) -> dict[str, Any]:
     extent = _extent(source, settings)
     if extent is None:
         raise InputError(
-            "bounds='data' needs one array of numbers, or attack_input= to say which; "
-            "give bounds=(low, high)"
+            "bounds='data' is the range of one array of numbers, or of the one that "
+            "attack_input= names in a dictionary of arrays; received neither; give "
+            "one, or bounds=(low, high)"
         )
     if not all(np.isfinite(end).all() for end in extent):
         raise InputError(

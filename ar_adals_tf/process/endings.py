@@ -64,7 +64,7 @@ def ending(error: BaseException) -> tuple[int, str] | None:
 def _of_system(error: BaseException) -> str:
     if not isinstance(error, OSError):
         return ""
-    reason = _first_line(error)
+    reason = first_line(error)
     if error.errno in _REMEDIES:
         reason = os.strerror(error.errno)
     return _words(error.filename or "a file", reason, error.errno)
@@ -77,9 +77,9 @@ def _of_memory(error: BaseException) -> str:
     ):
         number = _number_in(error)
         if number:
-            return _words("a file", _first_line(error), number)
+            return _words("a file", first_line(error), number)
         return (
-            f"the memory does not suffice ({_first_line(error)}); give smaller "
+            f"the memory does not suffice ({first_line(error)}); give smaller "
             "numbers, such as another --batch_size or --attack_batch_size"
         )
     return ""
@@ -91,7 +91,13 @@ def _of_tensorflow(error: BaseException) -> str:
     if not tf or not isinstance(error, tf.errors.OpError):
         return ""
     number = _number_in(error)
-    words = _words("a file", _first_line(error), number) if number else ""
+    words = _words("a file", first_line(error), number) if number else ""
+    if isinstance(error, tf.errors.DataLossError):  # met in the midst of a stream
+        words = (
+            f"the data on disk are damaged or not whole ({first_line(error)}); remove "
+            "the folder of the dataset, let TensorFlow Datasets prepare it again, and "
+            f"{_AGAIN}"
+        )
     return sentence_in(error) or words
 
 
@@ -114,7 +120,7 @@ def _one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return what is for people in the first line of an error's text."""
     text = re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*", "", str(error).strip())
     return (text.splitlines() or [type(error).__name__])[0][:200]

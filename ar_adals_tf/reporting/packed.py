@@ -331,9 +331,9 @@ def _read_manifest(
         raise _not_whole(file, f"it has no {MANIFEST}")
     found = parse_json(archive.read(MANIFEST).decode())
     version = found.get("version") if isinstance(found, dict) else None
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise InputError(
-            f"{file} is of version {str(version)[:40]} of the format of exported runs; "
+            f"{file} is of version {version!r:.40} of the format of exported runs; "
             f"this package reads version {VERSION}: export it again with this version "
             "of the package"
         )

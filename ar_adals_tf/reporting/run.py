@@ -70,7 +70,10 @@ class Run:
         needed = SUBJECT_FILE if record else "config.json"
         for name in (needed, "metrics.json", "predictions.npz"):
             if not (folder / name).exists():
-                has = f"it has no {name}" if folder.is_dir() else "it is not there"
+                has = f"it has no {name}"
+                if not folder.is_dir():
+                    there = folder.exists()
+                    has = "it is a file, no .zip" if there else "it is not there"
                 raise InputError(
                     f"{folder} is no finished run: {has}; give the --output_dir of a "
                     "python -m ar_adals_tf.train or evaluate that has ended"

@@ -93,6 +93,11 @@ def hidden():
             2,
             "/a is not a directory.*stands in its place",
         ),
+        (
+            tf.errors.DataLossError(None, None, "{{node a}} truncated record at 9"),
+            2,
+            r"damaged or not whole \(truncated record at 9\); remove the folder",
+        ),
         (raised(hidden), 2, "model.keras cannot be.*free some space"),
     ],
     ids=lambda value: type(value).__name__,

@@ -466,11 +466,11 @@ OF_EVALUATE = [
     Case("evaluate", ["--run_dir=absent"], "absent is no run directory"),
     Case("evaluate", ["--run_dir="], "--run_dir must not be empty"),
     Case("report", ["--runs=absent"], "absent is no finished run: it is not there; "),
+    Case("report", ["--runs=a.tar"], "run: it is a file, no .zip; ", text("a.tar")),
     *[
         Case("train", [f"--dataset={name}"], f"{name}: there is no such folder")
         for name in ("./absent", "absent/", "/absent/photos")
     ],
-    Case("train", ["--dataset=~/absent"], "no such folder; write .HOME for ~ here"),
     Case("train", ["--dataset=/etc/passwd"], "is a file and no .npz"),
     *[
         Case(
@@ -721,7 +721,26 @@ OF_OTHERS = [
     Case("quickstart", ["--method=ls"], "Unknown command line flag", status=1),
 ]
 
-CASES = [*OF_TRAIN, *OF_SWEEP, *OF_EVALUATE, *OF_COMPUTE, *OF_OTHERS]
+#: The shell leaves a `~` behind a = as it is.
+OF_HOMES = [
+    Case(command, [f"--{flag}={value}"], says, environment={"HOME": "/nobody"})
+    for command, flag, value, says in (
+        ("train", "model", "~/a.keras", "no .*/nobody/a.keras"),
+        ("train", "dataset", "~/photos", "/nobody/photos: there is no such folder"),
+        ("evaluate", "run_dir", "~/run", "/nobody/run is no run directory"),
+        ("report", "runs", "~/a,~/b", "/nobody/a is no finished run"),
+        ("compare_indexes", "indexes", "~/a,~/b", "robustness index /nobody/a"),
+    )
+]
+
+CASES = [
+    *OF_TRAIN,
+    *OF_SWEEP,
+    *OF_EVALUATE,
+    *OF_COMPUTE,
+    *OF_OTHERS,
+    *OF_HOMES,
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,9 @@
 """A user's data as splits: in memory and streamed, against the files themselves."""
 
 import io
+import re
+import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -253,6 +256,61 @@ def test_a_dataset_of_tfds_without_a_recipe(limit, stored, monkeypatch):
     assert found["train"] | found["validation"] == set(by_tfds["train"])
     trained = collect(splits["train"].training_batches(16, epoch_variable(), 0))
     assert set(trained[0].tolist()) == found["train"]
+
+
+def of_info(change):
+    """Return what changes the text of `dataset_info.json` in a folder."""
+
+    def do(folder):
+        path = folder / "dataset_info.json"
+        path.write_bytes(change(path.read_bytes()))
+
+    return do
+
+
+def of_records(change):
+    """Return what changes the file of the training records in a folder."""
+
+    def do(folder):
+        (path,) = folder.glob("*train.tfrecord*")
+        path.write_bytes(change(path.read_bytes()))
+
+    return do
+
+
+def whole_records(content, count):
+    """Return the first records of a file, each with its length before it."""
+    end = 0
+    for _ in range(count):
+        (length,) = struct.unpack_from("<Q", content, end)
+        end += length + 16
+    return content[:end]
+
+
+DAMAGES = {
+    "info cut": of_info(lambda text: text[:100]),
+    "info empty": of_info(lambda text: b""),
+    "info of other bytes": of_info(lambda text: bytes(range(256))),
+    "records cut": of_records(lambda content: content[: len(content) // 2]),
+    "records cut after a whole one": of_records(lambda c: whole_records(c, 20)),
+    "a byte": of_records(lambda c: c[:500] + bytes([c[500] ^ 255]) + c[501:]),
+    "records empty": of_records(lambda content: b""),
+    "records absent": lambda folder: next(folder.glob("*train.tfrecord*")).unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_dataset_of_tfds_is_named(damage, stored, tmp_path):
+    shutil.copytree(stored, tmp_path / "data")
+    folder = tmp_path / "data" / "clothes" / "1.0.0"
+    DAMAGES[damage](folder)
+    with pytest.raises(InputError) as found:
+        datasets.load(
+            "clothes", data_dir=str(tmp_path / "data"), split_names="test=exam"
+        )
+    sentence = str(found.value)
+    assert re.search(r"the dataset clothes(/1.0.0)? in .* is damaged or not", sentence)
+    assert str(folder.parent) in sentence and "\n" not in sentence
 
 
 def test_a_single_split_is_divided(tfds_dir):

@@ -1,6 +1,8 @@
 """Corrupted sets that are kept: the same bits, never of other images, never damaged."""
 
 import dataclasses
+import errno
+import resource
 
 import numpy as np
 import pytest
@@ -149,6 +151,20 @@ def test_a_whole_file_of_other_images_under_this_name_is_made_anew(split, tmp_pa
     kept(split.part("test", slice(5)), other)
     path.write_bytes(next(other.iterdir()).read_bytes())
     assert kept(split, tmp_path)[1] and path.read_bytes() == content
+
+
+def test_a_file_that_cannot_grow_is_named_with_the_reason(split, tmp_path):
+    """Oracle: a limit on the size of files, which the system enforces."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError) as found:
+            kept(split, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found.value.errno == errno.EFBIG
+    assert str(found.value.filename).startswith(str(tmp_path / "fog_3-"))
+    assert not list(tmp_path.iterdir())
 
 
 TOGETHER = """

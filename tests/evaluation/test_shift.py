@@ -366,6 +366,39 @@ def test_cifar10_c_is_read_from_tfds(tfds_dir):
 
 
 @pytest.fixture
+def cifar10_c(rng, tmp_path):
+    """A clean split of four images, and what TFDS writes beside a set of them."""
+    clean = ArraySplit(
+        "cifar10",
+        "test",
+        DatasetInfo(10, (32, 32, 3)),
+        np.array([b"%d" % i for i in range(4)]),
+        rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
+        np.arange(4),
+    )
+    info = tmp_path / "cifar10_corrupted" / "fog_3" / "1.0.0" / "dataset_info.json"
+    info.parent.mkdir(parents=True)
+    info.write_text(json.dumps({"splits": [{"shardLengths": ["4"]}]}))
+    return clean, info
+
+
+@pytest.mark.parametrize("change", ["cut", "[]", '{"splits": 3}', "{}{}", "binary"])
+def test_half_a_set_of_tfds_is_no_absent_one(change, cifar10_c):
+    """Otherwise images made here would stand in for CIFAR-10-C."""
+    clean, info = cifar10_c
+    how = {"types": ["fog"], "severities": [3], "data_dir": str(info.parents[3])}
+    assert find_source(clean, "auto", **how).name == "tfds"
+    if change == "cut":
+        info.write_bytes(info.read_bytes()[:20])
+    else:
+        info.write_bytes(b"\xff\xfe" if change == "binary" else change.encode())
+    with pytest.raises(InputError, match="cifar10_corrupted/fog_3 in .*1.0.0 is damag"):
+        find_source(clean, "auto", **how)
+    info.unlink()
+    assert find_source(clean, "auto", **how).name == "generated"
+
+
+@pytest.fixture
 def cifar100_c(rng, tmp_path):
     """A clean split of 20 images and a folder as the authors publish it."""
     images = rng.integers(0, 256, (20, 32, 32, 3), np.uint8)
@@ -419,6 +452,21 @@ def test_published_files_of_another_form_are_refused(cifar100_c):
         np.save(folder / file, before)
     with pytest.raises(InputError, match="fog.npy cannot be read"):
         published(clean, folder, "fog", 1)
+
+
+def test_damaged_published_files_are_refused(cifar100_c, rng):
+    clean, folder, _, _ = cifar100_c
+    content = (folder / "glass_blur.npy").read_bytes()
+    headers = [bytearray(content) for _ in range(60)]
+    for header in headers:  # of 128 bytes; a changed pixel nobody notices
+        header[rng.integers(0, 100)] ^= 1 << rng.integers(8)
+    for damaged in (b"", content[:5], content[:128], content[:-1], *headers):
+        (folder / "glass_blur.npy").write_bytes(damaged)
+        try:
+            published(clean, folder, "frosted_glass_blur", 1)
+        except InputError:
+            continue
+        assert damaged in headers  # and there, only where spaces are
 
 
 @pytest.fixture

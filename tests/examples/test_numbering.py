@@ -208,6 +208,7 @@ def test_validation_split_is_the_last_part_as_in_keras(columns):
         (lambda c: (c[0], c[1][:-1]), "received 23, 22"),
         (lambda c: (c[0][:0], c[1][:0]), "are empty"),
         (lambda c: (c[0], "labels"), "arrays of numbers or text; received str"),
+        (lambda c: ([[1.0], [1.0, 2.0]], c[1][:2]), "list of rows of different length"),
         (lambda c: (batch for batch in [c]), "is a generator, which can be read once"),
         (lambda c: Sequence((c[0][:0], c[1][:0])), "PyDataset is empty"),
         (lambda c: Iterable([]), "is empty"),

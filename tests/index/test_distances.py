@@ -73,6 +73,10 @@ def test_data_without_a_range_are_refused(model):
         RobustnessIndex.compute(model, broken, bounds="data", **SETTINGS)
     with pytest.raises(InputError, match="at= moves the output of a layer"):
         RobustnessIndex.compute(model, X, bounds="data", at="flatten", **SETTINGS)
+    for name in ("c", None):
+        two, settings = {"a": X, "b": X[:, :2]}, {**SETTINGS, "attack_input": name}
+        with pytest.raises(InputError, match="names in a dictionary of arrays; rec"):
+            RobustnessIndex.compute(model, two, bounds="data", **settings)
 
 
 def test_the_index_says_its_unit(model):

@@ -229,12 +229,13 @@ def test_a_damaged_file_is_refused_in_one_sentence(packed, tmp_path):
             assert "bad.zip" in str(error)
 
 
-def test_another_version_is_named(packed, tmp_path):
+@pytest.mark.parametrize("version", [VERSION + 1, str(VERSION), bool(VERSION), None])
+def test_another_version_is_named(version, packed, tmp_path):
     content = members(packed)
-    manifest = json.loads(content["manifest.json"]) | {"version": VERSION + 1}
+    manifest = json.loads(content["manifest.json"]) | {"version": version}
     content["manifest.json"] = json.dumps(manifest).encode()
     newer = written(tmp_path / "newer.zip", content)
-    refused(newer, f"newer.zip is of version {VERSION + 1} of the format")
+    refused(newer, f"newer.zip is of version {version!r} of the format")
 
 
 @pytest.mark.parametrize(
