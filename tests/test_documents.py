@@ -1,8 +1,7 @@
 """The documents: short lines, links that lead somewhere, commands that exist."""
 
-import importlib
 import re
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -62,8 +61,7 @@ def commands(text):
 def test_commands_have_the_flags_that_documents_give_them(path):
     for module, given in commands(path.read_text()):
         forget_flags()
-        sys.modules.pop(f"ar_adals_tf.{module}", None)
-        importlib.import_module(f"ar_adals_tf.{module}")
+        runpy.run_module(f"ar_adals_tf.{module}")
         known = set(flags.FLAGS) | {"help", "flagfile"}
         for flag in given:
             plain = re.match(r"--(?:no)?(\w+)", flag)[1]

@@ -10,8 +10,9 @@
 All train with Adam for 40 epochs, in batches of 128, or of 32 where there are less than
 5,000 training examples. The learning rate falls to a tenth after 28 epochs and to a
 hundredth after 36. Alpha and the number of levels follow from the epochs and the
-validation examples, and the attack is that of `fit` (`automatic`). Grey images are often characters
-or scans, whose mirror image is something else. This module loads no TensorFlow.
+validation examples, and the attack is that of `fit` (`automatic`). Grey images are
+often characters or scans, whose mirror image is something else. This module loads no
+TensorFlow.
 """
 
 from collections.abc import Mapping

@@ -65,8 +65,8 @@ def flag_lines(
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"the flagfile {path} cannot be read ({error}); give a file of text, a flag "
-            "in each line"
+            f"the flagfile {path} cannot be read ({error}); give a file of text, with "
+            "a flag in each line"
         ) from error
     found = []
     for line in lines:

@@ -209,7 +209,8 @@ class Settings:
     )
     alpha: str | None = own_setting(
         "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
-        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto, which is 5 / epochs and at most 0.5.",
+        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto, which "
+        "is 5 / epochs and at most 0.5.",
         default=Default(
             "the recipe's for the method; with fewer epochs it grows, to 1 at most, so "
             "that alpha times the epochs stays; auto for data without a recipe",

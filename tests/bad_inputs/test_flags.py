@@ -56,9 +56,7 @@ def train(*arguments, says, **more):
 
 
 def refused_by_absl(command, flag, values):
-    return [
-        Case(command, [f"--{flag}={value}"], f"--{flag}=") for value in values
-    ]
+    return [Case(command, [f"--{flag}={value}"], f"--{flag}=") for value in values]
 
 
 def with_strategy(environment, *arguments):
@@ -288,7 +286,7 @@ OF_TRAIN = [
     train(
         "--flagfile=a.cfg",
         says="Unknown command line flag 'nosuch'",
-        prepare=text("a.cfg", "--nosuch=1\n")
+        prepare=text("a.cfg", "--nosuch=1\n"),
     ),
     train("--flagfile=absent", says="there is no flagfile 'absent': .*absent is no"),
     train("--flagfile=", says="there is no flagfile ''"),
@@ -303,11 +301,7 @@ OF_TRAIN = [
         says="the flagfile .*/a.cfg names itself; take",
         prepare=text("a.cfg", "--flagfile=a.cfg\n"),
     ),
-    train(
-        "--flagfile=f",
-        says="there is no flagfile 'f'",
-        prepare=empty_folder("f")
-    ),
+    train("--flagfile=f", says="there is no flagfile 'f'", prepare=empty_folder("f")),
     train("--strategy=mirrored", says="finds no GPU here"),
     train("--cpu_replicas=2", says="--cpu_replicas is for --strategy=mirrored"),
     train("--tpu=local", says="--tpu is for --strategy=tpu"),

@@ -683,6 +683,15 @@ def assert_equal_indexes(a, b):
         assert a.metadata[name] == b.metadata[name], name
 
 
+def test_arrays_are_attacked_as_own_data_are(model_file, arrays_file, run):
+    arguments = (f"--model_file={model_file}", "--dry_run")
+    for what, attack in ((f"--arrays={arrays_file}", "ddn"), ("--split=test", "cw")):
+        short = ("--attack_iterations=2", "--limit_examples=20")
+        status, out, err = run("compute_robustness", *arguments, what, *short)
+        assert status == 0, err
+        assert out.startswith(f"{attack} takes at most ")
+
+
 def test_index_of_arrays(model_file, arrays_file, run, tmp_path):
     """Equal to `RobustnessIndex.compute`; interrupted, it goes on where it was."""
     arguments = (

@@ -244,3 +244,4 @@ def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
     assert status == 0
     assert "it has hardly learnt, so its robustness means little" in err
     assert "check labels and --input_range, or give more --epochs" in err
+    assert err.count("a guess") == 1  # and not again for each index
