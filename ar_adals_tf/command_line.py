@@ -14,8 +14,11 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.completion import usual_attack
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.flagfiles import with_flagfiles
 from ar_adals_tf.experiment.flags import (
     Flag,
     attack_flags,
@@ -176,9 +179,15 @@ def given_settings(*apart: str) -> list[str]:
     return [f.serialize() for f in own if f.present and f.name not in apart]
 
 
-def given_attack_settings() -> dict[str, Any]:
-    """Return the attack's settings as the flags give them."""
-    return attack_settings_from(FLAGS.attack, _values_of(attack_flags()))
+def chosen_attack(dataset: str) -> tuple[str, dict[str, Any]]:
+    """Return the attack that the flags name, and its settings as they give them.
+
+    Args:
+        dataset: What is attacked, a key of `DATASETS` or other data. It has an attack
+            for the case that none is named.
+    """
+    attack = FLAGS.attack or usual_attack(recipe_of(dataset), None)
+    return attack, attack_settings_from(attack, _values_of(attack_flags()))
 
 
 def training_config() -> Config:
@@ -187,9 +196,8 @@ def training_config() -> Config:
 
     prepare(*values("dataset", "data_dir"))
     settings = _values_of(group_flags())
-    # These defaults give way to those of --vanilla=none.
-    for name in ("attack", "levels_from"):
-        settings[name] = FLAGS[name].value if FLAGS[name].present else None
+    if not FLAGS["levels_from"].present:
+        settings["levels_from"] = None  # --vanilla=none has another default
     return config_from(settings)
 
 
@@ -208,16 +216,17 @@ def load_splits(*names: str) -> Any:
 def run(main: Callable[[], None]) -> None:
     """Run a command: parse flags, quieten TensorFlow's start, print errors plainly.
 
-    The exit status is 0 when all went well, 1 on unknown flags, 2 on input that cannot
-    be used, a loss that is no number, or a disk or memory that is full, and 130 after
-    an interruption. A reader of the output that goes away stops nothing.
+    The exit status is 0 when all went well, 2 on flags or input that cannot be used, a
+    loss that is no number, or a disk or memory that is full, and 130 after an
+    interruption. 1 is left for a fault of this package, which ends with a traceback. A
+    reader of the output that goes away stops nothing.
     """
 
     def work(arguments: Sequence[str]) -> None:
         if len(arguments) > 1:
-            sys.exit(
-                f"error: nothing is known of the argument {arguments[1]!r}; flags are "
-                "written --name=value, see --help"
+            raise InputError(
+                f"nothing is known of the argument {arguments[1]!r}; flags are written "
+                "--name=value, see --help"
             )
         _start_tensorflow()
         import_modules(given("import").get("import") or [])
@@ -255,16 +264,11 @@ def _leave(error: BaseException) -> None:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Parse the flags. What absl does not understand ends the command with status 1."""
+    """Parse the flags; see `with_flagfiles`, which comes before absl's own reading."""
     try:
-        rest = FLAGS(arguments)
+        rest = FLAGS(with_flagfiles(arguments))
     except flags.Error as error:
-        sys.exit(f"error: {_plain(str(error))}; see --help")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"--flagfile must be a file of text, a flag in each line; received one "
-            f"that is not ({error}); give another file"
-        ) from error
+        raise InputError(f"{_plain(str(error))}; see --help") from error
     except SystemExit:  # the help is printed
         sys.exit(0)
     for flag in (FLAGS[name] for name in FLAGS):

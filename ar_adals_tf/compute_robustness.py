@@ -31,7 +31,7 @@ def main() -> None:
 
     model_file, arrays, split = command_line.values("model_file", "arrays", "split")
     bounds, at = command_line.values("bounds", "at")
-    attack, path, dry_run = command_line.values("attack", "output_file", "dry_run")
+    path, dry_run = command_line.values("output_file", "dry_run")
     if not model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
     space = space_from(bounds, at)
@@ -45,7 +45,9 @@ def main() -> None:
             raise InputError("--output_file is missing; give the .npz file to write")
         check_place(path, [model_file, arrays])
     model = load_model(model_file)
-    settings = {**space, **command_line.given_attack_settings()}
+    dataset = arrays or command_line.values("dataset")[0]
+    attack, given = command_line.chosen_attack(dataset)
+    settings = {**space, **given}
     if arrays:
         images = read_examples(arrays, "file for --arrays", unit=not space)
         settings = resolved(images, settings)

@@ -2,8 +2,8 @@
 
     python -m ar_adals_tf.sweep --dataset=cifar10 --method=ar_adals --param=alpha
 
-trains a run for each of the paper's values (or for --values=0.005,0.01), each in its
-own directory under one folder, and writes there
+trains a run for each of the paper's values (or of --values=0.005,0.01), each in its own
+directory under one folder, and writes there
 
     sweep.json    the values, the measures of every run and their intervals
     sweep.png     the measure that chooses over the values
@@ -22,6 +22,10 @@ chosen.
 
 The paper's values: label_smoothing 0 to 0.1 by 0.01; alpha .005 .01 .05 .1 for adals
 and .005 .01 .05 for ar_adals (ImageNet's adals also .03); num_levels 1 2 4 8 10 16.
+
+These alphas are for the recipe's epochs; with fewer --epochs they grow in proportion.
+With --finetune, on your own data and on Fashion-MNIST, alpha times the epochs is 1, 2,
+5 (--alpha=auto) and 10, for adals also 20; alpha is at most 0.5.
 """
 
 from pathlib import Path
@@ -54,7 +58,11 @@ flags.DEFINE_enum(
     ["label_smoothing", "alpha", "num_levels"],
     "Which setting varies; the default is what the paper chooses for the method.",
 )
-flags.DEFINE_list("values", None, "Its values; the default is the paper's.")
+flags.DEFINE_list(
+    "values",
+    None,
+    "Its values; the default is the paper's, and its alphas follow the epochs.",
+)
 flags.DEFINE_enum(
     "select_by", "ece", ["ece", "nll", "brier", "smece"], "What is to be lowest."
 )

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -26,6 +27,13 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what has been imported, a million objects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_model_was_warned_of() -> None:
+    """Let each test begin as a process does, which has called no model a guess."""
+    if "ar_adals_tf.index.sanity" in sys.modules:
+        sys.modules["ar_adals_tf.index.sanity"]._SAID.clear()
 
 
 @pytest.fixture(scope="session")

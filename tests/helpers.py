@@ -164,6 +164,8 @@ def run_here(name, *arguments):
     forget_flags()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        # Another test may have imported it; a process of its own has not.
+        patch.delitem(sys.modules, f"ar_adals_tf.{name}", raising=False)
         try:
             runpy.run_module(f"ar_adals_tf.{name}", run_name="__main__")
         except SystemExit as error:

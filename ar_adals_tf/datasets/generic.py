@@ -8,16 +8,17 @@
 | larger | `resnet18` | shifts and flips, of colour images only |
 
 All train with Adam for 40 epochs, in batches of 128, or of 32 where there are less than
-5,000 training examples. The learning rate falls to a tenth
-after 28 epochs and to a hundredth after 36. Alpha and the number of levels follow from
-the epochs and the validation examples (`automatic`). Grey images are often characters
-or scans, whose mirror image is something else. This module loads no TensorFlow.
+5,000 training examples. The learning rate falls to a tenth after 28 epochs and to a
+hundredth after 36. Alpha and the number of levels follow from the epochs and the
+validation examples, and the attack is that of `fit` (`automatic`). Grey images are
+often characters or scans, whose mirror image is something else. This module loads no
+TensorFlow.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ar_adals_tf.automatic import auto_num_levels
+from ar_adals_tf.automatic import AUTO_ATTACK, auto_num_levels
 from ar_adals_tf.datasets.table import DATASETS, Recipe
 from ar_adals_tf.errors import InputError
 
@@ -34,6 +35,7 @@ _GENERIC = Recipe(
     milestones=((28, 0.1), (36, 0.01)),
     alpha={"adals": "auto", "ar_adals": "auto"},
     refresh_epochs=(13, 26),
+    attack=AUTO_ATTACK,
 )
 
 

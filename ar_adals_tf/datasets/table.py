@@ -36,6 +36,7 @@ class Recipe:
         standardise: Whether the model divides by the training inputs' standard
             deviation as well.
         num_levels: Number R of robustness levels.
+        attack: How the vanilla model is attacked, a key of `attacks.table.ATTACKS`.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Recipe:
     refresh_epochs: tuple[int, ...] = (65, 130)
     standardise: bool = False
     num_levels: int = 10
+    attack: str = "cw"
 
     def constant(self) -> "Recipe":
         """Return the recipe with a learning rate that stays as it is given.

@@ -84,8 +84,8 @@ def complete(
             alpha = alpha.stretched(recipe.epochs, to=max(1, values["epochs"]))
         values["alpha"] = str(alpha)
     own = values["levels_from"] == OWN
-    if own and not attack_is_given:
-        values["attack"] = OWN_ATTACK
+    if not attack_is_given:
+        values["attack"] = usual_attack(recipe, values["levels_from"])
     values["attack"], values["attack_settings"] = _attack(
         values["levels_from"], values["attack"], values["attack_settings"]
     )
@@ -100,6 +100,16 @@ def complete(
     )
     if own and not values["refresh_epochs"]:
         values["refresh_epochs"] = auto_refresh(max(1, values["epochs"]))
+
+
+def usual_attack(recipe: Recipe, levels_from: str | None) -> str:
+    """Return the attack that ranks the examples unless another one is given.
+
+    Example:
+        >>> usual_attack(DATASETS["cifar10"].recipe, "robustness")
+        'cw'
+    """
+    return OWN_ATTACK if levels_from == OWN else recipe.attack
 
 
 def without_vanilla(method: str, levels_from: str | None) -> str:

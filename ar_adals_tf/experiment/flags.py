@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ar_adals_tf.attacks.settings import MOST_STEPS
-from ar_adals_tf.attacks.table import ATTACKS, OWN_ATTACK
+from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.completion import OF_READING, OWN
+from ar_adals_tf.experiment.completion import OF_READING, OWN, usual_attack
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import Declaration, Default, plain_type
 from ar_adals_tf.experiment.settings import DECLARATIONS, MANY
@@ -161,11 +162,11 @@ def config_from(given: Mapping[str, Any]) -> Config:
     _refuse_needless(given)
     values = {k: v for k, v in given.items() if k not in own | attack}
     alone = values.get("levels_from") == OWN or values.get("vanilla") == "none"
-    usual = OWN_ATTACK if alone else DECLARATIONS["attack"].default
-    values["attack"] = values.get("attack") or usual
+    usual = usual_attack(recipe_of(values["dataset"]), OWN if alone else None)
     values["method_settings"] = {k: v for k, v in given.items() if k in own}
     values["attack_settings"] = attack_settings_from(
-        values["attack"], {k: v for k, v in given.items() if k in attack}
+        values.get("attack") or usual,
+        {k: v for k, v in given.items() if k in attack},
     )
     return Config.make(**values)
 

@@ -209,11 +209,11 @@ class Settings:
     )
     alpha: str | None = own_setting(
         "Learning rate of the smoothing, Eq. 3: a number such as 0.005, or a schedule "
-        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto.",
+        "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto, which "
+        "is 5 / epochs and at most 0.5.",
         default=Default(
-            "the recipe's for the method; with fewer epochs it grows, so that alpha "
-            "times the epochs stays; 5 / epochs and at most 0.5 for data without a "
-            "recipe, as with auto",
+            "the recipe's for the method; with fewer epochs it grows, to 1 at most, so "
+            "that alpha times the epochs stays; auto for data without a recipe",
             lambda recipe, method: recipe.alpha[
                 "ar_adals" if method.by_robustness else "adals"
             ],
@@ -228,7 +228,11 @@ class Settings:
     )
     attack: str | None = own_setting(
         "How the distance to another class is found.",
-        default="cw",
+        default=Default(
+            "the paper's, cw; ddn for data without a recipe, as in fit; margin with "
+            "--vanilla=none",
+            lambda recipe, method: recipe.attack,
+        ),
         choices=ATTACKS,
         needs="by_robustness",
         group="attack",

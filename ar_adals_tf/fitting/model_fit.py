@@ -13,7 +13,7 @@ import tensorflow as tf
 from ar_adals_tf.attacks.layers import candidates
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.automatic import auto_alpha
+from ar_adals_tf.automatic import AUTO_ATTACK, auto_alpha
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import KEYS, Keys, one_hot
@@ -28,7 +28,7 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
-from ar_adals_tf.fitting.preparing import DEFAULT_ATTACK, prepare
+from ar_adals_tf.fitting.preparing import prepare
 from ar_adals_tf.graph import check_input_shape, check_is_model
 from ar_adals_tf.levels import NOT_IN_INDEX
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
@@ -139,7 +139,7 @@ def fit(
         ```
     """
     check_is_model(model, "the model", "the order is fit(model, x, y)")
-    _refuse_unknown(settings, attack or DEFAULT_ATTACK, vanilla)
+    _refuse_unknown(settings, attack or AUTO_ATTACK, vanilla)
     whole_number("epochs", epochs)
     whole_number("initial_epoch", initial_epoch, 0)
     for name, number in {

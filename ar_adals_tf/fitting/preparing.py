@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.automatic import auto_num_levels, check_every
+from ar_adals_tf.automatic import AUTO_ATTACK, auto_num_levels, check_every
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
@@ -40,10 +40,6 @@ from ar_adals_tf.whole_numbers import given_number, whole_number
 
 #: Ranges that images have, the narrowest first.
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-
-
-#: How a vanilla model is attacked if nobody says how.
-DEFAULT_ATTACK = "ddn"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -290,7 +286,7 @@ def prepare(
                 made = _attacked(
                     vanilla,
                     source,
-                    attack or DEFAULT_ATTACK,
+                    attack or AUTO_ATTACK,
                     cache_dir,
                     verbose,
                     bounds=bounds,

@@ -52,8 +52,9 @@ def compute_distances(
     runner = runner or prepare(
         attack, model, few_of(source), keep_adversarial=False, **settings
     )
-    seen = Seen(runner.predictions, len(source), runner.num_classes)
     metadata = describe(model, source, attack, settings)
+    digest = metadata["model_digest"]
+    seen = Seen(runner.predictions, len(source), runner.num_classes, digest)
     shards = None
     if shards_dir is not None:
         shards = Shards(shards_dir, metadata | {"shard_size": shard_size})

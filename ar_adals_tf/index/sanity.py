@@ -20,6 +20,23 @@ _SAMPLE = 1024
 #: Share of distances that may be longer than the bounds' diagonal.
 _FEW = 0.1
 
+#: The digests of the models that this process has called no better than a guess.
+_SAID: set[str] = set()
+
+
+def says_first_that_it_guesses(model_digest: str) -> bool:
+    """Tell whether nobody has said yet that a model guesses; from now on it is said.
+
+    A model is attacked on several sets of examples, and one warning is enough.
+
+    Example:
+        >>> [says_first_that_it_guesses("a digest") for _ in range(2)]
+        [True, False]
+    """
+    first = model_digest not in _SAID
+    _SAID.add(model_digest)
+    return first
+
 
 class Seen:
     """What the model saw, and how often it was right, shard by shard.
@@ -28,9 +45,10 @@ class Seen:
         predict: Returns the class of each of some inputs.
         count: The number of images.
         num_classes: Number of classes Z.
+        model_digest: The digest of the model, which is warned of once.
 
     Example:
-        >>> seen = Seen(lambda x: x.argmax(1), 2, num_classes=2)
+        >>> seen = Seen(lambda x: x.argmax(1), 2, num_classes=2, model_digest="a")
         >>> seen.add(np.array([[0.75, 0.25], [0.0, 1.0]]), np.array([0, 1]))
         >>> seen.metadata()
         {'input_range': [0.0, 1.0], 'accuracy': 1.0}
@@ -41,8 +59,10 @@ class Seen:
         predict: "Callable[[np.ndarray], np.ndarray]",
         count: int,
         num_classes: int,
+        model_digest: str,
     ) -> None:
         self._predict, self._num_classes = predict, num_classes
+        self._model_digest = model_digest
         self._step = -(-count // _SAMPLE)
         self._low, self._high = np.inf, -np.inf
         self._position = 0
@@ -75,7 +95,8 @@ class Seen:
             return found
         said, true = np.concatenate(self._said), np.concatenate(self._true)
         accuracy = float((said == true).mean())
-        if len(true) >= LEAST_TO_JUDGE and is_near_chance(said, true):
+        guesses = len(true) >= LEAST_TO_JUDGE and is_near_chance(said, true)
+        if guesses and says_first_that_it_guesses(self._model_digest):
             warnings.warn(
                 f"the model is right for {accuracy:.1%} of the examples, no more than "
                 f"a guess among {self._num_classes} classes. Likely causes: the labels "

@@ -6,6 +6,7 @@ from typing import Any
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.flagfiles import flag_lines
 from ar_adals_tf.experiment.flags import config_from, group_flags
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -35,26 +36,15 @@ def read_flagfile(path: Path) -> dict[str, str]:
         {'dataset': 'cifar10', 'method': 'ls', 'label_smoothing': '0.02'}
     """
     found: dict[str, str] = {}
-    where = flags_folder() / Path(*path.parts[1:]) if path.parts[0] == "flags" else path
-    try:
-        lines = where.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the flagfile {path} cannot be read ({error}); give one that is there"
-        ) from error
-    for line in map(str.strip, lines):
-        if not line or line.startswith(("#", "//")):
-            continue
+    ours = path.parts[:1] == ("flags",)
+    for line in flag_lines(path, flags_folder().parent if ours else ""):
         name, sign, value = line.removeprefix("--").partition("=")
         if not line.startswith("--"):
             raise InputError(
                 f"the flagfile {path} has the line {line!r}; a line must be a flag "
                 "--name=value, or begin with #"
             )
-        if name == "flagfile":
-            found |= read_flagfile(Path(value))
-        else:
-            found[name] = value if sign else "true"
+        found[name] = value if sign else "true"
     return found
 
 

@@ -15,6 +15,7 @@ from ar_adals_tf.datasets.folder import refuse_among_pictures
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.datasets.own_loading import check_test, describe_splits
 from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.digests import digest_model
 from ar_adals_tf.distribution.strategy import describe_strategy
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.doubts import (
@@ -57,6 +58,7 @@ from ar_adals_tf.files import (
     writable_folder,
     write_json,
 )
+from ar_adals_tf.index.sanity import says_first_that_it_guesses
 from ar_adals_tf.process.imports import imported
 from ar_adals_tf.process.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
@@ -312,9 +314,12 @@ def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
         _ready(plan.vanilla, plan.loaded)
     if finetune:
         _refuse_guessing(plan, folder, made=not begun)
-    for doubt in _doubts(plan.vanilla, folder):
-        warnings.warn(doubt, stacklevel=2)
-    return load_model(folder / "model.keras")
+    model = load_model(folder / "model.keras")
+    guesses = Predictions.load(folder / "predictions.npz").is_near_chance
+    if not guesses or says_first_that_it_guesses(digest_model(model)):
+        for doubt in _doubts(plan.vanilla, folder):
+            warnings.warn(doubt, stacklevel=2)
+    return model
 
 
 def _doubts(vanilla: Config, folder: Path) -> list[str]:

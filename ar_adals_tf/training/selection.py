@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ar_adals_tf import captions, figures, files
+from ar_adals_tf.automatic import MOST_ALPHA, auto_alpha
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictor import run_predictor
 from ar_adals_tf.evaluation.results import read_metrics
@@ -15,6 +17,9 @@ from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.choice import SELECT_BY, Choice, choose
 from ar_adals_tf.training.run import check_folders, load_splits, train
+
+#: The datasets whose recipe is the paper's, or has its alphas.
+_OF_THE_PAPER = ("svhn_cropped", "cifar10", "cifar100", "imagenet2012")
 
 #: The settings that can be chosen, and what a figure calls them.
 AXES = {
@@ -38,7 +43,7 @@ def sweep(
     Args:
         base: The settings of the runs, in which only the one setting varies.
         param: The setting, a key of `AXES`.
-        values: Its values, as text. Defaults to the paper's.
+        values: Its values, as text. Defaults to `usual_values`.
         folder: Where everything is written. Each run lies in `<param>=<value>`.
         given: Flags for `chosen.cfg`, beside those of dataset, method and the choice.
         select_by: What is compared, a key of `choice.SELECT_BY`.
@@ -49,7 +54,7 @@ def sweep(
         InputError: If there are no validation images, if the setting means nothing to
             the method, or if a value is no number.
     """
-    values = values or paper_values(base.dataset, base.method, param)
+    values = values or usual_values(base, param)
     configs = variants(base, param, values, folder)
     for config in configs.values():
         check_folders(config)
@@ -148,8 +153,34 @@ def default_param(method: str) -> str:
     )
 
 
+def usual_values(base: Config, param: str) -> list[str]:
+    """Return the values that are tried if none are given: the paper's.
+
+    p moves once an epoch, so alpha times the epochs is what the paper's alphas mean. It
+    is kept where there are other epochs than the recipe's. A recipe that is not the
+    paper's has the products of CIFAR-10 and `auto`'s, and no alpha above `auto`'s most.
+
+    Example:
+        >>> usual_values(Config.make("cifar10", "ar_adals"), "alpha")
+        ['0.005', '0.01', '0.05']
+        >>> usual_values(Config.make("fashion_mnist_small", "ar_adals"), "alpha")
+        ['0.05', '0.1', '0.25', '0.5']
+    """
+    values = paper_values(base.dataset, base.method, param)
+    if param != "alpha":
+        return values
+    ours = base.finetune or base.dataset not in _OF_THE_PAPER
+    recipe = DATASETS["cifar10"].recipe if ours else base.recipe
+    epochs = max(1, base.epochs)  # 0 where nothing is trained, which `sweep` refuses
+    alphas = [float(value) * recipe.epochs / epochs for value in values]
+    if ours:
+        alphas = sorted([*alphas, auto_alpha(epochs)])
+    most = MOST_ALPHA if ours else 1.0
+    return list(dict.fromkeys(f"{min(most, alpha):g}" for alpha in alphas))
+
+
 def paper_values(dataset: str, method: str, param: str) -> list[str]:
-    """Return the values that the paper chooses from.
+    """Return the values that the paper chooses from, alphas for its own epochs.
 
     Example:
         >>> paper_values("cifar10", "ar_adals", "alpha")

@@ -446,7 +446,7 @@ def unusable(tmp_path_factory, model_file, arrays_file):
 def test_fails_well(
     command, arguments, sentence, run, unusable, model_file, arrays_file, monkeypatch
 ):
-    """One sentence, no traceback, a status that is not 0, and no file is written."""
+    """One sentence, no traceback, status 2, and no file is written."""
     monkeypatch.setattr(socket, "getaddrinfo", _no_network)
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     monkeypatch.chdir(unusable)
@@ -456,7 +456,7 @@ def test_fails_well(
     arguments = [*(SMALL if command == "train" else ()), *arguments]
     status, _, err = run(command, *(a.format(**names) for a in arguments))
     assert re.search(sentence.replace("{tmp}", str(unusable)), err), err
-    assert status in (1, 2)
+    assert status == 2
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(said) == 1
@@ -472,7 +472,7 @@ def _no_network(*_, **__):
     [
         pytest.param(
             ["train", "--nosuch"],
-            *(1, "error: Unknown command line flag 'nosuch'"),
+            *(2, "error: Unknown command line flag 'nosuch'"),
             marks=pytest.mark.slow,
         ),
         (["evaluate"], 2, "error: evaluate needs one of --run_dir=RUN"),
@@ -681,6 +681,15 @@ def assert_equal_indexes(a, b):
     np.testing.assert_array_equal(a.found, b.found)
     for name in ("dataset", "split", "digest", "model_digest", "attack", "settings"):
         assert a.metadata[name] == b.metadata[name], name
+
+
+def test_arrays_are_attacked_as_own_data_are(model_file, arrays_file, run):
+    arguments = (f"--model_file={model_file}", "--dry_run")
+    for what, attack in ((f"--arrays={arrays_file}", "ddn"), ("--split=test", "cw")):
+        short = ("--attack_iterations=2", "--limit_examples=20")
+        status, out, err = run("compute_robustness", *arguments, what, *short)
+        assert status == 0, err
+        assert out.startswith(f"{attack} takes at most ")
 
 
 def test_index_of_arrays(model_file, arrays_file, run, tmp_path):

@@ -70,9 +70,47 @@ def test_every_method_can_be_chosen(sweep):
     ],
 )
 def test_the_papers_values(dataset, method, param, values):
-    texts = selection.paper_values(dataset, method, param)
+    texts = selection.usual_values(Config.make(dataset, method), param)
     found = [selection.parse(param, text) for text in texts]
     np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "method", "given", "values"),
+    [
+        ("table.npz", "ar_adals", {}, ["0.025", "0.05", "0.125", "0.25"]),
+        ("table.npz", "adals", {}, ["0.025", "0.05", "0.125", "0.25", "0.5"]),
+        ("table.npz", "ar_adals", {"epochs": 8}, ["0.125", "0.25", "0.5"]),
+        ("table.npz", "ar_adals", {"epochs": 1}, ["0.5"]),
+        ("fashion_mnist_small", "ar_adals", {}, ["0.05", "0.1", "0.25", "0.5"]),
+        ("cifar10", "ar_adals", {"epochs": 20}, ["0.05", "0.1", "0.5"]),
+        ("cifar10", "ar_adals", {"epochs": 5}, ["0.2", "0.4", "1"]),
+        (
+            "imagenet2012",
+            "adals",
+            {"epochs": 45},
+            ["0.01", "0.02", "0.06", "0.1", "0.2"],
+        ),
+    ],
+)
+def test_alphas_that_are_tried_follow_the_epochs(
+    dataset, method, given, values, tmp_path, monkeypatch
+):
+    """As the alpha of `train` does, which is one of them where the recipe is ours."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("table.npz", x_train=np.eye(90), y_train=np.arange(90) % 2)
+    base = Config.make(dataset, method, **given)
+    assert selection.usual_values(base, "alpha") == values
+    if dataset in ("table.npz", "fashion_mnist_small"):
+        assert base.alpha in values
+
+
+def test_a_fine_tuning_tries_larger_alphas(tmp_path):
+    (tmp_path / "mine.keras").write_bytes(b"a model")
+    given = {"model": str(tmp_path / "mine.keras"), "finetune": True}
+    base = Config.make("cifar10", "ar_adals", **given)
+    found = selection.usual_values(base, "alpha")
+    assert base.alpha in found == ["0.1", "0.2", "0.5"]
 
 
 def test_parameters_are_the_methods_own():

@@ -10,7 +10,7 @@ from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.flags import flags_from
+from ar_adals_tf.experiment.flags import config_from, flags_from
 from ar_adals_tf.experiment.runs import saved_config
 
 # The paper's: model, epochs, batch, base rate, eps of ls, alpha of adals and ar_adals
@@ -342,6 +342,31 @@ def test_alpha_of_data_without_a_recipe_is_that_of_fit(tmp_path):
             config = Config.make(str(path), method, epochs=epochs)
             assert float(config.alpha) == pytest.approx(auto_alpha(epochs), rel=1e-5)
     assert Config.make("cifar10", "adals", epochs=20, alpha="auto").alpha == "0.25"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_attack_follows_from_the_data(own, tmp_path, monkeypatch):
+    """CW-L2 is the paper's; one's own data have `fit`'s, whatever is said besides."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("table.npz", x_train=np.eye(90), y_train=np.arange(90) % 2)
+    dataset, attack = ("table.npz", "ddn") if own else ("fashion_mnist_small", "cw")
+    typed = {"dataset": dataset, "method": "ar_adals"}
+    config = config_from(typed)
+    assert config.attack == Config.make(dataset, "ar_adals").attack == attack
+    steps = "steps" if own else "iterations"
+    given = config_from({**typed, "attack_iterations": 7})
+    assert (given.attack, given.attack_settings) == (attack, {steps: 7})
+    assert config_from({**typed, "attack": "deepfool"}).attack == "deepfool"
+    for alone in ({"vanilla": "none"}, {"levels_from": "own"}):
+        assert config_from(typed | alone).attack == "margin"
+    assert config_from(typed | {"levels_from": "random"}).attack is None
+    assert config_from(typed | {"method": "ls"}).attack is None
+    other = "cw" if own else "ddn"
+    former = Config.make(dataset, "ar_adals", attack=other)
+    assert flags_from(former.as_dict())["attack"] == other
+    assert "attack" not in flags_from(config.as_dict())
+    said = [f"attack is {attack} here, {other} there"]
+    assert config.differences(former.as_dict()) == said
 
 
 # Where a model starts from.

@@ -71,6 +71,26 @@ def test_an_untrained_model_is_named(trained):
         compute(model, x, y)
 
 
+def test_a_model_is_warned_of_once(trained, rng):
+    """Whatever it is attacked on; with other weights it is another model."""
+    _, x, y = trained
+    model = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+
+    def warnings_of(images, labels):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            accuracy = compute(model, images, labels).metadata["accuracy"]
+        assert accuracy < 0.2
+        return sum("no more than a guess" in str(one.message) for one in said)
+
+    guess = rng.permutation(y)
+    assert [warnings_of(x, guess), warnings_of(x[:300], guess[:300])] == [1, 0]
+    model.layers[-1].bias.assign_add([0.01] * 10)
+    assert warnings_of(x, guess) == 1
+
+
 @pytest.mark.parametrize("wrong", [-1, 10, 110])
 def test_a_label_that_is_no_class_of_the_model_is_refused(wrong, trained):
     model, x, y = trained
@@ -90,7 +110,7 @@ def test_a_sample_of_many_images_is_spread_over_all(rng):
         asked.extend(inputs[:, 0].astype(int))
         return labels[inputs[:, 0].astype(int)]
 
-    seen = Seen(predict, len(labels), 10)
+    seen = Seen(predict, len(labels), 10, "a model")
     inputs = np.arange(len(labels), dtype=np.float64)[:, np.newaxis]
     cuts = np.sort(rng.choice(np.arange(1, len(labels)), 9, replace=False))
     for part, own in zip(np.split(inputs, cuts), np.split(labels, cuts), strict=True):
@@ -101,7 +121,7 @@ def test_a_sample_of_many_images_is_spread_over_all(rng):
 
 def test_a_few_images_say_nothing_of_the_accuracy():
     for count, warns in ((49, False), (50, True)):
-        seen = Seen(lambda x: np.ones(len(x), int), count, 2)
+        seen = Seen(lambda x: np.ones(len(x), int), count, 2, f"of {count}")
         seen.add(np.zeros((count, 3)), np.zeros(count, int))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

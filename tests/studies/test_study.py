@@ -111,7 +111,10 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
         ('dataset = "cifar10"\n', "is of cifar10, the study of fashion_mnist_small"),
         ('[methods.b]\nlike = "c"\n', "methods.b.like must be a method before it"),
         ('[methods.b]\nmembers = "b"\n', "methods.b.members must be a method before"),
-        ('[methods.b]\nflagfile = "no.cfg"\n', "the flagfile flags/no.cfg cannot be"),
+        (
+            '[methods.b]\nflagfile = "no.cfg"\n',
+            "no flagfile 'flags/no.cfg': /.* is no file",
+        ),
         ("[evaluate]\nshifts = true\n", "evaluate has 'shifts'; it may have shift"),
         ('[evaluate]\nood = ["mars"]\n', r"evaluate.ood\[0\] must be one of"),
         ("[evaluate]\nseverities = [9]\n", r"evaluate.severities\[0\] must be"),
