@@ -603,7 +603,8 @@ OF_COMPUTE = [
         )
     ],
     arrays("equally many", labels=np.arange(5)),
-    arrays("equally many", labels=np.arange(6)[None]),
+    arrays("equally many", labels=np.eye(6)[:1]),
+    arrays("one-hot labels must be rows", labels=np.arange(6)[None]),
     arrays("inputs must be numbers; received text", images=np.full((6, 4, 4, 1), "a")),
     *[
         arrays("images must be uint8, or floats", images=images)
