@@ -214,7 +214,7 @@ class AdaFocal(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Return what makes another such loss, with what this one has learned."""
         return {
-            "num_bins": len(self.gammas),
+            "num_bins": self.gammas.shape[0],
             "name": self.name,
             **self._rule,
             "learned": self.state(),

@@ -78,7 +78,14 @@ def trial(soft, callbacks):
     return model.fit(soft, epochs=4, callbacks=callbacks, verbose=0).history
 
 
-@pytest.mark.parametrize("make", [with_indexes, by_itself, prepared])
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_indexes,
+        pytest.param(by_itself, marks=pytest.mark.slow),
+        pytest.param(prepared, marks=pytest.mark.slow),
+    ],
+)
 def test_each_trial_is_the_training_of_a_first_model(make, train, validation, recwarn):
     soft, callback = make(train, validation)
     keras.utils.set_random_seed(0)

@@ -151,7 +151,7 @@ def wide(files, splits):
 @pytest.mark.parametrize(
     ("name", "model_range"),
     [
-        ("wide.keras", "-1,255"),
+        pytest.param("wide.keras", "-1,255", marks=pytest.mark.slow),
         ("wide", "-1,255"),
         pytest.param("whole", "0,255", marks=pytest.mark.slow),
     ],

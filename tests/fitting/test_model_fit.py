@@ -762,9 +762,8 @@ def test_a_model_that_is_not_compiled_is_refused():
         train(model)
 
 
-@pytest.mark.parametrize(
-    "place", ["outside", pytest.param("inside", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["outside", "inside"])
 def test_two_replicas_train_as_one(place):
     """Outside of the strategy's scope, and inside of it."""
     code = """

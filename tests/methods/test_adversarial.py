@@ -175,7 +175,15 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FGSMTraining,
+        pytest.param(PGDTraining, marks=pytest.mark.slow),
+        TRADES,
+        pytest.param(CCAT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_copy_and_a_saved_model_train_on_as_the_model_does(kind, images, tmp_path):
     """To the same weights, attacks with their settings and random starts."""
     some = [values[:60] for values in images]

@@ -447,6 +447,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_replicas_train_like_one_replica():
     """Each sees images of another brightness: its own statistics would differ."""
     assert "equal" in run_on_two_cpus(REPLICAS)
