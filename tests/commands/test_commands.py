@@ -755,7 +755,7 @@ def test_dry_run_only_estimates(model_file, arrays_file, run, tmp_path):
     arguments = (f"--model_file={model_file}", f"--arrays={arrays_file}", "--dry_run")
     status, out, _ = run(
         *("compute_robustness", *arguments, f"--output_file={tmp_path}/index.npz"),
-        *("--attack_iterations=4", "--attack_search_steps=2"),
+        *("--attack=cw", "--attack_iterations=4", "--attack_search_steps=2"),
     )
     assert status == 0
     assert "cw takes at most 8 forward-backward passes an image; 60 images took" in out
