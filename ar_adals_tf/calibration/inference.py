@@ -197,10 +197,10 @@ def indistinguishable_from_best(
     draws: int = DEFAULT_DRAWS,
     seed: int = 0,
 ) -> list[bool]:
-    """Return for each method whether it cannot be told from the best one.
+    """Return for each method whether it is not significantly worse than the best.
 
     The best has the best mean over its runs. Another counts as well if the interval of
-    its `paired_difference` to the best holds 0. The best itself always counts. Each
+    its `paired_difference` to the best contains 0. The best itself always counts. Each
     pair is tested by itself at `level`, without a correction for their number.
 
     Args:
