@@ -17,8 +17,8 @@ alone. A sweep over num_levels ends with the commands for the paper's Figure 4.
 
 --select_by=nll, brier or smece chooses by another measure. The table has intervals over
 the images, and says which values are not significantly worse than the lowest. With
---one_sd the smallest value that is not more than one standard deviation above the lowest
-measure is chosen.
+--one_sd the smallest value that is not more than one standard deviation above the
+lowest measure is chosen.
 
 The paper's values: label_smoothing 0 to 0.1 by 0.01; alpha .005 .01 .05 .1 for adals
 and .005 .01 .05 for ar_adals (ImageNet's adals also .03); num_levels 1 2 4 8 10 16.
