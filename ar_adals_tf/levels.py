@@ -42,6 +42,8 @@ class RobustnessLevels:
     def __init__(self, index: RobustnessIndex, num_levels: int) -> None:
         self.index: RobustnessIndex | None = index
         self.num_levels = num_levels
+        #: What the levels were cut from before the first `rank`, if there was one.
+        self._before: list[RobustnessIndex | None] = []
         # The table's order, which `update` does not change.
         self._ids, self.labels = index.ids, index.labels
         self._text = index.ids.dtype.kind == "S"
@@ -98,7 +100,7 @@ class RobustnessLevels:
         labels = None if labels is None else np.asarray(labels)
         unknown = np.zeros(len(ids), np.float32), np.ones(len(ids), bool)
         levels = cls(RobustnessIndex(ids, *unknown, labels=labels), num_levels)
-        levels.update(None)
+        levels._take(None)
         return levels
 
     def __len__(self) -> int:
@@ -157,14 +159,32 @@ class RobustnessLevels:
             ids,
         )
 
-    def update(self, index: RobustnessIndex | None) -> None:
+    def update(self, index: RobustnessIndex) -> None:
         """Take the levels from another index of the same ids, in any order.
-
-        None makes them undivided.
 
         Raises:
             InputError: If the ids are not the same.
         """
+        self._take(index)
+        self._before = []
+
+    def rank(self, index: RobustnessIndex) -> None:
+        """Take the levels that a model in training has found, as `update` does.
+
+        `unrank` gives back those before, for the training of another model.
+        """
+        before = self._before or [self.index]
+        self._take(index)
+        self._before = before
+
+    def unrank(self) -> None:
+        """Give back the levels before the first `rank`, if there was one."""
+        if self._before:
+            self._take(self._before[0])
+        self._before = []
+
+    def _take(self, index: RobustnessIndex | None) -> None:
+        """Take the levels from an index; None makes them undivided."""
         if index is None:
             self._levels.assign(tf.zeros_like(self._levels))
             self.index = None

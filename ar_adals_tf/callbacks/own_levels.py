@@ -70,7 +70,6 @@ class OwnLevels(keras.callbacks.Callback):
         super().__init__()
         self.epochs = list(epochs)
         self._sources, self._levels = sources, levels
-        self._first = {name: own.index for name, own in levels.items()}
         self._attack, self._settings = attack, dict(settings)
         self._folder, self._shards, self._verbose = folder, shards, verbose
         #: The model whose optimizer trains, where another is attacked, one of its
@@ -88,9 +87,9 @@ class OwnLevels(keras.callbacks.Callback):
 
     def undo(self) -> None:
         """Give the levels back what they had before any ranking."""
-        for name, levels in self._levels.items():
-            if levels.index is not self._first[name]:
-                levels.update(self._first[name])
+        self._last = None
+        for levels in self._levels.values():
+            levels.unrank()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Make the attack ready, once for all rankings, and try what it is given.
@@ -128,9 +127,9 @@ class OwnLevels(keras.callbacks.Callback):
             for name, levels in self._levels.items():
                 path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
                 if path and self._last < epoch:  # the training was interrupted since
-                    levels.update(RobustnessIndex.load(path))
+                    levels.rank(RobustnessIndex.load(path))
                 else:
-                    levels.update(self._find_or_rank(path, self._sources[name]))
+                    levels.rank(self._find_or_rank(path, self._sources[name]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Say in the logs whether the epoch began with new levels."""

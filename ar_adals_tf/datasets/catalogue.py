@@ -11,6 +11,7 @@ from typing import Any
 from ar_adals_tf.datasets.division import name_splits
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.endings import first_line
+from ar_adals_tf.sentences import sentence_in
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,26 @@ def find_builder(name: str, data_dir: str | None) -> Any:
         InputError: If what TFDS wrote about the data on disk is damaged.
     """
     import tensorflow_datasets as tfds
-    from google.protobuf.json_format import ParseError
 
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except (ParseError, UnicodeDecodeError) as error:
-        raise not_whole(name, f"{data_folder(data_dir)}/{name}", error) from error
-    except Exception:  # names such as a/b/c raise errors of their own
+    except tfds.core.registered.DatasetNotFoundError:
         return None
+    except Exception as error:  # of many kinds, as for names such as a/b/c
+        folder = Path(data_folder(data_dir), name).expanduser()
+        if not folder.exists():
+            return None
+        raise not_whole(name, folder, error) from error
 
 
 def not_whole(name: str, folder: str | Path, error: Exception) -> InputError:
     """Return the error for a dataset whose files on disk cannot be read."""
+    ours = (sentence_in(error) or "").partition("; ")[0]
+    # TFDS puts its own arguments before the reason.
+    reason = ours or first_line(error).rpartition('}": ')[2].rstrip(".")
     return InputError(
-        f"the dataset {name} in {folder} is damaged or not whole "
-        f"({first_line(error)}); remove this folder and let TensorFlow Datasets "
-        "prepare it again"
+        f"the dataset {name} in {folder} is damaged or not whole ({reason}); "
+        "remove this folder and let TensorFlow Datasets prepare it again"
     )
 
 

@@ -11,6 +11,17 @@ from pathlib import Path
 
 from ar_adals_tf.errors import InputError
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def flags_folder() -> Path:
+    """Return the folder `flags`, of an installed package or of a checkout.
+
+    Where links are plain files, a checkout has it only beside the package.
+    """
+    inside = _PACKAGE / "flags"
+    return inside if inside.is_dir() else _PACKAGE.parent / "flags"
+
 
 def with_flagfiles(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a command with flagfiles replaced by their lines.
@@ -93,9 +104,12 @@ def _find(name: str | Path, start: str | Path, named_in: tuple[Path, ...]) -> Pa
 
     A relative name begins at the start. If nothing is there, and a flagfile names it,
     it begins in the folder of that file, or in the nearest folder above that has it.
+    The flagfiles of this package, `flags/...`, are found last, from anywhere.
     """
     folders = [Path(start), *(named_in[-1].parents if named_in else ())]
     name = os.path.expanduser(name)
+    if Path(name).parts[:1] == ("flags",):
+        folders.append(flags_folder().parent)
     for folder in folders:
         path = folder / name
         if os.path.exists(path) and not os.path.isdir(path):

@@ -6,21 +6,10 @@ from typing import Any
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.flagfiles import flag_lines
+from ar_adals_tf.experiment.flagfiles import flag_lines, flags_folder
 from ar_adals_tf.experiment.flags import config_from, group_flags
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-
 _TRUTH = {"true": True, "false": False}
-
-
-def flags_folder() -> Path:
-    """Return the folder `flags`, of an installed package or of a checkout.
-
-    Where links are plain files, a checkout has it only beside the package.
-    """
-    inside = _PACKAGE / "flags"
-    return inside if inside.is_dir() else _PACKAGE.parent / "flags"
 
 
 def read_flagfile(path: Path) -> dict[str, str]:

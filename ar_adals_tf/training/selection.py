@@ -176,7 +176,13 @@ def usual_values(base: Config, param: str) -> list[str]:
     if ours:
         alphas = sorted([*alphas, auto_alpha(epochs)])
     most = MOST_ALPHA if ours else 1.0
-    return list(dict.fromkeys(f"{min(most, alpha):g}" for alpha in alphas))
+    found = list(dict.fromkeys(f"{min(most, alpha):g}" for alpha in alphas))
+    if len(found) < 2:
+        raise InputError(
+            f"with --epochs={base.epochs} there is no choice between the alphas that "
+            f"are tried by default: all are {found[0]}; give --values or more epochs"
+        )
+    return found
 
 
 def paper_values(dataset: str, method: str, param: str) -> list[str]:

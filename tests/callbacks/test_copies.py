@@ -42,7 +42,7 @@ def with_indexes(train, validation):
     return soft, ARAdaLS(smoothing, held_out, validation.index)
 
 
-def by_itself(train, validation):
+def by_itself(train, validation, **others):
     """The model in training cuts the levels, before the third epoch of four."""
     smoothing = AdaptiveLabelSmoothing(Z, 2, alpha=0.5)
     smoothing.p = [0.7, 0.7]
@@ -58,6 +58,7 @@ def by_itself(train, validation):
         refresh_data=data[0],
         refresh_levels=levels[0],
         bounds=None,
+        **others,
     )
     return soft_labels(data[0], smoothing, levels[0]), callback
 
@@ -190,6 +191,60 @@ def test_reset_gives_the_next_model_levels_that_nothing_has_cut(train, validatio
     assert trials[0] == trials[1]
 
 
+@pytest.mark.parametrize("how", ["reset", "copy"])
+def test_a_training_that_goes_on_has_its_last_levels(how, train, validation, tmp_path):
+    """By the same callback after a reset, or by a copy of it."""
+    soft, callback = by_itself(train, validation, backup_dir=tmp_path)
+    model = compiled(mlp())
+    model.fit(soft, epochs=3, callbacks=[callback], verbose=0)
+    cut = callback.levels.index
+    if how == "reset":
+        callback.smoothing.reset()
+    else:
+        callback = copy.deepcopy(callback)
+    again = keras.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    rest = {"initial_epoch": 3, "epochs": 4, "verbose": 0}
+    compiled(again).fit(soft, callbacks=[callback], **rest)
+    np.testing.assert_array_equal(callback.levels.index.distances, cut.distances)
+    assert callback.levels.index is not cut
+
+
+def levels_of_the_first_epoch(soft, callback):
+    """Train a new model and return the index of the levels in its first epoch."""
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(callback.levels.index)
+    )
+    compiled(mlp()).fit(soft, epochs=3, callbacks=[callback, look], verbose=0)
+    return seen[0]
+
+
+def test_levels_that_somebody_gives_stay(train, validation):
+    soft, callback = by_itself(train, validation)
+    callback.levels.update(validation.index)
+    assert levels_of_the_first_epoch(soft, callback) is validation.index
+
+
+def test_after_a_reset_a_new_callback_begins_with_levels_that_nothing_has_cut(
+    train, validation
+):
+    soft, callback = by_itself(train, validation)
+    compiled(mlp()).fit(soft, epochs=3, callbacks=[callback], verbose=0)
+    assert callback.levels.index is not None
+    callback.smoothing.reset()
+    other = ARAdaLS(
+        callback.smoothing,
+        batches(table(validation)[0], 100),
+        callback.levels,
+        refresh_every=2,
+        refresh_data=batches(table(train)[0], 100),
+        refresh_levels=callback._own_levels._levels["train"],
+        bounds=None,
+    )
+    assert levels_of_the_first_epoch(soft, other) is None
+
+
 def test_other_copies_are_their_own(train):
     smoothing = AdaptiveLabelSmoothing(Z, 2)
     levels = RobustnessLevels(train.index, 2)
@@ -197,5 +252,5 @@ def test_other_copies_are_their_own(train):
         assert copy.deepcopy(original) is not original
     copy.deepcopy(smoothing).p = START
     assert smoothing.at_start
-    copy.deepcopy(levels).update(None)
+    copy.deepcopy(levels).unrank()
     assert levels.counts().tolist() == [300, 300]

@@ -81,7 +81,6 @@ def test_the_papers_values(dataset, method, param, values):
         ("table.npz", "ar_adals", {}, ["0.025", "0.05", "0.125", "0.25"]),
         ("table.npz", "adals", {}, ["0.025", "0.05", "0.125", "0.25", "0.5"]),
         ("table.npz", "ar_adals", {"epochs": 8}, ["0.125", "0.25", "0.5"]),
-        ("table.npz", "ar_adals", {"epochs": 1}, ["0.5"]),
         ("fashion_mnist_small", "ar_adals", {}, ["0.05", "0.1", "0.25", "0.5"]),
         ("cifar10", "ar_adals", {"epochs": 20}, ["0.05", "0.1", "0.5"]),
         ("cifar10", "ar_adals", {"epochs": 5}, ["0.2", "0.4", "1"]),
@@ -103,6 +102,12 @@ def test_alphas_that_are_tried_follow_the_epochs(
     assert selection.usual_values(base, "alpha") == values
     if dataset in ("table.npz", "fashion_mnist_small"):
         assert base.alpha in values
+
+
+def test_one_alpha_is_no_choice():
+    base = Config.make("fashion_mnist_small", "ar_adals", epochs=1)
+    with pytest.raises(InputError, match="all are 0.5; give --values"):
+        selection.usual_values(base, "alpha")
 
 
 def test_a_fine_tuning_tries_larger_alphas(tmp_path):

@@ -313,6 +313,24 @@ def test_a_damaged_dataset_of_tfds_is_named(damage, stored, tmp_path):
     assert str(folder.parent) in sentence and "\n" not in sentence
 
 
+@pytest.mark.parametrize("content", [b'{"name": "x', b"\xff\xfe", b"{}", b"[]"])
+def test_a_damaged_dataset_that_tfds_knows_is_not_called_absent(content, tmp_path):
+    name = "fashion_mnist/3.0.1"
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / "dataset_info.json").write_bytes(content)
+    with pytest.raises(InputError) as found:
+        datasets.load("fashion_mnist", data_dir=str(tmp_path))
+    sentence = str(found.value)
+    assert f"in {tmp_path / 'fashion_mnist'} is damaged or not whole (" in sentence
+    assert "builder_kwargs" not in sentence and ".)" not in sentence
+
+
+def test_a_sentence_of_ours_stays_whole_in_that_of_damage():
+    error = ValueError("Error in f: ar_adals_tf: a picture cannot be read (x); mend it")
+    said = str(catalogue.not_whole("photos", "here", error))
+    assert "is damaged or not whole (a picture cannot be read (x)); remove" in said
+
+
 def test_a_single_split_is_divided(tfds_dir):
     """CIFAR-10-C has test images alone."""
     name = "cifar10_corrupted/brightness_1"

@@ -57,6 +57,15 @@ def test_the_nearest_folder_comes_first(project):
     assert flag_lines(project / "flags/cnn/pgd.cfg") == ["--epochs=4", "--seed=2"]
 
 
+def test_the_flagfiles_of_the_package_are_found_last(project):
+    mine = project / "mine.cfg"
+    mine.write_text("--flagfile=flags/cifar10/ls.cfg\n")
+    assert "--method=ls" in flag_lines(mine)
+    (project / "flags/cifar10").mkdir()
+    (project / "flags/cifar10/ls.cfg").write_text("--seed=7\n")
+    assert flag_lines(mine) == ["--seed=7"]
+
+
 def test_a_file_that_is_absent_or_names_itself_is_one_sentence(project):
     path = project / "flags/cnn/pgd.cfg"
     (project / "flags/cnn/base.cfg").unlink()

@@ -1,6 +1,8 @@
 """Attacks in training against CleverHans, closed forms and plain NumPy. 20 seconds."""
 
 import copy
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -173,6 +175,21 @@ SETTINGS = {
     TRADES: {"steps": 2, "beta": 3.0},
     CCAT: {"steps": 2, "rho": 2.0},
 }
+
+
+@pytest.mark.slow
+def test_a_saved_model_needs_no_import_of_ones_own(tmp_path):
+    """A new process, in which nothing has imported the module of the class."""
+    inputs = keras.Input((4,))
+    path = tmp_path / "model.keras"
+    PGDTraining(inputs, keras.layers.Dense(2)(inputs)).save(path)
+    code = (
+        "import sys; from ar_adals_tf.experiment.runs import load_model; "
+        "print(type(load_model(sys.argv[1])).__name__)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "PGDTraining\n", done.stderr
 
 
 @pytest.mark.parametrize(
