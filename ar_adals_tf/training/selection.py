@@ -54,14 +54,19 @@ def sweep(
         InputError: If there are no validation images, if the setting means nothing to
             the method, or if a value is no number.
     """
-    values = values or usual_values(base, param)
-    configs = variants(base, param, values, folder)
+    tried = values or usual_values(base, param)
+    configs = variants(base, param, tried, folder)
     for config in configs.values():
         check_folders(config)
     writable_folder(folder, "--output_dir")
     splits = load_splits(base)
     for config in configs.values():  # all are refused before the first is trained
         Plan.make(config, splits)
+    if not values and len(tried) < 2:
+        raise InputError(
+            f"with --epochs={base.epochs} all {param}s that are tried by default are "
+            f"{tried[0]}, so there is no choice; give --values or more epochs"
+        )
     images = "selection" if base.selection_examples else "validation"
     rows, predictions = {}, {}
     for value, config in configs.items():
@@ -176,13 +181,7 @@ def usual_values(base: Config, param: str) -> list[str]:
     if ours:
         alphas = sorted([*alphas, auto_alpha(epochs)])
     most = MOST_ALPHA if ours else 1.0
-    found = list(dict.fromkeys(f"{min(most, alpha):g}" for alpha in alphas))
-    if len(found) < 2:
-        raise InputError(
-            f"with --epochs={base.epochs} there is no choice between the alphas that "
-            f"are tried by default: all are {found[0]}; give --values or more epochs"
-        )
-    return found
+    return list(dict.fromkeys(f"{min(most, alpha):g}" for alpha in alphas))
 
 
 def paper_values(dataset: str, method: str, param: str) -> list[str]:

@@ -104,10 +104,11 @@ def test_alphas_that_are_tried_follow_the_epochs(
         assert base.alpha in values
 
 
-def test_one_alpha_is_no_choice():
-    base = Config.make("fashion_mnist_small", "ar_adals", epochs=1)
-    with pytest.raises(InputError, match="all are 0.5; give --values"):
-        selection.usual_values(base, "alpha")
+def test_one_alpha_is_no_choice(tmp_path):
+    base = Config.make("fashion_mnist_small", "adals", epochs=1, limit_examples=60)
+    with pytest.raises(InputError, match="by default are 0.5.*give --values"):
+        selection.sweep(base, "alpha", None, tmp_path, [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fine_tuning_tries_larger_alphas(tmp_path):
