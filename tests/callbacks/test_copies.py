@@ -191,7 +191,7 @@ def test_reset_gives_the_next_model_levels_that_nothing_has_cut(train, validatio
     assert trials[0] == trials[1]
 
 
-@pytest.mark.parametrize("how", ["reset", "copy"])
+@pytest.mark.parametrize("how", ["reset", pytest.param("copy", marks=pytest.mark.slow)])
 def test_a_training_that_goes_on_has_its_last_levels(how, train, validation, tmp_path):
     """By the same callback after a reset, or by a copy of it."""
     soft, callback = by_itself(train, validation, backup_dir=tmp_path)

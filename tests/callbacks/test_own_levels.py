@@ -580,6 +580,7 @@ print(*[float((a == b).mean()) for a, b in zip(*found)])
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_rank_like_one():
     *_, line = run_on_two_cpus(_MIRRORED).strip().splitlines()
     assert line == "1.0 1.0"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("thin_network", "no_pictures")
     ("given", "kept"),
     [
         ({"attack": "margin", "selection_examples": 20}, ["gallery.npz", "test.npz"]),
-        ({"levels_from": "confidence"}, []),
+        pytest.param({"levels_from": "confidence"}, [], marks=pytest.mark.slow),
     ],
 )
 def test_one_level_attacks_no_image_that_it_trains_or_validates_on(
