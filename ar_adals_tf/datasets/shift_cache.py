@@ -117,9 +117,10 @@ def _kept(
 
 def _write(file: BinaryIO, images: np.ndarray) -> None:
     """Write what `_read` reads. NumPy's own writing hides why it failed."""
+    images = np.ascontiguousarray(images)
     header = np.lib.format.header_data_from_array_1_0(images)
     np.lib.format.write_array_header_1_0(file, header)
-    file.write(images.tobytes("A"))
+    file.write(images.data)
     file.write(_checksum(images))
 
 

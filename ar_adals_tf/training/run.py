@@ -314,25 +314,29 @@ def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
         _ready(plan.vanilla, plan.loaded)
     if finetune:
         _refuse_guessing(plan, folder, made=not begun)
-    model = load_model(folder / "model.keras")
-    guesses = Predictions.load(folder / "predictions.npz").is_near_chance
-    if not guesses or says_first_that_it_guesses(digest_model(model)):
-        for doubt in _doubts(plan.vanilla, folder):
-            warnings.warn(doubt, stacklevel=2)
-    return model
+    for doubt in _doubts(plan.vanilla, folder):
+        warnings.warn(doubt, stacklevel=2)
+    return load_model(folder / "model.keras")
 
 
 def _doubts(vanilla: Config, folder: Path) -> list[str]:
-    """Return what is doubtful about a vanilla model, before it is attacked."""
+    """Return what is doubtful about a vanilla model, before it is attacked.
+
+    Of a model that guesses it is said once.
+    """
     predictions = Predictions.load(folder / "predictions.npz")
-    found = []
+    guesses, found = predictions.is_near_chance, []
+    if guesses:
+        digest = digest_model(load_model(folder / "model.keras"))
+        if not says_first_that_it_guesses(digest):
+            return []
     if vanilla.as_given:
         title, metrics = vanilla.model, read_metrics(folder)
         found += [words] if (words := seen_validation(title, metrics)) else []
         own_range = range_flag(_has_vectors(vanilla))
         words = misfit(predictions.labels, predictions.probabilities, own_range)
         found += [f"{title} {words}"] if words else []
-    elif predictions.is_near_chance:
+    elif guesses:
         # Only the numbers of an array have a range that can be wrong.
         check = " and --input_range" if vanilla.dataset.endswith(".npz") else ""
         found.append(
