@@ -383,7 +383,17 @@ class AdaptiveLabelSmoothing:
         """Apply Equation 3 to every level, with the alpha of the epoch just trained.
 
         See `update_p` for `confidence` and `accuracy`. Epochs are counted from 0.
+
+        Raises:
+            InputError: If they are not of this number of levels.
         """
+        for name, values in {"confidence": confidence, "accuracy": accuracy}.items():
+            if np.shape(values) != (self.num_levels,):
+                raise InputError(
+                    f"{name} must have one value for each of the {self.num_levels} "
+                    f"levels; received shape {np.shape(values)}; give measure the "
+                    f"index and num_levels={self.num_levels}"
+                )
         alpha = self.alpha(epoch)
         self.p = update_p(self._p, confidence, accuracy, alpha, self.num_classes)
 

@@ -249,3 +249,12 @@ def test_what_is_no_p_is_refused_in_one_sentence(value):
 def test_what_is_no_state_is_refused_in_one_sentence(state):
     with pytest.raises(InputError, match="must be what state.. returns; received"):
         AdaptiveLabelSmoothing(10, 2).restore(state)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_measures_of_another_number_of_levels_move_nothing(number):
+    """One value for two levels would move both as AdaLS does."""
+    smoothing = AdaptiveLabelSmoothing(4, 2, alpha=0.5)
+    with pytest.raises(InputError, match="each of the 2 levels.*num_levels=2"):
+        smoothing.update([0.9] * number, [0.4] * number, epoch=0)
+    assert smoothing.p.tolist() == [1.0, 1.0]

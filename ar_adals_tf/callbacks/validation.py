@@ -77,7 +77,7 @@ def measure(
     It serves training loops of one's own, where no `ARAdaLS` can stand. The two lines
     after an epoch are:
 
-        found = measure(model, validation_data, validation_index)
+        found = measure(model, data, index, num_levels=smoothing.num_levels)
         smoothing.update(found.confidence, found.accuracy, epoch)
 
     Args:

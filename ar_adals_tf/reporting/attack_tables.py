@@ -178,12 +178,12 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
     epsilon, groups = strength_words(collection.reference_strength), collection.groups
     stored = [run.metrics["attacks"] for run in collection.runs_under_attack]
     numbers = [f"{n:,}" for n in sorted({one["num_examples"] for one in stored})]
-    words = (
-        f"{in_words(numbers)} test images, ECE "
-        f"over {collection.num_bins} bins. Attacks at {epsilon} in the L-infinity "
-        "norm, by CleverHans, on the true label: "
-        f"{attack_words(collection, _STUDY_ATTACKS)}. "
-    )
+    words = f"{in_words(numbers)} test images, ECE over {collection.num_bins} bins. "
+    if named := attack_words(collection, _STUDY_ATTACKS):
+        words += (
+            f"Attacks at {epsilon} in the L-infinity norm, by CleverHans, on the true "
+            f"label: {named}. "
+        )
     if any(cell.paper is not None for row in rows for cell in row.cells):
         words += (
             'Numbers marked "study" are the study\'s own, from its own training and '

@@ -109,7 +109,8 @@ def _caption(collection: Collection, by_strength: dict[float, list[str]]) -> str
     )
     if "pgd_conf" not in attacks:
         words += (
-            "None of these attacks tries to be accepted, so a model that rejects may "
-            "seem safer than it is; measure --attacks=pgd_conf as well. "
+            "None of these attacks looks for a wrong class of high confidence, so a "
+            "model that rejects may seem safer than it is; measure --attacks=pgd_conf "
+            "as well. "
         )
     return words + "A temperature changes which images are accepted."
