@@ -351,14 +351,14 @@ def _start_tensorflow() -> None:
 def _strategy() -> Iterator[None]:
     """Use the strategy that the flags name. With several workers only one prints."""
     from ar_adals_tf import files
-    from ar_adals_tf.distribution.strategy import choose, lost_workers_named
+    from ar_adals_tf.distribution.strategy import choose, together
 
     if "strategy" not in FLAGS:
         yield
         return
     choose(*values("strategy", "cpu_replicas", "tpu"))
     with (
-        lost_workers_named(),
+        together(),
         open(os.devnull, "w") as nowhere,
         redirect_stdout(sys.stdout if files.writes() else nowhere),
     ):

@@ -208,8 +208,16 @@ def unsynchronised(model: keras.Model) -> list[str]:
 
 
 @contextlib.contextmanager
-def lost_workers_named() -> Iterator[None]:
-    """Turn the errors of a lost worker into one sentence, an `InputError`."""
+def together() -> Iterator[None]:
+    """Do the work of a process that may be one of several workers.
+
+    In the end all workers meet. Otherwise the first to end could take its connections
+    down while another still receives the last results. The error of a lost worker
+    becomes one sentence.
+
+    Raises:
+        InputError: If another worker is lost before the work is done.
+    """
     try:
         yield
     except _LOST as error:
@@ -220,6 +228,8 @@ def lost_workers_named() -> Iterator[None]:
             f"({type(error).__name__}); start all workers again with the same "
             "commands: they go on after the last whole epoch or shard"
         ) from error
+    with contextlib.suppress(*_LOST):  # one that is gone by now had done its work
+        files.meet()
 
 
 def _mirrored(cpu_replicas: int | None) -> tf.distribute.Strategy:

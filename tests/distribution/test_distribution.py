@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf import datasets
+from ar_adals_tf import datasets, files
 from ar_adals_tf.distribution.replicas import (
     Replicas,
     everyones,
@@ -27,7 +27,7 @@ from ar_adals_tf.distribution.replicas import (
 from ar_adals_tf.distribution.strategy import (
     check_batch_size,
     choose,
-    lost_workers_named,
+    together,
     unsynchronised,
 )
 from ar_adals_tf.errors import InputError
@@ -113,18 +113,19 @@ INDEXES = """
 import json, os
 os.environ |= json.loads(environment)
 from ar_adals_tf import datasets
-from ar_adals_tf.distribution.strategy import choose
+from ar_adals_tf.distribution.strategy import choose, together
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.robustness import RobustnessIndex
 
 name, cpu_replicas, model_file, folder, attacks = json.loads(arguments)
 choose(name, cpu_replicas)
-model = load_model(model_file)
-images = datasets.load("fashion_mnist_small", limit_examples=150)["test"]
-for attack, settings in attacks.items():
-    index = RobustnessIndex.compute(model, images, attack=attack, **settings)
-    index.save(f"{folder}/{attack}.npz")
-    print(attack, len(index), "images")
+with together():
+    model = load_model(model_file)
+    images = datasets.load("fashion_mnist_small", limit_examples=150)["test"]
+    for attack, settings in attacks.items():
+        index = RobustnessIndex.compute(model, images, attack=attack, **settings)
+        index.save(f"{folder}/{attack}.npz")
+        print(attack, len(index), "images")
 """
 
 
@@ -391,10 +392,39 @@ def test_a_batch_that_leaves_a_replica_empty_is_refused(
             check_batch_size(batch_size, count, replicas)
 
 
+GONE = tf.errors.UnavailableError(None, None, "gone")
+
+
 def test_lost_workers_are_only_named_among_several():
-    error = tf.errors.UnavailableError(None, None, "gone")
-    with (
-        pytest.raises(tf.errors.UnavailableError),
-        lost_workers_named(),
-    ):
-        raise error
+    with pytest.raises(tf.errors.UnavailableError), together():
+        raise GONE
+
+
+@pytest.fixture
+def meetings():
+    """Return what the meetings of this process do in turn: nothing, or an error."""
+    left = []
+
+    def meet():
+        error = left.pop()
+        if error:
+            raise error
+
+    files.share_disk(True, meet)
+    yield left
+    files.share_disk(True, lambda: None)
+
+
+@pytest.mark.parametrize("end", [None, GONE], ids=["there", "gone"])
+def test_workers_meet_before_they_end_and_one_may_be_gone_by_then(meetings, end):
+    meetings.append(end)
+    with together():
+        assert len(meetings) == 1
+    assert not meetings
+
+
+def test_a_worker_that_fails_does_not_wait_for_the_others(meetings):
+    meetings.append(None)
+    with pytest.raises(InputError, match="wrong"), together():
+        raise InputError("wrong")
+    assert len(meetings) == 1
