@@ -3,7 +3,9 @@
     python -m baselines.collect --study=cifar10
     make tables
 
-What is finished is collected, at any time; the next call replaces it. Into
+What is finished is collected, at any time; the next call replaces it. Runs of other
+machines are collected as well, if they lie in `baselines/<study>/exports`, as files of
+`reproduce --export`. A run that is finished here is taken from here. Into
 `baselines/<study>/results` go
 
 - the tables of the study's report as CSV, with `tables.json`, which has what CSV
@@ -15,8 +17,8 @@ What is finished is collected, at any time; the next call replaces it. Into
 - `reproduction.json`: the paper's numbers beside ours, where it has printed some.
 
 The first call also writes a `README.md` that shows some of the tables. Words are added
-by hand. Predictions are not kept here, because they are large: 0.4 MB a run of 10,000
-images. `reproduce --export` writes them.
+by hand. Predictions are not kept in there, because they are large: 0.4 MB a run of
+10,000 images. `reproduce --export` writes them.
 """
 
 import argparse
@@ -24,7 +26,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,12 @@ from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.contents import report_sections
 from ar_adals_tf.reporting.items import Cell, Column, Row, Table
+from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.page import named_apart
 from ar_adals_tf.studies.cells import Cell as StudyCell
 from ar_adals_tf.studies.cells import cells_of, reported
-from ar_adals_tf.studies.flagfiles import read_flagfile
 from ar_adals_tf.studies.reproduction import default_folder, finished_runs
-from ar_adals_tf.studies.state import DONE, State, read_record, states_of
+from ar_adals_tf.studies.state import DONE, finished_cells, states_of
 from ar_adals_tf.studies.study import Method, Study, load_study
 from baselines.tables import ABOUT, ROOT, wrapped
 
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     study = load_study(given.study)
     folder = Path(given.output_dir or default_folder(study))
     target = root / "baselines" / study.name
-    kept = results(study, folder)
+    kept = results(study, folder, sorted((target / "exports").glob("*.zip")))
     _replace(writable_folder(target / "results", "the folder of the results"), kept)
     size = sum(map(len, kept.values())) / 1e6
     print(f"{target / 'results'}: {len(kept)} files, {size:.2f} MB")
@@ -112,25 +114,40 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     return 0
 
 
-def results(study: Study, folder: Path) -> dict[str, str]:
-    """Return the files that are kept of a study, by name."""
-    runs = finished_runs(study, folder)
-    if not runs:
-        raise InputError(
-            f"no run of {study.title} is finished in {folder}, so there is nothing to "
-            "collect; run the study first, or give its --output_dir"
-        )
+def results(study: Study, folder: Path, exports: Sequence[Path] = ()) -> dict[str, str]:
+    """Return the files that are kept of a study, by name.
+
+    Args:
+        study: The study.
+        folder: Where it is run.
+        exports: Files of `reproduce --export` with runs of other machines.
+    """
+    here = finished_runs(study, folder)
     cells = cells_of(study, folder)
+    with unpacked([*here, *exports]) as found:
+        own = {run.name for run in here}
+        runs = [*here, *(run for run in found.folders if run.name not in own)]
+        if not runs:
+            raise InputError(
+                f"no run of {study.title} is finished in {folder}, so there is nothing "
+                "to collect; run the study first, or give its --output_dir"
+            )
+        collections = load_collections(runs, places=found.places)
+        sections = named_apart(report_sections(collections))
+    made = {row["cell"]: row for row in found.cells}
     states = states_of(cells, folder)
-    collections = load_collections(runs)
-    sections = named_apart(report_sections(collections))
+    made |= {row["cell"]: row for row in finished_cells(folder, cells, states)}
+    settings = {run.folder.name: run.config for c in collections for run in c.runs}
+    trained = {cell.name for cell in reported(cells) if cell.output.name in settings}
+    done = {name for name, state in states.items() if state.kind == DONE}
+    rows = [made[cell.name] for cell in cells if cell.name in made]
     items = [item for section in sections for item in section.items]
     tables = [item for item in items if isinstance(item, Table) and item.rows]
-    tables += _about(study, folder, cells, states)
+    tables += _about(study, cells, done | trained | set(made), rows, settings)
     kept = {f"{table.name}.csv": table.csv() for table in tables}
     kept[ABOUT] = _json({table.name: _around(table) for table in tables})
     kept["runs.csv"] = _csv(_runs(collections))
-    kept["cells.csv"] = _csv(_finished_cells(folder, cells, states))
+    kept["cells.csv"] = _csv(rows)
     if numbers := printed_and_ours(sections):
         kept[FILE] = _json(numbers)
     return kept
@@ -183,30 +200,16 @@ def _inner(metrics: Mapping[str, Any], path: Sequence[str]) -> Any:
     return found if isinstance(found, float) else None
 
 
-def _finished_cells(
-    folder: Path, cells: Sequence[StudyCell], states: Mapping[str, State]
-) -> list[dict[str, Any]]:
-    """Return a row for each cell that is done and has a record."""
-    done = [cell for cell in cells if states[cell.name].kind == DONE]
-    records = [(cell, read_record(folder, cell)) for cell in done]
-    return [
-        {"cell": cell.name, "module": cell.module}
-        | {name: about[name] for name in ("seconds", "starts", "device")}
-        for cell, about in records
-        if about
-    ]
-
-
 # How the results were made, in tables of the report's form.
 
 
 def _about(
     study: Study,
-    folder: Path,
     cells: Sequence[StudyCell],
-    states: Mapping[str, State],
+    done: Set[str],
+    finished: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Table]:
-    finished = _finished_cells(folder, cells, states)
     hours = {row["cell"]: row["seconds"] / 3600 for row in finished}
     methods = Table(
         "methods",
@@ -215,7 +218,7 @@ def _about(
         "at the first seed, and the hours of training.",
         [Column("Runs", 0), Column("Seeds", 0), Column("Chosen"), Column("Hours", 1)],
         [
-            Row(method.name, _method_cells(study, method, cells, states, hours))
+            Row(method.name, _method_cells(study, method, cells, done, hours, settings))
             for method in study.methods.values()
         ],
     )
@@ -225,7 +228,7 @@ def _about(
         _words_on_hours(finished),
         [Column("Finished", 0), Column("In all", 0), Column("Hours", 1)],
         [
-            Row(words, _work_cells(own, states, hours))
+            Row(words, _work_cells(own, done, hours))
             for words, own in [
                 *((w, [c for c in cells if c.module == m]) for m, w in WORK.items()),
                 ("All", cells),
@@ -256,50 +259,40 @@ def _words_on_hours(finished: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _work_cells(
-    own: Sequence[StudyCell], states: Mapping[str, State], hours: Mapping[str, float]
+    own: Sequence[StudyCell], done: Set[str], hours: Mapping[str, float]
 ) -> list[Cell]:
-    done = sum(states[cell.name].kind == DONE for cell in own)
-    time = sum(hours.get(cell.name, 0.0) for cell in own)
-    return [Cell(done), Cell(len(own)), Cell(time)]
+    names = [cell.name for cell in own]
+    time = sum(hours.get(name, 0.0) for name in names)
+    return [Cell(sum(name in done for name in names)), Cell(len(own)), Cell(time)]
 
 
 def _method_cells(
     study: Study,
     method: Method,
     cells: Sequence[StudyCell],
-    states: Mapping[str, State],
+    done: Set[str],
     hours: Mapping[str, float],
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Cell]:
     """Return a method's runs, their seeds, what was chosen, and the hours.
 
     The runs that a choice is among are not counted.
     """
-    runs = [
-        cell
-        for cell in reported(cells)
-        if cell.method == method.name and states[cell.name].kind == DONE
-    ]
+    own = [cell for cell in reported(cells) if cell.method == method.name]
+    runs = [cell for cell in own if cell.name in done]
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     if method.members:
         seeds = "all" if runs else ""
-    chosen = _chosen(study, method, cells)
+    chosen = ""
+    choice = study.methods[method.choice_of].choose if method.choice_of else None
+    if choice and runs:
+        chosen = f"{choice.param} {settings[runs[0].output.name][choice.param]}"
     swept = hours.get(f"train {method.choice_of}-{chosen.replace(' ', '=')}", 0.0)
     time = 0.0
     for run in runs:  # one that was taken over was trained for the choice
         trained = swept if "swept" in run.flags else 0.0
         time += max(hours.get(run.name, 0.0), trained)
     return [Cell(len(runs)), Cell(text=seeds), Cell(text=chosen), Cell(time)]
-
-
-def _chosen(study: Study, method: Method, cells: Sequence[StudyCell]) -> str:
-    """Return what validation images chose for a method, such as `alpha 0.2`."""
-    choice = study.methods[method.choice_of].choose if method.choice_of else None
-    for cell in cells:
-        if choice and cell.name == f"choose {method.choice_of}":
-            file = cell.output / "chosen.cfg"
-            if file.exists():
-                return f"{choice.param} {read_flagfile(file).get(choice.param, '')}"
-    return ""
 
 
 # The document, and the files.

@@ -27,7 +27,7 @@ from ar_adals_tf.evaluation.compressed import COMPRESSION_FILE
 from ar_adals_tf.evaluation.gallery import gallery_path
 from ar_adals_tf.evaluation.record import SUBJECT_FILE
 from ar_adals_tf.files import atomic_write, refuse_overwriting, writable_file
-from ar_adals_tf.forms.form import File, check, list_of, mapping, record, text
+from ar_adals_tf.forms.form import File, check, list_of, mapping, number, record, text
 from ar_adals_tf.reading import parse_json, read_json
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.run import Run
@@ -60,6 +60,15 @@ _RATIO, _SLACK = 200, 1024**2
 
 _REMEDY = "export it again with python -m ar_adals_tf.reproduce --export"
 
+#: How a cell of a study was made; see `studies.state.finished_cells`.
+_CELL = {
+    "cell": text(),
+    "module": text(),
+    "seconds": number(),
+    "starts": number(whole=True),
+    "device": text(),
+}
+
 _MANIFEST = File(
     record(
         {
@@ -68,7 +77,8 @@ _MANIFEST = File(
             "folder": text(),
             "runs": list_of(text(), least=1),
             "sha256": mapping(text()),
-        }
+        },
+        {"cells": list_of(record(_CELL))},
     ),
     _REMEDY,
 )
@@ -80,6 +90,7 @@ def pack(
     *,
     folder: str = "runs",
     clean_only: bool = False,
+    cells: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write finished runs into a zip file.
 
@@ -90,6 +101,7 @@ def pack(
         clean_only: Whether to leave out predictions on corrupted, out-of-distribution
             and attacked images, and the votes of noisy copies. The file is much
             smaller. A report of it has their measures and not their intervals.
+        cells: How the runs were made, from `studies.state.finished_cells`.
 
     Raises:
         InputError: If a run is not finished, if two have one name or cannot be
@@ -128,6 +140,8 @@ def pack(
         ),
         "sha256": {},
     }
+    if cells:
+        manifest["cells"] = list(cells)
     with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
         for name in sorted(sources):
             manifest["sha256"][name] = _add(archive, name, sources[name], folder)
@@ -197,11 +211,13 @@ class Unpacked(NamedTuple):
         folders: Their folders.
         places: Where commands say that an unpacked run lies, by its folder.
         named: Names unpacked folders in a text by their zip files.
+        cells: How the runs of zip files were made, where the files say so.
     """
 
     folders: list[Path]
     places: dict[Path, Path]
     named: Callable[[str], str] = str
+    cells: tuple[dict[str, Any], ...] = ()
 
 
 @contextmanager
@@ -229,10 +245,12 @@ def unpacked(runs: Sequence[str | Path]) -> Iterator[Unpacked]:
         sources: dict[Path, Path] = {}  # the zip file by folder
         sums: dict[Path, tuple[str, Path]] = {}  # and the checksum by file
         folders: list[Path] = []
+        cells: dict[str, dict[str, Any]] = {}
         for given in map(Path, runs):
             own = [given]
             if given in zips:
-                own = _unpack(given, root, sums)
+                own, made = _unpack(given, root, sums)
+                cells = {one["cell"]: one for one in made} | cells
                 sources = dict.fromkeys(own, given) | sources
             folders += [folder for folder in own if folder not in folders]
 
@@ -245,13 +263,15 @@ def unpacked(runs: Sequence[str | Path]) -> Iterator[Unpacked]:
 
         places = {folder: folder.relative_to(root) for folder in sources}
         try:
-            yield Unpacked(folders, places, named)
+            yield Unpacked(folders, places, named, tuple(cells.values()))
         except InputError as error:
             raise InputError(named(str(error))) from error
 
 
-def _unpack(file: Path, root: Path, sums: dict[Path, tuple[str, Path]]) -> list[Path]:
-    """Unpack a zip file and return the folders of its runs.
+def _unpack(
+    file: Path, root: Path, sums: dict[Path, tuple[str, Path]]
+) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Unpack a zip file and return the folders of its runs, and how they were made.
 
     Args:
         file: The zip file.
@@ -280,7 +300,7 @@ def _unpack(file: Path, root: Path, sums: dict[Path, tuple[str, Path]]) -> list[
         raise
     except Exception as error:  # one wrong byte can make zipfile raise nearly anything
         raise _not_whole(file, f"{type(error).__name__}: {str(error)[:80]}") from error
-    return [folder / run for run in manifest["runs"]]
+    return [folder / run for run in manifest["runs"]], manifest.get("cells", [])
 
 
 def _not_whole(file: Path, why: str) -> InputError:

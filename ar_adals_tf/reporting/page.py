@@ -73,12 +73,12 @@ def write_report(
     """
     if trade_off is not None:
         check_aims(trade_off)
-    with unpacked(runs) as (folders, places, named):
+    with unpacked(runs) as found:
 
         def say(line: str) -> None:
-            print(named(line))
+            print(found.named(line))
 
-        collections = load_collections(folders, say, places)
+        collections = load_collections(found.folders, say, found.places)
         about = title, command, missing, trade_off
         return write_collections(collections, runs, output_dir, *about)
 

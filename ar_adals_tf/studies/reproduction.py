@@ -23,6 +23,7 @@ from ar_adals_tf.studies.state import (
     MISSING,
     STALE,
     State,
+    finished_cells,
     record_path,
     states_of,
 )
@@ -295,7 +296,10 @@ def _export(
             "export; run the study first, or give its --output_dir"
         )
     where = default_folder(study)
-    path = pack(runs, file, folder=where, clean_only=sets == "clean")
+    cells = cells_of(study, folder)
+    made = finished_cells(folder, cells, states_of(cells, folder))
+    clean = sets == "clean"
+    path = pack(runs, file, folder=where, clean_only=clean, cells=made)
     say(f"{path} is written: {len(runs)} runs, {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -93,6 +93,24 @@ def read_record(folder: str | Path, cell: Cell) -> dict[str, Any] | None:
     return read(path, RECORD) if path.exists() else None
 
 
+def finished_cells(
+    folder: str | Path, cells: Sequence[Cell], states: Mapping[str, State]
+) -> list[dict[str, Any]]:
+    """Return how each cell was made that is done and has a record.
+
+    Returns:
+        `cell` and `module`, its names; `seconds`; `starts`; and `device` in words.
+    """
+    done = [cell for cell in cells if states[cell.name].kind == DONE]
+    records = [(cell, read_record(folder, cell)) for cell in done]
+    return [
+        {"cell": cell.name, "module": cell.module}
+        | {name: about[name] for name in ("seconds", "starts", "device")}
+        for cell, about in records
+        if about
+    ]
+
+
 def states_of(cells: Iterable[Cell], folder: str | Path) -> dict[str, State]:
     """Return the state of each cell by its name."""
     busy = is_held(Path(folder) / LOCK)

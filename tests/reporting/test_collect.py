@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import write_json
 from ar_adals_tf.reporting.page import write_report
 from ar_adals_tf.studies.cells import cells_of
-from ar_adals_tf.studies.reproduction import finished_runs
+from ar_adals_tf.studies.reproduction import finished_runs, reproduce
 from ar_adals_tf.studies.state import record_path
 from ar_adals_tf.studies.study import load_study
 from baselines import tables
@@ -139,6 +140,28 @@ def test_collecting_again_changes_nothing_but_what_is_new(folder, tmp_path):
     after = contents(kept)
     assert set(before) - set(after) == {kept / "results" / "old_table.csv"}
     assert all(before[path] == content for path, content in after.items())
+
+
+def test_runs_of_several_machines_are_collected_like_those_of_one(
+    folder, kept, tmp_path, monkeypatch
+):
+    """Two machines have finished a part each; a third one has the same runs as one."""
+    study = load_study("fashion_mnist")
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "baselines" / "fashion_mnist"
+    (target / "exports").mkdir(parents=True)
+    for name, methods in {"one": ("vanilla",), "two": ("vanilla", "ls")}.items():
+        shutil.copytree(folder, tmp_path / name)
+        for run in finished_runs(study, tmp_path / name):
+            if run.name.split("-")[1] not in methods:
+                shutil.rmtree(run)
+        file = target / "exports" / f"{name}.zip"
+        assert reproduce(study.name, output_dir=name, export=file) == 0
+    for here in ("two", "nothing"):
+        assert collected(tmp_path / here, tmp_path) == target
+        for path in (kept / "results").iterdir():
+            own = (target / "results" / path.name).read_bytes()
+            assert own == path.read_bytes(), (here, path.name)
 
 
 def test_where_nothing_is_finished_nothing_is_collected(tmp_path):

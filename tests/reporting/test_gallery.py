@@ -106,7 +106,7 @@ def test_a_gallery_of_another_index_is_not_shown(tmp_path):
 
 def test_a_zip_file_of_runs_takes_the_images_along(runs, tmp_path):
     folders, _ = runs
-    with unpacked([pack(folders, tmp_path / "runs.zip")]) as (there, places, _):
+    with unpacked([pack(folders, tmp_path / "runs.zip")]) as (there, places, *_):
         (cards,) = gallery(load_collections(there, str, places)[0])
         (own,) = gallery(load_collections(folders)[0])
         assert cards.groups == own.groups
