@@ -62,6 +62,11 @@ class BoundedAttack(NamedTuple):
     needs_gradient: bool = True
 
     @property
+    def keeps_class(self) -> bool:
+        """Whether it changes confidences alone, and so no accuracy."""
+        return self.settings["label"] == "kept"
+
+    @property
     def norm(self) -> str:
         """The norm of the strength, `inf` or `2`."""
         return self.settings["norm"]

@@ -89,8 +89,7 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
                 f"{collection.title}",
                 "A calibrated model follows the diagonal; below it lies "
                 "overconfidence. Larger marks stand for more images, and lines join "
-                "those of ten or more. Under a strong attack, an undefended model's "
-                "marks gather at the lower right: it is confident and wrong. "
+                f"those of ten or more. {_undefended(collection)}"
                 f"{attack_words(collection)}. {collection.num_bins} bins, all seeds "
                 "together.",
                 figures.draw_reliability_grid(bins, labels_of(some)),
@@ -98,6 +97,15 @@ def reliability_under_attack(collection: Collection) -> list[Picture]:
             )
         )
     return pictures
+
+
+def _undefended(collection: Collection) -> str:
+    """Say what an attack on the class does to a model without a defence."""
+    words = (
+        "Under a strong attack on the class, an undefended model's marks gather at the "
+        "lower right: it is confident and wrong. "
+    )
+    return words * bool(collection.attacks_on_classes)
 
 
 def levels_under_attack(collection: Collection) -> list[Picture]:
@@ -111,6 +119,8 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
     shown = measures("accuracy", "ece")
     pictures = []
     for attack in collection.attacks:
+        on_classes = attack in collection.attacks_on_classes
+        first = "Attacks succeed first at the left. " * on_classes
         panels: dict[str, Any] = {measure.heading(): {} for measure in shown}
         for epsilon in collection.strengths_of(attack):
             case = (attack, epsilon, levels, count)
@@ -128,8 +138,7 @@ def levels_under_attack(collection: Collection) -> list[Picture]:
                 f"{collection.title}",
                 "The levels are the same for every method: clean images are ordered by "
                 "the smallest change that flips the vanilla model's prediction. "
-                f"Attacks succeed first at the left. {collection.levels_words}"
-                f"{attack_words(collection)}. Before "
+                f"{first}{collection.levels_words}{attack_words(collection)}. Before "
                 "temperature scaling; means over seeds.",
                 figures.draw_grid_of_lines(
                     panels, "Level (0: least robust)", labels_of(groups)

@@ -40,7 +40,7 @@ from ar_adals_tf.reporting.run import in_words_by_setting
 BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
 
 #: The attacks of the study's table.
-_STUDY_ATTACKS = ("fgsm", "pgd")
+STUDY_ATTACKS = ("fgsm", "pgd")
 
 #: A setting that is no difference to the study, whose text does not name it.
 _ARITHMETIC = "mixed precision"
@@ -52,7 +52,7 @@ _DIGITS = {"accuracy": 2}
 def under_attack(collection: Collection) -> Table:
     """Return accuracy and ECE, clean and under each attack at one strength."""
     epsilon = collection.reference_strength
-    cases = [("", 0.0), *((attack, epsilon) for attack in _STUDY_ATTACKS)]
+    cases = [("", 0.0), *((attack, epsilon) for attack in STUDY_ATTACKS)]
     shown = [
         (measure, *case) for measure in measures("accuracy", "ece") for case in cases
     ]
@@ -179,7 +179,7 @@ def _caption(collection: Collection, rows: Sequence[Row]) -> str:
     stored = [run.metrics["attacks"] for run in collection.runs_under_attack]
     numbers = [f"{n:,}" for n in sorted({one["num_examples"] for one in stored})]
     words = f"{in_words(numbers)} test images, ECE over {collection.num_bins} bins. "
-    if named := attack_words(collection, _STUDY_ATTACKS):
+    if named := attack_words(collection, STUDY_ATTACKS):
         words += (
             f"Attacks at {epsilon} in the L-infinity norm, by CleverHans, on the true "
             f"label: {named}. "

@@ -173,10 +173,22 @@ class Collection:
         return REFERENCE_STRENGTH if REFERENCE_STRENGTH in measured else measured[-1]
 
     @property
-    def strongest_attack(self) -> str:
-        """The attack that stands for robust accuracy: the strongest by its kind."""
+    def attacks_on_classes(self) -> list[str]:
+        """The attacks that may change the predicted class."""
+        return [name for name in self.attacks if not BOUNDED_ATTACKS[name].keeps_class]
+
+    def strongest_attack(self, of_accuracy: bool) -> str:
+        """Return the attack that stands for all: the strongest by its kind.
+
+        Args:
+            of_accuracy: Whether it must be able to change the class.
+
+        Returns:
+            Its name, or nothing if no such attack was measured.
+        """
         ordered = (a for a in _STRONGEST_FIRST if a in self.attacks)
-        return next(ordered, self.attacks[-1])
+        rest = self.attacks_on_classes if of_accuracy else self.attacks
+        return next(ordered, rest[-1] if rest else "")
 
     @property
     def strengths(self) -> list[float]:

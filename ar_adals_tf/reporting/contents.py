@@ -112,7 +112,11 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
     }
     measured = [one for one in collections if one.runs_under_attack]
     # The study's table and the costs are asked for where the paper is followed.
-    table_of = [one for one in collections if one.follows_the_paper or one in measured]
+    table_of = [
+        one
+        for one in collections
+        if one.follows_the_paper or set(attack_tables.STUDY_ATTACKS) & {*one.attacks}
+    ]
     costs_of = [
         one
         for one in collections

@@ -195,8 +195,8 @@ class _Aim(NamedTuple):
         """Return an aim of a collection; attacks count by the strongest of them."""
         place, key = AIMS[name]
         measure = _COSTS[key] if place == "footprint" else MEASURES[key]
-        if place == "attack" and collection.attacks:
-            attack = collection.strongest_attack
+        attack = collection.strongest_attack(of_accuracy=key == "accuracy")
+        if place == "attack" and attack:
             epsilon = collection.reference_of(attack)
             where = f"under {BOUNDED_TITLES[attack]}, {strength_words(epsilon)}"
             heading = f"{measure.heading()} {where}"
@@ -210,6 +210,8 @@ class _Aim(NamedTuple):
 
     def found(self, group: Group) -> list[Mapping[str, Any]]:
         """Return the measures of each run that has them."""
+        if self.place == "attack" and not self.attack:
+            return []
         found: Sequence[Mapping[str, Any]] = {
             "clean": lambda: group.clean,
             "shift": group.shift_means,
@@ -315,7 +317,10 @@ class _Front(NamedTuple):
 
 
 def trade_off(collection: Collection) -> list[Item]:
-    """Compare clean accuracy, robust accuracy and ECE, and find the Pareto front."""
+    """Compare clean accuracy, robust accuracy and ECE, and find the Pareto front.
+
+    Attacks on confidence alone say nothing of robust accuracy.
+    """
     names = ("accuracy", "robust_accuracy", "ece", "ece_under_attack")
     aims = [_Aim.of(collection, name) for name in names]
     groups = each_with_temperature(collection.groups_under_attack)

@@ -10,6 +10,7 @@ from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.under_attack import evaluate_attacks
 from ar_adals_tf.reporting import comparisons, contents
 from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.trade_off import chosen_trade_off
 from tests.helpers import N, add_index, noisy, plain_ece
 from tests.reporting.attack_runs import LABELS, attack_run, plain
 
@@ -72,3 +73,25 @@ def test_differences_by_level_are_those_of_the_stored_predictions(tmp_path):
 
 def test_there_is_no_table_without_such_an_attack(attack_collection):
     assert comparisons.attacked_confidence_by_level(attack_collection) == []
+
+
+def test_attacks_on_confidence_alone_say_nothing_of_robust_accuracy(tmp_path):
+    run = attack_run(tmp_path / "run")
+    for path in (run / "attacked").glob("*_*.npz"):
+        path.unlink()
+    runs = [with_attack(run, "overconfidence", 1.0)]
+    (collection,) = load_collections(runs)
+    assert collection.attacks == ["overconfidence"]
+    sections = {s.title: s for s in contents.attack_sections([collection])}
+    assert not sections["Clean accuracy, robust accuracy and calibration"].items
+    assert not sections["Under attack: the study's table"].items
+    for title in ("Under attack: reliability", "Under attack: by robustness level"):
+        for item in sections[title].items:
+            assert "confident and wrong" not in item.caption
+            assert "succeed first" not in item.caption
+    (lacking,) = chosen_trade_off(collection, ["accuracy", "robust_accuracy"])
+    assert "no run has both clean accuracy and robust" in lacking.missing[0].what
+    _, table = chosen_trade_off(collection, ["accuracy", "ece_under_attack"])
+    labels, p = plain(runs[0], "overconfidence", 8)
+    ece = table.rows[0].cells[1]
+    assert ece.mean == pytest.approx(100 * plain_ece(labels, p), abs=1e-4)
