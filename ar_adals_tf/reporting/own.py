@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ar_adals_tf import captions, figures
+from ar_adals_tf.figures.uncertain import share_interval
 from ar_adals_tf.reporting import comparisons, further, paper_figures
 from ar_adals_tf.reporting import paper_tables as tables
 from ar_adals_tf.reporting.certainty import BARS_WORDS
@@ -23,7 +24,6 @@ from ar_adals_tf.reporting.items import (
 )
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
 from ar_adals_tf.reporting.posthoc import rivals_after_training
-from ar_adals_tf.reporting.verdict import gap_of
 
 #: What a measure by level is called in file names, and by people.
 _BY_LEVEL = {
@@ -172,14 +172,16 @@ def _classes(collection: Collection, group: Group) -> Table:
         number, truly = int(here.sum()), int((group.labels == z).sum())
         cells = [Cell(float(truly), seeds=1), Cell(float(number), seeds=1)]
         if number:
-            gap = gap_of(confidence[here], correct[here])
-            ends = (100 * gap.low, 100 * gap.high) if number > 1 else (None, None)
+            sure, right = float(confidence[here].mean()), float(correct[here].mean())
+            # Of few images all can be right, so their spread says nothing.
+            low, high = (float(end) for end in share_interval(right, number))
+            gap = 100 * (sure - right)
             cells += [
-                Cell(100 * float(confidence[here].mean()), seeds=1),
-                Cell(100 * float(correct[here].mean()), seeds=1),
-                Cell(100 * gap.estimate, seeds=1, low=ends[0], high=ends[1]),
+                Cell(100 * sure, seeds=1),
+                Cell(100 * right, seeds=1),
+                Cell(gap, seeds=1, low=100 * (sure - high), high=100 * (sure - low)),
             ]
-            weight = number * abs(gap.estimate)
+            weight = number * abs(sure - right)
         else:
             cells, weight = cells + [Cell()] * 3, -1.0
         rows.append((weight, Row(names[z], cells)))
@@ -191,9 +193,9 @@ def _classes(collection: Collection, group: Group) -> Table:
         f"{group.label}, {collection.title}",
         "Of the images that the model assigns to a class: the mean confidence, the "
         "share that belongs there, and the gap between the two. Above 0 the model is "
-        "overconfident. Brackets: 95 % confidence intervals (normal approximation). "
-        "Classes are in the order of the gap times the number of these images, largest "
-        f"first.{more}",
+        "overconfident. Brackets: its 95 % confidence interval, by Wilson's interval of "
+        "the share. Classes are in the order of the gap times the number of these "
+        f"images, largest first.{more}",
         [
             Column("Images of the class", 0),
             Column("Images put there", 0),

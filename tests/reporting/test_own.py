@@ -89,6 +89,12 @@ def test_the_table_by_class_has_its_names(report):
         )
         confidence = 100 * p.max(axis=1)[here].mean()
         assert float(row["Confidence (%)"]) == pytest.approx(confidence, abs=1e-3)
+        # Wilson's ends are the shares that are 1.96 standard errors from the found one.
+        right, n = (LABELS[here] == z).mean(), here.sum()
+        for end, sign in (("low", 1), ("high", -1)):
+            share = (confidence - float(row[f"Gap (points), {end}"])) / 100
+            away = sign * (share - right) / np.sqrt(share * (1 - share) / n)
+            assert away == pytest.approx(1.96, abs=1e-2)
 
 
 def test_a_title_is_never_taken_for_a_method(report):
