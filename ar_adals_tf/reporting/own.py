@@ -193,8 +193,8 @@ def _classes(collection: Collection, group: Group) -> Table:
         f"{group.label}, {collection.title}",
         "Of the images that the model assigns to a class: the mean confidence, the "
         "share that belongs there, and the gap between the two. Above 0 the model is "
-        "overconfident. Brackets: the gap's 95 % confidence interval, by Wilson's of the "
-        "share. Classes are in the order of the gap times the number of these "
+        "overconfident. Brackets: the gap's 95 % confidence interval, by Wilson's of "
+        "the share. Classes are in the order of the gap times the number of these "
         f"images, largest first.{more}",
         [
             Column("Images of the class", 0),

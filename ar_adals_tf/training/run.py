@@ -212,6 +212,8 @@ def _train(
     indexes: dict[str, RobustnessIndex] = {}
     fitted = None
     try:
+        if config.verbose:
+            _say_one_epoch(config)
         if not splits:
             check_given(config)
         plan = Plan.make(config, splits or load_splits(config))
@@ -256,6 +258,15 @@ def _train(
         if fitted and plan.method.adaptive:
             note = stayed_hard(config.title, _p_by_epoch(fitted))
             print(note, end="\n" * bool(note))
+
+
+def _say_one_epoch(config: Config) -> None:
+    """Say first that no label will move, which `stayed_hard` says of the results."""
+    if config.kind.adaptive and config.epochs == 1:
+        print(
+            f"with one epoch {config.title} trains with hard labels, as a vanilla "
+            "model does: soft labels move after an epoch; give more --epochs"
+        )
 
 
 def _say_alpha(config: Config) -> None:

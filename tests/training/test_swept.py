@@ -145,9 +145,12 @@ def test_only_a_finished_run_of_the_same_settings_is_taken(tmp_path):
     assert found() is None
 
 
-def test_another_run_than_those_of_the_sweep_is_trained(swept, tmp_path):
-    config = config_of(tmp_path / "run", alpha="0.7", epochs=1)
+def test_another_run_than_those_of_the_sweep_is_trained(swept, tmp_path, capsys):
+    """One epoch moves no label, which is said before it."""
+    config = config_of(tmp_path / "run", alpha="0.7", epochs=1, verbose=True)
     assert (train(config, swept=swept) / "metrics.json").exists()
+    words = "with one epoch AdaLS trains with hard labels"
+    assert capsys.readouterr().out.startswith(words)
 
 
 @pytest.mark.parametrize("folder", ["absent", "."])
