@@ -1,5 +1,6 @@
 """Predictions on a split and folders that keep them; nothing here needs a model."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,9 +203,9 @@ class PredictionStore:
 
     A set is the predictions on one version of the images, such as one corruption. It
     lies in `<name>.npz`, compactly, with its name. What decides all sets of the folder,
-    such as the model's digest, lies in `settings.json`. When a store is opened with
-    other settings, all its sets are void and removed. A set counts as absent if it is
-    damaged, if it has another name, or if it cannot belong to the clean predictions.
+    such as the model's digest, lies in `settings.json`; see `open_store`. A set counts
+    as absent if it is damaged, if it has another name, or if it cannot belong to the
+    clean predictions.
 
     Args:
         folder: The folder; it is made if it is absent.
@@ -223,12 +224,7 @@ class PredictionStore:
     ) -> None:
         self._clean, self._same_images = clean, same_images
         self.folder = Path(folder)
-        if stored_settings(folder) == settings:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for void in sorted(self.folder.glob("*.npz")):
-            files.remove(void)
-        files.write_json(self.folder / "settings.json", settings)
+        open_store(folder, settings)
 
     def path(self, name: str) -> Path:
         """Return where a set lies."""
@@ -259,6 +255,29 @@ class PredictionStore:
         except InputError:
             return None
         return found
+
+
+def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Let a folder keep what some settings decide; it is made if it is absent.
+
+    What it has of other settings is void and removed, and a warning says so.
+    """
+    folder, there = Path(folder), stored_settings(folder)
+    if there == settings:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    void = [*sorted(folder.glob("*.npz")), *folder.glob("parts")]
+    if void and there:
+        names = sorted(there.keys() | settings.keys())
+        other = [name for name in names if there.get(name) != settings.get(name)]
+        warnings.warn(
+            f"{folder} was made with other settings ({', '.join(other)}); it is made "
+            "again",
+            stacklevel=3,
+        )
+    for path in void:
+        files.remove(path)
+    files.write_json(folder / "settings.json", settings)
 
 
 def stored_settings(folder: str | Path) -> dict[str, Any] | None:

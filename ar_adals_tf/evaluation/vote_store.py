@@ -2,8 +2,7 @@
 
 The votes at one sigma lie in `sigma_0.25.npz`, those of its finished parts in
 `parts/sigma_0.25/` until it is whole. What decides them, such as the model's digest and
-the number of copies, lies in `settings.json`. When the folder is opened with other
-settings, all votes are void and removed.
+the number of copies, lies in `settings.json`; see `predictions.open_store`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ import numpy as np
 from ar_adals_tf.certification.radius import parse_sigmas
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
-from ar_adals_tf.files import remove, write_json
+from ar_adals_tf.evaluation.predictions import Predictions, open_store
+from ar_adals_tf.files import remove
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
@@ -53,12 +52,7 @@ class VoteStore:
         samples: tuple[int, int],
     ) -> None:
         self.folder, self._clean, self._samples = Path(folder), clean, samples
-        if stored_settings(folder) == settings:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for void in (*sorted(self.folder.glob("*.npz")), self._parts):
-            remove(void)
-        write_json(self.folder / "settings.json", settings)
+        open_store(folder, settings)
 
     @property
     def _parts(self) -> Path:

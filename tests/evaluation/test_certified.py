@@ -171,7 +171,8 @@ def test_sigmas_that_are_there_are_measured_as_well(work):
 )
 def test_other_copies_or_images_draw_all_votes_anew(work, tmp_path, other):
     work(Certifying((0.5,), 20, 100, 0.01, 30))
-    found = work(other)
+    with pytest.warns(UserWarning, match="certified was made with other settings"):
+        found = work(other)
     assert list(found["by_sigma"]) == ["0.25"]
     assert not (tmp_path / "certified" / "sigma_0.5.npz").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,13 @@ def test_a_set_is_made_once_and_is_the_same_when_it_is_read(predictions, tmp_pat
 def test_other_settings_void_the_whole_folder(predictions, tmp_path):
     make = Maker(predictions)
     for number, settings in enumerate(({"model": "a"}, {"model": "a", "seed": 1}), 1):
-        store = PredictionStore(tmp_path, settings)
+        with warnings.catch_warnings(record=True) as caught:
+            store = PredictionStore(tmp_path, settings)
+        assert [str(one.message) for one in caught] == (
+            [f"{tmp_path} was made with other settings (seed); it is made again"]
+            if number == 2
+            else []
+        )
         assert store.names() == []
         store.get("fog_1", make)
         assert make.made == ["fog_1"] * number

@@ -525,5 +525,6 @@ def test_a_folder_that_knows_fewer_attacks_keeps_its_sets(
     assert json.loads(path.read_text()) == settings
     other = older | {"pgd": older["pgd"] | {"steps": 20}}
     path.write_text(json.dumps(settings | {"attacks": other}))
-    evaluated(model, split, clean, tmp_path, ["fgsm"])
+    with pytest.warns(UserWarning, match=r"other settings \(attacks\)"):
+        evaluated(model, split, clean, tmp_path, ["fgsm"])
     assert not (tmp_path / "mark.npz").exists()
