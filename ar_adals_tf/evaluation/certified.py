@@ -145,7 +145,7 @@ def describe_certified(found: Mapping[str, Any]) -> str:
     lines = []
     for sigma, own in found["by_sigma"].items():
         far = ", ".join(
-            f"{one['accuracy']:.1%} at {radius}"
+            f"{one['accuracy']:.1%} at radius {radius}"
             for radius, one in own["by_radius"].items()
         )
         number = f"{found['num_examples']:,} images, {found['samples'][1]:,} votes each"
@@ -159,7 +159,8 @@ def describe_certified(found: Mapping[str, Any]) -> str:
                 f"attacked: {attack['broken']} of {attack['answered']} answers changed,"
                 f" {attack['above']} of them within their certified radius"
             )
-    lines.append(f"the plain model there: {describe_measures(found['plain'])}")
+    plain = describe_measures(found["plain"])
+    lines.append(f"without noise, on the same images: {plain}")
     return "\n".join(lines)
 
 

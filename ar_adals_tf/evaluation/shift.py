@@ -345,13 +345,17 @@ def compact(scores: ImageScores) -> ImageScores:
 def describe_shift(found: Mapping[str, Any]) -> str:
     """Return what `evaluate_shift` found, a line for each list of types."""
     types, severities = found["types"], ", ".join(map(str, found["severities"]))
-    lines = [
-        f"corrupted images: {found['source']}, {len(types)} types: {', '.join(types)}"
-    ]
+    source, names = found["source"], ", ".join(types)
+    lines = [f"corrupted images: {source}, {_counted(types)}: {names}"]
     for key, means in found["overall"].items():
         measures = describe_measures({"num_bins": found["num_bins"]} | means)
+        which = "" if key == "all" else f" ({key})"
         lines.append(
-            f"  mean over {len(means['types'])} types ({key}) and severities "
-            f"{severities}: {measures}"
+            f"  mean over {_counted(means['types'])}{which}, severity {severities}: "
+            f"{measures}"
         )
     return "\n".join(lines)
+
+
+def _counted(types: Sequence[str]) -> str:
+    return f"{len(types)} type{'s' * (len(types) != 1)}"

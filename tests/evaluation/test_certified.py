@@ -253,8 +253,9 @@ def test_what_is_measured_has_the_form_of_metrics(work):
 def test_the_words_say_accuracy_by_radius_and_both_calibrations(work):
     words = describe_certified(work())
     assert words.startswith("smoothed by noise of 0.25 (30 images, 100 votes each): ")
-    assert " at 0, " in words and "no answer on" in words
-    assert words.count("ECE") == 2 and "the plain model there: accuracy" in words
+    assert " at radius 0, " in words and "no answer on" in words
+    assert words.count("ECE") == 2
+    assert "without noise, on the same images: accuracy" in words
 
 
 @pytest.mark.slow

@@ -173,6 +173,8 @@ def test_every_ece_has_its_floor_and_its_interval(temperature, certain):
     words = describe_shift(found | {"source": "generated", "num_bins": 15})
     low, high = found["overall"]["all"]["interval"]["accuracy"]
     assert f" % [{100 * low:.1f}, {100 * high:.1f}]" in words
+    every = f"  mean over {len(TYPES)} types, severity "
+    assert words.splitlines()[1].startswith(every + ", ".join(map(str, SEVERITIES)))
 
 
 def test_sets_in_other_orders_have_no_interval_of_their_mean(certain):
