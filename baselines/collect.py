@@ -40,7 +40,7 @@ from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.page import named_apart
 from ar_adals_tf.studies.cells import Cell as StudyCell
 from ar_adals_tf.studies.cells import cells_of, reported
-from ar_adals_tf.studies.reproduction import default_folder, finished_runs
+from ar_adals_tf.studies.reproduction import default_folder
 from ar_adals_tf.studies.state import DONE, finished_cells, states_of
 from ar_adals_tf.studies.study import Method, Study, load_study
 from baselines.tables import ABOUT, ROOT, wrapped
@@ -122,8 +122,11 @@ def results(study: Study, folder: Path, exports: Sequence[Path] = ()) -> dict[st
         folder: Where it is run.
         exports: Files of `reproduce --export` with runs of other machines.
     """
-    here = finished_runs(study, folder)
     cells = cells_of(study, folder)
+    states = states_of(cells, folder)
+    made = {row["cell"]: row for row in finished_cells(folder, cells, states)}
+    done = {name for name, state in states.items() if state.kind == DONE}
+    here = [cell.output for cell in reported(cells) if cell.name in done]
     with unpacked([*here, *exports]) as found:
         own = {run.name for run in here}
         runs = [*here, *(run for run in found.folders if run.name not in own)]
@@ -134,15 +137,14 @@ def results(study: Study, folder: Path, exports: Sequence[Path] = ()) -> dict[st
             )
         collections = load_collections(runs, places=found.places)
         sections = named_apart(report_sections(collections))
-    made = {row["cell"]: row for row in found.cells}
-    states = states_of(cells, folder)
-    made |= {row["cell"]: row for row in finished_cells(folder, cells, states)}
+    # What an export says of a run is left out where that run is taken from here.
+    mine = {cell.name for cell in cells if own.intersection(cell.run.parts)}
+    made |= {row["cell"]: row for row in found.cells if row["cell"] not in mine | done}
     settings = {run.folder.name: run.config for c in collections for run in c.runs}
-    trained = {cell.name for cell in reported(cells) if cell.output.name in settings}
-    done = {name for name, state in states.items() if state.kind == DONE}
     rows = [made[cell.name] for cell in cells if cell.name in made]
     items = [item for section in sections for item in section.items]
     tables = [item for item in items if isinstance(item, Table) and item.rows]
+    trained = {cell.name for cell in reported(cells) if cell.output.name in settings}
     tables += _about(study, cells, done | trained | set(made), rows, settings)
     kept = {f"{table.name}.csv": table.csv() for table in tables}
     kept[ABOUT] = _json({table.name: _around(table) for table in tables})
@@ -218,7 +220,7 @@ def _about(
         "at the first seed, and the hours of training.",
         [Column("Runs", 0), Column("Seeds", 0), Column("Chosen"), Column("Hours", 1)],
         [
-            Row(method.name, _method_cells(study, method, cells, done, hours, settings))
+            Row(method.name, _method_cells(study, method, cells, hours, settings))
             for method in study.methods.values()
         ],
     )
@@ -270,7 +272,6 @@ def _method_cells(
     study: Study,
     method: Method,
     cells: Sequence[StudyCell],
-    done: Set[str],
     hours: Mapping[str, float],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Cell]:
@@ -279,20 +280,35 @@ def _method_cells(
     The runs that a choice is among are not counted.
     """
     own = [cell for cell in reported(cells) if cell.method == method.name]
-    runs = [cell for cell in own if cell.name in done]
+    runs = [cell for cell in own if cell.output.name in settings]
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     if method.members:
         seeds = "all" if runs else ""
-    chosen = ""
-    choice = study.methods[method.choice_of].choose if method.choice_of else None
-    if choice and runs:
-        chosen = f"{choice.param} {settings[runs[0].output.name][choice.param]}"
+    chosen = _chosen(study, method, settings[runs[0].output.name]) if runs else ""
     swept = hours.get(f"train {method.choice_of}-{chosen.replace(' ', '=')}", 0.0)
     time = 0.0
     for run in runs:  # one that was taken over was trained for the choice
         trained = swept if "swept" in run.flags else 0.0
         time += max(hours.get(run.name, 0.0), trained)
     return [Cell(len(runs)), Cell(text=seeds), Cell(text=chosen), Cell(time)]
+
+
+def _chosen(study: Study, method: Method, config: Mapping[str, Any]) -> str:
+    """Return what validation images chose for a method, such as `alpha 0.2`."""
+    choice = study.methods[method.choice_of].choose if method.choice_of else None
+    if choice is None or choice.param in method.own:
+        return ""
+    value = config[choice.param]
+    # A run's settings say 0.0 where the study says 0.
+    words = (text for text in choice.values if _number(text) == _number(value))
+    return f"{choice.param} {next(words, value)}"
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except ValueError:  # an alpha that changes in training
+        return value
 
 
 # The document, and the files.

@@ -228,7 +228,7 @@ def together() -> Iterator[None]:
             f"({type(error).__name__}); start all workers again with the same "
             "commands: they go on after the last whole epoch or shard"
         ) from error
-    with contextlib.suppress(*_LOST):  # one that is gone by now had done its work
+    with contextlib.suppress(tf.errors.OpError):  # who is gone by now had done its work
         files.meet()
 
 

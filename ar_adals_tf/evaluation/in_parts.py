@@ -13,9 +13,13 @@ from ar_adals_tf.attacks.bounded import image_seeds
 from ar_adals_tf.attacks.device import default_batch_size
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
+from ar_adals_tf.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    stored_settings,
+)
 from ar_adals_tf.evaluation.predictor import finite
-from ar_adals_tf.files import remove
+from ar_adals_tf.files import remove, write_json
 from ar_adals_tf.outputs import ensemble_logits_fn
 
 #: Images of a part. Another number gives the same predictions.
@@ -78,6 +82,7 @@ class PartedAttacks:
             for ids, images, labels in self._split.batches(PART).as_numpy_iterator():
                 rows = slice(start, start + len(ids))
                 clean = Predictions(*(column[rows] for column in self._clean))
+                let_grow(place, self._settings)
                 store = PredictionStore(place, self._settings, clean)
 
                 def make(
@@ -120,3 +125,15 @@ class PartedAttacks:
                 made = Prepared(entry.parts, entry.norm, logits, size, strategy)
             self._prepared[attack] = made
         return self._prepared[attack]
+
+
+def let_grow(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Let a store's settings name attacks that did not exist when it was made."""
+    there = stored_settings(folder)
+    if there is None or there == settings:
+        return
+    known, now = there.get("attacks"), settings["attacks"]
+    if not isinstance(known, dict) or {**there, "attacks": now} != settings:
+        return
+    if all(now.get(name) == own for name, own in known.items()):
+        write_json(Path(folder) / "settings.json", settings)

@@ -260,19 +260,22 @@ class PredictionStore:
 def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
     """Let a folder keep what some settings decide; it is made if it is absent.
 
-    What it has of other settings is void and removed, and a warning says so.
+    What it has of other settings is void and removed, and a warning says so. Strange
+    `.npz` files in a folder without settings are removed as well.
     """
     folder, there = Path(folder), stored_settings(folder)
     if there == settings:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    void = [*sorted(folder.glob("*.npz")), *folder.glob("parts")]
+    void = sorted(folder.glob("*.npz"))
+    if there:
+        void += folder.glob("parts")
     if void and there:
         names = sorted(there.keys() | settings.keys())
         other = [name for name in names if there.get(name) != settings.get(name)]
         warnings.warn(
-            f"{folder} was made with other settings ({', '.join(other)}); it is made "
-            "again",
+            f"{folder} was made with other settings ({', '.join(other)}); what it had "
+            "is removed",
             stacklevel=3,
         )
     for path in void:

@@ -28,7 +28,7 @@ from ar_adals_tf.attacks.table import (
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.in_parts import PartedAttacks
+from ar_adals_tf.evaluation.in_parts import PartedAttacks, let_grow
 from ar_adals_tf.evaluation.measures import (
     SET_DRAWS,
     Measures,
@@ -39,11 +39,9 @@ from ar_adals_tf.evaluation.measures import (
 from ar_adals_tf.evaluation.predictions import (
     Predictions,
     PredictionStore,
-    stored_settings,
 )
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
-from ar_adals_tf.files import write_json
 from ar_adals_tf.outputs import (
     at_floor,
     ensemble_logits_fn,
@@ -138,7 +136,7 @@ def evaluate_attacks(
     facts = {"num_examples": len(split), "seed": seed}
     settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
     identities = {"attacks": settings, "dataset": split.dataset, "model": identity}
-    _let_grow(folder, facts | identities)
+    let_grow(folder, facts | identities)
     store = PredictionStore(folder, facts | identities, clean)
     parted = PartedAttacks(models, served, split, clean, folder, facts | identities)
     named, whole = sets_under_attack(folder), store.names()
@@ -193,18 +191,6 @@ def evaluate_attacks(
             "success": l2_success(own_index.distances, L2_BUDGETS).tolist(),
         }
     return results
-
-
-def _let_grow(folder: str | Path, settings: Mapping[str, Any]) -> None:
-    """Let a store's settings name attacks that did not exist when it was made."""
-    there = stored_settings(folder)
-    if there is None or there == settings:
-        return
-    known, now = there.get("attacks"), settings["attacks"]
-    if not isinstance(known, dict) or {**there, "attacks": now} != settings:
-        return
-    if all(now.get(name) == own for name, own in known.items()):
-        write_json(Path(folder) / "settings.json", settings)
 
 
 def attacks_in_norm(attacks: Sequence[str], norm: str) -> list[str]:

@@ -2,9 +2,10 @@
 
 A file has a folder for each run with its settings, measures, history and predictions,
 the index that cuts the test images into levels with the images at its ends, and a
-`manifest.json` with a checksum of each file. Arrays are the run's own files, bit for
-bit, so that a report of the zip file has the figures of a report of the runs. Settings
-name no place of a machine. Equal runs make equal bytes.
+`manifest.json` with a checksum of each file and, of a study, what ran how long on which
+machine. Arrays are the run's own files, bit for bit, so that a report of the zip file
+has the figures of a report of the runs. Settings name no place of a machine. Equal runs
+make equal bytes, but for these times.
 
 Nothing in a zip file from a stranger is trusted; see `unpacked`.
 """

@@ -89,7 +89,7 @@ def test_other_settings_void_the_whole_folder(predictions, tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             store = PredictionStore(tmp_path, settings)
         assert [str(one.message) for one in caught] == (
-            [f"{tmp_path} was made with other settings (seed); it is made again"]
+            [f"{tmp_path} was made with other settings (seed); what it had is removed"]
             if number == 2
             else []
         )

@@ -498,6 +498,10 @@ def test_an_interrupted_set_goes_on_part_by_part(
     with pytest.raises(KeyboardInterrupt):
         evaluated(model, split, clean, tmp_path / "cut", ["apgd_ce"])
     assert attacked[3:] == [30, 30]
+    for path in (tmp_path / "cut").rglob("settings.json"):  # of an older version
+        settings = json.loads(path.read_text())
+        fewer = {"apgd_ce": settings["attacks"]["apgd_ce"]}
+        path.write_text(json.dumps(settings | {"attacks": fewer}))
     assert evaluated(model, split, clean, tmp_path / "cut", ["apgd_ce"]) == whole
     assert attacked[5:] == [30, 10]  # the first part was there
     one, other = (

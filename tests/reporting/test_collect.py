@@ -14,7 +14,7 @@ from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.reproduction import finished_runs, reproduce
 from ar_adals_tf.studies.state import record_path
 from ar_adals_tf.studies.study import load_study
-from baselines import tables
+from baselines import collect, tables
 from baselines.collect import main
 from tests.helpers import make_run
 
@@ -123,6 +123,14 @@ def test_every_run_has_its_measures_and_versions(folder, kept):
     taken = [cell["cell"] for cell in cells if cell["seconds"] == "3.0"]
     assert taken == ["train ls-0"]
     assert [cell["seconds"] for cell in cells].count("1800.0") == 6
+
+
+def test_a_choice_is_written_as_in_the_study():
+    study = load_study("fashion_mnist")
+    for value, words in ((0.0, "0"), (0.04, "0.04")):
+        settings = {"label_smoothing": value}
+        found = collect._chosen(study, study.methods["ls"], settings)
+        assert found == f"label_smoothing {words}"
 
 
 def test_no_file_names_a_place_of_the_machine(folder, kept):
