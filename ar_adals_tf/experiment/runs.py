@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from ar_adals_tf.examples.arrays import Source
 
 
-#: Patterns of the files that the one writer of a run directory writes there. Indexes
-#: in `robustness` and runs in `member_0`, ... have writers of their own.
-RUN_FILES = (
+#: What training and the measuring after it write into a run directory, beside figures.
+TRAINING_FILES = (
     "config.json",
     "inputs.json",
     "checkpoint.npz",
@@ -40,6 +39,12 @@ RUN_FILES = (
     "calibrated.keras",
     "predictions.npz",
     "metrics.json",
+)
+
+#: Patterns of the files that the one writer of a run directory writes there. Indexes
+#: in `robustness` and runs in `member_0`, ... have writers of their own.
+RUN_FILES = (
+    *TRAINING_FILES,
     "figures/*",
     "shift*/*",
     "ood*/*",

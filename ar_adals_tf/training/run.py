@@ -39,6 +39,7 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
+    TRAINING_FILES,
     check_members,
     check_same,
     has_begun,
@@ -52,6 +53,7 @@ from ar_adals_tf.files import (
     asides,
     atomic_write,
     clear,
+    meet,
     refuse_overwriting,
     remove,
     sweep,
@@ -185,8 +187,8 @@ def _refuse_strangers(run: Path) -> None:
     """Refuse a folder without a run, but with files that a run would overwrite."""
     if (run / "config.json").exists():
         return
-    for name in RUN_FILES:
-        if "*" not in name and (run / name).exists():
+    for name in TRAINING_FILES:
+        if (run / name).exists():
             raise InputError(
                 f"{run} holds {name} and no config.json, so it is no run directory; "
                 "give another --output_dir, or remove that file"
@@ -250,7 +252,7 @@ def _train(
         metrics = _measure(plan, indexes.get("test"), fitted)
     except InputError:  # nothing was trained that could be lost
         if config.as_given:
-            clear(run, *RUN_FILES)
+            _withdraw(run)
         raise
     remove(run / "checkpoint.npz")
     if config.verbose:
@@ -258,6 +260,15 @@ def _train(
         if fitted and plan.method.adaptive:
             note = stayed_hard(config.title, _p_by_epoch(fitted))
             print(note, end="\n" * bool(note))
+
+
+def _withdraw(run: Path) -> None:
+    """Remove what the run of a given model wrote, and its folder if it is empty then.
+
+    What else is there stays, such as what `evaluate` has predicted in hours.
+    """
+    clear(run / "figures", "reliability.png")
+    clear(run, *reversed(TRAINING_FILES))  # config.json last: it says whose they are
 
 
 def _say_one_epoch(config: Config) -> None:
@@ -363,8 +374,9 @@ def _refuse_guessing(plan: Plan, folder: Path, made: bool) -> None:
     """Refuse to fine-tune a given model that does not tell the data's classes apart.
 
     Raises:
-        InputError: If it does not, on enough test examples to say so. Its run is
-            removed if it was `made` just now: with the right settings it is another.
+        InputError: If it does not, on enough test examples to say so. What its run
+            wrote is removed if that was `made` just now: with the right settings it is
+            another.
     """
     predictions = Predictions.load(folder / "predictions.npz")
     own_range = range_flag(_has_vectors(plan.config))
@@ -372,7 +384,8 @@ def _refuse_guessing(plan: Plan, folder: Path, made: bool) -> None:
     if len(predictions.labels) < LEAST_TO_JUDGE or not words:
         return
     if made:
-        remove(folder)
+        meet()  # all workers have read it
+        _withdraw(folder)
     raise InputError(
         f"{plan.config.model} is not fine-tuned: it {words}; if it is meant to begin "
         "there, leave --finetune out, which trains it from its weights by the recipe"
