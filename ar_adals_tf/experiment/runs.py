@@ -73,7 +73,7 @@ def is_finished(config: Config, run: Path) -> bool:
 
 def has_begun(run: Path) -> bool:
     """Tell whether a directory holds a run with something that would be lost."""
-    begun = ("checkpoint.npz", "metrics.json", "member_0")
+    begun = ("checkpoint.npz", "metrics.json", "member_0/config.json")
     there = any((run / name).exists() for name in begun)
     return there and (run / "config.json").exists()
 

@@ -239,8 +239,7 @@ def _train(
             fitted = fit(plan, indexes)
     # A run that is refused leaves nothing behind, also where TensorFlow says why.
     except (InputError, OSError, tf.errors.OpError):
-        begun = ("checkpoint.npz", "member_0/config.json")  # maybe before
-        if not any((run / name).exists() for name in begun):
+        if not has_begun(run):  # nor before
             remove(run / "config.json")
         raise
     _write_range(run, plan)
