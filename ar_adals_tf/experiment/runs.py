@@ -103,7 +103,7 @@ def check_same(
 def other_settings(config: Config, saved: Config) -> list[str]:
     """Describe where a saved run would compute something else, its vanilla run too."""
     differences = config.differences(saved.as_dict())
-    if config.kind.by_robustness and not config.own_levels:
+    if config.vanilla_levels:
         here, there = config.vanilla().output_dir, saved.vanilla().output_dir
         if here != there:
             differences.append(f"vanilla_dir is {here} here, {there} there")

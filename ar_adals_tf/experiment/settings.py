@@ -341,13 +341,17 @@ class Settings:
         return self.finetune and not self.epochs
 
     @property
+    def vanilla_levels(self) -> bool:
+        """Whether the levels need a vanilla model; a control such as chance counts."""
+        return self.kind.by_robustness and not self.own_levels
+
+    @property
     def needs_vanilla(self) -> bool:
         """Whether the run is made from another one, the vanilla run.
 
         Its model is attacked, or is what is fine-tuned and compared with.
         """
-        attacked = self.kind.by_robustness and not self.own_levels
-        return attacked or (self.finetune and not self.as_given)
+        return self.vanilla_levels or (self.finetune and not self.as_given)
 
 
 #: The declaration of every setting, in the order of `Settings`'s fields.
