@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import datasets
+from ar_adals_tf.automatic import LEAST_EXAMPLES
 from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE
 from ar_adals_tf.datasets.folder import refuse_among_pictures
 from ar_adals_tf.datasets.own import is_own
@@ -302,8 +303,8 @@ def _say_levels(plan: Plan) -> None:
     if plan.config.num_levels == 1 and is_own(plan.config.dataset):
         print(
             f"{len(plan.splits['validation'])} validation examples: with one "
-            "robustness level AR-AdaLS is AdaLS; more examples (50 for each level) or "
-            "--num_levels change that"
+            f"robustness level AR-AdaLS is AdaLS; more examples ({LEAST_EXAMPLES} for "
+            "each level) or --num_levels change that"
         )
 
 
