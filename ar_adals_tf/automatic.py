@@ -16,7 +16,8 @@ ALPHA_TIMES_EPOCHS, MOST_ALPHA = 5.0, 0.5
 #: and its distances are shorter.
 AUTO_ATTACK = "ddn"
 
-#: The number of levels of the paper, and the validation examples that each needs.
+#: The number of levels of the paper, and the validation examples that keep the gap of
+#: each from being mostly chance.
 MOST_LEVELS, LEAST_EXAMPLES = 10, 50
 
 #: The first ranking comes before this epoch, counted from 0, and then one before every

@@ -124,6 +124,8 @@ def sweep(folder: str | Path, *names: str) -> None:
 def clear(folder: str | Path, *names: str) -> None:
     """Remove files that are known by name, then the folder if nothing else is in it.
 
+    Folders in it stay, whatever they are called.
+
     Args:
         folder: A folder, which may be absent.
         names: Patterns of the files' names. They are removed in this order.
@@ -141,7 +143,8 @@ def clear(folder: str | Path, *names: str) -> None:
         return
     for name in names:
         for path in sorted(Path(folder).glob(name)):
-            path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
     with suppress(OSError):  # absent, or something else is in it
         os.rmdir(folder)
 

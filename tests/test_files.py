@@ -276,6 +276,13 @@ def test_only_what_is_known_is_cleared(tmp_path):
     assert not folder.exists()
 
 
+def test_a_folder_of_a_files_name_is_not_cleared(tmp_path):
+    (tmp_path / "posthoc" / "margins").mkdir(parents=True)
+    (tmp_path / "posthoc" / "a.npz").touch()
+    clear(tmp_path, "posthoc*/*")
+    assert os.listdir(tmp_path / "posthoc") == ["margins"]
+
+
 def test_only_one_of_a_crew_sweeps(tmp_path, shared_disk):
     names = ("plan.json", ".3b1c2fd3-plan.json")
     for name in names:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ar_adals_tf.automatic import LEAST_EXAMPLES
 from ar_adals_tf.callbacks.averages import averages
 from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError
@@ -49,9 +50,6 @@ _YES_OR_NO = {
     *("sensitivityatspecificity", "specificityatsensitivity"),
     *("falsenegatives", "falsepositives", "truenegatives", "truepositives"),
 }
-
-#: Validation examples in a level that keep its gap from being mostly chance.
-ENOUGH = 50
 
 
 def check_model(
@@ -438,9 +436,9 @@ def check_pace(
 def _check_counts(counts: np.ndarray) -> None:
     """Warn of levels with too few validation examples."""
     least, total = int(np.min(counts)), int(np.sum(counts))
-    if least >= ENOUGH:
+    if least >= LEAST_EXAMPLES:
         return
-    levels = total // ENOUGH
+    levels = total // LEAST_EXAMPLES
     mend = (
         f"with num_levels={levels} each has {total // levels}"
         if levels

@@ -71,8 +71,7 @@ def choose(
             "choose one of them"
         )
     strategy = _chosen = makers[name]()
-    if num_workers(strategy) > 1:
-        files.share_disk(rank(strategy) == 0, lambda: _meet(strategy))
+    files.share_disk(rank(strategy) == 0, lambda: _meet(strategy))  # alone: at once
     return strategy
 
 

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from ar_adals_tf.examples.arrays import Source
 
 
-#: Patterns of the files that the one writer of a run directory writes there. Indexes
-#: in `robustness` and runs in `member_0`, ... have writers of their own.
-RUN_FILES = (
+#: What training and the measuring after it write into a run directory, beside figures.
+TRAINING_FILES = (
     "config.json",
     "inputs.json",
     "checkpoint.npz",
@@ -40,6 +39,12 @@ RUN_FILES = (
     "calibrated.keras",
     "predictions.npz",
     "metrics.json",
+)
+
+#: Patterns of the files that the one writer of a run directory writes there. Indexes
+#: in `robustness` and runs in `member_0`, ... have writers of their own.
+RUN_FILES = (
+    *TRAINING_FILES,
     "figures/*",
     "shift*/*",
     "ood*/*",
@@ -68,7 +73,7 @@ def is_finished(config: Config, run: Path) -> bool:
 
 def has_begun(run: Path) -> bool:
     """Tell whether a directory holds a run with something that would be lost."""
-    begun = ("checkpoint.npz", "metrics.json", "member_0")
+    begun = ("checkpoint.npz", "metrics.json", "member_0/config.json")
     there = any((run / name).exists() for name in begun)
     return there and (run / "config.json").exists()
 
@@ -98,7 +103,7 @@ def check_same(
 def other_settings(config: Config, saved: Config) -> list[str]:
     """Describe where a saved run would compute something else, its vanilla run too."""
     differences = config.differences(saved.as_dict())
-    if config.kind.by_robustness and not config.own_levels:
+    if config.vanilla_levels:
         here, there = config.vanilla().output_dir, saved.vanilla().output_dir
         if here != there:
             differences.append(f"vanilla_dir is {here} here, {there} there")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ar_adals_tf.attacks.table import ATTACKS
+from ar_adals_tf.automatic import LEAST_EXAMPLES
 from ar_adals_tf.bounds import MOST_SIGMA, SEEDS, Bound
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.datasets.table import DATASETS, Recipe
@@ -200,8 +201,8 @@ class Settings:
     num_levels: int | None = own_setting(
         "Number R of robustness levels.",
         default=Default(
-            "10; fewer for data without a recipe, if a level would have less than 50 "
-            "validation examples",
+            "10; fewer for data without a recipe, if a level would have less than "
+            f"{LEAST_EXAMPLES} validation examples",
             lambda recipe, method: recipe.num_levels,
         ),
         bound=Bound(least=1, most=MANY),
@@ -341,13 +342,17 @@ class Settings:
         return self.finetune and not self.epochs
 
     @property
+    def vanilla_levels(self) -> bool:
+        """Whether the levels need a vanilla model; a control such as chance counts."""
+        return self.kind.by_robustness and not self.own_levels
+
+    @property
     def needs_vanilla(self) -> bool:
         """Whether the run is made from another one, the vanilla run.
 
         Its model is attacked, or is what is fine-tuned and compared with.
         """
-        attacked = self.kind.by_robustness and not self.own_levels
-        return attacked or (self.finetune and not self.as_given)
+        return self.vanilla_levels or (self.finetune and not self.as_given)
 
 
 #: The declaration of every setting, in the order of `Settings`'s fields.

@@ -324,12 +324,16 @@ class _Planner:
         return self._add(name, "sweep", flags, folder, [*needs, *runs], about)
 
     def _vanilla_of(self, config: Config, seed: int) -> Cell | None:
-        """Add the vanilla run that a run looks at, if it looks at one."""
-        if not config.kind.by_robustness or config.own_levels:
+        """Add the vanilla run that a run looks at, if the study has it."""
+        vanilla = self._study.methods.get("vanilla")
+        if vanilla is None or not config.needs_vanilla:
             return None
-        if "vanilla" not in self._study.methods:  # random levels alone
-            return None
-        return self._vanilla(seed if self._study.own_vanilla else self._study.seeds[0])
+        seed = seed if self._study.own_vanilla else self._study.seeds[0]
+        if config.finetune:  # the given model, as it is; the run can measure it itself
+            there = vanilla.config(seed=str(seed)).as_dict()
+            if config.vanilla().differences(there):
+                return None
+        return self._vanilla(seed)
 
     def _vanilla(self, seed: int) -> Cell:
         return self._run(self._study.methods["vanilla"], seed)

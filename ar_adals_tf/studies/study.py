@@ -346,9 +346,7 @@ def _check_vanilla(study: Study) -> None:
     """Make sure that a study whose methods look at a vanilla model trains it."""
     for method in study.methods.values():
         config = method.config()
-        if not config.kind.by_robustness or config.own_levels:
-            continue
-        if config.levels_from == "random":
+        if not config.vanilla_levels or config.levels_from == "random":
             continue
         vanilla = study.methods.get("vanilla")
         if vanilla is None or vanilla.config().method != "vanilla":

@@ -103,7 +103,9 @@ def fit(plan: Plan, indexes: Mapping[str, RobustnessIndex]) -> Fitted:
     train = [trainer(model, batches, progress) for model, batches in pairs]
     callbacks = _callbacks(plan, smoothing, models, levels, keeper, feedback)
     together = keras.callbacks.CallbackList(
-        [bookkeeping.EpochVariable(epoch), *callbacks, progress], model=models[0]
+        [bookkeeping.EpochVariable(epoch), *callbacks, progress],
+        model=models[0],
+        epochs=config.epochs,
     )
     together.on_train_begin()
     for number in range(first_epoch, config.epochs):

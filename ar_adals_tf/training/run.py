@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import datasets
+from ar_adals_tf.automatic import LEAST_EXAMPLES
 from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE
 from ar_adals_tf.datasets.folder import refuse_among_pictures
 from ar_adals_tf.datasets.own import is_own
@@ -39,6 +40,7 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
+    TRAINING_FILES,
     check_members,
     check_same,
     has_begun,
@@ -52,6 +54,7 @@ from ar_adals_tf.files import (
     asides,
     atomic_write,
     clear,
+    meet,
     refuse_overwriting,
     remove,
     sweep,
@@ -185,8 +188,8 @@ def _refuse_strangers(run: Path) -> None:
     """Refuse a folder without a run, but with files that a run would overwrite."""
     if (run / "config.json").exists():
         return
-    for name in RUN_FILES:
-        if "*" not in name and (run / name).exists():
+    for name in TRAINING_FILES:
+        if (run / name).exists():
             raise InputError(
                 f"{run} holds {name} and no config.json, so it is no run directory; "
                 "give another --output_dir, or remove that file"
@@ -237,8 +240,7 @@ def _train(
             fitted = fit(plan, indexes)
     # A run that is refused leaves nothing behind, also where TensorFlow says why.
     except (InputError, OSError, tf.errors.OpError):
-        begun = ("checkpoint.npz", "member_0/config.json")  # maybe before
-        if not any((run / name).exists() for name in begun):
+        if not has_begun(run):  # nor before
             remove(run / "config.json")
         raise
     _write_range(run, plan)
@@ -250,7 +252,7 @@ def _train(
         metrics = _measure(plan, indexes.get("test"), fitted)
     except InputError:  # nothing was trained that could be lost
         if config.as_given:
-            clear(run, *RUN_FILES)
+            _withdraw(run)
         raise
     remove(run / "checkpoint.npz")
     if config.verbose:
@@ -258,6 +260,15 @@ def _train(
         if fitted and plan.method.adaptive:
             note = stayed_hard(config.title, _p_by_epoch(fitted))
             print(note, end="\n" * bool(note))
+
+
+def _withdraw(run: Path) -> None:
+    """Remove what the run of a given model wrote, and its folder if it is empty then.
+
+    What else is there stays, such as what `evaluate` has predicted in hours.
+    """
+    clear(run / "figures", "reliability.png")
+    clear(run, *reversed(TRAINING_FILES))  # config.json last: it says whose they are
 
 
 def _say_one_epoch(config: Config) -> None:
@@ -292,8 +303,8 @@ def _say_levels(plan: Plan) -> None:
     if plan.config.num_levels == 1 and is_own(plan.config.dataset):
         print(
             f"{len(plan.splits['validation'])} validation examples: with one "
-            "robustness level AR-AdaLS is AdaLS; more examples (50 for each level) or "
-            "--num_levels change that"
+            f"robustness level AR-AdaLS is AdaLS; more examples ({LEAST_EXAMPLES} for "
+            "each level) or --num_levels change that"
         )
 
 
@@ -363,8 +374,9 @@ def _refuse_guessing(plan: Plan, folder: Path, made: bool) -> None:
     """Refuse to fine-tune a given model that does not tell the data's classes apart.
 
     Raises:
-        InputError: If it does not, on enough test examples to say so. Its run is
-            removed if it was `made` just now: with the right settings it is another.
+        InputError: If it does not, on enough test examples to say so. What its run
+            wrote is removed if that was `made` just now: with the right settings it is
+            another.
     """
     predictions = Predictions.load(folder / "predictions.npz")
     own_range = range_flag(_has_vectors(plan.config))
@@ -372,7 +384,8 @@ def _refuse_guessing(plan: Plan, folder: Path, made: bool) -> None:
     if len(predictions.labels) < LEAST_TO_JUDGE or not words:
         return
     if made:
-        remove(folder)
+        meet()  # all workers have read it
+        _withdraw(folder)
     raise InputError(
         f"{plan.config.model} is not fine-tuned: it {words}; if it is meant to begin "
         "there, leave --finetune out, which trains it from its weights by the recipe"

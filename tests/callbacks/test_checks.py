@@ -7,7 +7,9 @@ import tensorflow as tf
 from keras import layers
 
 from ar_adals_tf import ExpectedCalibrationError
+from ar_adals_tf.automatic import LEAST_EXAMPLES, auto_num_levels
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
+from ar_adals_tf.callbacks.checks import check_pace
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -496,6 +498,16 @@ def test_soft_labels_that_would_jump_are_named(
 def test_an_ordinary_training_warns_of_nothing(train, validation, recwarn):
     run(train, validation, smoothing=AdaptiveLabelSmoothing(Z, 4, alpha=0.5), epochs=2)
     assert not [w for w in recwarn if "ar_adals_tf" in w.filename]
+
+
+def test_levels_of_an_automatic_number_are_large_enough(recwarn):
+    smoothing = AdaptiveLabelSmoothing(Z, 1, 0.1)
+    for number in range(LEAST_EXAMPLES, 700, 7):
+        parts = np.array_split(np.arange(number), auto_num_levels(number))
+        check_pace(smoothing, 1, np.array([len(part) for part in parts]))
+    assert not recwarn
+    with pytest.warns(UserWarning, match=f"only {LEAST_EXAMPLES - 1} validation"):
+        check_pace(smoothing, 1, np.array([LEAST_EXAMPLES - 1]))
 
 
 def test_levels_without_validation_examples_are_named(train, validation):

@@ -423,6 +423,14 @@ def test_workers_meet_before_they_end_and_one_may_be_gone_by_then(meetings, end)
     assert not meetings
 
 
+def test_who_chooses_to_work_alone_meets_nobody_and_writes(meetings):
+    """Also after this process was the second of several workers."""
+    files.share_disk(False, meetings.pop)  # an error, since there is none
+    choose("none")
+    files.meet()
+    assert files.writes()
+
+
 def test_a_worker_that_fails_does_not_wait_for_the_others(meetings):
     meetings.append(None)
     with pytest.raises(InputError, match="wrong"), together():

@@ -10,6 +10,7 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     compute_index,
     digest_run,
+    has_begun,
     index_path,
     is_finished,
     paths_of_test_indexes,
@@ -77,6 +78,17 @@ def test_a_run_of_version_0_1_0_is_read_and_recognised(tmp_path):
     assert is_finished(today, tmp_path)
     other = Config.make("fashion_mnist_small", "ar_adals", **given | {"epochs": 4})
     with pytest.raises(InputError, match="other settings .*epochs is 4 here, 3 there"):
+        is_finished(other, tmp_path)
+
+
+def test_an_ensemble_has_begun_when_a_member_has(tmp_path):
+    """An empty folder is what a refused member leaves."""
+    (tmp_path / "config.json").write_text(OF_0_1_0)
+    (tmp_path / "member_0").mkdir()
+    other = Config.make("fashion_mnist_small", "vanilla")
+    assert not has_begun(tmp_path) and not is_finished(other, tmp_path)
+    (tmp_path / "member_0" / "config.json").write_text(OF_0_1_0)
+    with pytest.raises(InputError, match="other settings"):
         is_finished(other, tmp_path)
 
 

@@ -85,6 +85,42 @@ def test_each_seed_can_have_a_vanilla_model_of_its_own():
             assert "index vanilla-0 margin test" in cell.needs
 
 
+TUNED = """
+title = "A study"
+dataset = "cifar10"
+seeds = [0, 1]
+images = { train = 9, validation = 9, test = 9 }
+
+[settings]
+model = "mine.keras"
+finetune = true
+
+[methods.vanilla]
+method = "vanilla"
+
+[methods.adals]
+method = "adals"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "needs"),
+    [
+        ("", "", ("train vanilla-0",)),
+        # Its vanilla model is trained, or it has a seed: it is not the one as given.
+        ('"vanilla"', '"vanilla"\nepochs = 3', ()),
+        ("seeds", "own_vanilla = true\nseeds", ()),
+    ],
+)
+def test_fine_tuned_runs_share_the_given_model(old, new, needs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.keras").touch()
+    Path("mine.toml").write_text(TUNED.replace(old, new, 1))
+    run = cells("mine.toml")["train adals-1"]
+    assert run.needs == needs
+    assert run.flags.get("vanilla_dir") == ("s/cifar10-vanilla-0" if needs else None)
+
+
 def test_a_run_that_two_parts_of_a_study_have_is_made_once():
     found = cells("cifar10")
     assert "train ar_adals_levels-4-0" in found

@@ -118,6 +118,23 @@ def on_the_fly(data, tmp_path_factory):
     return fit_and_count(config, tmp_path_factory.mktemp("whole"), data)
 
 
+def test_a_rate_that_grows_too_large_is_warned_of_before_the_first_epoch(
+    data, tmp_path, monkeypatch
+):
+    given = SETTINGS | {"alpha": "0.001,3:2"}
+    config = Config.make("fashion_mnist_small", "ar_adals", **given)
+
+    def halt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ar_adals_tf.training.fitting.by_device", halt)
+    with (
+        pytest.warns(UserWarning, match="alpha is 2: each step is longer"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        fit_in(tmp_path, config, data)
+
+
 @pytest.fixture(scope="module")
 def one_epoch(data, tmp_path_factory):
     """Return the same of a run of one epoch, which has no refresh."""

@@ -201,16 +201,56 @@ def test_a_given_model_that_knows_the_validation_images_is_warned_of(tmp_path):
     assert "which is no chance: it was" in in_plain_words(groups[0], "images")
 
 
-def test_a_guessing_model_is_not_fine_tuned_but_trained_without_the_flag(tmp_path):
+def save_guessing(path):
     head = layers.Dense(10, activation="softmax", kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), head])
-    model.save(tmp_path / "new.keras")
+    model.save(path)
+
+
+def put(folder, *names):
+    """Write files of somebody else."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_a_guessing_model_is_not_fine_tuned_but_trained_without_the_flag(tmp_path):
+    save_guessing(tmp_path / "new.keras")
     config = tuned(tmp_path / "new.keras", tmp_path / "runs" / "run", model_range=None)
     with pytest.raises(InputError, match="is not fine-tuned: it is right on .* than a"):
         train(config)
     assert not list((tmp_path / "runs").rglob("*.*"))
     own = {"model": str(tmp_path / "new.keras"), "dropout": 0}
     train(make_config(tmp_path / "b", "vanilla", **own))
+
+
+def test_a_guessing_model_leaves_what_else_is_in_the_folder_of_its_run(tmp_path):
+    save_guessing(tmp_path / "new.keras")
+    work = tmp_path / "work"
+    put(work, "notes.txt", "figures/mine.png", "other/model.keras")
+    before = snapshot(work)
+    given = {"model_range": None, "vanilla_dir": str(work)}
+    with pytest.raises(InputError, match="is not fine-tuned"):
+        train(tuned(tmp_path / "new.keras", work / "tuned", **given))
+    assert snapshot(work) == before
+
+
+def test_a_given_model_that_is_not_measured_keeps_what_evaluate_stored(
+    own, tmp_path, monkeypatch
+):
+    """As after the advice to remove its metrics.json."""
+    config = tuned(own, tmp_path / "run", "vanilla", epochs=0)
+    put(tmp_path / "run", "shift/fog-1.npz", "posthoc/margins/a.npz", "figures/ood.png")
+    before = snapshot(tmp_path / "run")
+
+    def refuse(*_):
+        put(tmp_path / "run", "predictions.npz", "figures/reliability.png")
+        raise InputError("no numbers")
+
+    monkeypatch.setattr("ar_adals_tf.training.run._measure", refuse)
+    with pytest.raises(InputError, match="no numbers"):
+        train(config)
+    assert snapshot(tmp_path / "run") == before
 
 
 def test_without_finetune_the_recipe_trains_from_the_files_weights(own, tmp_path):
