@@ -248,23 +248,24 @@ def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> li
         if not found or not strengths <= found or not stored("attacked"):
             lacking.append(attack)
     how = Certifying.from_texts(flags)
-    certified = metrics.get("certified", {})
-    if how and not (_certified_as(how, certified) and stored("certified")):
+    if how and not (_certified_as(how, metrics) and stored("certified")):
         lacking.append("certificates")
     return lacking
 
 
-def _certified_as(how: Certifying, found: Mapping[str, Any]) -> bool:
+def _certified_as(how: Certifying, metrics: Mapping[str, Any]) -> bool:
     """Tell whether certificates are those that are asked for.
 
     The number of images is that of the test set, if it has fewer.
     """
+    found = metrics.get("certified", {})
+    images = min(how.images, metrics["clean"].get("num_examples", how.images))
     by_sigma = {float(sigma): own for sigma, own in found.get("by_sigma", {}).items()}
     return (
         set(how.sigmas) <= set(by_sigma)
         and found["samples"] == [how.selection_samples, how.samples]
         and found["alpha"] == how.alpha
-        and found["num_examples"] <= how.images
+        and found["num_examples"] == images
         and all("attack" in by_sigma[sigma] for sigma in how.sigmas if how.attack)
     )
 

@@ -170,7 +170,7 @@ def certificates(run, **more):
     at_radius = {"accuracy": 0.5, "interval": [0.4, 0.6]}
     smoothed = {"abstained": 0.0, "average_radius": 0.1, "mean": clean, "votes": clean}
     smoothed["by_radius"] = {"0": at_radius}
-    found = {"num_examples": 200, "samples": [100, 1000], "alpha": 0.001}
+    found = {"num_examples": 120, "samples": [100, 1000], "alpha": 0.001}
     return found | {"plain": clean, "by_sigma": {"0.25": smoothed}} | more
 
 
@@ -183,6 +183,8 @@ def certificates(run, **more):
         ({"certify_samples": "500"}, {}, False),
         ({"certify_alpha": "0.01"}, {}, False),
         ({"certify_images": "100"}, {}, False),
+        ({"certify_images": "100"}, {"num_examples": 100}, True),
+        ({}, {"num_examples": 100}, False),  # of the 120 images of the test set
         ({"certify_attack": "true"}, {}, False),
         ({}, {"by_sigma": {}}, False),
     ],
