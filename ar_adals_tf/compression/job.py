@@ -34,7 +34,7 @@ from ar_adals_tf.evaluation.footprint import QUANTISATION_IMAGES, to_lite
 from ar_adals_tf.evaluation.measures import saved_temperature, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures, read_metrics
-from ar_adals_tf.evaluation.shift import check_available, types_of
+from ar_adals_tf.evaluation.shift import check_available
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.evaluation.under_attack import (
@@ -42,7 +42,7 @@ from ar_adals_tf.evaluation.under_attack import (
     attacks_in_norm,
     parse_epsilons,
 )
-from ar_adals_tf.evaluation.wanted import parse_severities
+from ar_adals_tf.evaluation.wanted import parse_severities, types_of
 from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (

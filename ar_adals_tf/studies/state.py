@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 from ar_adals_tf.attacks.table import attack_settings
 from ar_adals_tf.certification.certifying import Certifying
-from ar_adals_tf.corruptions.apply import SEVERITIES
+from ar_adals_tf.corruptions.apply import SEVERITIES, unavailable
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.vote_store import attack_path, images_there, votes_path
+from ar_adals_tf.evaluation.wanted import types_of
 from ar_adals_tf.experiment.runs import (
     digest_run,
     has_begun,
@@ -208,7 +210,7 @@ def _chosen(cell: Cell) -> State:
 def _evaluated(cell: Cell) -> State:
     if not (cell.run / "metrics.json").exists():
         return State(MISSING)
-    lacking = _lacking(cell.flags, read_metrics(cell.run), cell.run)
+    lacking = _lacking(cell, read_metrics(cell.run))
     if lacking:
         return State(MISSING, f"not measured: {', '.join(lacking)}")
     return State(DONE)
@@ -222,21 +224,21 @@ _STATES = {
 }
 
 
-def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> list[str]:
-    """Return what flags of `evaluate` ask for and a run has not, in words."""
-    lacking, identity = [], digest_run(run)
+def _lacking(cell: Cell, metrics: dict[str, Any]) -> list[str]:
+    """Return what an evaluation is to measure and its run has not, in words."""
+    flags, lacking, identity = cell.flags, [], digest_run(cell.run)
 
     def stored(kind: str) -> bool:  # by the model that is there now
-        settings = stored_settings(run / kind)
+        settings = stored_settings(cell.run / kind)
         return settings is not None and settings.get("model") == identity
 
     if "robustness_index" in flags and "by_level" not in metrics:
         lacking.append("levels")
     if flags.get("shift") == "true":
         shift = metrics.get("shift", {})
-        there = set(_severities(flags)) <= set(shift.get("severities", ()))
-        types = set(_listed(flags, "shift_types"))
-        if not (there and types <= set(shift.get("types", ())) and stored("shift")):
+        severities = set(_severities(flags)) <= set(shift.get("severities", ()))
+        types = set(_types(cell)) <= set(shift.get("types", ()))
+        if not (severities and types and stored("shift")):
             lacking.append("shift")
     for name in _listed(flags, "ood"):
         if name not in metrics.get("ood", {}) or not stored("ood"):
@@ -272,6 +274,19 @@ def _certified_as(how: Certifying, metrics: Mapping[str, Any]) -> bool:
 
 def _listed(flags: Mapping[str, str], name: str) -> list[str]:
     return [one for one in flags.get(name, "").split(",") if one]
+
+
+def _types(cell: Cell) -> Sequence[str]:
+    """Return the corruptions of an evaluation.
+
+    Where none are named, those that cannot be made here are left out, as `evaluate`
+    leaves them out.
+    """
+    if named := _listed(cell.flags, "shift_types"):
+        return named
+    dataset = cell.settings.dataset
+    lacks = unavailable(*DATASETS[dataset].image_shape[:2])
+    return [name for name in types_of(dataset) if name not in lacks]
 
 
 def _severities(flags: Mapping[str, str]) -> Sequence[int]:
@@ -346,12 +361,9 @@ def changed_sets(cell: Cell) -> int:
 
 def corrupted_sets(cell: Cell) -> int:
     """Return how many of them are corrupted."""
-    from ar_adals_tf.evaluation.shift import types_of
-
     if cell.flags.get("shift") != "true":
         return 0
-    types = _listed(cell.flags, "shift_types") or types_of(cell.settings.dataset)
-    return len(types) * len(_severities(cell.flags))
+    return len(_types(cell)) * len(_severities(cell.flags))
 
 
 def attacked_sets(cell: Cell) -> list[tuple[str, float]]:

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.corruptions.apply import CORRUPTIONS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.runs import digest_run
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.studies import state as states
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.state import (
     Progress,
     State,
+    corrupted_sets,
     progress_of,
     record_path,
     state_of,
@@ -162,6 +165,25 @@ def test_an_evaluation_is_done_when_all_is_measured_by_this_model(study):
     assert state_of(more, "s").why == "not measured: shift, fgsm"
     (run / "model.keras").write_bytes(b"another one")
     assert state_of(cell, "s").why == "not measured: shift, svhn_cropped"
+
+
+def test_where_no_types_are_named_all_that_can_be_made_are_asked_for(
+    study, monkeypatch
+):
+    def all_types(cell):
+        flags = {n: text for n, text in cell.flags.items() if n != "shift_types"}
+        return dataclasses.replace(cell, flags=flags)
+
+    some, most = (all_types(study[f"evaluate vanilla-{seed}"]) for seed in (0, 1))
+    evaluated(some)  # three types, as by an `evaluate --shift_types` of one's own
+    evaluated(most, seed=1, types=[name for name in CORRUPTIONS if name != "frost"])
+    for cell in (some, most):
+        assert state_of(cell, "s").why == "not measured: shift"
+    assert corrupted_sets(most) == 19 * 3
+    monkeypatch.setattr(states, "unavailable", lambda *_: {"frost": "no photographs"})
+    assert state_of(some, "s").why == "not measured: shift"
+    assert state_of(most, "s") == State("done")
+    assert corrupted_sets(most) == 18 * 3
 
 
 def certificates(run, **more):
