@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, DEFAULT_EPSILONS
 from ar_adals_tf.bounds import Bound
 from ar_adals_tf.compression.costs import measure_costs
 from ar_adals_tf.compression.finetuning import (
@@ -38,7 +38,6 @@ from ar_adals_tf.evaluation.shift import check_available
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.evaluation.under_attack import (
-    DEFAULT_EPSILONS,
     attacks_in_norm,
     parse_epsilons,
 )

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.attacks.table import DEFAULT_EPSILONS, attack_settings
 from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import SEVERITIES, unavailable
 from ar_adals_tf.datasets.table import DATASETS
@@ -23,7 +23,8 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.forms.form import File, maybe, number, read, record, text
-from ar_adals_tf.process.locks import LOCK, is_held
+from ar_adals_tf.index.shards import SHARD_SIZE
+from ar_adals_tf.process.locks import LOCK, is_held, lock_beside
 from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.studies.cells import Cell
@@ -37,12 +38,6 @@ DONE, RUNNING, FAILED, MISSING, STALE = (
     "stale",
 )
 KINDS = (DONE, RUNNING, FAILED, MISSING, STALE)
-
-#: The strengths over 255 of `evaluate` where a study names none.
-DEFAULT_EPSILONS = ("0", "4", "8", "12", "16")
-
-#: The images that `RobustnessIndex.compute` attacks between two intermediate results.
-SHARD_SIZE = 4096
 
 _AGAIN = "remove it to make it again"
 
@@ -148,7 +143,7 @@ def state_of(cell: Cell, folder: str | Path, busy: bool = False) -> State:
 def _is_locked(cell: Cell) -> bool:
     """Tell whether a command works on what a cell writes."""
     if cell.module == "compute_robustness":
-        return is_held(cell.output.with_name(f".{cell.output.name}.lock"))
+        return is_held(lock_beside(cell.output))
     if cell.module == "evaluate" and not (cell.run / "metrics.json").exists():
         return False  # the run is in training
     return is_held(cell.run / LOCK)
