@@ -47,8 +47,8 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     digest_run,
     find_test_index,
+    finished_config,
     load_model,
-    saved_config,
 )
 from ar_adals_tf.experiment.settings import MANY
 from ar_adals_tf.files import (
@@ -217,11 +217,7 @@ def _parse_formats(names: Sequence[str]) -> list[str]:
 
 def _finished(run: Path, data_dir: str | None) -> Config:
     """Return the settings of a run that can be compressed."""
-    config = saved_config(run)
-    if not (run / "metrics.json").exists():
-        raise InputError(
-            f"{run} is not finished (it has no metrics.json); train it to the end"
-        )
+    config = finished_config(run)
     if config.ensemble_size == 1 and not (run / KERAS).is_file():
         raise InputError(
             f"{run} has no {KERAS}, so there is nothing to compress; give another run"

@@ -40,6 +40,7 @@ from ar_adals_tf.evaluation.measures import (
 from ar_adals_tf.evaluation.predictions import (
     Predictions,
     PredictionStore,
+    forget_parts,
 )
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
@@ -157,7 +158,7 @@ def evaluate_attacks(
 
         def kept(name: str) -> Predictions:
             found = store.get(name, make)
-            parted.forget(name)
+            forget_parts(folder, name)
             return found
 
         sets = ((name, kept(name)) for name in pairs)

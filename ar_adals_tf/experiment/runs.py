@@ -123,6 +123,20 @@ def saved_config(run: str | Path) -> Config:
     return config_of(saved_settings(run))
 
 
+def finished_config(run: str | Path) -> Config:
+    """Return the settings of a finished run.
+
+    Raises:
+        InputError: If it is not finished; see also `saved_config`.
+    """
+    config = saved_config(run)
+    if not (Path(run) / "metrics.json").exists():
+        raise InputError(
+            f"{run} is not finished (it has no metrics.json); train it to the end"
+        )
+    return config
+
+
 def member_folders(config: Config, run: str | Path) -> list[Path]:
     """Return the folders of a run's models: the run itself, or its members'."""
     if config.ensemble_size == 1:
