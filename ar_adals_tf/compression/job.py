@@ -157,6 +157,7 @@ def compress(
     job.check(shares, kinds)
     writable_folder(root, "--output_dir")
     with only_writer(root / LOCK, say):
+        job.check(shares, kinds)  # another process may have made something meanwhile
         folders = [folder for s in shares for folder in job.models(s, kinds)]
         job.evaluate_clean(folders)
         how: _Flags = {"robustness_index": job.index, "data_dir": data_dir, "say": say}
@@ -314,20 +315,19 @@ class _Job:
         """Make the models of a sparsity that are not there; return all folders."""
         model: keras.Model | None = None
         folders: list[Path] = []
-        anew = False  # the others are made from the first one's file
         for kind in formats:
             folder, file = self._place(sparsity, kind)
             folders.append(folder)
             folder.mkdir(exist_ok=True)
             sweep(folder, KERAS, LITE, COMPRESSION_FILE, "checkpoint.npz")
-            if _is_there(folder, file) and not anew:
+            if _is_there(folder, file):
                 self._say(f"{file} is there already")
                 continue
             wanted = self._wanted(sparsity, kind)
             wanted.save(folder)  # whose the file is, should the work be interrupted
             if kind == "float32":
+                self._void_conversions(sparsity)
                 self._save_keras(sparsity, folder, file)
-                anew = True
             else:
                 model = model or load_model(folders[0] / KERAS)
                 ranging = None if kind == "float16" else self._ranging
@@ -340,6 +340,13 @@ class _Job:
             dataclasses.replace(wanted, digest=digest_file(file)).save(folder)
             self._say(f"{file}: {wanted.name}, {file.stat().st_size / 1e6:.2f} MB")
         return folders
+
+    def _void_conversions(self, sparsity: float) -> None:
+        """Let the other formats be made again: they are made from the float32 file."""
+        for kind in FORMATS:
+            folder, _ = self._place(sparsity, kind)
+            if about := find_compressed(folder):
+                dataclasses.replace(about, digest="").save(folder)
 
     def _wanted(self, sparsity: float, kind: str) -> Compressed:
         epochs = self._epochs if sparsity else 0
