@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from ar_adals_tf.attacks.table import DEFAULT_EPSILONS
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import usual_attack
@@ -155,7 +156,8 @@ def define_test_flags() -> None:
         ["linf", "l2"],
         "The norm of all attacks but fgsm, pgd and pgd_conf, which are in linf.",
     )
-    flags.DEFINE_list("epsilons", ["0", "4", "8", "12", "16"], "Strengths over 255.")
+    strengths = [f"{epsilon:g}" for epsilon in DEFAULT_EPSILONS]
+    flags.DEFINE_list("epsilons", strengths, "Strengths over 255.")
 
 
 def values(*names: str) -> Any:

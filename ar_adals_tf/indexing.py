@@ -18,7 +18,7 @@ from ar_adals_tf.examples.arrays import Source
 from ar_adals_tf.files import writable_folder
 from ar_adals_tf.index.distances import describe, few_of
 from ar_adals_tf.nested import map_leaves
-from ar_adals_tf.process.locks import only_writer, when_free
+from ar_adals_tf.process.locks import lock_beside, only_writer, when_free
 from ar_adals_tf.process.progress import duration
 from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
@@ -219,7 +219,7 @@ def found_or_made(
         before_waiting: See `ar_adals_tf.process.locks.only_writer`.
         say: See `ar_adals_tf.process.locks.only_writer`. Defaults to `print`.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = lock_beside(path)
     if not path.exists():
         writable_folder(path.parent, "the folder of the index")
         with only_writer(lock, say, before_waiting):

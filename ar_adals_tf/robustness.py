@@ -18,6 +18,7 @@ from ar_adals_tf.index.distances import (
     resolved,
 )
 from ar_adals_tf.index.file import REMEDY, no_index, read_index, write_index
+from ar_adals_tf.index.shards import SHARD_SIZE
 from ar_adals_tf.whole_numbers import whole_number
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class RobustnessIndex:
         dataset: str = "arrays",
         split: str = "",
         shards_dir: str | Path | None = None,
-        shard_size: int = 4096,
+        shard_size: int = SHARD_SIZE,
         runner: "Runner | None" = None,
         verbose: bool = True,
         **settings: Any,

@@ -127,6 +127,7 @@ def loaded(statement):
             "Config.make('cifar10', 'ar_adals').vanilla()",
             {"tensorflow", "keras", "cleverhans", "matplotlib", "sklearn"},
         ),
+        ("from ar_adals_tf.studies import state", {"tensorflow", "keras"}),
         ("from ar_adals_tf.reporting import page", {"tensorflow", "cleverhans"}),
     ],
 )

@@ -222,6 +222,10 @@ BOUNDED_ATTACKS: dict[str, BoundedAttack] = {
 
 BOUNDED_TITLES = {name: attack.title for name, attack in BOUNDED_ATTACKS.items()}
 
+DEFAULT_EPSILONS = (0.0, 4.0, 8.0, 12.0, 16.0)
+
+"""Strengths over 255: the largest change of a pixel in [0, 255]."""
+
 
 def attack_settings(name: str, **settings: Any) -> AttackSettings:
     """Return an attack's settings, completed by its defaults.

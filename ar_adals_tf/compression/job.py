@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS, DEFAULT_EPSILONS
 from ar_adals_tf.bounds import Bound
 from ar_adals_tf.compression.costs import measure_costs
 from ar_adals_tf.compression.finetuning import (
@@ -34,22 +34,21 @@ from ar_adals_tf.evaluation.footprint import QUANTISATION_IMAGES, to_lite
 from ar_adals_tf.evaluation.measures import saved_temperature, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures, read_metrics
-from ar_adals_tf.evaluation.shift import check_available, types_of
+from ar_adals_tf.evaluation.shift import check_available
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.evaluation.under_attack import (
-    DEFAULT_EPSILONS,
     attacks_in_norm,
     parse_epsilons,
 )
-from ar_adals_tf.evaluation.wanted import parse_severities
+from ar_adals_tf.evaluation.wanted import parse_severities, types_of
 from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     digest_run,
     find_test_index,
+    finished_config,
     load_model,
-    saved_config,
 )
 from ar_adals_tf.experiment.settings import MANY
 from ar_adals_tf.files import (
@@ -158,6 +157,7 @@ def compress(
     job.check(shares, kinds)
     writable_folder(root, "--output_dir")
     with only_writer(root / LOCK, say):
+        job.check(shares, kinds)  # another process may have made something meanwhile
         folders = [folder for s in shares for folder in job.models(s, kinds)]
         job.evaluate_clean(folders)
         how: _Flags = {"robustness_index": job.index, "data_dir": data_dir, "say": say}
@@ -218,11 +218,7 @@ def _parse_formats(names: Sequence[str]) -> list[str]:
 
 def _finished(run: Path, data_dir: str | None) -> Config:
     """Return the settings of a run that can be compressed."""
-    config = saved_config(run)
-    if not (run / "metrics.json").exists():
-        raise InputError(
-            f"{run} is not finished (it has no metrics.json); train it to the end"
-        )
+    config = finished_config(run)
     if config.ensemble_size == 1 and not (run / KERAS).is_file():
         raise InputError(
             f"{run} has no {KERAS}, so there is nothing to compress; give another run"
@@ -319,20 +315,19 @@ class _Job:
         """Make the models of a sparsity that are not there; return all folders."""
         model: keras.Model | None = None
         folders: list[Path] = []
-        anew = False  # the others are made from the first one's file
         for kind in formats:
             folder, file = self._place(sparsity, kind)
             folders.append(folder)
             folder.mkdir(exist_ok=True)
             sweep(folder, KERAS, LITE, COMPRESSION_FILE, "checkpoint.npz")
-            if _is_there(folder, file) and not anew:
+            if _is_there(folder, file):
                 self._say(f"{file} is there already")
                 continue
             wanted = self._wanted(sparsity, kind)
             wanted.save(folder)  # whose the file is, should the work be interrupted
             if kind == "float32":
+                self._void_conversions(sparsity)
                 self._save_keras(sparsity, folder, file)
-                anew = True
             else:
                 model = model or load_model(folders[0] / KERAS)
                 ranging = None if kind == "float16" else self._ranging
@@ -345,6 +340,13 @@ class _Job:
             dataclasses.replace(wanted, digest=digest_file(file)).save(folder)
             self._say(f"{file}: {wanted.name}, {file.stat().st_size / 1e6:.2f} MB")
         return folders
+
+    def _void_conversions(self, sparsity: float) -> None:
+        """Let the other formats be made again: they are made from the float32 file."""
+        for kind in FORMATS:
+            folder, _ = self._place(sparsity, kind)
+            if about := find_compressed(folder):
+                dataclasses.replace(about, digest="").save(folder)
 
     def _wanted(self, sparsity: float, kind: str) -> Compressed:
         epochs = self._epochs if sparsity else 0

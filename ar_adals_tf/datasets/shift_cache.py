@@ -26,7 +26,7 @@ from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.distribution.replicas import num_workers
 from ar_adals_tf.distribution.strategy import current
 from ar_adals_tf.files import atomic_write, sweep, writable_folder
-from ar_adals_tf.process.locks import only_writer, when_free
+from ar_adals_tf.process.locks import lock_beside, only_writer, when_free
 
 _CHECKSUM_SIZE = 64
 
@@ -100,7 +100,7 @@ def _kept(
     path: Path, shape: tuple[int, ...], make: Callable[[], np.ndarray]
 ) -> np.ndarray:
     """Return the images of a file, which is made first unless it is there and whole."""
-    images, lock = _read(path, shape), path.with_name(f".{path.name}.lock")
+    images, lock = _read(path, shape), lock_beside(path)
     if images is not None:
         if lock.exists():  # of a process that was killed
             when_free(lock, lambda: None)

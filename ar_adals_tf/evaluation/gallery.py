@@ -18,7 +18,7 @@ from ar_adals_tf.calibration.checks import check_labels, check_probabilities
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, sweep
 from ar_adals_tf.forms.form import File, list_of, maybe, record, text
-from ar_adals_tf.process.locks import only_writer
+from ar_adals_tf.process.locks import lock_beside, only_writer
 from ar_adals_tf.reading import not_whole, parse_json, read_npz
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -191,7 +191,7 @@ def keep_gallery(
         return
     if _is_there(file, index) or not os.access(file.parent, os.W_OK):
         return
-    with only_writer(file.with_name(f".{file.name}.lock")):
+    with only_writer(lock_beside(file)):
         sweep(file.parent, file.name)
         # A process that this one waited for may have made it.
         attacked = None if _is_there(file, index) else model()

@@ -11,10 +11,10 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.arrays import read_images
 from ar_adals_tf.evaluation.posthoc import HeldOut, held_out_images
-from ar_adals_tf.evaluation.shift import check_available, types_of
+from ar_adals_tf.evaluation.shift import check_available
 from ar_adals_tf.evaluation.stages import Evaluation
 from ar_adals_tf.evaluation.subject import OWN_VALIDATION, Subject
-from ar_adals_tf.evaluation.wanted import Wanted
+from ar_adals_tf.evaluation.wanted import Wanted, types_of
 
 
 def load_shared(subjects: Sequence[Subject], wanted: Wanted) -> dict[str, Split]:

@@ -19,7 +19,7 @@ from ar_adals_tf.evaluation.predictions import (
     stored_settings,
 )
 from ar_adals_tf.evaluation.predictor import finite
-from ar_adals_tf.files import remove, write_json
+from ar_adals_tf.files import write_json
 from ar_adals_tf.outputs import ensemble_logits_fn
 
 #: Images of a part. Another number gives the same predictions.
@@ -99,12 +99,6 @@ class PartedAttacks:
                 progress(len(ids))
 
         return Predictions.joined(predicted())
-
-    def forget(self, name: str) -> None:
-        """Remove the parts of a set that is whole."""
-        remove(self._folder / name)
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
-            remove(self._folder)
 
     def _attacks(self, attack: str, batch_size: int | None) -> Prepared:
         if attack not in self._prepared:

@@ -283,6 +283,14 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
     files.write_json(folder / "settings.json", settings)
 
 
+def forget_parts(folder: str | Path, name: str) -> None:
+    """Remove the parts of a set that is whole, which lie in `parts/<name>/`."""
+    parts = Path(folder) / "parts"
+    files.remove(parts / name)
+    if parts.is_dir() and not any(parts.iterdir()):
+        files.remove(parts)
+
+
 def stored_settings(folder: str | Path) -> dict[str, Any] | None:
     """Return the settings of the store in a folder; None if there is none.
 

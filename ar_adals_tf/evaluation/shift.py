@@ -15,10 +15,9 @@ import numpy as np
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration import ImageScores
 from ar_adals_tf.calibration.temperature import apply_temperature
-from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, SEVERITIES, STANDARD
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES, STANDARD
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
-from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import (
     SET_DRAWS,
@@ -28,34 +27,10 @@ from ar_adals_tf.evaluation.measures import (
 )
 from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
 from ar_adals_tf.evaluation.results import describe_measures
+from ar_adals_tf.evaluation.wanted import PAPER_TYPES
 from ar_adals_tf.process.progress import progress_bar
 
 MEASURES = ("accuracy", "ece", "nll", "brier", "mean_confidence")
-
-#: The types of the paper's means: 19, 17 and 15 of them.
-PAPER_TYPES: dict[str, tuple[str, ...]] = {
-    "cifar10": CORRUPTIONS,
-    "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
-    "imagenet2012": STANDARD,
-}
-
-
-def types_of(dataset: str, info: DatasetInfo | None = None) -> tuple[str, ...]:
-    """Return the corruptions that a dataset is evaluated on.
-
-    The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
-    18 that change something if their images have one channel.
-
-    Args:
-        dataset: The dataset's name.
-        info: What it is. Defaults to the entry of `DATASETS`.
-
-    Example:
-        >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
-        (17, False)
-    """
-    info = info or DATASETS[dataset]
-    return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
 
 
 def check_available(types: Sequence[str], source: ShiftSource) -> None:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ar_adals_tf.attacks.table import DEFAULT_EPSILONS
 from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.own import is_own
@@ -23,7 +24,6 @@ from ar_adals_tf.evaluation.shift import evaluate_shift_together
 from ar_adals_tf.evaluation.stages import Evaluation
 from ar_adals_tf.evaluation.subject import model_subject, run_subject
 from ar_adals_tf.evaluation.under_attack import (
-    DEFAULT_EPSILONS,
     attacks_in_norm,
     parse_epsilons,
     sets_under_attack,

@@ -22,6 +22,7 @@ from ar_adals_tf.attacks.device import default_batch_size
 from ar_adals_tf.attacks.table import (
     BOUNDED_ATTACKS,
     BOUNDED_TITLES,
+    DEFAULT_EPSILONS,
     NORMS,
     in_norm,
 )
@@ -39,6 +40,7 @@ from ar_adals_tf.evaluation.measures import (
 from ar_adals_tf.evaluation.predictions import (
     Predictions,
     PredictionStore,
+    forget_parts,
 )
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
@@ -50,10 +52,6 @@ from ar_adals_tf.outputs import (
 )
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.robustness import RobustnessIndex
-
-DEFAULT_EPSILONS = (0.0, 4.0, 8.0, 12.0, 16.0)
-
-"""Strengths over 255: the largest change of a pixel in [0, 255]."""
 
 #: What people call the attacks; the norm is said apart.
 _NAMES = [name for name in BOUNDED_ATTACKS if not name.endswith("_l2")]
@@ -160,7 +158,7 @@ def evaluate_attacks(
 
         def kept(name: str) -> Predictions:
             found = store.get(name, make)
-            parted.forget(name)
+            forget_parts(folder, name)
             return found
 
         sets = ((name, kept(name)) for name in pairs)

@@ -14,8 +14,7 @@ import numpy as np
 from ar_adals_tf.certification.radius import parse_sigmas
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictions, open_store
-from ar_adals_tf.files import remove
+from ar_adals_tf.evaluation.predictions import Predictions, forget_parts, open_store
 from ar_adals_tf.robustness import RobustnessIndex
 
 if TYPE_CHECKING:
@@ -54,10 +53,6 @@ class VoteStore:
         self.folder, self._clean, self._samples = Path(folder), clean, samples
         open_store(folder, settings)
 
-    @property
-    def _parts(self) -> Path:
-        return self.folder / "parts"
-
     def sigmas(self) -> list[float]:
         """Return the standard deviations whose votes are there, ascending."""
         named = sigmas_in(self.folder)
@@ -78,7 +73,7 @@ class VoteStore:
         if found is None:
             found = Votes.joined(self._in_parts(path.stem, images, self._part, make))
             found.save(path)
-        self._forget(path.stem)
+        forget_parts(self.folder, path.stem)
         return found
 
     def find_distances(self, sigma: float, alpha: float) -> RobustnessIndex | None:
@@ -117,7 +112,7 @@ class VoteStore:
         ids, distances, broken = map(np.concatenate, columns)
         found = RobustnessIndex(ids, distances, broken, parts[0].metadata)
         found.save(path)
-        self._forget(path.stem)
+        forget_parts(self.folder, path.stem)
         return found
 
     def _in_parts(
@@ -130,7 +125,7 @@ class VoteStore:
         parts: list[Kept] = []
         start = 0
         for some in images:
-            path = self._parts / name / f"part_{start:08d}.npz"
+            path = self.folder / "parts" / name / f"part_{start:08d}.npz"
             part = read(path, some[0].astype("S"))
             if part is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,12 +161,6 @@ class VoteStore:
             return None
         same = np.array_equal(found.ids, ids)
         return found if same and found.metadata.get("alpha") == alpha else None
-
-    def _forget(self, name: str) -> None:
-        """Remove the parts of a set that is whole."""
-        remove(self._parts / name)
-        if self._parts.is_dir() and not any(self._parts.iterdir()):
-            remove(self._parts)
 
 
 def votes_path(folder: str | Path, sigma: float) -> Path:

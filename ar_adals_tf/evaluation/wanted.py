@@ -2,12 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.certification.certifying import Certifying
-from ar_adals_tf.corruptions.apply import SEVERITIES
+from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY, SEVERITIES, STANDARD
+from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.subject import Subject
+
+if TYPE_CHECKING:
+    from ar_adals_tf.evaluation.subject import Subject
+
+#: The types of the paper's means: 19, 17 and 15 of them.
+PAPER_TYPES: dict[str, tuple[str, ...]] = {
+    "cifar10": CORRUPTIONS,
+    "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
+    "imagenet2012": STANDARD,
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Wanted:
         kinds["certified"] = self.certifying
         return [kind for kind, wanted in kinds.items() if wanted]
 
-    def check_served(self, subject: Subject) -> None:
+    def check_served(self, subject: "Subject") -> None:
         """Refuse what cannot be measured of a model that has no gradient.
 
         Raises:
@@ -48,6 +59,24 @@ class Wanted:
                 + " (--attacks=square needs no gradient)"
                 * bool(by_gradient)
             )
+
+
+def types_of(dataset: str, info: DatasetInfo | None = None) -> tuple[str, ...]:
+    """Return the corruptions that a dataset is evaluated on.
+
+    The paper's datasets have those of `PAPER_TYPES`. Other datasets have all 19, or the
+    18 that change something if their images have one channel.
+
+    Args:
+        dataset: The dataset's name.
+        info: What it is. Defaults to the entry of `DATASETS`.
+
+    Example:
+        >>> len(types_of("cifar100")), "snow" in types_of("cifar100")
+        (17, False)
+    """
+    info = info or DATASETS[dataset]
+    return PAPER_TYPES.get(dataset, CORRUPTIONS if info.image_shape[-1] > 1 else GREY)
 
 
 def parse_severities(values: Sequence[int | str]) -> list[int]:

@@ -128,6 +128,20 @@ def saved_config(run: str | Path) -> Config:
     return config_of(saved_settings(run))
 
 
+def finished_config(run: str | Path) -> Config:
+    """Return the settings of a finished run.
+
+    Raises:
+        InputError: If it is not finished; see also `saved_config`.
+    """
+    config = saved_config(run)
+    if not (Path(run) / "metrics.json").exists():
+        raise InputError(
+            f"{run} is not finished (it has no metrics.json); train it to the end"
+        )
+    return config
+
+
 def member_folders(config: Config, run: str | Path) -> list[Path]:
     """Return the folders of a run's models: the run itself, or its members'."""
     if config.ensemble_size == 1:
@@ -408,9 +422,16 @@ def _check_code(path: str | Path) -> None:
 
 
 def digest_run(path: str | Path) -> str:
-    """Return a short digest of a model file, or of all models of a run directory."""
+    """Return a short digest of a model file, or of all models of a run directory.
+
+    These are its own and its members'. Models in other folders of it, such as those
+    that were compressed, are no part of the run.
+    """
     path = Path(path)
-    files = [path] if path.is_file() else sorted(path.glob("**/model.keras"))
+    names = "model.keras", "member_*/model.keras"
+    files = [path]
+    if not path.is_file():
+        files = sorted(file for name in names for file in path.glob(name))
     total = hashlib.sha256()
     for file in files:
         total.update(hashlib.sha256(file.read_bytes()).digest())

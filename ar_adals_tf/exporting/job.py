@@ -39,7 +39,7 @@ from ar_adals_tf.version import versions
 #: How many test images an exported model is checked on at most.
 CHECKED = 1024
 
-#: Sizes of the first batches of the check; the others have the last one.
+#: Sizes of the first batches of the check; each further one has their sum.
 _BATCHES = (1, 7, 56)
 
 _ABOUT = "export.json"
@@ -163,7 +163,7 @@ def _export(
     expected = functools.cache(lambda: _expected(found, say))
     for name in formats:
         path = folder / FORMATS[name].file
-        if name in there and there[name]["sha256"] == _digest(path):
+        if name in there:
             say(f"{path} is there already")
         else:
             remove(path)
@@ -186,6 +186,8 @@ def _export(
 def _read_about(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the formats that are there, of this very model.
 
+    What says so forgets those whose file is gone or was changed.
+
     Raises:
         InputError: If the folder has an export of another model, or what says so is
             damaged.
@@ -199,8 +201,15 @@ def _read_about(folder: Path, own: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder} holds an export of another model; remove it, or give another "
             "--output_dir"
         )
-    formats = there["formats"]
-    return {n: formats[n] for n in FORMATS if "sha256" in formats.get(n, {})}
+    formats = {
+        name: about
+        for name, about in there["formats"].items()
+        if name in FORMATS
+        and about.get("sha256", "") == _digest(folder / FORMATS[name].file)
+    }
+    if formats != there["formats"]:
+        write_json(path, there | {"formats": formats})
+    return formats
 
 
 def _expected(

@@ -20,7 +20,7 @@ from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.record import Record, find_record
 from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.runs import load_model, load_models, saved_config
+from ar_adals_tf.experiment.runs import finished_config, load_model, load_models
 from ar_adals_tf.experiment.settings import OF_THE_DATA
 from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.exporting.formats import INPUT
@@ -71,11 +71,7 @@ def of_run(run: Path, data_dir: str | None) -> Calibrated:
     """Return the calibrated model of a finished run."""
     if record := find_record(run):
         raise InputError(_of_evaluation(run, record))
-    config, temperature = saved_config(run), saved_temperature(run)
-    if not (run / "metrics.json").exists():
-        raise InputError(
-            f"{run} is not finished (it has no metrics.json); train it to the end"
-        )
+    config, temperature = finished_config(run), saved_temperature(run)
     if temperature is None:
         raise InputError(
             f"{run} has no temperature, because it has no validation images; train it "

@@ -14,7 +14,7 @@ from ar_adals_tf.examples.arrays import Source, as_examples
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.index.file import FORMAT
 from ar_adals_tf.index.sanity import GIVE_RANGE, Seen, warn_of_long
-from ar_adals_tf.index.shards import Shards
+from ar_adals_tf.index.shards import SHARD_SIZE, Shards
 from ar_adals_tf.process.progress import move_from_here, progress_bar
 from ar_adals_tf.version import versions
 
@@ -37,7 +37,7 @@ def compute_distances(
     settings: Mapping[str, Any],
     *,
     shards_dir: str | Path | None = None,
-    shard_size: int = 4096,
+    shard_size: int = SHARD_SIZE,
     runner: "Runner | None" = None,
     verbose: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:

@@ -13,6 +13,9 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, remove, writable_folder, write_json
 from ar_adals_tf.reading import read_json, read_npz
 
+SHARD_SIZE = 4096
+"""Images that are attacked between two intermediate results by default."""
+
 _ARRAYS = ("ids", "distances", "found", "within")
 
 

@@ -15,6 +15,17 @@ from ar_adals_tf.errors import InputError
 LOCK = ".lock"
 
 
+def lock_beside(path: str | Path) -> Path:
+    """Return the lock of one file, in a folder where others may be written meanwhile.
+
+    Example:
+        >>> str(lock_beside("indexes/test.npz"))
+        'indexes/.test.npz.lock'
+    """
+    path = Path(path)
+    return path.with_name(f".{path.name}{LOCK}")
+
+
 @contextmanager
 def only_writer(
     path: str | Path,

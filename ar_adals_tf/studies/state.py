@@ -7,13 +7,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.attacks.table import DEFAULT_EPSILONS, attack_settings
 from ar_adals_tf.certification.certifying import Certifying
-from ar_adals_tf.corruptions.apply import SEVERITIES
+from ar_adals_tf.corruptions.apply import SEVERITIES, unavailable
+from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import stored_settings
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.vote_store import attack_path, images_there, votes_path
+from ar_adals_tf.evaluation.wanted import types_of
 from ar_adals_tf.experiment.runs import (
     digest_run,
     has_begun,
@@ -21,7 +23,8 @@ from ar_adals_tf.experiment.runs import (
     saved_config,
 )
 from ar_adals_tf.forms.form import File, maybe, number, read, record, text
-from ar_adals_tf.process.locks import LOCK, is_held
+from ar_adals_tf.index.shards import SHARD_SIZE
+from ar_adals_tf.process.locks import LOCK, is_held, lock_beside
 from ar_adals_tf.reading import read_json
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.studies.cells import Cell
@@ -35,12 +38,6 @@ DONE, RUNNING, FAILED, MISSING, STALE = (
     "stale",
 )
 KINDS = (DONE, RUNNING, FAILED, MISSING, STALE)
-
-#: The strengths over 255 of `evaluate` where a study names none.
-DEFAULT_EPSILONS = ("0", "4", "8", "12", "16")
-
-#: The images that `RobustnessIndex.compute` attacks between two intermediate results.
-SHARD_SIZE = 4096
 
 _AGAIN = "remove it to make it again"
 
@@ -146,7 +143,7 @@ def state_of(cell: Cell, folder: str | Path, busy: bool = False) -> State:
 def _is_locked(cell: Cell) -> bool:
     """Tell whether a command works on what a cell writes."""
     if cell.module == "compute_robustness":
-        return is_held(cell.output.with_name(f".{cell.output.name}.lock"))
+        return is_held(lock_beside(cell.output))
     if cell.module == "evaluate" and not (cell.run / "metrics.json").exists():
         return False  # the run is in training
     return is_held(cell.run / LOCK)
@@ -208,7 +205,7 @@ def _chosen(cell: Cell) -> State:
 def _evaluated(cell: Cell) -> State:
     if not (cell.run / "metrics.json").exists():
         return State(MISSING)
-    lacking = _lacking(cell.flags, read_metrics(cell.run), cell.run)
+    lacking = _lacking(cell, read_metrics(cell.run))
     if lacking:
         return State(MISSING, f"not measured: {', '.join(lacking)}")
     return State(DONE)
@@ -222,21 +219,21 @@ _STATES = {
 }
 
 
-def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> list[str]:
-    """Return what flags of `evaluate` ask for and a run has not, in words."""
-    lacking, identity = [], digest_run(run)
+def _lacking(cell: Cell, metrics: dict[str, Any]) -> list[str]:
+    """Return what an evaluation is to measure and its run has not, in words."""
+    flags, lacking, identity = cell.flags, [], digest_run(cell.run)
 
     def stored(kind: str) -> bool:  # by the model that is there now
-        settings = stored_settings(run / kind)
+        settings = stored_settings(cell.run / kind)
         return settings is not None and settings.get("model") == identity
 
     if "robustness_index" in flags and "by_level" not in metrics:
         lacking.append("levels")
     if flags.get("shift") == "true":
         shift = metrics.get("shift", {})
-        there = set(_severities(flags)) <= set(shift.get("severities", ()))
-        types = set(_listed(flags, "shift_types"))
-        if not (there and types <= set(shift.get("types", ())) and stored("shift")):
+        severities = set(_severities(flags)) <= set(shift.get("severities", ()))
+        types = set(_types(cell)) <= set(shift.get("types", ()))
+        if not (severities and types and stored("shift")):
             lacking.append("shift")
     for name in _listed(flags, "ood"):
         if name not in metrics.get("ood", {}) or not stored("ood"):
@@ -248,29 +245,43 @@ def _lacking(flags: Mapping[str, str], metrics: dict[str, Any], run: Path) -> li
         if not found or not strengths <= found or not stored("attacked"):
             lacking.append(attack)
     how = Certifying.from_texts(flags)
-    certified = metrics.get("certified", {})
-    if how and not (_certified_as(how, certified) and stored("certified")):
+    if how and not (_certified_as(how, metrics) and stored("certified")):
         lacking.append("certificates")
     return lacking
 
 
-def _certified_as(how: Certifying, found: Mapping[str, Any]) -> bool:
+def _certified_as(how: Certifying, metrics: Mapping[str, Any]) -> bool:
     """Tell whether certificates are those that are asked for.
 
     The number of images is that of the test set, if it has fewer.
     """
+    found = metrics.get("certified", {})
+    images = min(how.images, metrics["clean"].get("num_examples", how.images))
     by_sigma = {float(sigma): own for sigma, own in found.get("by_sigma", {}).items()}
     return (
         set(how.sigmas) <= set(by_sigma)
         and found["samples"] == [how.selection_samples, how.samples]
         and found["alpha"] == how.alpha
-        and found["num_examples"] <= how.images
+        and found["num_examples"] == images
         and all("attack" in by_sigma[sigma] for sigma in how.sigmas if how.attack)
     )
 
 
 def _listed(flags: Mapping[str, str], name: str) -> list[str]:
     return [one for one in flags.get(name, "").split(",") if one]
+
+
+def _types(cell: Cell) -> Sequence[str]:
+    """Return the corruptions of an evaluation.
+
+    Where none are named, those that cannot be made here are left out, as `evaluate`
+    leaves them out.
+    """
+    if named := _listed(cell.flags, "shift_types"):
+        return named
+    dataset = cell.settings.dataset
+    lacks = unavailable(*DATASETS[dataset].image_shape[:2])
+    return [name for name in types_of(dataset) if name not in lacks]
 
 
 def _severities(flags: Mapping[str, str]) -> Sequence[int]:
@@ -345,12 +356,9 @@ def changed_sets(cell: Cell) -> int:
 
 def corrupted_sets(cell: Cell) -> int:
     """Return how many of them are corrupted."""
-    from ar_adals_tf.evaluation.shift import types_of
-
     if cell.flags.get("shift") != "true":
         return 0
-    types = _listed(cell.flags, "shift_types") or types_of(cell.settings.dataset)
-    return len(types) * len(_severities(cell.flags))
+    return len(_types(cell)) * len(_severities(cell.flags))
 
 
 def attacked_sets(cell: Cell) -> list[tuple[str, float]]:

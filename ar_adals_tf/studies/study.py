@@ -229,8 +229,8 @@ _FORM = _only(
         "own_vanilla": truth,
         "images": _only(
             {
-                name: number(Bound(least=0), whole=True)
-                for name in ("train", "validation", "test")
+                name: number(Bound(least=least), whole=True)
+                for name, least in (("train", 0), ("validation", 0), ("test", 1))
             },
             needed=("train", "validation", "test"),
         ),

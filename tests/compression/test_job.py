@@ -1,20 +1,22 @@
 """A real run of 200 images is compressed, measured and reported."""
 
+import contextlib
 import gzip
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf.compression import costs
+from ar_adals_tf.compression import costs, job
 from ar_adals_tf.compression.job import KERAS, compress, parse_sparsity
 from ar_adals_tf.compression.pruning import kernels, prune
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.compressed import find_compressed
+from ar_adals_tf.evaluation.compressed import Compressed, find_compressed
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.runs import load_model
+from ar_adals_tf.experiment.runs import digest_run, load_model
 from ar_adals_tf.reporting.collection import load_collections
 from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.contents import attack_sections
@@ -168,6 +170,65 @@ def test_what_is_not_ours_is_left_and_refused_before_anything_is_made(run, tmp_p
         compress(run, sparsity=[0.8], output_dir=tmp_path / "out", say=silent)
     assert theirs.read_text() == "a model"
     assert list((tmp_path / "out").iterdir()) == [theirs.parent]
+
+
+def without_training(folder):
+    """Write a run that was never trained; return its settings."""
+    config = Config.make("fashion_mnist_small", "vanilla", output_dir=str(folder))
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config.as_dict()))
+    (folder / "metrics.json").write_text("{}")
+    image = keras.Input((28, 28, 1))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(image))
+    keras.Model(image, logits).save(folder / KERAS)
+    return config
+
+
+def test_what_another_job_has_made_meanwhile_is_refused_if_it_is_other(
+    tmp_path, monkeypatch
+):
+    """Two jobs begin in an empty folder, and one waits for the other."""
+    run, root = tmp_path / "run", tmp_path / "out"
+    without_training(run)
+    others = Compressed("Vanilla", digest_run(run), 0.5, "float32", 7, 0.1, "")
+
+    @contextlib.contextmanager
+    def after_another(*_):
+        (root / "pruned50-float32").mkdir()
+        others.save(root / "pruned50-float32")
+        yield
+
+    monkeypatch.setattr(job, "only_writer", after_another)
+    with pytest.raises(InputError, match="made otherwise .*50 % pruned, .*7 epochs"):
+        compress(run, sparsity=[0.5], epochs=0, output_dir=root, say=silent)
+    assert [path.name for path in root.iterdir()] == ["pruned50-float32"]
+
+
+def test_all_formats_are_of_one_float32_file_also_after_an_interruption(
+    tmp_path, monkeypatch
+):
+    config, said, coming = without_training(tmp_path / "run"), [], []
+    monkeypatch.setattr(job, "to_lite", lambda *_, **__: coming.pop(0))
+    monkeypatch.setattr(job._Job, "_ranging", None)
+    where = tmp_path / "run", config, {}, tmp_path, 0, None
+    formats = ["float32", "float16", "int8"]
+
+    def make(kinds, *contents):
+        """Make models; return what the files of LiteRT have then."""
+        coming[:] = contents
+        job._Job(*where, said.append).models(0.5, kinds)
+        return [path.read_bytes() for path in sorted(tmp_path.glob("*/*.tflite"))]
+
+    assert make(formats, b"1", b"2") == make(formats) == [b"1", b"2"]
+    assert sum("is there already" in line for line in said) == 3
+    first = tmp_path / "pruned50-float32" / KERAS
+    first.unlink()
+    with pytest.raises(IndexError):  # dies before it has any other
+        make(formats)
+    assert make(formats, b"3", b"4") == [b"3", b"4"]
+    first.unlink()
+    assert make(formats[:2], b"5") == [b"5", b"4"]
+    assert make(formats, b"6") == [b"5", b"6"]
 
 
 def test_a_run_that_cannot_train_on_is_pruned_without_further_epochs(

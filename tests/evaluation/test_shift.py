@@ -28,9 +28,9 @@ from ar_adals_tf.evaluation.shift import (
     aggregate,
     describe_shift,
     evaluate_shift,
-    types_of,
     with_certainty,
 )
+from ar_adals_tf.evaluation.wanted import types_of
 from benchmarks.breaking import processes
 from benchmarks.breaking.processes import Command
 

@@ -1,5 +1,7 @@
 """What lies where in a run directory, also in one of version 0.1.0."""
 
+import hashlib
+
 import keras
 import numpy as np
 import pytest
@@ -136,6 +138,24 @@ def test_a_runs_digest_follows_its_models(tmp_path):
     (tmp_path / "member_1" / "model.keras").write_text("another")
     assert digest_run(tmp_path) != digest
     assert digest_run(tmp_path / "member_1" / "model.keras") not in (digest, "")
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_models_that_lie_deeper_in_a_run_are_not_its_own(count, tmp_path):
+    """As those of `compress --output_dir=<run>/compressed`."""
+    folders = [tmp_path]
+    if count > 1:
+        folders = [tmp_path / f"member_{number}" for number in range(count)]
+    total = hashlib.sha256()
+    for folder in sorted(folders):
+        folder.mkdir(exist_ok=True)
+        (folder / "model.keras").write_text(folder.name)
+        total.update(hashlib.sha256(folder.name.encode()).digest())
+    assert digest_run(tmp_path) == total.hexdigest()[:16]  # as in earlier versions
+    other = tmp_path / "compressed" / "whole-float32" / "model.keras"
+    other.parent.mkdir(parents=True)
+    other.write_text("another")
+    assert digest_run(tmp_path) == total.hexdigest()[:16]
 
 
 def test_a_run_s_index_is_by_its_own_attack_and_settings(tmp_path):

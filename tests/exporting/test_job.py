@@ -172,6 +172,21 @@ def test_what_is_there_is_left_and_what_is_damaged_is_made_again(
     assert (folder / "README.md").exists()
 
 
+def test_what_is_gone_or_changed_is_no_longer_listed(exported, run, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported, folder)
+    (folder / "calibrated.tflite").unlink()
+    shutil.rmtree(folder / "saved_model" / "variables")
+    export(run, output_dir=folder, say=say)
+    about = json.loads((folder / "export.json").read_text())
+    assert set(about.pop("formats")) == {"keras"}
+    before = json.loads((exported / "export.json").read_text())
+    assert before.items() >= about.items()
+    text = (folder / "README.md").read_text()
+    listed = [name for name, one in FORMATS.items() if f"`{one.file}`" in text]
+    assert listed == ["keras"]
+
+
 @pytest.mark.parametrize(
     "format", ["keras", pytest.param("savedmodel", marks=pytest.mark.slow)]
 )

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.attacks.table import attack_settings
+from ar_adals_tf.corruptions.apply import CORRUPTIONS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.runs import digest_run
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.robustness import RobustnessIndex
+from ar_adals_tf.studies import state as states
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.state import (
     Progress,
     State,
+    corrupted_sets,
     progress_of,
     record_path,
     state_of,
@@ -164,13 +167,32 @@ def test_an_evaluation_is_done_when_all_is_measured_by_this_model(study):
     assert state_of(cell, "s").why == "not measured: shift, svhn_cropped"
 
 
+def test_where_no_types_are_named_all_that_can_be_made_are_asked_for(
+    study, monkeypatch
+):
+    def all_types(cell):
+        flags = {n: text for n, text in cell.flags.items() if n != "shift_types"}
+        return dataclasses.replace(cell, flags=flags)
+
+    some, most = (all_types(study[f"evaluate vanilla-{seed}"]) for seed in (0, 1))
+    evaluated(some)  # three types, as by an `evaluate --shift_types` of one's own
+    evaluated(most, seed=1, types=[name for name in CORRUPTIONS if name != "frost"])
+    for cell in (some, most):
+        assert state_of(cell, "s").why == "not measured: shift"
+    assert corrupted_sets(most) == 19 * 3
+    monkeypatch.setattr(states, "unavailable", lambda *_: {"frost": "no photographs"})
+    assert state_of(some, "s").why == "not measured: shift"
+    assert state_of(most, "s") == State("done")
+    assert corrupted_sets(most) == 18 * 3
+
+
 def certificates(run, **more):
     """What `evaluate --certify` leaves in `metrics.json`, at one sigma."""
     clean = json.loads((run / "metrics.json").read_text())["clean"]
     at_radius = {"accuracy": 0.5, "interval": [0.4, 0.6]}
     smoothed = {"abstained": 0.0, "average_radius": 0.1, "mean": clean, "votes": clean}
     smoothed["by_radius"] = {"0": at_radius}
-    found = {"num_examples": 200, "samples": [100, 1000], "alpha": 0.001}
+    found = {"num_examples": 120, "samples": [100, 1000], "alpha": 0.001}
     return found | {"plain": clean, "by_sigma": {"0.25": smoothed}} | more
 
 
@@ -183,6 +205,8 @@ def certificates(run, **more):
         ({"certify_samples": "500"}, {}, False),
         ({"certify_alpha": "0.01"}, {}, False),
         ({"certify_images": "100"}, {}, False),
+        ({"certify_images": "100"}, {"num_examples": 100}, True),
+        ({}, {"num_examples": 100}, False),  # of the 120 images of the test set
         ({"certify_attack": "true"}, {}, False),
         ({}, {"by_sigma": {}}, False),
     ],

@@ -141,6 +141,13 @@ def test_what_is_wrong_in_a_file_is_said_in_one_sentence(more, says, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_study_needs_test_images_but_no_validation_images(tmp_path):
+    text = SMALLEST.replace("validation = 9", "validation = 0")
+    assert own(tmp_path, text=text).images["validation"] == 0
+    with pytest.raises(InputError, match="images.test must be a whole number"):
+        own(tmp_path, text=SMALLEST.replace("test = 9", "test = 0"))
+
+
 @pytest.mark.parametrize("name", ["title", "dataset", "seeds", "images"])
 def test_what_is_missing_in_a_file_is_named(name, tmp_path):
     lines = [line for line in SMALLEST.splitlines() if not line.startswith(name)]
