@@ -9,7 +9,7 @@ import numpy as np
 
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.arrays import check_labels
+from ar_adals_tf.examples.arrays import as_ids, check_labels
 from ar_adals_tf.index.distances import (
     as_source,
     check_labels_are_classes,
@@ -32,10 +32,11 @@ class RobustnessIndex:
     """The adversarial robustness of the images of one split under one model.
 
     Args:
-        ids: `(N,)` bytes or integers, unique.
+        ids: `(N,)` bytes, text or integers, unique. Text becomes UTF-8 bytes, integers
+            int64.
         distances: `(N,)` float32, at least 0. The L2 norm, in the inputs' own unit, of
             the smallest perturbation found that changes the model's prediction;
-            infinite if none was found.
+            infinite where none was found.
         found: `(N,)` bool. Whether a perturbation was found.
         labels: `(N,)` integers, the true classes, by which `soft_labels` and `ARAdaLS`
             recognise the images. Defaults to `None`: they are not known.
@@ -73,7 +74,8 @@ class RobustnessIndex:
     labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ids", "distances", "found", "labels"):
+        object.__setattr__(self, "ids", as_ids(self.ids))
+        for name in ("distances", "found", "labels"):
             if isinstance(given := getattr(self, name), (list, tuple)):
                 object.__setattr__(self, name, np.asarray(given))
         count = len(self.ids)
@@ -82,11 +84,6 @@ class RobustnessIndex:
                 f"an index needs one distance and one `found` an id; received {count} "
                 f"ids, distances of shape {np.shape(self.distances)} and found of "
                 f"shape {np.shape(self.found)}; give arrays of one length"
-            )
-        if self.ids.dtype.kind not in "Si":
-            raise InputError(
-                f"ids must be bytes or integers; received {self.ids.dtype}; encode "
-                "text with np.char.encode"
             )
         if self.distances.dtype.kind != "f" or self.found.dtype != bool:
             raise InputError(
@@ -102,6 +99,11 @@ class RobustnessIndex:
             raise InputError(
                 "distances must be at least 0; received some that are NaN or negative; "
                 "compute the index again"
+            )
+        if lost := int((~self.found & np.isfinite(self.distances)).sum()):
+            raise InputError(
+                "a distance is infinite where `found` is False; received "
+                f"{lost} finite ones there; make them np.inf, or `found` True"
             )
         if self.labels is not None and (
             np.shape(self.labels) != (count,) or self.labels.dtype.kind not in "iu"

@@ -346,11 +346,11 @@ class AdaptiveLabelSmoothing:
         """Return the soft labels of a batch by robustness level (Eq. 1).
 
         Args:
-            one_hot: `(N, Z)` one-hot labels.
-            levels: `(N,)` integer robustness levels, 0 to R - 1.
+            one_hot: `(N, Z)` one-hot labels, or `(Z,)` for a single example.
+            levels: `(N,)`, or `()`, integer robustness levels, 0 to R - 1.
 
         Returns:
-            A float32 tensor `(N, Z)`.
+            A float32 tensor of the shape of `one_hot`.
         """
         import tensorflow as tf
 

@@ -86,6 +86,13 @@ def test_lists_serve_as_well_as_arrays():
     assert lists.levels(3).tolist() == [1, 0, 2]
 
 
+def test_ids_may_be_text_and_integers_of_any_kind():
+    given = np.array([0.5, 0.25]), np.ones(2, bool)
+    for kind in (np.uint8, np.uint32, np.int32):
+        assert RobustnessIndex(np.arange(2, dtype=kind), *given).ids.dtype == np.int64
+    assert RobustnessIndex(["é", "b"], *given).ids.tolist() == ["é".encode(), b"b"]
+
+
 def test_ties_are_ranked_by_id_and_what_was_not_found_comes_last():
     ids = [b"f", b"e", b"d", b"c", b"b", b"a"]
     index = index_of([np.inf, 1, 0, 1, np.inf, 1], ids)
@@ -117,12 +124,13 @@ def test_impossible_numbers_of_levels_are_refused(levels, message):
     [
         (([1, 2], [0.1], [True]), "one distance and one `found` an id; received 2 ids"),
         (([1, 1, 2], [0.1] * 3, [True] * 3), "ids must be unique; 1 of 3 repeat"),
-        ((["a"], [0.1], [True]), "ids must be bytes or integers"),
-        (([1.0], [0.1], [True]), "ids must be bytes or integers"),
+        (([1.0], [0.1], [True]), "ids must be text or whole numbers"),
+        (([[1]], [0.1], [True]), r"ids must be .* of shape \(1, 1\)"),
         (([1], [b"near"], [True]), "distances must be floats and found booleans"),
         (([1], [0.1], [1]), "distances must be floats and found booleans"),
         (([1], [np.nan], [True]), "distances must be at least 0"),
         (([1], [-0.1], [True]), "distances must be at least 0"),
+        (([1, 2], [0.1, 0.2], [True, False]), "infinite where `found` is False; rece"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arrays, message):
@@ -599,7 +607,7 @@ def test_a_changed_array_is_noticed(name, tmp_path):
     path = tmp_path / "index.npz"
     RobustnessIndex(
         np.arange(4),
-        np.array([1, 2, 3, 4], "f4"),
+        np.array([1, 2, 3, np.inf], "f4"),
         np.array([True, True, True, False]),
         {"attack": "cw"},
         np.array([3, 1, 4, 2]),

@@ -319,7 +319,7 @@ class ARAdaLS(keras.callbacks.Callback):
             isinstance(one, keras.callbacks.TerminateOnNaN) for one in around.callbacks
         )
         checks.check_fellows(self, ARAdaLS, around.callbacks)
-        checks.check_monitors(around.callbacks)
+        checks.tell_directions(around.callbacks)
         checks.check_kept_weights(self.model, around.callbacks)
         checks.check_names_of_monitors(self.model, around.callbacks)
         models = self._ensemble or [self.model]
@@ -331,7 +331,7 @@ class ARAdaLS(keras.callbacks.Callback):
         checks.check_labels_of(around.validation_data, heads[0])
         self._validate = Validation(
             self._data,
-            self.smoothing.num_levels,
+            self.levels,
             heads,
             num_bins=self._num_bins,
             from_logits=self._from_logits,
@@ -351,7 +351,8 @@ class ARAdaLS(keras.callbacks.Callback):
             self._own_levels.on_train_begin()
         index = self.levels.index if self.levels else None
         checks.check_same_examples(self.smoothing, index)
-        checks.check_same_model(self.smoothing, self.model)
+        is_new = self.smoothing.follow(self.model)
+        checks.check_same_model(self.smoothing, is_new)
         checks.check_pace(
             self.smoothing,
             (self.params or {}).get("epochs", 1),
@@ -395,8 +396,6 @@ class ARAdaLS(keras.callbacks.Callback):
             if self._ends_on_nan and self.model.stop_training:
                 return  # p stays; the logs show the loss
             raise
-        if self.levels is not None and self.levels.index is None:
-            measures = measures.as_one_level()
         if logs is not None:
             logs.update(measures.totals)
             logs.update(self._level_logs(measures))

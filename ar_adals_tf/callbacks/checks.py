@@ -201,7 +201,7 @@ def check_ece(model: keras.Model, probabilities: bool) -> None:
             )
 
 
-def check_monitors(callbacks: Iterable[keras.callbacks.Callback]) -> None:
+def tell_directions(callbacks: Iterable[keras.callbacks.Callback]) -> None:
     """Tell callbacks that monitor our logs which direction is better.
 
     Keras guesses it from the name of a compiled metric, and there is none.
@@ -361,10 +361,12 @@ def check_labels_of(validation_data: Any, model: keras.Model) -> None:
     )
 
 
-def check_same_model(smoothing: AdaptiveLabelSmoothing, model: keras.Model) -> None:
-    """Warn of soft labels that come from the training of another model."""
-    moved = not smoothing.at_start
-    if smoothing.follow(model) and moved:
+def check_same_model(smoothing: AdaptiveLabelSmoothing, is_new: bool) -> None:
+    """Warn of soft labels that come from the training of another model.
+
+    `is_new` is what `smoothing.follow(model)` returned.
+    """
+    if is_new and not smoothing.at_start:
         warnings.warn(
             "the soft labels start from what the training of another model has made of "
             f"them ({smoothing!r}); call smoothing.reset() before, or make a new one",

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ar_adals_tf import files
 from ar_adals_tf.attacks.inputs import checked_images
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
 from ar_adals_tf.automatic import check_every
@@ -114,19 +115,38 @@ class OwnLevels(keras.callbacks.Callback):
                 break
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Cut new levels if it is time, or those of an interrupted training.
+        """Cut new levels if it is time, or the newest that a training kept before.
 
-        Where nothing was kept of an interrupted training, the model ranks now.
+        That training may have had another number of epochs, and other times to rank.
+        Where there is no folder the model ranks now. What a folder keeps when a
+        training starts at epoch 0 is of another training, and is removed.
+
+        Raises:
+            InputError: If the training goes on after a time to rank, and the folder has
+                no index from before.
         """
         del logs
-        due = [e for e in self.epochs if e <= epoch]
-        if not due or (due[-1] < epoch and due[-1] == self._last):
+        kept = self._kept()
+        if epoch == 0:
+            for other in filter(None, kept):  # one of epoch 0 may be this very index
+                files.remove(kept[other])
+        last = max((e for e in self.epochs if e <= epoch), default=None)
+        if self._folder and last != epoch:  # the training may have been interrupted
+            newest = max((e for e in kept if e < epoch), default=None)
+            if newest is None and last not in (None, self._last):
+                raise InputError(
+                    f"training goes on at epoch {epoch}, but {self._folder} has no "
+                    f"index of a ranking before it, such as epoch_{last}/train.npz; "
+                    "start from epoch 0, or give the folder of the interrupted run"
+                )
+            last = newest
+        if last is None or (last < epoch and last == self._last):
             return
-        self._last = due[-1]
+        self._last = last
         with as_delivered([self.trained or self.model]):
             for name, levels in self._levels.items():
-                path = self._folder and self._folder / f"epoch_{self._last}/{name}.npz"
-                if path and self._last < epoch:  # the training was interrupted since
+                path = self._folder and self._folder / f"epoch_{last}/{name}.npz"
+                if path and last < epoch:
                     levels.rank(RobustnessIndex.load(path))
                 else:
                     levels.rank(self._find_or_rank(path, self._sources[name]))
@@ -135,6 +155,16 @@ class OwnLevels(keras.callbacks.Callback):
         """Say in the logs whether the epoch began with new levels."""
         if logs is not None:
             logs["new_levels"] = float(epoch in self.epochs)
+
+    def _kept(self) -> dict[int, Path]:
+        """Return where whole rankings are kept, by their epochs."""
+        folders = self._folder.glob("epoch_*") if self._folder else ()
+        return {
+            int(epoch): folder
+            for folder in folders
+            if (epoch := folder.name.removeprefix("epoch_")).isdecimal()
+            and all((folder / f"{name}.npz").exists() for name in self._levels)
+        }
 
     def _first_inputs(self) -> Any:
         """Return some inputs, which a subclassed model knows its size by, or None."""

@@ -20,7 +20,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import finite_rows
 from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.finite import refuse_not_finite
-from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.levels import RobustnessLevels, as_levels
 from ar_adals_tf.one_output import take_output
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import with_levels
@@ -36,8 +36,8 @@ class ValidationMeasures(NamedTuple):
         totals: `val_loss`, `val_accuracy`, `val_ece`, `val_ece_floor` and
             `val_refinement`.
         confidence: `(R,)` in [0, 1], mean probability of the predicted class by level.
-            NaN for a level without images.
-        accuracy: `(R,)` in [0, 1], accuracy by level. NaN for a level without images.
+            NaN for a level without images. Undivided levels all have that of all.
+        accuracy: `(R,)` in [0, 1], accuracy by level, likewise.
         by_image: Confidence, success (1 or 0) and weight of each image, each `(N,)`.
     """
 
@@ -49,14 +49,6 @@ class ValidationMeasures(NamedTuple):
     def __repr__(self) -> str:
         totals = ", ".join(f"{name} {x:.4f}" for name, x in self.totals.items())
         return f"ValidationMeasures({totals}; {len(self.by_image[0])} examples)"
-
-    def as_one_level(self) -> "ValidationMeasures":
-        """Return the measures of undivided levels: level 0 has all, for all levels."""
-        number = len(self.confidence)
-        confidence, accuracy = self.confidence[0], self.accuracy[0]
-        return self._replace(
-            confidence=np.full(number, confidence), accuracy=np.full(number, accuracy)
-        )
 
 
 def measure(
@@ -83,8 +75,8 @@ def measure(
     Args:
         model: A Keras classifier.
         validation_data: See `ARAdaLS`.
-        validation_index: Robustness index of the validation examples. Defaults to
-            `None`: all examples are in one level.
+        validation_index: Robustness index of the validation examples, or their
+            `RobustnessLevels`. Defaults to `None`: all examples are in one level.
         num_levels: R, the number of levels that an index is cut into. Defaults to 10.
         num_bins: Number of bins of `val_ece`. Defaults to 15.
         from_logits: See `ARAdaLS`.
@@ -94,9 +86,9 @@ def measure(
         weight_key: See `ARAdaLS`.
 
     Raises:
-        InputError: If the data have another form or are empty, if no weight is above 0
-            or one is below, or if the model is no classifier or returns values that are
-            not finite.
+        InputError: If the data have another form or are empty, if the index is of
+            another type, if no weight is above 0, or one is below or not finite, or if
+            the model is no classifier or returns values that are not finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
@@ -105,9 +97,10 @@ def measure(
         >>> found.confidence, found.accuracy
         (array([0.5]), array([0.5]))
     """
-    levels = validation_index
-    if isinstance(levels, RobustnessIndex):
-        levels = RobustnessLevels(levels, num_levels)
+    levels = None
+    if validation_index is not None:  # levels are cut already
+        number = getattr(validation_index, "num_levels", num_levels)
+        levels = as_levels(validation_index, number)
     keys = {"id_key": id_key, "label_key": label_key, "weight_key": weight_key}
     one = take_output(model, output)
     validation_data = as_dataset(
@@ -120,10 +113,9 @@ def measure(
         check_ids=False,
         **keys,
     )
-    count = 1 if levels is None else levels.num_levels
     validate = Validation(
         check_batches(data),
-        count,
+        levels,
         [one],
         num_bins=num_bins,
         from_logits=from_logits,
@@ -137,7 +129,8 @@ class Validation:
 
     Args:
         data: What `pipeline.with_levels` returns, in batches.
-        num_levels: Number of levels R.
+        levels: The levels of the examples, which may change between two passes. None
+            for one level.
         models: Classifiers whose probabilities are averaged, with one output each.
         num_bins: Number of bins of `val_ece`.
         from_logits: See `outputs.is_softmax`.
@@ -151,7 +144,7 @@ class Validation:
     def __init__(
         self,
         data: tf.data.Dataset,
-        num_levels: int,
+        levels: RobustnessLevels | None,
         models: Sequence[keras.Model],
         *,
         num_bins: int = DEFAULT_NUM_BINS,
@@ -165,7 +158,7 @@ class Validation:
                 "the validation dataset is empty; give one that has examples"
             )
         self._num_bins = whole_number("num_bins", num_bins)
-        self._data, self._num_levels = data, num_levels
+        self._data, self._levels = data, levels
         self._models, self._trained = list(models), list(trained) or list(models)
         self._strategy = self._trained[0].distribute_strategy
         members = [probabilities_fn(model, from_logits) for model in models]
@@ -186,29 +179,28 @@ class Validation:
         """Make one pass with the models as they are.
 
         Raises:
-            InputError: If a model's output for an example is not finite. The sentence
-                tells whether the example or the model is the cause.
+            InputError: If a weight is negative or not finite, or all are 0, or if a
+                model's output for an example is not finite. The sentence tells whether
+                the example or the model is the cause.
         """
         with as_delivered(self._trained), in_plain_words():
             rows = np.concatenate(list(self._batches()))
-        rows = everyones(self._strategy, rows)
+        rows = everyones(self._strategy, rows).astype(np.float64)
+        _check_weights(rows[:, -1])
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             self._refuse_inputs()
             refuse_not_finite(finite, self._models)
-        *nll, confidence, correct, loss, level, weight = rows.T.astype(np.float64)
-        if (weight < 0).any() or not weight.any():
-            raise InputError(
-                "the validation weights must be at least 0, and not all 0; received "
-                f"weights from {weight.min():g} to {weight.max():g}; mend them or "
-                "leave them out"
-            )
-        total = np.bincount(level.astype(int), weight, self._num_levels)
+        *nll, confidence, correct, loss, level, weight = rows.T
+        number = self._levels.num_levels if self._levels else 1
+        total = np.bincount(level.astype(int), weight, number)
         with np.errstate(invalid="ignore"):
             by_level = [
-                np.bincount(level.astype(int), weight * values, len(total)) / total
+                np.bincount(level.astype(int), weight * values, number) / total
                 for values in (confidence, correct)
             ]
+        if self._levels and self._levels.index is None:  # level 0 has all
+            by_level = [np.full(number, values[0]) for values in by_level]
         bins = self._num_bins
         totals = {
             "val_loss": float(np.average(loss, weights=weight)),
@@ -265,6 +257,23 @@ def check_batches(examples: tf.data.Dataset) -> tf.data.Dataset:
             ".batch(256)"
         )
     return examples
+
+
+def _check_weights(weight: np.ndarray) -> None:
+    """Refuse weights that are not finite, or that make no mean."""
+    bad = np.flatnonzero(~np.isfinite(weight))
+    if len(bad):
+        raise InputError(
+            f"{len(bad)} of {len(weight)} validation weights are not finite (NaN or "
+            "infinite), the first are those at the positions "
+            f"{', '.join(map(str, bad[:3]))}; mend them or leave them out"
+        )
+    if (weight < 0).any() or not weight.any():
+        raise InputError(
+            "the validation weights must be at least 0, and not all 0; received "
+            f"weights from {weight.min():g} to {weight.max():g}; mend them or "
+            "leave them out"
+        )
 
 
 def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

@@ -74,7 +74,7 @@ def evaluate_ood(
     check_names(names, split.dataset)
     settings = {"limit_examples": limit_examples, "model": identity}
     _take_over(Path(folder), settings)
-    store = PredictionStore(folder, settings, clean, same_images=False)
+    store = PredictionStore(folder, settings, clean, same_dataset=False)
 
     own = {short_name(name): name for name in names}
 

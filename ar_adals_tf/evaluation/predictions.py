@@ -104,12 +104,13 @@ class Predictions(NamedTuple):
         with files.atomic_write(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(file, ids=self.ids, labels=self.labels, **values)
 
-    def check_beside(self, clean: "Predictions", same_images: bool = True) -> None:
+    def check_beside(self, clean: "Predictions", same_dataset: bool = True) -> None:
         """Refuse predictions that the model of the clean ones cannot have made.
 
         Args:
             clean: The predictions on the clean test set.
-            same_images: Whether these are of the same images, changed.
+            same_dataset: Whether these are of the same images, changed. Those of
+                another dataset are of other images, and of any number.
 
         Raises:
             InputError: If the number of classes or of images differs, or the label of
@@ -118,7 +119,7 @@ class Predictions(NamedTuple):
         here, there = self.logits.shape[1], clean.logits.shape[1]
         if here != there:
             raise InputError(f"they are of {here} classes, the clean ones of {there}")
-        if not same_images:
+        if not same_dataset:
             return
         here, there = len(self.ids), len(clean.ids)
         if here != there:
@@ -130,14 +131,14 @@ class Predictions(NamedTuple):
 
     @classmethod
     def load(
-        cls, path: str | Path, name: str | None = None, own_classes: bool = True
+        cls, path: str | Path, name: str | None = None, same_dataset: bool = True
     ) -> "Predictions":
         """Read what `save` or `save_compactly` wrote.
 
         Args:
             path: The `.npz` file.
             name: What the set is called. A file of version 0.1.0 does not know.
-            own_classes: See `check`.
+            same_dataset: See `check`.
 
         Raises:
             InputError: If the file is absent or damaged, or is another set.
@@ -160,17 +161,17 @@ class Predictions(NamedTuple):
                 smallest = calibration.SMALLEST_PROBABILITY
                 probabilities = np.maximum(arrays["probabilities"], smallest)
                 found = cls(ids, labels, np.log(probabilities))
-            found.check(own_classes)
+            found.check(same_dataset)
         except (KeyError, TypeError, ValueError) as error:
             raise not_whole(path, what, error, remedy) from error
         return found
 
-    def check(self, own_classes: bool = True) -> None:
+    def check(self, same_dataset: bool = True) -> None:
         """Make sure that ids, labels and logits are those of the same images.
 
         Args:
-            own_classes: Whether the labels are the model's classes. Those of
-                out-of-distribution images are not, and there may be more of them.
+            same_dataset: Whether they are of the model's dataset, whose labels are its
+                classes. Those of another are not, and there may be more of them.
 
         Raises:
             InputError: On other shapes or types, labels that are no classes, or logits
@@ -182,7 +183,7 @@ class Predictions(NamedTuple):
         shape = np.shape(self.logits)
         if len(shape) != 2 or not shape[0] or shape[1] < 2:
             raise InputError(f"it has outputs of shape {shape}, not (images, classes)")
-        num_classes = shape[1] if own_classes else np.iinfo(np.int64).max
+        num_classes = shape[1] if same_dataset else np.iinfo(np.int64).max
         check_labels(self.labels, shape[0], num_classes)
         if np.shape(self.ids) != shape[:1] or self.ids.dtype.kind != "S":
             ids = f"{self.ids.dtype} of shape {np.shape(self.ids)}"
@@ -212,7 +213,7 @@ class PredictionStore:
         settings: What decides the predictions, ready for JSON.
         clean: The predictions on the clean test set. Defaults to `None`: sets are not
             compared with them.
-        same_images: Whether the sets are of these images, changed.
+        same_dataset: See `Predictions.check_beside`.
     """
 
     def __init__(
@@ -220,9 +221,9 @@ class PredictionStore:
         folder: str | Path,
         settings: Mapping[str, Any],
         clean: Predictions | None = None,
-        same_images: bool = True,
+        same_dataset: bool = True,
     ) -> None:
-        self._clean, self._same_images = clean, same_images
+        self._clean, self._same_dataset = clean, same_dataset
         self.folder = Path(folder)
         open_store(folder, settings)
 
@@ -244,14 +245,14 @@ class PredictionStore:
         found = self._load(name)
         if found is None:
             make(name).save_compactly(self.path(name), name)
-            found = Predictions.load(self.path(name), name, self._same_images)
+            found = Predictions.load(self.path(name), name, self._same_dataset)
         return found
 
     def _load(self, name: str) -> Predictions | None:
         try:
-            found = Predictions.load(self.path(name), name, self._same_images)
+            found = Predictions.load(self.path(name), name, self._same_dataset)
             if self._clean is not None:
-                found.check_beside(self._clean, self._same_images)
+                found.check_beside(self._clean, self._same_dataset)
         except InputError:
             return None
         return found

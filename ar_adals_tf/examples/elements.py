@@ -156,8 +156,12 @@ class Elements:
             )
         return inputs
 
-    def batched(self, num_classes: int) -> bool:
-        """Tell whether an element is a batch of examples, rather than a single one."""
+    def batched(self, num_classes: int | None) -> bool:
+        """Tell whether an element is a batch of examples, rather than a single one.
+
+        Raises:
+            InputError: If both can be meant, the more so where `num_classes` is None.
+        """
         example_id, x, y, _ = self.parts(self._spec)
         ranks = [part.shape.rank for part in tf.nest.flatten(x)]
         unclear = y is None or (y.shape.rank == 1 and y.shape[0] is not None)
@@ -187,12 +191,14 @@ class Elements:
         return dataset.map(read, tf.data.AUTOTUNE, deterministic=True)
 
 
-def has_ids(spec: Any, id_key: str, num_classes: int, takes: Takes = ANYTHING) -> bool:
+def has_ids(
+    spec: Any, id_key: str, num_classes: int | None, takes: Takes = ANYTHING
+) -> bool:
     """Tell whether a dataset's elements have an id, first or in a dictionary.
 
     `(id, x, y, w)` have one, `(x, y)` have none. Three parts are `(id, x, y)` or
     `(x, y, w)`: an id is one whole number or text for each example. What a model takes
-    settles what can be both.
+    settles what can be both. `num_classes` is None where it is not known.
 
     Raises:
         InputError: If both can be meant.
@@ -214,11 +220,10 @@ def has_ids(spec: Any, id_key: str, num_classes: int, takes: Takes = ANYTHING) -
         return second.shape.rank > first.shape.rank
     if not third.dtype.is_floating or third.shape.rank != first.shape.rank:
         return True
-    labels = one and (
-        second.shape.rank == first.shape.rank
-        or second.shape[first.shape.rank :].as_list() in ([1], [num_classes])
-    )
-    if labels and second.dtype.is_floating:
+    width = second.shape[first.shape.rank :].as_list() if one else None
+    one_hot_or_x = num_classes is None and width != [1] and len(width or []) == 1
+    labels = width in ([], [1], [num_classes])
+    if one_hot_or_x or (labels and second.dtype.is_floating):
         raise InputError(
             "the dataset's elements can be (id, x, y) or (x, y, sample_weight); "
             f"received {spec}; make labels integers, or give all four"
@@ -329,32 +334,41 @@ def classes(labels: tf.Tensor, num_classes: int, batched: bool) -> tf.Tensor:
     return tf.cast(labels, tf.int64)
 
 
-def _looks_batched(labels: Any, num_classes: int) -> bool:
+def _looks_batched(labels: Any, num_classes: int | None) -> bool:
     """Tell whether the shape of labels is that of a batch; see `one_hot`."""
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
     return rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
 
 
-def is_batch(example_id: Any, x: Any, y: tf.Tensor, num_classes: int) -> bool | None:
+def is_batch(
+    example_id: Any, x: Any, y: tf.Tensor, num_classes: int | None
+) -> bool | None:
     """Tell whether an element is a batch, or return None if the labels' shape tells.
 
-    Z float labels can be a batch of classes or one one-hot label: an `InputError`.
+    Z labels can be a batch of classes or one one-hot label: an `InputError`, where
+    neither the inputs nor the type tell. `num_classes` is None where it is not known.
     """
     if example_id is not None:
         return example_id.shape.rank == 1
     if y.shape.rank != 1 or y.shape[0] is None:
         return None
-    # A batch of labels of known length has as many inputs, with at least one more axis.
+    count, integers = y.shape[0], y.dtype.is_integer
     inputs = [part.shape for part in tf.nest.flatten(x)]
-    if not all(shape.rank > 1 and shape[0] == y.shape[0] for shape in inputs):
-        return None
-    if y.shape[0] == num_classes and not y.dtype.is_integer:
-        raise InputError(
-            f"labels of shape {y.shape} and type {y.dtype.name}, beside inputs of as "
-            f"many rows, can be {num_classes} classes or one one-hot label; make "
-            "classes integers, or put one-hot labels into a batch first"
-        )
-    return True
+    if any(shape.rank == 0 or shape[0] not in (None, count) for shape in inputs):
+        return False
+    # A batch of labels of known length has as many inputs, with at least one more axis.
+    as_many = all(shape[0] == count for shape in inputs)
+    batch = as_many and all(shape.rank > 1 for shape in inputs)
+    if count > 1 and num_classes in (None, count):
+        unclear = batch or num_classes is None
+        if unclear and not (as_many and integers):
+            raise InputError(
+                f"labels of shape {y.shape} and type {y.dtype.name}, beside inputs of "
+                f"shape {' and '.join(map(str, inputs))}, can be {count} classes or "
+                "one one-hot label; make classes integers, or put one-hot labels into "
+                "a batch first"
+            )
+    return True if batch else None
 
 
 def finite_rows(x: Any, like: tf.Tensor) -> tf.Tensor:

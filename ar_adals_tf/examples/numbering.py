@@ -103,7 +103,9 @@ class Arrays:
         batches = order.positions(len(self), _size(size))
         return _read_ahead(batches.map(read, tf.data.AUTOTUNE, deterministic=True))
 
-    def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
+    def identified(
+        self, num_classes: int | None, keys: Keys, takes: Takes = ANYTHING
+    ) -> bool:
         """Tell whether the elements have ids."""
         del num_classes, keys, takes
         return True
@@ -157,7 +159,9 @@ class Batches:
         numbers = order.positions(self._count, 1)
         return _read_ahead(numbers.map(read, workers, deterministic=True))
 
-    def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
+    def identified(
+        self, num_classes: int | None, keys: Keys, takes: Takes = ANYTHING
+    ) -> bool:
         """Tell whether the elements have ids."""
         return has_ids(self._spec, keys.id, num_classes, takes)
 
@@ -183,7 +187,9 @@ class Stream:
         del size, order
         return self.dataset
 
-    def identified(self, num_classes: int, keys: Keys, takes: Takes = ANYTHING) -> bool:
+    def identified(
+        self, num_classes: int | None, keys: Keys, takes: Takes = ANYTHING
+    ) -> bool:
         """Tell whether the elements have ids."""
         return has_ids(self.dataset.element_spec, keys.id, num_classes, takes)
 
@@ -230,7 +236,7 @@ def as_data(data: Any, what: str = "data") -> Data:
 def numbered(
     data: Data,
     size: int | None,
-    num_classes: int,
+    num_classes: int | None,
     *,
     order: Order = NATURAL,
     keys: Keys = KEYS,
@@ -242,7 +248,8 @@ def numbered(
         data: The data; see `as_data`.
         size: Number of examples of a batch, where the data have no batches of their
             own. None for 32.
-        num_classes: Number of classes Z.
+        num_classes: Number of classes Z. None if it is not known; what can then be read
+            in two ways is an `InputError`.
         order: In which order arrays, and a PyDataset's batches, are read.
         keys: The entries of dictionaries.
         with_ids: Whether the elements begin with their ids.
@@ -272,7 +279,7 @@ def numbered(
 def in_batches(
     data: Data,
     size: int | None,
-    num_classes: int,
+    num_classes: int | None,
     identified: bool,
     *,
     order: Order = NATURAL,

@@ -150,11 +150,6 @@ def fit(
         given_number(name, number)
     keys = Keys(id_key, label_key, weight_key)
     train, validation = _data(x, y, sample_weight, validation_split, validation_data)
-    if class_weight is not None and _is_weighted(train, keys):
-        raise InputError(
-            "class_weight was given, and the training data have sample weights; leave "
-            "out one of them, as in model.fit"
-        )
     if isinstance(callbacks, keras.callbacks.CallbackList):
         raise InputError("callbacks must be a list; received a CallbackList")
     callbacks = keras.tree.flatten(callbacks or [])
@@ -165,13 +160,19 @@ def fit(
         )
     say = print if verbose else _say_nothing
     known = model.built and getattr(model, "inputs", None)
-    inputs = None if known else _first_inputs(validation, keys)
+    classes = num_classes(model) if model.built else None
+    inputs = None if known else _first_inputs(validation, classes, keys)
     if not model.built:
         with model.distribute_strategy.scope():
             model(inputs, training=False)
-    for what, data in {"training": train, "validation": validation}.items():
-        _check_shape(model, data, what, keys)
     classes, sigmoid = num_classes(model), is_binary(model)
+    for what, data in {"training": train, "validation": validation}.items():
+        _check_shape(model, data, what, classes, keys)
+    if class_weight is not None and _is_weighted(train, classes, keys):
+        raise InputError(
+            "class_weight was given, and the training data have sample weights; leave "
+            "out one of them, as in model.fit"
+        )
     if class_weight is not None:
         class_weight = _of_all_classes(class_weight, classes)
     if vanilla is None and index is None and not _is_floats(model, inputs):
@@ -279,22 +280,25 @@ def _refuse_unknown(settings: Mapping[str, Any], attack: str, vanilla: Any) -> N
         )
 
 
-def _first_inputs(data: Data, keys: Keys) -> Any:
+def _first_inputs(data: Data, classes: int | None, keys: Keys) -> Any:
     """Return the inputs of the first batch."""
-    for x, *_ in numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False).take(1):
+    examples = numbered(data, BATCH_SIZE, classes, keys=keys, with_ids=False)
+    for x, *_ in examples.take(1):
         return x
     raise InputError("the validation data are empty; give some that have examples")
 
 
-def _check_shape(model: keras.Model, data: Data, what: str, keys: Keys) -> None:
+def _check_shape(
+    model: keras.Model, data: Data, what: str, classes: int, keys: Keys
+) -> None:
     """Refuse inputs whose shape a model of one input does not take."""
-    examples = numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False)
+    examples = numbered(data, BATCH_SIZE, classes, keys=keys, with_ids=False)
     check_input_shape(model, examples.element_spec[0], f"the {what} data")
 
 
-def _is_weighted(data: Data, keys: Keys) -> bool:
+def _is_weighted(data: Data, classes: int, keys: Keys) -> bool:
     """Tell whether examples have sample weights."""
-    examples = numbered(data, BATCH_SIZE, 0, keys=keys, with_ids=False)
+    examples = numbered(data, BATCH_SIZE, classes, keys=keys, with_ids=False)
     return len(examples.element_spec) > 2
 
 

@@ -322,9 +322,9 @@ class Run:
     def _stored(self, folder: str, name: str) -> Predictions:
         path, clean = self._path(folder, name), self.predictions
         own = folder != "ood"
-        found = Predictions.load(path, name, own_classes=own)
+        found = Predictions.load(path, name, same_dataset=own)
         try:
-            found.check_beside(clean, same_images=own)
+            found.check_beside(clean, same_dataset=own)
         except InputError as error:
             raise InputError(
                 f"{path} does not belong to the clean predictions: {error}; evaluate "

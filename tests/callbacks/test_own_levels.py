@@ -2,6 +2,7 @@
 
 import inspect
 import textwrap
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from keras import layers
 from ar_adals_tf.attacks import linearised
 from ar_adals_tf.automatic import auto_alpha, auto_refresh
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
+from ar_adals_tf.callbacks.own_levels import OwnLevels
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.pipeline import soft_labels
@@ -542,20 +544,49 @@ def test_indexes_of_an_earlier_training_are_not_taken(train, validation, tmp_pat
     assert kept.metadata["settings"]["bounds"] is None
 
 
-def test_a_training_that_goes_on_without_its_indexes_is_refused(
-    train, validation, tmp_path
-):
-    settings = {"backup_dir": tmp_path / "p", "refresh_every": 1}
-    backup = keras.callbacks.BackupAndRestore(tmp_path / "model")
-    with pytest.raises(Interruption):
-        Outcome(
-            train, validation, callbacks=[backup, Interrupt(3)], epochs=5, **settings
+def going_on(folder, epochs, kept):
+    """Return what ranks before some epochs, and the list of the indexes it takes."""
+    taken = []
+    for epoch in kept:
+        (folder / f"epoch_{epoch}").mkdir(parents=True)
+        index = RobustnessIndex(
+            np.arange(1), np.array([float(epoch)]), np.ones(1, bool)
         )
-    for path in tmp_path.glob("p/levels/epoch_2/*.npz"):
-        path.unlink()
-    settings["refresh_every"] = 2
-    with pytest.raises(InputError, match=r"epoch_2/train.npz"):
-        Outcome(train, validation, callbacks=[backup], epochs=5, **settings)
+        index.save(folder / f"epoch_{epoch}" / "train.npz")
+    levels = SimpleNamespace(rank=lambda index: taken.append(index.distances.item()))
+    own = OwnLevels({}, {"train": levels}, epochs, folder=folder)
+    own.trained = SimpleNamespace()
+    return own, taken
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept", "start"),
+    [([4, 14, 24], [4], 15), ([2], [1], 3), ([4, 14], [1], 3), ([10], [2, 4], 6)],
+)
+def test_another_number_of_epochs_goes_on_with_the_newest_index(
+    epochs, kept, start, tmp_path
+):
+    """As after fit(epochs=15), which ranks at 4, fit(epochs=30, initial_epoch=15)."""
+    own, taken = going_on(tmp_path, epochs, kept)
+    own.on_epoch_begin(start)
+    assert taken == [max(kept)]
+    if start + 1 not in epochs:
+        own.on_epoch_begin(start + 1)
+    assert taken == [max(kept)]
+
+
+def test_a_training_that_goes_on_without_its_indexes_is_refused(tmp_path):
+    own, _ = going_on(tmp_path, [2], [])
+    with pytest.raises(InputError, match=r"goes on at epoch 3, .*epoch_2/train.npz"):
+        own.on_epoch_begin(3)
+
+
+def test_a_training_from_the_start_takes_nothing_of_an_earlier_one(tmp_path):
+    own, taken = going_on(tmp_path, [4, 14], [1, 7])
+    for epoch in range(3):
+        own.on_epoch_begin(epoch)
+    assert not taken
+    assert not list(tmp_path.iterdir())  # else epoch 9 would take that of 7
 
 
 # Several devices

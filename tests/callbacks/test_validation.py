@@ -268,9 +268,33 @@ def test_arrays_are_measured_like_the_dataset_of_them(validation):
     np.testing.assert_allclose(halves, right.reshape(2, -1).mean(axis=1))
 
 
-@pytest.mark.parametrize("weight", [0, -1])
-def test_weights_that_mean_nothing_are_refused(weight, validation):
+def test_undivided_levels_move_together(validation):
+    """As within `fit`: after a ranking each level begins with the p of all."""
+    model = compiled(mlp())
+    rows, labels = table(validation)[1], validation.labels
+    levels = RobustnessLevels.undivided(np.arange(len(labels)), 4)
+    one, found = (measure(model, (rows, labels), own) for own in (None, levels))
+    assert found.confidence.tolist() == 4 * one.confidence.tolist()
+    assert found.accuracy.tolist() == 4 * one.accuracy.tolist()
+
+
+def test_a_path_is_no_index(validation):
+    data = table(validation)[1], validation.labels
+    with pytest.raises(InputError, match="must be a RobustnessIndex; received str; Ro"):
+        measure(compiled(mlp()), data, "index.npz")
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (0, "weights must be at least 0, and not all 0"),
+        (-1, "weights must be at least 0, and not all 0"),
+        (np.nan, "240 of 240 validation weights are not finite"),
+        (np.inf, "240 of 240 validation weights are not finite"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(weight, message, validation):
     rows, labels = table(validation)[1], validation.labels
     data = rows, labels, np.full(len(labels), weight, np.float32)
-    with pytest.raises(InputError, match="weights must be at least 0, and not all 0"):
+    with pytest.raises(InputError, match=message):
         measure(compiled(mlp()), data)

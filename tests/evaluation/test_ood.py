@@ -136,7 +136,7 @@ def test_other_data_may_have_more_classes(model, tmp_path):
     found = evaluate_ood(predict, *where, verbose=False)
     assert found["many"]["num_examples"] == 50
     assert evaluate_ood(predict, *where, verbose=False) == found and len(asked) == 1
-    stored = Predictions.load(tmp_path / "ood" / "many.npz", own_classes=False)
+    stored = Predictions.load(tmp_path / "ood" / "many.npz", same_dataset=False)
     assert sorted(stored.labels) == list(range(50))
     with pytest.raises(InputError, match=r"labels must lie in \[0, 10\)"):
         Predictions.load(tmp_path / "ood" / "many.npz")

@@ -165,7 +165,7 @@ def test_ready_made_sets_have_ids_and_an_order_of_their_own(predictions):
     ids = np.array([b"fog__%d" % i for i in range(730)])
     other = predictions._replace(ids=ids, labels=predictions.labels[::-1])
     other.check_beside(predictions)
-    other.first(50).check_beside(predictions, same_images=False)
+    other.first(50).check_beside(predictions, same_dataset=False)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,24 @@ def test_what_can_be_two_things_is_refused():
         has_ids(spec, "tfds_id", Z)
 
 
+@pytest.mark.parametrize("num_classes", [Z, None])
+def test_a_label_of_another_length_than_its_input_is_one_example(num_classes):
+    spec = tf.data.Dataset.from_tensor_slices((X, ONE_HOT)).element_spec
+    assert not Elements(spec, False).batched(num_classes)
+
+
+def test_where_classes_are_not_known_what_can_be_two_things_is_refused():
+    images = tf.data.Dataset.from_tensor_slices((np.zeros((4, Z, Z)), ONE_HOT))
+    with pytest.raises(InputError, match="can be 3 classes or one one-hot label"):
+        Elements(images.element_spec, False).batched(None)
+    batch = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4, drop_remainder=True)
+    assert Elements(batch.element_spec, False).batched(None)
+    wide = tf.data.Dataset.from_tensor_slices((TEXT, ONE_HOT.astype(int), W)).batch(2)
+    assert not has_ids(wide.element_spec, "tfds_id", Z)
+    with pytest.raises(InputError, match=r"can be \(id, x, y\) or \(x, y, sample_w"):
+        has_ids(wide.element_spec, "tfds_id", None)
+
+
 def test_the_name_that_tfds_gives_cifar_is_no_input():
     spec = {
         "tfds_id": tf.TensorSpec([], tf.string),

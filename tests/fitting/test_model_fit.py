@@ -700,6 +700,19 @@ def slices(x=XT, y=YT):
     return tf.data.Dataset.from_tensor_slices((x, y))
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_one_hot_examples_without_batches_are_taken(built):
+    """A label `(Z,)` is no batch of labels, also before Z is known."""
+    model = network()
+    if not built:
+        model = keras.Sequential([LAYERS.Dense(Z, "softmax")])
+        model.compile("adam", SPARSE)
+    data = [slices(x, np.eye(Z, dtype=np.float32)[y]) for x, y in ((XT, YT), (XV, YV))]
+    options = {"validation_data": data[1], "num_levels": 1, "epochs": 1, "verbose": 0}
+    history = ar_adals_tf.fit(model, data[0], **options).history
+    assert 0 < history["val_accuracy"][0] <= 1
+
+
 def augmented():
     """Random in every pass, as Keras's layers for augmentation are."""
     layer = LAYERS.GaussianNoise(0.1)
