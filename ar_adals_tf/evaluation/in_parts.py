@@ -76,13 +76,13 @@ class PartedAttacks:
         """
         prepared = self._attacks(attack, batch_size)
         place = self._folder / f"{attack}_{epsilon:g}"
+        let_grow(place, self._settings)
 
         def predicted() -> Iterator[Predictions]:
             start = 0
             for ids, images, labels in self._split.batches(PART).as_numpy_iterator():
                 rows = slice(start, start + len(ids))
                 clean = Predictions(*(column[rows] for column in self._clean))
-                let_grow(place, self._settings)
                 store = PredictionStore(place, self._settings, clean)
 
                 def make(
