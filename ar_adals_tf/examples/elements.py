@@ -337,7 +337,9 @@ def classes(labels: tf.Tensor, num_classes: int, batched: bool) -> tf.Tensor:
 def _looks_batched(labels: Any, num_classes: int | None) -> bool:
     """Tell whether the shape of labels is that of a batch; see `one_hot`."""
     rank, last = labels.shape.rank, labels.shape[-1:].as_list()
-    return rank == 2 or (rank == 1 and last not in ([1], [num_classes]))
+    # A batch may be of any length, one example's label never.
+    of_one = last in ([1], [num_classes]) and last != [None]
+    return rank == 2 or (rank == 1 and not of_one)
 
 
 def is_batch(

@@ -713,6 +713,17 @@ def test_one_hot_examples_without_batches_are_taken(built):
     assert 0 < history["val_accuracy"][0] <= 1
 
 
+@pytest.mark.parametrize("count", [60, 64, 20])
+def test_batches_of_any_length_are_taken_before_a_model_is_built(count):
+    """The last batch may be shorter, or there is one alone."""
+    model = keras.Sequential([LAYERS.Flatten(), LAYERS.Dense(Z, "softmax")])
+    model.compile("adam", SPARSE)
+    train, some = slices(), slices(XV[:count], YV[:count])
+    options = {"validation_data": some.batch(32), "epochs": 1, "verbose": 0}
+    ar_adals_tf.fit(model, train.batch(32), num_levels=1, **options)
+    assert model.weights[0].shape == (XT.shape[1], Z)
+
+
 def augmented():
     """Random in every pass, as Keras's layers for augmentation are."""
     layer = LAYERS.GaussianNoise(0.1)
