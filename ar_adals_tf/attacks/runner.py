@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from ar_adals_tf.outputs import (
     num_classes,
     warn_of_floor,
 )
+from ar_adals_tf.process.hardware import slow_format
 
 Progress = Callable[[int], None]
 
@@ -52,6 +54,9 @@ class Runner:
         self.replicas = Replicas(model.distribute_strategy)
         self.box = Box.make(settings.bounds, self.shape, settings.mask)
         self.logits = self._in_box(self.space.logits)
+        if slow := slow_format(settings.compute_dtype):
+            named = f"compute_dtype={settings.compute_dtype!r} (--attack_dtype)"
+            warnings.warn(f"{named}: {slow}; leave it out", stacklevel=2)
         under_attack = in_dtype(self.logits, model, settings.compute_dtype)
         program: Any = settings.program(under_attack, self.shape, self.box.width)
         if self.box.free is not None:

@@ -145,12 +145,17 @@ class Subject:
             check_shape(tuple(model.input_shape[1:]), test)
 
 
+#: The files of a SavedModel. Others, such as our results, may lie in its folder.
+_SAVED_MODEL = ("*.pb", "variables/**/*", "assets*/**/*")
+
+
 def digest(path: Path) -> str:
     """Return a short digest of a model's file, a run directory, or a SavedModel."""
     if not (path / "saved_model.pb").is_file():
         return digest_run(path)
     total = hashlib.sha256()
-    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+    files = {one for pattern in _SAVED_MODEL for one in path.glob(pattern)}
+    for file in sorted(one for one in files if one.is_file()):
         total.update(str(file.relative_to(path)).encode("utf-8", "replace"))
         total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()[:16]

@@ -31,6 +31,9 @@ _PIXELS = 2**18
 #: A gradient costs about as much as this number of predictions.
 _GRADIENT = 3
 
+#: A step of an attack beside one of training, which has the weights' gradient as well.
+_ATTACK_STEP = 2 / 3
+
 #: Seconds that a probe of one kind of work takes, at least.
 _SECONDS = 0.5
 
@@ -81,7 +84,7 @@ def work_of(cell: Cell, images: Mapping[str, int]) -> Work:
         held_out = images["validation"] + images["test"]
         return Work("predict", config.model, held_out * models)
     seen = float(images["train"] * config.epochs * models)
-    seen *= 1 + _attack_passes(config.method_settings)
+    seen *= 1 + _added_by_attacks(config.method_settings)
     if config.refresh_epochs:
         each = cost(str(config.attack), classes, **config.attack_settings)
         attacked = images["train"] + images["validation"]
@@ -98,11 +101,15 @@ def _noisy_copies(cell: Cell, test: int) -> int:
     return min(how.images, test) * copies * len(how.sigmas)
 
 
-def _attack_passes(settings: Mapping[str, Any]) -> float:
-    """Return the passes that adversarial training adds to each image's own."""
+def _added_by_attacks(settings: Mapping[str, Any]) -> float:
+    """Return what adversarial training adds to a training step, as a share of it."""
+    if not any(name.endswith("epsilon") for name in settings):
+        return 0.0
     steps = [value for name, value in settings.items() if name.endswith("_steps")]
-    strengths = [name for name in settings if name.endswith("epsilon")]
-    return float(steps[0]) if steps else float(bool(strengths))
+    attacks = _ATTACK_STEP * (steps[0] if steps else 1)
+    if "adversarial_share" not in settings:  # all images, beside the clean ones
+        return attacks + 1
+    return settings["adversarial_share"] * attacks
 
 
 class Estimate(NamedTuple):
@@ -133,7 +140,7 @@ def estimate(
             to a measurement here.
     """
     probe = probe or Probe()
-    totals: dict[tuple[str, str, str, bool], np.ndarray] = {}
+    totals: dict[tuple[str | bool, ...], np.ndarray] = {}
     for cell, seconds in timed:
         work = work_of(cell, images)
         if work.images:  # a copy tells nothing about others
@@ -151,9 +158,10 @@ def estimate(
     return Estimate(found, probed)
 
 
-def _alike(cell: Cell, work: Work) -> tuple[str, str, str, bool]:
+def _alike(cell: Cell, work: Work) -> tuple[str | bool, ...]:
     """Return what cells have in common whose time goes with their images."""
-    return cell.module, work.kind, work.model, work.corrupted > 0
+    how = cell.settings.mixed_precision
+    return cell.module, work.kind, work.model, how, work.corrupted > 0
 
 
 def _share_done(cell: Cell, images: Mapping[str, int]) -> float:
@@ -172,7 +180,7 @@ class Probe:
     """Times a few batches of random images on this device, each kind of work once."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str], float] = {}
+        self._seconds: dict[tuple[str, ...], float] = {}
         self._start: float | None = None
         self._corruption: float | None = None
 
@@ -185,12 +193,18 @@ class Probe:
                 stderr=subprocess.DEVNULL,
             )
             self._start = time.perf_counter() - started
-        key = work.kind, work.model
+        precision = cell.settings.mixed_precision
+        key = work.kind, work.model, precision
         if key not in self._seconds:
             batch = min(_BATCH, cell.settings.batch_size)
             info = DATASETS[cell.settings.dataset]
             self._seconds[key] = seconds_an_image(
-                work.kind, work.model, info.image_shape, info.num_classes, batch
+                work.kind,
+                work.model,
+                info.image_shape,
+                info.num_classes,
+                batch,
+                precision,
             )
         seconds = self._start + self._seconds[key] * work.images
         if work.corrupted:
@@ -202,15 +216,25 @@ class Probe:
 
 
 def seconds_an_image(
-    kind: str, name: str, shape: tuple[int, ...], classes: int, batch: int
+    kind: str,
+    name: str,
+    shape: tuple[int, ...],
+    classes: int,
+    batch: int,
+    precision: str = "none",
 ) -> float:
-    """Time one kind of work on random images; see `Work`."""
+    """Time one kind of work on random images; see `Work`.
+
+    `precision` is the setting `mixed_precision`.
+    """
     import keras
     import tensorflow as tf
 
     from ar_adals_tf import models
+    from ar_adals_tf.training.building import dtype_policy
 
-    model = models.build(name, shape, classes)
+    with dtype_policy(precision):
+        model = models.build(name, shape, classes)
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(0)
     images = tf.constant(rng.random((batch, *shape), np.float32))

@@ -8,7 +8,7 @@ from typing import Any
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.files import writable_folder, write_json
-from ar_adals_tf.process.hardware import describe_hardware
+from ar_adals_tf.process.hardware import describe_hardware, slow_format
 from ar_adals_tf.process.locks import LOCK, holder, only_writer
 from ar_adals_tf.reading import read_json
 from ar_adals_tf.reporting.items import Missing
@@ -106,6 +106,8 @@ def reproduce(
     deadline = time.time() + parse_budget(budget) if budget else None
     _check_folder(found, folder)
     command = _command(study, output_dir)
+    if not report and not export:
+        _say_slow(cells, say)
     if plan or commands:
         states = states_of(cells, folder)
         if commands:
@@ -257,6 +259,16 @@ def _may_run(cells: Sequence[Cell], states: Mapping[str, State]) -> list[Cell]:
     return found
 
 
+def _say_slow(cells: Sequence[Cell], say: Callable[[str], Any]) -> None:
+    """Say first that this machine is slow in the number format of a study."""
+    for dtype in sorted({cell.settings.mixed_precision for cell in cells}):
+        if slow := slow_format(dtype):
+            say(
+                f"# mixed_precision={dtype}: {slow}; give a copy of the study's file "
+                "without it"
+            )
+
+
 def _report(study: Study, folder: Path, command: str) -> None:
     """Write the report of all runs of a study that are trained, not of some of them."""
     from ar_adals_tf.reporting.page import write_report
@@ -300,7 +312,8 @@ def _export(
     made = finished_cells(folder, cells, states_of(cells, folder))
     clean = sets == "clean"
     path = pack(runs, file, folder=where, clean_only=clean, cells=made)
-    say(f"{path} is written: {len(runs)} runs, {path.stat().st_size / 1e6:.1f} MB")
+    count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    say(f"{path} is written: {count}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def finished_runs(study: Study, folder: Path) -> list[Path]:

@@ -29,10 +29,8 @@ from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flagfiles import flags_folder
 from ar_adals_tf.experiment.flags import as_text
 from ar_adals_tf.forms.form import (
-    File,
     Form,
     Misfit,
-    check,
     list_of,
     mapping,
     number,
@@ -156,15 +154,14 @@ def load_study(name: str) -> Study:
             f"the study {path} cannot be read ({reason}); give a file in TOML such as "
             "those of flags/studies"
         ) from error
-    check(
-        path,
-        File(_FORM, f"compare it with those of {flags_folder() / 'studies'}"),
-        content,
-    )
     try:
+        _FORM(content, "")
         return _study(path.stem, content)
     except InputError as error:
-        raise InputError(f"the study {path} cannot be: {error}") from error
+        raise InputError(
+            f"the study {path} cannot be: {error}; compare it with those of "
+            f"{flags_folder() / 'studies'}"
+        ) from error
 
 
 # The form of a file.

@@ -57,7 +57,7 @@ def build_model(
     """
     config = plan.config
     with (
-        _dtype_policy(DTYPE_POLICIES[config.mixed_precision]),
+        dtype_policy(config.mixed_precision),
         tf.device(device) if device else scope(),
     ):
         model = _trainable(plan, _network(plan, seed), seed)
@@ -73,7 +73,7 @@ def to_train_further(
 
     The two share their weights. The method's adversarial training is in it too.
     """
-    with _dtype_policy(DTYPE_POLICIES[plan.config.mixed_precision]), scope():
+    with dtype_policy(plan.config.mixed_precision), scope():
         same = keras.Model(network.input, network.output, name=network.name)
         model = _trainable(plan, same, plan.config.seed)
         _compile(plan, model, optimizer)
@@ -173,10 +173,10 @@ def load_given(config: Config, info: DatasetInfo, seed: int) -> keras.Model:
 
 
 @contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    """Make layers with a dtype policy; afterwards the former one is in force again."""
+def dtype_policy(mixed_precision: str) -> Iterator[None]:
+    """Make layers of a `mixed_precision`; afterwards Keras's policy is the former."""
     before = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy(name)
+    keras.mixed_precision.set_dtype_policy(DTYPE_POLICIES[mixed_precision])
     try:
         yield
     finally:

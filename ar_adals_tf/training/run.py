@@ -62,6 +62,7 @@ from ar_adals_tf.files import (
     write_json,
 )
 from ar_adals_tf.index.sanity import says_first_that_it_guesses
+from ar_adals_tf.process.hardware import slow_format
 from ar_adals_tf.process.imports import imported
 from ar_adals_tf.process.locks import LOCK, only_writer, when_free
 from ar_adals_tf.robustness import RobustnessIndex
@@ -192,7 +193,7 @@ def _refuse_strangers(run: Path) -> None:
         if (run / name).exists():
             raise InputError(
                 f"{run} holds {name} and no config.json, so it is no run directory; "
-                "give another --output_dir, or remove that file"
+                "give another folder, or remove that file"
             )
 
 
@@ -217,6 +218,9 @@ def _train(
     try:
         if config.verbose:
             _say_one_epoch(config)
+        if slow := slow_format(config.mixed_precision):
+            named = f"--mixed_precision={config.mixed_precision}"
+            warnings.warn(f"{named}: {slow}; leave it out", stacklevel=2)
         if not splits:
             check_given(config)
         plan = Plan.make(config, splits or load_splits(config))

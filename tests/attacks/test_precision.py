@@ -1,10 +1,13 @@
 """Attacks in bfloat16 rank alike and flip the model itself."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from ar_adals_tf import attacks
+from ar_adals_tf.attacks import runner
 from tests.attacks.helpers import l2, predict
 from tests.helpers import some_quick
 
@@ -32,3 +35,15 @@ def test_bfloat16_ranks_alike_and_flips_the_model_itself(trained, name):
         np.testing.assert_array_equal(flipped, found)
         length = l2(half.adversarial - images)[found]
         np.testing.assert_allclose(length, half.distances[found], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_slow_number_format_is_said_before_the_attack(dtype, trained, monkeypatch):
+    said = {"bfloat16": "this processor is slow"}
+    monkeypatch.setattr(runner, "slow_format", said.get)
+    with (
+        pytest.warns(UserWarning, match="bfloat16.*this processor is slow")
+        if dtype in said
+        else nullcontext()
+    ):
+        attacks.prepare("ddn", trained[0], compute_dtype=dtype)

@@ -14,7 +14,7 @@ from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.datasets.splits import ArraySplit
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation import footprint
+from ar_adals_tf.evaluation import footprint, subject
 from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.record import Record
@@ -425,3 +425,21 @@ def test_validation_images_that_do_not_fit_are_refused(
             validation=str(tmp_path / "val.npz"),
             **WHERE,
         )
+
+
+def test_a_savedmodel_is_the_same_with_other_files_in_its_folder(files, tmp_path):
+    """Results that lie there do not make it another model; its own files do."""
+    saved = tmp_path / "saved"
+    shutil.copytree(files / "saved", saved)
+    (saved / "assets").mkdir(exist_ok=True)
+    (saved / "assets" / "words.txt").write_text("a")
+    before = subject.digest(saved)
+    (saved / "out").mkdir()
+    (saved / "out" / "metrics.json").write_text("{}")
+    assert subject.digest(saved) == before
+    for own in ("saved_model.pb", "variables/variables.index", "assets/words.txt"):
+        content = (saved / own).read_bytes()
+        (saved / own).write_bytes(content + b"1")
+        assert subject.digest(saved) != before
+        (saved / own).write_bytes(content)
+    assert subject.digest(saved) == before

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ar_adals_tf.process.hardware import describe_hardware
+from ar_adals_tf.process import hardware
+from ar_adals_tf.process.hardware import describe_hardware, slow_format
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -58,3 +59,32 @@ def test_a_machine_with_two_accelerators(monkeypatch):
         tf.config.experimental, "get_device_details", lambda d: details[d.name]
     )
     assert "; Chip 9, /physical_device:GPU:1; " in describe_hardware()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype", "slow"),
+    [
+        ("flags\t\t: fpu avx2 fma", "bfloat16", True),
+        ("flags\t\t: fpu avx512f avx512_bf16", "bfloat16", False),
+        ("flags\t\t: fpu amx_bf16 amx_tile", "bfloat16", False),
+        ("flags\t\t: fpu avx512f avx512_bf16", "float16", True),
+        ("Features\t: fp asimd bf16", "bfloat16", False),
+        ("Features\t: fp asimd", "bfloat16", True),
+        ("flags\t\t: fpu avx2 fma", "float32", False),
+        ("flags\t\t: fpu avx2 fma", "none", False),
+        ("", "bfloat16", False),  # not Linux: nothing is known
+    ],
+)
+def test_a_number_format_without_instructions_is_slow(
+    cpuinfo, dtype, slow, monkeypatch
+):
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: f"processor\t: 0\n{cpuinfo}\n")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
+    assert (slow_format(dtype) is not None) == slow
+
+
+def test_an_accelerator_knows_all_formats(monkeypatch):
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: "flags\t\t: fpu avx2\n")
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [gpu])
+    assert slow_format("bfloat16") is None

@@ -5,8 +5,10 @@ import itertools
 import os
 from types import SimpleNamespace
 
+import keras
 import pytest
 
+from ar_adals_tf import models
 from ar_adals_tf.studies import estimate as estimating
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.estimate import (
@@ -127,13 +129,17 @@ def test_adversarial_training_costs_the_steps_of_its_attack():
         name: work_of(found[f"train {name}-0"], images).images / 50_000 / 15
         for name in ("vanilla", "fgsm_at", "pgd_at", "trades", "ccat")
     }
-    assert passes == {
-        "vanilla": 1,
-        "fgsm_at": 2,
-        "pgd_at": 8,
-        "trades": 11,
-        "ccat": 41,
-    }
+    # A step's gradient is without that of the weights: 2 of a training step's 3 parts.
+    # TRADES attacks all images and learns from the clean ones as well.
+    assert passes == pytest.approx(
+        {
+            "vanilla": 1,
+            "fgsm_at": 1 + 1 / 2 * 2 / 3,
+            "pgd_at": 1 + 7 / 2 * 2 / 3,
+            "trades": 2 + 10 * 2 / 3,
+            "ccat": 1 + 40 / 2 * 2 / 3,
+        }
+    )
     # clean, two attacks at two strengths, and their gradients: three times as dear
     sets = 1 + 2 * 2 + 2 * 3 * (1 + 10)
     assert work_of(found["evaluate vanilla-0"], images).images == 10_000 * sets
@@ -170,3 +176,34 @@ def test_a_probe_measures_each_kind_of_work(kind, monkeypatch):
     monkeypatch.setattr(estimating, "time", clock)
     # half a second is enough: one batch of 8 in it
     assert seconds_an_image(kind, "small_cnn", (28, 28, 1), 10, batch=8) == 0.5 / 8
+
+
+def test_a_probe_computes_in_the_studys_number_format(cells, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        estimating, "seconds_an_image", lambda *given: asked.append(given) or 1e-3
+    )
+    monkeypatch.setattr(estimating.subprocess, "run", lambda *_, **__: None)
+    found = {c.name: c for c in cells_of(load_study("adversarial_training"), "a")}
+    left = [found["train vanilla-0"], found["train pgd_at-0"]]
+    estimate([*left, cells["train vanilla-0"]], [], CIFAR10)
+    assert [(given[1], given[-1]) for given in asked] == [
+        ("study_cnn", "bfloat16"),  # once for both
+        ("resnet29_v2", "none"),
+    ]
+
+
+def test_a_probe_leaves_keras_policy_as_it_was(monkeypatch):
+    built = []
+    really = models.build
+
+    def build(*given):
+        built.append(really(*given))
+        return built[0]
+
+    monkeypatch.setattr(models, "build", build)
+    before = keras.mixed_precision.dtype_policy().name
+    seconds_an_image("predict", "small_cnn", (28, 28, 1), 10, 8, "bfloat16")
+    formats = {layer.compute_dtype for layer in built[0].layers}
+    assert "bfloat16" in formats
+    assert keras.mixed_precision.dtype_policy().name == before

@@ -14,7 +14,7 @@ import pytest
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.reporting.packed import unpacked
-from ar_adals_tf.studies import listing
+from ar_adals_tf.studies import listing, reproduction
 from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.estimate import Estimate
 from ar_adals_tf.studies.listing import commands_of
@@ -64,6 +64,15 @@ def test_a_plan_from_finished_cells_assumes_the_machine_as_it_was(monkeypatch):
     text = said(plan=True)[1]
     assert text.endswith("that the machine is as free as it was for these cells")
     assert "nothing else" not in text
+
+
+def test_a_plan_says_first_that_a_number_format_is_slow_here(monkeypatch):
+    said_of = {"bfloat16": "it is slow here"}
+    monkeypatch.setattr(reproduction, "slow_format", said_of.get)
+    lines = []
+    reproduce("adversarial_training", plan=True, output_dir="s", say=lines.append)
+    assert lines[0].startswith("# mixed_precision=bfloat16: it is slow here; ")
+    assert "slow" not in said(plan=True)[1]
 
 
 def test_a_plan_knows_what_is_there():

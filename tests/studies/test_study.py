@@ -151,7 +151,10 @@ def test_a_study_needs_test_images_but_no_validation_images(tmp_path):
 @pytest.mark.parametrize("name", ["title", "dataset", "seeds", "images"])
 def test_what_is_missing_in_a_file_is_named(name, tmp_path):
     lines = [line for line in SMALLEST.splitlines() if not line.startswith(name)]
-    with pytest.raises(InputError, match=f"{name} is missing"):
+    says = (
+        f"mine.toml cannot be: {name} is missing; compare it with those of .*studies$"
+    )
+    with pytest.raises(InputError, match=says):
         own(tmp_path, text="\n".join(lines))
 
 

@@ -13,6 +13,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.training import building
+from ar_adals_tf.training import run as running
 from ar_adals_tf.training.run import load_splits, train
 from tests.training.helpers import assert_same, make_config
 
@@ -109,3 +110,16 @@ def test_the_dtype_policy_is_put_back(fails, tmp_path, monkeypatch):
         assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.mixed_precision.set_dtype_policy(before)
+
+
+def test_a_slow_number_format_is_said_before_anything_is_loaded(tmp_path, monkeypatch):
+    def stop(config):
+        raise InputError("here")
+
+    monkeypatch.setattr(running, "slow_format", {"bfloat16": "it is slow"}.get)
+    monkeypatch.setattr(running, "load_splits", stop)
+    said = pytest.warns(UserWarning, match="--mixed_precision=bfloat16: it is slow")
+    with said, pytest.raises(InputError, match="here"):
+        train(in_16_bits(tmp_path / "run", "bfloat16"))
+    with warnings.catch_warnings(action="error"), pytest.raises(InputError):
+        train(in_16_bits(tmp_path / "run", "none"))
