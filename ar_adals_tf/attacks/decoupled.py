@@ -1,4 +1,4 @@
-"""DDN: as near as CW-L2 in a fifteenth of its passes.
+"""DDN: as near as CW-L2 in a fifteenth of the passes of its full search.
 
 Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2
 Adversarial Attacks and Defenses", 2019, algorithm 1, untargeted and without the

@@ -279,7 +279,7 @@ class CleverHansSettings(CarliniWagnerSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DDNSettings(AttackSettings):
-    """DDN (Rony et al., 2019): near CW-L2's distances in a fifteenth of the passes."""
+    """DDN (Rony et al., 2019): near CW-L2's distances in fewer passes."""
 
     PROGRAM = "ar_adals_tf.attacks.decoupled:DecoupledDirectionNorm"
     FIXED = {"raises": "log odds"}  # the cross-entropy in version 0.1.0

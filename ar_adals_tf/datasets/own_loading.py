@@ -61,7 +61,7 @@ def check_test(splits: Mapping[str, Split], limit: int | None) -> None:
         limit: The setting `limit_examples`.
 
     Raises:
-        InputError: If it has less than ten examples.
+        InputError: If it has fewer than ten examples.
     """
     if limit is None and (test := splits.get("test")) is not None:
         check_enough(len(test), test.info.title)

@@ -74,7 +74,7 @@ class OwnTest:
         """Predict test examples with all models.
 
         Raises:
-            InputError: If they are less than ten or do not fit the models, or if models
+            InputError: If they are too few or do not fit the models, or if models
                 do not fit each other, or if a dataset gives its examples in another
                 order each time.
         """

@@ -201,7 +201,7 @@ class Settings:
     num_levels: int | None = own_setting(
         "Number R of robustness levels.",
         default=Default(
-            "10; fewer for data without a recipe, if a level would have less than "
+            "10; fewer for data without a recipe, if a level would have fewer than "
             f"{LEAST_EXAMPLES} validation examples",
             lambda recipe, method: recipe.num_levels,
         ),
@@ -230,7 +230,7 @@ class Settings:
     attack: str | None = own_setting(
         "How the distance to another class is found.",
         default=Default(
-            "the paper's, cw; ddn for data without a recipe, as in fit; margin with "
+            "the paper's, cw; ddn for data without a recipe; margin with "
             "--vanilla=none",
             lambda recipe, method: recipe.attack,
         ),
