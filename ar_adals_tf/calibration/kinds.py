@@ -10,6 +10,9 @@ from ar_adals_tf.errors import InputError
 
 _TOLERANCE = 1e-3  # see `checks`
 
+#: The share of rows of logits that look like probabilities, at most.
+_FEW = 0.1
+
 
 def are_probabilities(rows: np.ndarray, tolerance: float = _TOLERANCE) -> np.ndarray:
     """Tell which rows are not negative and sum to 1.
@@ -54,8 +57,8 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
     Args:
         outputs: `(N, Z)` with Z >= 2; or `(N,)` or `(N, 1)` of two classes, the
             second one's probability or its logit.
-        kind: `probabilities` or `logits`. Defaults to None: the rows tell; of two
-            classes with one column they are probabilities if all lie in [0, 1].
+        kind: `probabilities` or `logits`. Defaults to None: the rows tell, see
+            `kind_of`.
 
     Returns:
         float32 `(N, Z)`: logits as they are, or the logarithm of probabilities.
@@ -71,6 +74,80 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
         array([[ 0.,  3.],
                [ 0., -1.]], dtype=float32)
     """
+    rows = _rows(outputs)
+    if kind is None:
+        kind = kind_of(rows)
+    elif kind == "logits" and _like_probabilities(rows).all():
+        raise InputError(
+            "they are called logits, but all of them "
+            + (
+                "lie in [0, 1]"
+                if rows.shape[1] == 1
+                else "are not negative and sum to 1"
+            )
+            + ", so they are probabilities; call them that"
+        )
+    return as_logits(rows, kind)
+
+
+def kind_of(outputs: Any) -> str:
+    """Return what a classifier's outputs are: `probabilities` or `logits`.
+
+    They are probabilities if all rows are: not negative, with a sum of 1; one column
+    of two classes must lie in [0, 1]. They are logits if fewer than a tenth are: single
+    rows of logits can look so.
+
+    Args:
+        outputs: See `logits_from`. So many that chance cannot make all of them alike.
+
+    Raises:
+        InputError: On another shape, on numbers that are not finite, and in between.
+
+    Example:
+        >>> kind_of(np.array([[0.25, 0.75]])), kind_of(np.array([3.0, 0.5]))
+        ('probabilities', 'logits')
+    """
+    rows = _rows(outputs)
+    like = _like_probabilities(rows)
+    if like.all():
+        return "probabilities"
+    if rows.shape[1] > 1 and like.mean() >= _FEW:
+        raise InputError(
+            f"{like.sum()} of {len(rows)} rows are not negative and sum to 1, and "
+            "the others are not, so they are neither probabilities nor logits"
+        )
+    return "logits"
+
+
+def as_logits(outputs: Any, kind: str) -> np.ndarray:
+    """Return outputs of a known kind as logits; see `logits_from`.
+
+    For a part of a larger set, such as a batch: a few logits can look like
+    probabilities.
+
+    Example:
+        >>> as_logits(np.array([0.5]), "logits")
+        array([[0. , 0.5]], dtype=float32)
+    """
+    rows = _rows(outputs)
+    single = rows.shape[1] == 1
+    if kind == "logits":
+        both = np.pad(rows, [(0, 0), (1, 0)]) if single else rows
+        return both.astype(np.float32)
+    like = _like_probabilities(rows)
+    if single and not like.all():
+        raise InputError(
+            f"{(~like).sum()} of {len(rows)} probabilities do not lie in [0, 1]; apply "
+            "a sigmoid, or call them logits"
+        )
+    both = np.concatenate([1 - rows, rows], axis=1) if single else rows
+    both = np.maximum(check_probabilities(both), SMALLEST_PROBABILITY)
+    logits: np.ndarray = np.log(both).astype(np.float32)
+    return logits
+
+
+def _rows(outputs: Any) -> np.ndarray:
+    """Return outputs as finite float64 `(N, Z)`, with Z = 1 for one of two classes."""
     rows = np.asarray(outputs)
     if rows.dtype.kind not in "fiu":
         raise InputError(f"outputs must be numbers; received {rows.dtype}")
@@ -86,35 +163,15 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
         raise InputError(
             f"the outputs of {lost} of {len(rows)} examples are not finite"
         )
-    if single := rows.shape[1] == 1:
-        like = ((rows >= 0) & (rows <= 1)).all(axis=1)
-    else:
-        like = are_probabilities(rows)
-    if kind is None:
-        if like.any() and not like.all() and not single:
-            raise InputError(
-                f"{like.sum()} of {len(rows)} rows are not negative and sum to 1, and "
-                "the others are not, so they are neither probabilities nor logits"
-            )
-        kind = "probabilities" if like.all() else "logits"
-    if kind == "logits":
-        if like.all():
-            raise InputError(
-                "they are called logits, but all of them "
-                + ("lie in [0, 1]" if single else "are not negative and sum to 1")
-                + ", so they are probabilities; call them that"
-            )
-        both = np.pad(rows, [(0, 0), (1, 0)]) if single else rows
-        return both.astype(np.float32)
-    if single and not like.all():
-        raise InputError(
-            f"{(~like).sum()} of {len(rows)} probabilities do not lie in [0, 1]; apply "
-            "a sigmoid, or call them logits"
-        )
-    both = np.concatenate([1 - rows, rows], axis=1) if single else rows
-    both = np.maximum(check_probabilities(both), SMALLEST_PROBABILITY)
-    logits: np.ndarray = np.log(both).astype(np.float32)
-    return logits
+    return rows
+
+
+def _like_probabilities(rows: np.ndarray) -> np.ndarray:
+    """Tell which rows of `_rows` may be probabilities."""
+    if rows.shape[1] > 1:
+        return are_probabilities(rows)
+    one = rows[:, 0]
+    return (one >= 0) & (one <= 1)
 
 
 def classes_from(labels: Any, num_classes: int) -> np.ndarray:

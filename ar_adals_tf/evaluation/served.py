@@ -1,10 +1,12 @@
 """Models for inference alone: SavedModel folders and `.tflite` files.
 
-What they return is told from its rows: probabilities if none is negative and all sum
-to 1, else logits. They have no gradient: the Square Attack alone can attack them.
+What they return is told once, from the outputs of the first images: probabilities if no
+number is negative and all rows sum to 1, else logits. They have no gradient: the Square
+Attack alone can attack them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +61,18 @@ class Served:
         self._width = high - self._low
         load = _saved_model if self.path.is_dir() else _lite
         self._function, self._rounding = load(self.path)
+        self._kind: str | None = None
 
     def check(self, split: Split) -> None:
         """Refuse a split that the model does not fit, by its first images.
 
+        From their outputs it is also told what the model returns.
+
         Raises:
-            InputError: If the model cannot predict them, or tells other classes apart.
+            InputError: If the model cannot predict them, tells other classes apart, or
+                returns neither probabilities nor logits.
         """
-        _, images, _ = next(iter(split.batches(2).as_numpy_iterator()))
+        _, images, _ = next(iter(split.batches(_BATCH).as_numpy_iterator()))
         outputs = self._run(images, split)
         classes = max(outputs.shape[-1], 2) if outputs.ndim == 2 else 0
         if len(outputs) != len(images) or classes != split.info.num_classes:
@@ -75,6 +81,8 @@ class Served:
                 f"{len(images)} images of {split.dataset}, which has "
                 f"{split.info.num_classes} classes; choose the model's own --dataset"
             )
+        with self._named():
+            self._kind = calibration.kind_of(self._scaled(outputs))
 
     def __call__(self, split: Split, verbose: bool = True) -> Predictions:
         """Predict a split, in its order.
@@ -83,6 +91,8 @@ class Served:
             InputError: If the model does not fit it, if an output is not finite, or if
                 some rows are probabilities and others are not.
         """
+        if self._kind is None:
+            self.check(split)
         title = f"predicting {split.dataset} {split.name}"
         parts = []
         with progress_bar(len(split), title, show=verbose) as bar:
@@ -90,27 +100,40 @@ class Served:
                 parts.append((ids, labels, self._run(images, split)))
                 bar.update(len(ids))
         joined = Predictions.joined(parts)
-        try:
-            return joined._replace(logits=self._logits(joined.logits))
-        except InputError as error:
-            raise InputError(
-                f"the outputs of {self.path} cannot be used: {error}"
-            ) from error
+        return joined._replace(logits=self._logits(joined.logits))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits `(B, Z)` of images `(B, H, W, C)` that `check` has seen.
+        """Return the logits `(B, Z)` of images `(B, H, W, C)`, after a `check`.
 
         They are up to a constant an image; see `__call__` for what is refused.
         """
         return self._logits(self._function(self._low + self._width * images))
 
     def _logits(self, outputs: np.ndarray) -> np.ndarray:
+        assert self._kind is not None  # `check` has told
+        with self._named():
+            if self._kind == "probabilities":
+                outputs = self._scaled(outputs)
+            return calibration.as_logits(outputs, self._kind)
+
+    def _scaled(self, outputs: np.ndarray) -> np.ndarray:
+        """Return rows that are probabilities up to rounding with a sum of 1."""
         outputs = outputs.astype(np.float64)
         tolerance = _TOLERANCE + self._rounding * outputs.shape[1] / 2
-        several = outputs.shape[1] > 1
-        if several and calibration.are_probabilities(outputs, tolerance).all():
-            outputs /= outputs.sum(axis=1, keepdims=True)
-        return calibration.logits_from(outputs)
+        if outputs.shape[1] > 1:
+            rounded = calibration.are_probabilities(outputs, tolerance)
+            outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
+        return outputs
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in an error on its outputs."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(
+                f"the outputs of {self.path} cannot be used: {error}"
+            ) from error
 
     def _run(self, images: np.ndarray, split: Split) -> np.ndarray:
         try:

@@ -5,8 +5,10 @@ import pytest
 
 from ar_adals_tf.calibration import (
     are_probabilities,
+    as_logits,
     classes_from,
     fit_temperature,
+    kind_of,
     log_probabilities,
     logits_from,
 )
@@ -48,6 +50,25 @@ def test_one_column_tells_of_the_second_of_two_classes(shape):
 def test_what_contradicts_itself_is_refused(outputs, kind, message):
     with pytest.raises(InputError, match=message):
         logits_from(outputs, kind)
+
+
+def test_a_few_rows_of_logits_may_look_like_probabilities():
+    """With two classes that is common: a row in a thousand or so."""
+    rows = np.concatenate([LOGITS, P[:3]])
+    assert kind_of(rows) == "logits" and kind_of(P) == "probabilities"
+    np.testing.assert_array_equal(logits_from(rows), rows.astype(np.float32))
+    pairs = np.random.default_rng(0).normal(size=(200_000, 2)) * 2
+    assert are_probabilities(pairs).any()
+    assert kind_of(pairs) == "logits"
+
+
+def test_a_part_of_known_kind_is_not_told_anew():
+    np.testing.assert_array_equal(as_logits(P, "logits"), P.astype(np.float32))
+    np.testing.assert_allclose(
+        as_logits(np.array([0.3, 0.4]), "logits"), [[0, 0.3], [0, 0.4]], rtol=1e-6
+    )
+    found = softmax(as_logits(np.array([0.3, 0.4]), "probabilities"))
+    np.testing.assert_allclose(found[:, 1], [0.3, 0.4], rtol=1e-6)
 
 
 def test_a_temperature_is_not_fitted_to_probabilities():

@@ -394,6 +394,33 @@ def test_files_that_are_no_models_are_refused(files, tmp_path):
             Served(files / name).check(coloured())
 
 
+@pytest.mark.parametrize("name", ["saved", "my.tflite"])
+def test_what_a_served_model_returns_is_told_once(name, splits, tmp_path):
+    """Logits of a black image look like probabilities here; they stay logits."""
+    bias = np.linspace(0.01, 0.19, 10, dtype=np.float32)  # sums to 1
+    kernel = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
+    model = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    model.layers[-1].set_weights([kernel, bias])
+    model.export(tmp_path / "saved", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+    (tmp_path / "my.tflite").write_bytes(converter.convert())
+    test = splits["test"]
+    images = test.images.copy()
+    images[5] = 0
+    split = ArraySplit(
+        test.dataset, test.name, test.info, test.ids, images, test.labels
+    )
+    served = Served(tmp_path / name)
+    found = served(split, verbose=False).logits
+    np.testing.assert_allclose(found[5], bias, rtol=1e-5)
+    expected = images.reshape(len(images), -1) / np.float32(255) @ kernel + bias
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    alone = served.logits(images[5:6] / np.float32(255))
+    np.testing.assert_allclose(alone, found[5:6], rtol=1e-5)
+
+
 def coloured():
     info = datasets.DATASETS["cifar10"]
     ids, images = np.array([b"a", b"b"]), np.zeros((2, 32, 32, 3), np.uint8)

@@ -29,6 +29,7 @@ from ar_adals_tf.attacks.table import (
     CONFIDENCE_STEPS,
 )
 from ar_adals_tf.distribution.replicas import Replicas, everyones
+from ar_adals_tf.sentences import passed_on
 
 
 class _Part(NamedTuple):
@@ -199,10 +200,12 @@ def _without(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def called_from_graph(function: Callable, num_classes: int) -> Callable:
     """Return a function of arrays as one of tensors, for a compiled attack."""
 
+    @passed_on
+    def logits(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(function(rows), np.float32)
+
     def called(images: tf.Tensor) -> tf.Tensor:
-        found = tf.numpy_function(
-            lambda rows: np.asarray(function(rows), np.float32), [images], tf.float32
-        )
+        found = tf.numpy_function(logits, [images], tf.float32)
         return tf.ensure_shape(found, [images.shape[0], num_classes])
 
     return called
