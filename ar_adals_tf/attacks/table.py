@@ -227,6 +227,16 @@ DEFAULT_EPSILONS = (0.0, 4.0, 8.0, 12.0, 16.0)
 """Strengths over 255: the largest change of a pixel in [0, 255]."""
 
 
+def six_digits(epsilon: float) -> float:
+    """Return a strength as the names of files and figures have it.
+
+    Example:
+        >>> six_digits(1.2345678)
+        1.23457
+    """
+    return float(f"{epsilon:g}")
+
+
 def attack_settings(name: str, **settings: Any) -> AttackSettings:
     """Return an attack's settings, completed by its defaults.
 

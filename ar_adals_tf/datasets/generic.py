@@ -61,7 +61,7 @@ def generic_recipe(
         recipe = replace(_GENERIC, model="small_cnn" if shape[2] == 1 else "cnn7")
     if sizes is None:
         return recipe
-    levels = auto_num_levels(sizes["validation"])
+    levels = auto_num_levels(max(1, sizes["validation"]))  # vanilla may have none
     batch = recipe.batch_size if sizes["train"] >= _MANY else _SMALL_BATCH
     return replace(recipe, num_levels=levels, batch_size=batch)
 

@@ -228,6 +228,9 @@ def _in_memory(split: StreamedSplit, records: tf.data.Dataset) -> ArraySplit:
 
     decoded = records.map(read, tf.data.AUTOTUNE, deterministic=True).batch(1024)
     parts = list(decoded.prefetch(2).as_numpy_iterator())
-    ids, images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     about = split.dataset, split.name, split.info
+    if not parts:  # no validation example was asked for
+        images = np.empty((0, *split.info.image_shape), np.uint8)
+        return ArraySplit(*about, np.empty(0, "S1"), images, np.empty(0, np.int64))
+    ids, images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return ArraySplit(*about, ids.astype("S"), images, labels)

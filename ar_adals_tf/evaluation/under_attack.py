@@ -25,6 +25,7 @@ from ar_adals_tf.attacks.table import (
     DEFAULT_EPSILONS,
     NORMS,
     in_norm,
+    six_digits,
 )
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.replicas import map_rows
@@ -291,7 +292,7 @@ def parse_epsilons(
             f"{', '.join(f'{e:g}' for e in epsilons) or 'none'}; such as "
             "--epsilons=0,4,8"
         )
-    return epsilons
+    return list(dict.fromkeys(map(six_digits, epsilons)))
 
 
 def sets_under_attack(folder: str | Path) -> dict[str, tuple[str, float]]:

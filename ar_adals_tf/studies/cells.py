@@ -390,7 +390,14 @@ class _Planner:
             self._cells[name] = Cell(
                 name, module, dict(flags), output, first, *about, stage, makes_sets
             )
-        return self._cells[name]
+        there = self._cells[name]
+        if there.flags != flags:
+            raise InputError(
+                f"the study {self._study.name} has two runs of other settings called "
+                f"{there.output.name}, one of methods.{there.method}; give the other "
+                "method another name"
+            )
+        return there
 
 
 def _short(run: Cell) -> str:

@@ -231,10 +231,15 @@ def seconds_an_image(
     import tensorflow as tf
 
     from ar_adals_tf import models
+    from ar_adals_tf.experiment import start
+    from ar_adals_tf.experiment.runs import load_model
     from ar_adals_tf.training.building import dtype_policy
 
     with dtype_policy(precision):
-        model = models.build(name, shape, classes)
+        if start.is_file(name):
+            model = models.prepared(load_model(name), shape, classes, called=name)
+        else:
+            model = models.build(name, shape, classes)
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(0)
     images = tf.constant(rng.random((batch, *shape), np.float32))

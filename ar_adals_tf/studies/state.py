@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ar_adals_tf.attacks.table import DEFAULT_EPSILONS, attack_settings
+from ar_adals_tf.attacks.table import DEFAULT_EPSILONS, attack_settings, six_digits
 from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import SEVERITIES, unavailable
 from ar_adals_tf.datasets.table import DATASETS
@@ -240,7 +240,8 @@ def _lacking(cell: Cell, metrics: dict[str, Any]) -> list[str]:
             lacking.append(name)
     by_attack = metrics.get("attacks", {}).get("by_attack", {})
     for attack in _listed(flags, "attacks"):
-        strengths = set(map(float, _listed(flags, "epsilons") or DEFAULT_EPSILONS))
+        listed = _listed(flags, "epsilons") or DEFAULT_EPSILONS
+        strengths = {six_digits(float(one)) for one in listed}
         found = {float(one) for one in by_attack.get(attack, {})}
         if not found or not strengths <= found or not stored("attacked"):
             lacking.append(attack)

@@ -13,6 +13,7 @@ differ from it, and how its runs are made:
 Every other name in a method's table is a flag of `python -m ar_adals_tf.train`.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -322,6 +323,11 @@ def _varied(table: Mapping[str, Any] | None) -> Varied | None:
 
 def _check_method(method: Method, dataset: str) -> None:
     """Refuse settings that cannot work, each value of what is varied included."""
+    if not re.fullmatch(r"\w[\w.,=+-]*", method.name, re.ASCII):
+        raise InputError(
+            f"a method's name must be letters, digits and any of _.,=+-, as it names "
+            f"folders; received {method.name!r}"
+        )
     varied = [v for v in (method.choose, method.each) if v]
     try:
         for one in varied:

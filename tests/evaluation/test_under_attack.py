@@ -532,3 +532,11 @@ def test_a_folder_that_knows_fewer_attacks_keeps_its_sets(
     with pytest.warns(UserWarning, match=r"other settings \(attacks\)"):
         evaluated(model, split, clean, tmp_path, ["fgsm"])
     assert not (tmp_path / "mark.npz").exists()
+
+
+def test_strengths_are_those_that_files_are_named_by():
+    """Others would never be found again, as by a study that waits for them."""
+    assert under_attack.parse_epsilons(["1.2345678", "1.234571", "8"], ["fgsm"]) == [
+        1.23457,
+        8.0,
+    ]

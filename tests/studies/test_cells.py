@@ -282,3 +282,23 @@ def test_a_command_line_is_what_the_system_gets():
 def test_what_a_study_has_not_is_refused(some, says):
     with pytest.raises(InputError, match=says):
         cells("smoke", **some)
+
+
+def test_two_methods_do_not_share_a_name(tmp_path):
+    """One would be taken for the other, and never run."""
+    path = tmp_path / "mine.toml"
+    text = """
+title = "A study"
+dataset = "fashion_mnist_small"
+seeds = [0]
+images = { train = 9, validation = 9, test = 9 }
+[methods.ls]
+method = "ls"
+each = { label_smoothing = [0.1, 0.2] }
+[methods."ls-0.1"]
+method = "ls"
+label_smoothing = SMOOTHING
+"""
+    path.write_text(text.replace("SMOOTHING", "0.3"))
+    with pytest.raises(InputError, match="two runs of other settings called .*-ls-0.1"):
+        cells_of(load_study(str(path)), tmp_path / "s")

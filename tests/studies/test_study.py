@@ -246,3 +246,9 @@ def test_flags_are_found_in_a_checkout_without_links(monkeypatch):
     assert flags_folder().resolve() == beside.resolve()
     monkeypatch.setattr(Path, "is_dir", lambda self: False)
     assert flags_folder() == beside
+
+
+@pytest.mark.parametrize("name", ['"a/b"', '".."', '"a b"'])
+def test_a_method_names_folders(name, tmp_path):
+    with pytest.raises(InputError, match="name must be letters, digits and any of"):
+        own(tmp_path, f"[methods.{name}]\nmethod = 'vanilla'\n")
