@@ -258,6 +258,24 @@ def test_a_dataset_of_tfds_without_a_recipe(limit, stored, monkeypatch):
     assert set(trained[0].tolist()) == found["train"]
 
 
+@pytest.mark.parametrize("memory", [0, 2**30])
+@pytest.mark.parametrize("kind", ["folder", "tfds"])
+def test_no_validation_example_is_needed(kind, memory, photos, stored, monkeypatch):
+    """A vanilla model trains on all examples then."""
+    monkeypatch.setattr(own_loading, "MEMORY_LIMIT", memory)
+    how = {"data_dir": stored, "split_names": "test=exam"} if kind == "tfds" else {}
+    name = "clothes" if kind == "tfds" else str(photos)
+    splits = datasets.load(name, validation_examples=0, **how)
+    sizes = {name: len(split) for name, split in splits.items()}
+    assert sizes == (
+        {"train": 100, "validation": 0, "test": 40}
+        if kind == "tfds"
+        else {"train": 120, "validation": 0, "test": 30}
+    )
+    ids, images, labels = collect(splits["train"].batches(16))
+    assert len(set(ids.tolist())) == len(images) == len(labels) == sizes["train"]
+
+
 def of_info(change):
     """Return what changes the text of `dataset_info.json` in a folder."""
 
