@@ -28,7 +28,7 @@ from ar_adals_tf.certification.radius import (
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.evaluation.measures import Measures, summary
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictions import Predictions, seen_images
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.evaluation.smoothed_attack import SmoothedAttack, summary_of
 from ar_adals_tf.evaluation.vote_store import (
@@ -97,6 +97,7 @@ def evaluate_certified(
     size = images_of_a_part(samples)
     facts = {"num_examples": len(positions), "seed": seed, "samples": list(samples)}
     settings = facts | {"dataset": split.dataset, "model": identity}
+    settings["images"] = seen_images(split)
     store = VoteStore(folder, settings, clean, samples)
     copies = NoisyCopies(models, clean.logits.shape[1], served, batch_size)
     there = store.sigmas()

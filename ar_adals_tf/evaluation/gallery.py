@@ -234,7 +234,8 @@ def make_gallery(
     from ar_adals_tf.outputs import probabilities_fn
 
     images = np.asarray(images, np.float32)
-    attack = prepare(ATTACK, model, bounds=bounds, from_logits=from_logits)
+    how = {"bounds": bounds, "from_logits": from_logits}
+    attack = prepare(ATTACK, model, like=images, **how)
     attack.limit_batch_size(len(images))
     found = attack(images)
     probabilities = probabilities_fn(model, from_logits)

@@ -1,5 +1,6 @@
 """Out-of-distribution images: predictions on the test set of another dataset."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,12 @@ from ar_adals_tf.datasets.splits import MappedSplit, Split
 from ar_adals_tf.datasets.table import DATASETS, DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, nested
-from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
+from ar_adals_tf.evaluation.predictions import (
+    Predict,
+    Predictions,
+    PredictionStore,
+    seen_images,
+)
 from ar_adals_tf.files import remove, write_json
 from ar_adals_tf.reading import read_json
 
@@ -46,7 +52,8 @@ def evaluate_ood(
 
     Only test splits are read. Images of another shape are scaled to the model's. Grey
     ones are repeated to three channels, coloured ones turned grey. Predictions are kept
-    in the folder, see `PredictionStore`.
+    in the folder, see `PredictionStore`. What lies in a file or a folder is read each
+    time, and predicted again if it has changed.
 
     Args:
         predict: The model: `predict(split, verbose)` returns `Predictions`.
@@ -69,27 +76,35 @@ def evaluate_ood(
         `temperature_scaled`.
 
     Raises:
-        InputError: On the model's own dataset, or one that is not there.
+        InputError: On the model's own dataset, on one that is not there, or on two of
+            one short name.
     """
     check_names(names, split.dataset)
     settings = {"limit_examples": limit_examples, "model": identity}
-    _take_over(Path(folder), settings)
-    store = PredictionStore(folder, settings, clean, same_dataset=False)
+    # The model's own images set the shape and the range of the others.
+    images = {"images": seen_images(split)}
+    _take_over(Path(folder), settings, images)
+    store = PredictionStore(folder, settings | images, clean, same_dataset=False)
 
     own = {short_name(name): name for name in names}
 
-    def make(name: str) -> Predictions:
-        other = datasets.load(
-            own[name],
-            data_dir=data_dir,
-            limit_examples=limit_examples,
-            like=split.info,
-            splits=("test",),
-        )["test"]
-        return predict(fitted(other, split.info), verbose=verbose)
-
     def results(name: str) -> Measures:
-        out_logits = store.get(name, make).logits
+        @functools.cache
+        def other() -> Split:
+            return datasets.load(
+                own[name],
+                data_dir=data_dir,
+                limit_examples=limit_examples,
+                like=split.info,
+                splits=("test",),
+            )["test"]
+
+        def make(_: str) -> Predictions:
+            return predict(fitted(other(), split.info), verbose=verbose)
+
+        # What TensorFlow Datasets has goes by its name; files and folders change.
+        known = seen_images(other()) if is_path(own[name]) else None
+        out_logits = store.get(name, make, known).logits
         return nested(
             temperature, lambda t: _scores(clean.logits, out_logits, t or 1.0)
         )
@@ -101,9 +116,16 @@ def check_names(names: Sequence[str], dataset: str) -> None:
     """Refuse names that are not those of other datasets.
 
     Raises:
-        InputError: On an unknown dataset, or the model's own.
+        InputError: On an unknown dataset, the model's own, or two of one short name.
     """
+    called: dict[str, str] = {}
     for name in names:
+        other = called.setdefault(short_name(name), name)
+        if other != name:
+            raise InputError(
+                f"--ood={other},{name}: both are called {short_name(name)}, and so are "
+                "their results; give one of them another name, or leave it out"
+            )
         same = short_name(name) == short_name(dataset)
         if is_path(name) and not os.path.exists(name):
             raise InputError(
@@ -123,12 +145,15 @@ def check_data(
 ) -> None:
     """Refuse datasets that are not predicted yet and neither there nor to be had.
 
+    Files and folders are looked at in any case, as they are read each time.
+
     Raises:
         InputError: If TFDS does not have one of them and cannot download it, or if one
             has inputs of another kind than the model's data, of `info`.
     """
     for name in names:
-        if (folder / f"{short_name(name)}.npz").exists():
+        there = (folder / f"{short_name(name)}.npz").exists()
+        if there and not is_path(name):
             continue
         if is_own(name):
             prepare(name, data_dir)
@@ -189,7 +214,9 @@ def _scores(
     }
 
 
-def _take_over(folder: Path, settings: Mapping[str, Any]) -> None:
+def _take_over(
+    folder: Path, settings: Mapping[str, Any], images: Mapping[str, Any]
+) -> None:
     """Give a folder of version 0.1.0 one settings.json instead of one for each set."""
     if not folder.is_dir() or (folder / "settings.json").exists():
         return
@@ -198,4 +225,4 @@ def _take_over(folder: Path, settings: Mapping[str, Any]) -> None:
         if not (own.exists() and read_json(own) == settings):
             remove(path)
         remove(own)
-    write_json(folder / "settings.json", settings)
+    write_json(folder / "settings.json", {**settings, **images})

@@ -197,7 +197,9 @@ class OwnTest:
         split = ArraySplit(
             self.name,
             "test",
-            DatasetInfo(self.num_classes, self.inputs.shape[1:]),
+            DatasetInfo(
+                self.num_classes, self.inputs.shape[1:], low=(low,), high=(high,)
+            ),
             position_ids(len(self.labels)),
             pixels.astype(np.uint8),
             self.labels,

@@ -18,7 +18,12 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import Measures, measure
-from ar_adals_tf.evaluation.predictions import Predictions, stored_settings
+from ar_adals_tf.evaluation.predictions import (
+    READY_MADE,
+    Predictions,
+    seen_images,
+    stored_settings,
+)
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.evaluation.rivals import Given, Rival, fit_rival
 from ar_adals_tf.evaluation.shift import aggregate, compact, with_certainty
@@ -99,6 +104,8 @@ def stored_shift(
     settings = stored_settings(folder)
     if not measures or not settings or settings.get("model") != identity:
         return None
+    if settings.get("images") != seen_images(split):
+        return None
     types, severities = measures["types"], measures["severities"]
     sets = {f"{name}_{s}": (name, s) for name, s in product(types, severities)}
     if not all((folder / f"{name}.npz").exists() for name in sets):
@@ -168,7 +175,7 @@ def evaluate_posthoc(
     def margins(split: Split) -> np.ndarray | None:
         if "by_level" not in names:
             return None
-        about = {"digest": split.digest(), "num_examples": len(split)}
+        about = {"images": seen_images(split), "num_examples": len(split)}
         return margins_of(split.name, about, lambda: split, show=True)[0]
 
     validation = predict(held_out.split)
@@ -283,7 +290,8 @@ def _under_shift(
     with progress_bar(len(shifted.sets), "post-hoc, corrupted images", "set") as bar:
         for key, (kind, severity) in shifted.sets.items():
             stored = Predictions.load(shifted.folder / f"{key}.npz", key)
-            stored.check_beside(clean.first(len(stored.ids)))
+            ready_made = shifted.settings.get("source") in READY_MADE
+            stored.check_beside(clean.first(len(stored.ids)), ready_made=ready_made)
             orders.add(stored.labels.tobytes())
             distances = None
             if "by_level" in rivals:

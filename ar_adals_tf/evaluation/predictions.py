@@ -1,9 +1,11 @@
 """Predictions on a split and folders that keep them; nothing here needs a model."""
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -15,6 +17,17 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import STORE
 from ar_adals_tf.reading import not_whole, read_npz
+
+if TYPE_CHECKING:
+    from ar_adals_tf.datasets.splits import Split
+
+_WHAT = "file of predictions"
+
+_REMEDY = "evaluate the run again with python -m ar_adals_tf.evaluate"
+
+READY_MADE = ("tfds", "published")
+
+"""Sources of corrupted images that have ids and an order of their own."""
 
 
 class Predictions(NamedTuple):
@@ -77,7 +90,9 @@ class Predictions(NamedTuple):
         """Write ids, labels and probabilities as `.npz`, aside and then renamed."""
         self._save(path, probabilities=self.probabilities)
 
-    def save_compactly(self, path: str | Path, name: str | None = None) -> None:
+    def save_compactly(
+        self, path: str | Path, name: str | None = None, images: str | None = None
+    ) -> None:
         """Write ids, labels and centred float16 logits, half the size.
 
         Rounded probabilities would lose the NLL; logits lose next to nothing. Where
@@ -87,6 +102,7 @@ class Predictions(NamedTuple):
         Args:
             path: The `.npz` file.
             name: What the set is called. `load` compares it.
+            images: What tells its images from others, if the name does not.
         """
         centred = self.logits - self.logits.mean(axis=1, keepdims=True)
         # Where float16 ends, a gap to the largest logit means probability 0 anyway.
@@ -97,24 +113,31 @@ class Predictions(NamedTuple):
         lost = np.flatnonzero(rounded.argmax(axis=1) != largest)
         most = rounded[lost].max(axis=1)
         rounded[lost, largest[lost]] = np.nextafter(most, np.float16(np.inf))
-        named = {} if name is None else {"set": np.array(name)}
-        self._save(path, logits=rounded, **named)
+        about = {"set": name, "images": images}
+        known = {key: np.array(text) for key, text in about.items() if text is not None}
+        self._save(path, logits=rounded, **known)
 
     def _save(self, path: str | Path, **values: Any) -> None:
         with files.atomic_write(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(file, ids=self.ids, labels=self.labels, **values)
 
-    def check_beside(self, clean: "Predictions", same_dataset: bool = True) -> None:
+    def check_beside(
+        self,
+        clean: "Predictions",
+        same_dataset: bool = True,
+        ready_made: bool = False,
+    ) -> None:
         """Refuse predictions that the model of the clean ones cannot have made.
 
         Args:
             clean: The predictions on the clean test set.
             same_dataset: Whether these are of the same images, changed. Those of
                 another dataset are of other images, and of any number.
+            ready_made: Whether the changed images come from a source in `READY_MADE`.
 
         Raises:
-            InputError: If the number of classes or of images differs, or the label of
-                an image.
+            InputError: If the number of classes or of images differs, or the id or the
+                label of an image.
         """
         here, there = self.logits.shape[1], clean.logits.shape[1]
         if here != there:
@@ -124,8 +147,10 @@ class Predictions(NamedTuple):
         here, there = len(self.ids), len(clean.ids)
         if here != there:
             raise InputError(f"they are of {here} images, the clean ones of {there}")
-        if not np.array_equal(self.ids, clean.ids):
-            return  # ready-made corrupted images have ids and an order of their own
+        if different := np.sum(self.ids != clean.ids):
+            if ready_made:
+                return
+            raise InputError(f"{different} of {here} ids are not the clean ones'")
         if different := np.sum(self.labels != clean.labels):
             raise InputError(f"{different} of {here} labels are not the clean ones'")
 
@@ -143,9 +168,7 @@ class Predictions(NamedTuple):
         Raises:
             InputError: If the file is absent or damaged, or is another set.
         """
-        what = "file of predictions"
-        remedy = "evaluate the run again with python -m ar_adals_tf.evaluate"
-        arrays = read_npz(path, ("ids", "labels"), what, remedy)
+        arrays = read_npz(path, ("ids", "labels"), _WHAT, _REMEDY)
         ids, labels = arrays["ids"], arrays["labels"]
         try:
             kept = str(arrays.get("set", name))
@@ -163,7 +186,7 @@ class Predictions(NamedTuple):
                 found = cls(ids, labels, np.log(probabilities))
             found.check(same_dataset)
         except (KeyError, TypeError, ValueError) as error:
-            raise not_whole(path, what, error, remedy) from error
+            raise not_whole(path, _WHAT, error, _REMEDY) from error
         return found
 
     def check(self, same_dataset: bool = True) -> None:
@@ -214,6 +237,7 @@ class PredictionStore:
         clean: The predictions on the clean test set. Defaults to `None`: sets are not
             compared with them.
         same_dataset: See `Predictions.check_beside`.
+        ready_made: The same.
     """
 
     def __init__(
@@ -222,8 +246,10 @@ class PredictionStore:
         settings: Mapping[str, Any],
         clean: Predictions | None = None,
         same_dataset: bool = True,
+        ready_made: bool = False,
     ) -> None:
         self._clean, self._same_dataset = clean, same_dataset
+        self._ready_made = ready_made
         self.folder = Path(folder)
         open_store(folder, settings)
 
@@ -236,15 +262,33 @@ class PredictionStore:
         names = sorted(path.stem for path in self.folder.glob("*.npz"))
         return [name for name in names if self._load(name) is not None]
 
-    def get(self, name: str, make: Callable[[str], Predictions]) -> Predictions:
+    def get(
+        self,
+        name: str,
+        make: Callable[[str], Predictions],
+        images: str | None = None,
+    ) -> Predictions:
         """Return a set; `make(name)` is called and kept if it is not there.
 
         A new set is read back, so that its logits are rounded to float16 as they will
         be next time: the measures do not depend on when it was made.
+
+        Args:
+            name: What the set is called.
+            make: Makes it.
+            images: What tells its images from others. A set of others is void, and a
+                warning says so. Defaults to `None`: the name tells.
         """
         found = self._load(name)
+        if found is not None and images not in (None, self._images(name)):
+            warnings.warn(
+                f"{self.path(name)} is not known to be of the images that {name} has "
+                "now; they are predicted again",
+                stacklevel=3,
+            )
+            found = None
         if found is None:
-            make(name).save_compactly(self.path(name), name)
+            make(name).save_compactly(self.path(name), name, images)
             found = Predictions.load(self.path(name), name, self._same_dataset)
         return found
 
@@ -252,25 +296,46 @@ class PredictionStore:
         try:
             found = Predictions.load(self.path(name), name, self._same_dataset)
             if self._clean is not None:
-                found.check_beside(self._clean, self._same_dataset)
+                how = self._same_dataset, self._ready_made
+                found.check_beside(self._clean, *how)
         except InputError:
             return None
         return found
+
+    def _images(self, name: str) -> str | None:
+        """Return what tells the images of a set from others, if the set knows it."""
+        known = read_npz(self.path(name), ("ids",), _WHAT, _REMEDY).get("images")
+        return None if known is None else str(known)
+
+
+def seen_images(split: "Split") -> str:
+    """Return what tells the images of a split, as a model sees them, from others.
+
+    The digest of pictures is of their files, so the shape that they get counts as well.
+    So does the range of arrays: a model of `model_range` "data" knows it.
+
+    Example:
+        >>> from ar_adals_tf.datasets import load
+        >>> split = load("fashion_mnist_small", splits=("test",))["test"]
+        >>> seen_images(split) == seen_images(split.part("test", slice(9)))
+        False
+    """
+    info = split.info
+    about = [split.digest(), list(info.image_shape), list(info.low), list(info.high)]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
     """Let a folder keep what some settings decide; it is made if it is absent.
 
     What it has of other settings is void and removed, and a warning says so. Strange
-    `.npz` files in a folder without settings are removed as well.
+    `.npz` files and parts in a folder without settings are removed as well.
     """
     folder, there = Path(folder), stored_settings(folder)
     if there == settings:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    void = sorted(folder.glob("*.npz"))
-    if there:
-        void += folder.glob("parts")
+    void = [*sorted(folder.glob("*.npz")), *folder.glob("parts")]
     if void and there:
         names = sorted(there.keys() | settings.keys())
         other = [name for name in names if there.get(name) != settings.get(name)]
@@ -282,6 +347,18 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
     for path in void:
         files.remove(path)
     files.write_json(folder / "settings.json", settings)
+
+
+def adopt_store(folder: str | Path, images: str) -> None:
+    """Let a run's store from before, which does not say its images, be of these.
+
+    A run's data cannot change; see `data_digest`. Those of a model's file can.
+    """
+    places = [Path(folder), *Path(folder).glob("parts/*")]
+    for place in places:
+        settings = stored_settings(place)
+        if settings is not None and "images" not in settings:
+            files.write_json(place / "settings.json", settings | {"images": images})
 
 
 def forget_parts(folder: str | Path, name: str) -> None:

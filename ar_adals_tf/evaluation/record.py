@@ -31,6 +31,9 @@ class Record:
             `python`, the objects of a Python program.
         examples: What people call one more than one of them: `images` or `examples`.
         digest: What tells the model, or the predictions, from others.
+        images: What tells the test images of a model from others; see
+            `predictions.seen_images`.
+        validation_images: The same of those that its temperature is fitted to.
         flags: Those of `python -m ar_adals_tf.evaluate` that made it, without
             `output_dir`. Empty for `python`.
         classes: Names of the classes, if they are known.
@@ -43,11 +46,18 @@ class Record:
     examples: str = "images"
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     classes: Sequence[str] | None = None
+    images: str = ""
+    validation_images: str = ""
 
     def save(self, folder: str | Path) -> None:
         """Write `subject.json` into a folder."""
         content = {"kind": "evaluation"} | dataclasses.asdict(self)
         write_json(Path(folder) / SUBJECT_FILE, content)
+
+    def other_than(self, other: "Record") -> list[str]:
+        """Return what differs from another record: names of fields, in their order."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Record":

@@ -25,7 +25,13 @@ from ar_adals_tf.evaluation.measures import (
     in_json,
     nested,
 )
-from ar_adals_tf.evaluation.predictions import Predict, Predictions, PredictionStore
+from ar_adals_tf.evaluation.predictions import (
+    READY_MADE,
+    Predict,
+    Predictions,
+    PredictionStore,
+    seen_images,
+)
 from ar_adals_tf.evaluation.results import describe_measures
 from ar_adals_tf.evaluation.wanted import PAPER_TYPES
 from ar_adals_tf.process.progress import progress_bar
@@ -124,7 +130,7 @@ def evaluate_shift_together(
     check_available(types, source)
     facts = {"source": source.name, "seed": seed, "num_examples": len(split)}
     pairs = {f"{name}_{s}": (name, s) for name, s in product(types, severities)}
-    all_found = [_Found(one, facts, split.dataset) for one in models]
+    all_found = [_Found(one, facts, split) for one in models]
     absent = [
         name
         for name in pairs
@@ -178,10 +184,14 @@ class _Reader:
 class _Found:
     """What was found out about one model, set by set."""
 
-    def __init__(self, one: Shifting, facts: Measures, dataset: str) -> None:
+    def __init__(self, one: Shifting, facts: Measures, split: Split) -> None:
         self._one, self._facts = one, facts
-        identities = {"dataset": dataset, "model": one.identity}
-        self.store = PredictionStore(one.folder, facts | identities, one.clean)
+        identities = {"dataset": split.dataset, "images": seen_images(split)}
+        settings = facts | identities | {"model": one.identity}
+        ready_made = facts["source"] in READY_MADE
+        self.store = PredictionStore(
+            one.folder, settings, one.clean, ready_made=ready_made
+        )
         temperatures = dict.fromkeys([None, one.temperature])
         self._measures: dict[float | None, dict[str, Measures]]
         self._measures = {t: {} for t in temperatures}

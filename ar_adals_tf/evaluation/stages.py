@@ -19,7 +19,7 @@ from ar_adals_tf.evaluation.footprint import (
     describe_footprint,
     measure_footprint,
 )
-from ar_adals_tf.evaluation.gallery import keep_gallery
+from ar_adals_tf.evaluation.gallery import gallery_path, keep_gallery
 from ar_adals_tf.evaluation.measures import (
     Measures,
     fit_and_save_temperature,
@@ -34,7 +34,7 @@ from ar_adals_tf.evaluation.posthoc import (
     evaluate_posthoc,
     stored_shift,
 )
-from ar_adals_tf.evaluation.predictions import Predict
+from ar_adals_tf.evaluation.predictions import Predict, adopt_store, seen_images
 from ar_adals_tf.evaluation.predictor import Predictor
 from ar_adals_tf.evaluation.record import find_record
 from ar_adals_tf.evaluation.results import (
@@ -89,6 +89,13 @@ class Evaluation:
         """Return the folder of a kind of predictions, such as `shift`."""
         return self.subject.folder / f"{kind}{self._suffix}"
 
+    def _store(self, kind: str, split: Split) -> Path:
+        """Return the folder of a kind of predictions on a split, or changes of it."""
+        place = self.place(kind)
+        if self.subject.record is None:
+            adopt_store(place, seen_images(split))
+        return place
+
     def measure_clean(self, validation: Split | None = None) -> None:
         """Predict the test set, measure it, and write the results.
 
@@ -104,7 +111,7 @@ class Evaluation:
             found = misfit(self.clean.labels, self.clean.probabilities, flag)
             if found:
                 self._say(f"{subject.title} {found}")
-        before = self._forget_others()
+        before = self._forget_others(validation)
         metrics: Measures = {}
         if validation is not None:
             temperature, metrics = self._fitted(validation)
@@ -131,16 +138,34 @@ class Evaluation:
         if words := seen_validation(self.subject.title, metrics):
             warnings.warn(words, stacklevel=3)
 
-    def _forget_others(self) -> Measures:
-        """Return what is measured already; remove what is of another subject."""
+    def _forget_others(self, validation: Split | None) -> Measures:
+        """Return what is measured already; remove what is of others, and say so.
+
+        Others are another subject, other test images or other validation images.
+        """
         folder, record = self.subject.folder, self.subject.record
         there = (folder / "metrics.json").exists()
-        if record is None or find_record(folder) == record:
+        if record is not None:
+            fitted_to = "" if validation is None else seen_images(validation)
+            record = dataclasses.replace(
+                record, images=seen_images(self.test), validation_images=fitted_to
+            )
+        before = find_record(folder)
+        if record is None or before == record:
             return read_metrics(folder) if there else {}
+        if there and before is not None:
+            warnings.warn(
+                f"{folder} has an evaluation of other things "
+                f"({', '.join(before.other_than(record))}); what was measured is "
+                "removed",
+                stacklevel=3,
+            )
         names = ("metrics.json", "temperature.json", "calibrated.keras")
         # The same weights behind another range of inputs have other distances.
         index = index_path(folder, OWN_ATTACK, {}, "test")
-        for path in [*(folder / name for name in names), index]:
+        fitted = [*folder.glob("posthoc*/*.json"), *folder.glob("posthoc*/*.keras")]
+        of_index = [index, gallery_path(index)]
+        for path in [*(folder / name for name in names), *of_index, *fitted]:
             if path.exists():
                 remove(path)
         record.save(folder)
@@ -207,7 +232,7 @@ class Evaluation:
         """The subject for `evaluate_shift_together`."""
         return Shifting(
             self._predict,
-            self.place("shift"),
+            self._store("shift", self.part),
             self.subject.num_bins,
             self.subject.temperature,
             self.subject.identity,
@@ -228,7 +253,7 @@ class Evaluation:
         """Fit calibrations to validation images, and measure them."""
         subject = self.subject
         shifted = stored_shift(
-            self.place("shift"),
+            self._store("shift", self.part),
             self._kept("shift") or None,
             subject.identity,
             self.part,
@@ -263,7 +288,7 @@ class Evaluation:
             self.clean,
             self.test,
             names,
-            self.place("ood"),
+            self._store("ood", self.test),
             data_dir=self.subject.where["data_dir"],
             limit_examples=limit,
             temperature=self.subject.temperature,
@@ -286,7 +311,7 @@ class Evaluation:
             subject.models,
             self.part,
             self.clean.first(len(self.part)),
-            self.place("attacked"),
+            self._store("attacked", self.part),
             attacks,
             epsilons,
             index=self._level_index,
@@ -307,7 +332,7 @@ class Evaluation:
             self.subject.models,
             self.part,
             self.clean.first(len(self.part)),
-            self.place("certified"),
+            self._store("certified", self.part),
             how,
             num_bins=self.subject.num_bins,
             identity=self.subject.identity,

@@ -42,6 +42,7 @@ from ar_adals_tf.evaluation.predictions import (
     Predictions,
     PredictionStore,
     forget_parts,
+    seen_images,
 )
 from ar_adals_tf.evaluation.predictor import finite
 from ar_adals_tf.evaluation.results import describe_measures
@@ -135,6 +136,7 @@ def evaluate_attacks(
     facts = {"num_examples": len(split), "seed": seed}
     settings = {name: dict(a.settings) for name, a in BOUNDED_ATTACKS.items()}
     identities = {"attacks": settings, "dataset": split.dataset, "model": identity}
+    identities["images"] = seen_images(split)
     let_grow(folder, facts | identities)
     store = PredictionStore(folder, facts | identities, clean)
     parted = PartedAttacks(models, served, split, clean, folder, facts | identities)

@@ -295,6 +295,8 @@ SUBJECT = File(
                     | dict.fromkeys(_NUMBERS.split(), count),
                 ),
                 "classes": maybe(list_of(text(), least=2)),
+                "images": text(),
+                "validation_images": text(),
             },
         ),
         _has_its_model,
@@ -307,7 +309,8 @@ SUBJECT = File(
 STORE = File(
     record(
         {"model": text()},
-        {"dataset": text(), "source": text(), "seed": count, "num_examples": count},
+        dict.fromkeys(("dataset", "images", "source"), text())
+        | dict.fromkeys(("seed", "num_examples"), count),
     ),
     "remove the folder that it is in, and its predictions are made again",
 )

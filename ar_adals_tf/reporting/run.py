@@ -16,7 +16,7 @@ from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictions import READY_MADE, Predictions
 from ar_adals_tf.evaluation.record import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.experiment.completion import OWN
@@ -321,10 +321,11 @@ class Run:
 
     def _stored(self, folder: str, name: str) -> Predictions:
         path, clean = self._path(folder, name), self.predictions
-        own = folder != "ood"
+        own, source = folder != "ood", self.metrics.get("shift", {}).get("source")
+        ready_made = folder == "shift" and source in READY_MADE
         found = Predictions.load(path, name, same_dataset=own)
         try:
-            found.check_beside(clean, same_dataset=own)
+            found.check_beside(clean, same_dataset=own, ready_made=ready_made)
         except InputError as error:
             raise InputError(
                 f"{path} does not belong to the clean predictions: {error}; evaluate "

@@ -110,6 +110,22 @@ def test_a_linear_model_is_certified_as_far_as_its_plane(tmp_path):
     assert mean - 0.1 < own["average_radius"] < mean
 
 
+def test_parts_of_another_model_are_not_taken_where_settings_are_lost(
+    work, split, model, tmp_path, monkeypatch
+):
+    """A part knows ids and copies, but not whose votes it has."""
+    monkeypatch.setattr(vote_store, "_PART", 1200)
+    whole = work()
+    votes = Votes.load(tmp_path / "certified" / "sigma_0.25.npz")
+    turned = votes._replace(votes=votes.votes[:, ::-1], selection=votes.selection)
+    first = Votes(*(column[:10] for column in turned))
+    place = tmp_path / "certified"
+    shutil.rmtree(place)
+    (place / "parts" / "sigma_0.25").mkdir(parents=True)
+    first.save(place / "parts" / "sigma_0.25" / "part_00000000.npz")
+    assert work() == whole
+
+
 def test_the_measures_are_those_of_the_votes_and_the_mean_probabilities(
     work, split, tmp_path
 ):

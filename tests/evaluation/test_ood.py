@@ -9,7 +9,7 @@ import pytest
 from ar_adals_tf import datasets
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.ood import evaluate_ood, fitted
+from ar_adals_tf.evaluation.ood import check_data, evaluate_ood, fitted
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.predictor import Predictor
 
@@ -140,6 +140,73 @@ def test_other_data_may_have_more_classes(model, tmp_path):
     assert sorted(stored.labels) == list(range(50))
     with pytest.raises(InputError, match=r"labels must lie in \[0, 10\)"):
         Predictions.load(tmp_path / "ood" / "many.npz")
+
+
+@pytest.fixture
+def far(model, tmp_path):
+    """Measure on images of one's own; `far.asked` has what was predicted."""
+    split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)
+    clean = Predictor(model)(split["test"], verbose=False)
+
+    def predict(split, verbose=True):
+        far.asked.append(split.dataset)
+        return Predictor(model)(split, verbose)
+
+    def far(*names):
+        where = clean, split["test"], list(map(str, names)), tmp_path / "ood"
+        return evaluate_ood(predict, *where, verbose=False)
+
+    far.asked = []
+    return far
+
+
+def save_own(path, seed):
+    path.parent.mkdir(exist_ok=True)
+    images = np.random.default_rng(seed).integers(0, 256, (20, 28, 28), np.uint8)
+    labels = np.arange(20) % 2
+    both = {"x_train": images, "y_train": labels}
+    np.savez(path, **both, x_test=images // (seed + 1), y_test=labels)
+    return path
+
+
+def test_images_of_another_folder_are_not_taken_for_those_of_one_name(far, tmp_path):
+    one, other = (save_own(tmp_path / n / "photos.npz", i) for i, n in enumerate("ab"))
+    first = far(one)
+    assert far(one) == first and len(far.asked) == 1
+    with pytest.warns(UserWarning, match=r"photos.npz is not known to be of the imag"):
+        second = far(other)
+    assert len(far.asked) == 2 and second != first
+    save_own(other, 5)  # the file changes
+    with pytest.warns(UserWarning, match="they are predicted again"):
+        assert far(other) != second
+    assert len(far.asked) == 3
+    with pytest.raises(InputError, match=r"a/photos.npz,.*both are called photos, and"):
+        far(one, other)
+    assert list(far(other, other)) == ["photos"] and len(far.asked) == 3
+
+
+def test_a_set_from_before_is_kept_if_its_name_tells_its_images(far, tmp_path):
+    """Files and folders may have changed since."""
+    mine = save_own(tmp_path / "photos.npz", 0)
+    far(mine)
+    folder = tmp_path / "ood"
+    kept = Predictions.load(folder / "photos.npz")
+    for name in ("photos", "cifar10"):  # as before: they do not say their images
+        kept.save_compactly(folder / f"{name}.npz", name)
+    far.asked.clear()
+    assert far("cifar10")["cifar10"]["num_examples"] == 20 and not far.asked
+    with pytest.warns(UserWarning, match="they are predicted again"):
+        far(mine)
+    assert far.asked == [str(mine)]
+
+
+def test_a_file_that_cannot_be_read_any_more_is_refused_first(far, tmp_path):
+    mine = save_own(tmp_path / "photos.npz", 0)
+    far(mine)
+    np.savez(mine, x_train=np.zeros(3))
+    info = DatasetInfo(10, (28, 28, 1))
+    with pytest.raises(InputError, match=r"photos.npz"):
+        check_data([str(mine)], tmp_path / "ood", None, info)
 
 
 def test_the_models_own_dataset_is_refused(model, tmp_path):

@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictions, PredictionStore
+from ar_adals_tf.evaluation.predictions import (
+    Predictions,
+    PredictionStore,
+    adopt_store,
+    seen_images,
+    stored_settings,
+)
 
 
 def test_files_give_back_what_was_saved(predictions, tmp_path):
@@ -164,8 +171,79 @@ def test_a_set_that_does_not_belong_to_the_clean_ones_is_made_again(
 def test_ready_made_sets_have_ids_and_an_order_of_their_own(predictions):
     ids = np.array([b"fog__%d" % i for i in range(730)])
     other = predictions._replace(ids=ids, labels=predictions.labels[::-1])
-    other.check_beside(predictions)
+    other.check_beside(predictions, ready_made=True)
     other.first(50).check_beside(predictions, same_dataset=False)
+    with pytest.raises(InputError, match="730 of 730 ids are not the clean ones'"):
+        other.check_beside(predictions)
+
+
+def test_only_a_ready_made_set_of_other_images_is_taken(predictions, tmp_path):
+    """Equal labels and numbers do not make images the same."""
+    ids = np.array([b"other-%d" % i for i in range(730)])
+    predictions._replace(ids=ids).save_compactly(tmp_path / "fog_1.npz")
+    settings = {"model": "a"}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    make = Maker(predictions)
+    PredictionStore(tmp_path, settings, predictions, ready_made=True).get("fog_1", make)
+    assert make.made == []
+    PredictionStore(tmp_path, settings, predictions).get("fog_1", make)
+    assert make.made == ["fog_1"]
+
+
+def test_a_folder_that_lost_its_settings_loses_its_parts(predictions, tmp_path):
+    parts = tmp_path / "parts" / "fog_1"
+    parts.mkdir(parents=True)
+    predictions.save_compactly(parts / "part_0.npz")
+    predictions.save_compactly(tmp_path / "fog_1.npz")
+    PredictionStore(tmp_path, {"model": "a"})
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_a_set_that_knows_its_images_is_void_when_they_are_others(
+    predictions, tmp_path
+):
+    make = Maker(predictions)
+    store = PredictionStore(tmp_path, {"model": "a"}, predictions, same_dataset=False)
+    store.get("photos", make)  # as before: it does not know
+    for images, number in (("a", 2), ("a", 2), ("b", 3), (None, 3)):
+        void = number != len(make.made)
+        with warnings.catch_warnings(record=True) as caught:
+            store.get("photos", make, images)
+        assert len(make.made) == number
+        assert [str(one.message) for one in caught] == void * [
+            f"{tmp_path / 'photos.npz'} is not known to be of the images that photos "
+            "has now; they are predicted again"
+        ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"images": np.zeros((3, 4, 4, 1), np.uint8)},
+        {"info": DatasetInfo(10, (4, 4, 1), low=(0,), high=(9,))},
+        {"info": DatasetInfo(10, (8, 8, 1))},
+    ],
+)
+def test_images_are_told_apart_by_pixels_shape_and_range(change):
+    """The digest of pictures is of their files, so it does not know the shape."""
+    whole = {"info": DatasetInfo(10, (4, 4, 1)), "ids": np.array([b"a", b"b", b"c"])}
+    whole |= {"images": np.ones((3, 4, 4, 1), np.uint8), "labels": np.arange(3)}
+    one, other = (ArraySplit("made", "test", **own) for own in (whole, whole | change))
+    assert (seen_images(one) == seen_images(other)) == (not change)
+
+
+def test_a_store_from_before_is_adopted_once(predictions, tmp_path):
+    parts = tmp_path / "parts" / "apgd_ce_8"
+    for folder in (tmp_path, parts):
+        PredictionStore(folder, {"model": "a"})
+    predictions.save_compactly(parts / "part_0.npz")
+    for images in ("now", "later"):
+        adopt_store(tmp_path, images)
+        for folder in (tmp_path, parts):
+            assert stored_settings(folder) == {"model": "a", "images": "now"}
+    adopt_store(tmp_path / "none", "now")
+    assert (parts / "part_0.npz").exists() and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ar_adals_tf import datasets
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import stages, under_attack
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictions import Predictions, seen_images
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
@@ -150,9 +150,8 @@ def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
         "shift": {"source": "generated", "seed": seed, **common, "model": model},
         "attacked": {"attacks": attacks, **common, "seed": seed, "model": model},
     }
-    kept = Predictions(
-        np.arange(40).astype("S"), np.arange(40) % 10, np.eye(40, 10, dtype="f4")
-    )
+    split = datasets.load("fashion_mnist_small", limit_examples=40)["test"]
+    kept = Predictions(split.ids, split.labels, np.eye(40, 10, dtype="f4"))
     for name, settings in folders.items():
         (run / name).mkdir()
         (run / name / "settings.json").write_text(json.dumps(settings))
@@ -169,10 +168,15 @@ def test_predictions_of_version_0_1_0_are_taken_over(run, monkeypatch):
         say=str,
     )
     assert {path: path.read_bytes() for path in run.glob("*/*.npz")} == before
-    # Ten of the forty rows have a logit of 1, on the label; the others are all 0,
-    # which predicts class 0: right for images 10, 20 and 30, whose label it is.
-    assert metrics["shift"]["overall"]["all"]["accuracy"] == 13 / 40
-    assert metrics["attacks"]["by_attack"]["fgsm"]["8"]["accuracy"] == 13 / 40
+    # The first ten rows predict classes 0 to 9; the others are all 0: class 0.
+    classes = [*range(10), *[0] * 30]
+    accuracy = (split.labels == classes).mean()
+    assert metrics["shift"]["overall"]["all"]["accuracy"] == accuracy
+    assert metrics["attacks"]["by_attack"]["fgsm"]["8"]["accuracy"] == accuracy
+    images = seen_images(split)
+    for name, settings in folders.items():
+        now = json.loads((run / name / "settings.json").read_text())
+        assert now["images"] == images and now["model"] == settings["model"]
 
 
 @pytest.mark.parametrize(

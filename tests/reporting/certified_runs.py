@@ -10,7 +10,7 @@ from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.evaluation.certified import evaluate_certified
-from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.predictions import Predictions, seen_images
 from ar_adals_tf.evaluation.vote_store import attack_path, spread, votes_path
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import N, Z, make_run, noisy, softmax
@@ -32,6 +32,7 @@ def certified_run(folder, method="vanilla", seed=0, sigmas=(0.25, 0.5), attack=F
     facts = {"num_examples": 60, "seed": 0, "samples": [20, 500]}
     place.mkdir()
     settings = facts | {"dataset": "cifar10", "model": ""}
+    settings["images"] = seen_images(split)
     (place / "settings.json").write_text(json.dumps(settings))
     for sigma in sigmas:
         rng = np.random.default_rng([seed, len(method), round(100 * sigma)])
