@@ -546,7 +546,7 @@ def test_monitors_find_the_direction_that_they_find_in_model_fit(kind, tmp_path)
     loss = {"one sigmoid": "binary_crossentropy", "classes": SPARSE}
     y, held = (YT, YV) if kind == "classes" else (np.eye(Z)[YT], np.eye(Z)[YV])
     if binary:
-        y, held = YT > 0, YV > 0
+        y, held = ((labels > 0)[:, None].astype("float32") for labels in (YT, YV))
     names = [m if isinstance(m, str) else _title(m) for m in DIRECTED[kind]]
     logs = [*names, *(f"val_{name}" for name in names)]
     best = str(tmp_path / "best.weights.h5")
