@@ -25,8 +25,9 @@ from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE, is_near_chance
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.examples.numbering import structured
 from ar_adals_tf.finite import refuse_not_finite
-from ar_adals_tf.graph import check_input_shape
+from ar_adals_tf.graph import check_inputs, input_specs
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.whole_numbers import whole_number
 
@@ -315,7 +316,8 @@ def labelled_logits(
     else:
         batch_size = whole_number("batch_size", batch_size)
         try:
-            data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+            inputs = _as_the_model_takes(model, x)
+            data = tf.data.Dataset.from_tensor_slices((inputs, y)).batch(batch_size)
         except ValueError as error:
             raise InputError(
                 "x and y must have one row for each example; received "
@@ -324,7 +326,7 @@ def labelled_logits(
     probabilities = is_softmax(model, from_logits)
     signature = None
     if isinstance(data, tf.data.Dataset):  # the last, smaller batch compiles nothing
-        check_input_shape(model, data.element_spec[0], "the examples")
+        check_inputs(model, data.element_spec[0], "the examples")
         signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
     @tf.function(input_signature=signature, reduce_retracing=True)
@@ -343,6 +345,15 @@ def labelled_logits(
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     refuse_not_finite(np.isfinite(rows).all(axis=1), [model])
     return classes_from(classes, rows.shape[1]), rows
+
+
+def _as_the_model_takes(model: keras.Model, x: Any) -> Any:
+    """Return a list of input arrays as a tuple, and rows in a list as they are."""
+    taken = keras.tree.flatten(input_specs(model))
+    if len(taken) != 1 or taken[0] is None:
+        return structured(x, lambda array: array)
+    alone = isinstance(x, (list, tuple)) and len(x) == 1 and hasattr(x[0], "shape")
+    return x[0] if alone and len(x[0].shape) == len(taken[0].shape) else x
 
 
 def _refuse_not_finite_inputs(inputs: Any) -> None:

@@ -1,13 +1,14 @@
 """A Keras model's inputs, the operation that it ends in, and what comes before that."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.nested import leaves
 
 
 def input_specs(model: keras.Model) -> Any:
@@ -23,18 +24,33 @@ def input_specs(model: keras.Model) -> Any:
     )
 
 
-def check_input_shape(model: keras.Model, given: Any, what: str) -> None:
-    """Refuse inputs whose shape a model of one input does not take.
+def check_inputs(model: keras.Model, given: Any, what: str) -> None:
+    """Refuse inputs whose names, number or shape a model does not take.
 
     Args:
-        model: A Keras model.
+        model: A Keras model. Nothing is known of one that does not tell its inputs.
         given: Tensors, or their specs, as they go into the model.
         what: What the inputs are, for the sentence, such as `the training data`.
 
     Raises:
-        InputError: If the shapes do not fit, as far as they are known.
+        InputError: If an input is missing, if there are too many in a list, or if the
+            shape of one input does not fit, as far as it is known.
     """
     taken, parts = getattr(model, "inputs", None) or [], tf.nest.flatten(given)
+    if not taken:
+        return
+    names = _input_names(model)
+    plural, how = "s", "a dictionary of arrays by these names"
+    if len(names) == 1:
+        plural, how = "", "one array"
+    has = f"model {model.name!r} has the input{plural} {listed(names)}, {what} have"
+    if isinstance(given, Mapping):
+        keys = [name for name, _ in leaves(given)]
+        lacking = [name for name in names if name not in keys]
+        if lacking:
+            raise InputError(f"{has} {listed(keys)}; add {lacking[0]!r}")
+    elif len(parts) != len(taken):
+        raise InputError(f"{has} {len(parts)}; give {how}")
     if len(taken) != 1 or len(parts) != 1 or parts[0].shape.rank is None:
         return
     wanted, own = list(taken[0].shape), parts[0].shape.as_list()
@@ -49,6 +65,19 @@ def check_input_shape(model: keras.Model, given: Any, what: str) -> None:
             f"the model takes inputs of shape {tuple(wanted[1:])}, {what} have "
             f"{tuple(own[1:])}; give inputs of the model's shape"
         )
+
+
+def _input_names(model: keras.Model) -> list[str]:
+    """Return how a dictionary names the inputs of a model that tells them."""
+    specs = input_specs(model)
+    if isinstance(specs, Mapping):
+        return [name for name, _ in leaves(dict(specs))]
+    return [spec.name for spec in keras.tree.flatten(specs)]
+
+
+def listed(names: Any) -> str:
+    """Return names as an error shows them."""
+    return ", ".join(map(repr, names))
 
 
 def check_is_model(model: Any, called: str, hint: str) -> None:

@@ -149,19 +149,37 @@ def _loss_tells(model: keras.Model, width: int) -> bool | None:
             "example"
         )
     if width == 1 and loss is not None and kind not in _OF_YES_OR_NO:
-        raise InputError(
-            f"model {model.name!r} has one output and the loss {name}: that is no "
-            "classifier of two classes; compile it with BinaryCrossentropy"
-        )
+        _refuse_of_one_output(model, loss, name)
     if kind in _OF_CLASSES | _OF_YES_OR_NO:
         return not getattr(loss, "from_logits", False)
     declared = getattr(loss, "from_logits", None)
     return None if declared is None else not declared
 
 
+def _refuse_of_one_output(model: keras.Model, loss: Any, name: str) -> None:
+    """Refuse a loss that does not tell what one output is.
+
+    A loss of one's own may declare it as Keras's do, by an attribute `from_logits`.
+    """
+    has = f"model {model.name!r} has one output and the loss {name}"
+    if (getattr(loss, "__module__", None) or "").startswith("keras."):
+        raise InputError(
+            f"{has}: that is no classifier of two classes; compile it with "
+            "BinaryCrossentropy"
+        )
+    if getattr(loss, "from_logits", None) is None:
+        raise InputError(
+            f"{has}, of which it is not known what it takes; if this is a classifier "
+            "of two classes, pass from_logits=True, or False if it returns "
+            "probabilities; or compile it with BinaryCrossentropy"
+        )
+
+
 def _compiled_loss(model: keras.Model) -> tuple[Any, str, str]:
     """Return a model's loss or None, its name, and that as `_OF_CLASSES` has it."""
     loss = getattr(model, "loss", None)
+    if isinstance(loss, (list, tuple, dict)) and len(loss) == 1:
+        (loss,) = loss.values() if isinstance(loss, dict) else loss
     if isinstance(loss, str):
         try:
             loss = keras.losses.get(loss)

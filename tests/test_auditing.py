@@ -169,7 +169,10 @@ def test_datasets_and_several_inputs_are_measured_without_levels(
         linear(), batches, output_dir=tmp_path / "b", verbose=False
     )
     expected = plain_ece(Y[:90], softmax(X[:90] @ W))
-    for one in (found, other):
+    listed = ar_adals_tf.audit(
+        model, list(inputs.values()), Y[:90], output_dir=tmp_path / "c", verbose=False
+    )
+    for one in (found, other, listed):
         (measures,) = one.measures.values()
         assert measures["clean"]["ece"] == pytest.approx(expected, abs=1e-6)
         assert "by_level" not in measures

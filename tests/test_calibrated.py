@@ -77,6 +77,32 @@ def test_datasets_and_all_forms_of_labels_serve():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_list_of_inputs_serves_as_in_predict():
+    """And rows in a list are the rows of one input, as they always were."""
+    parts = keras.Input((2,), name="a"), keras.Input((3,), name="b")
+    dense = keras.layers.Dense(3, use_bias=False)
+    joined = dense(keras.layers.Concatenate()(list(parts)))
+    model = keras.Model(list(parts), keras.layers.Softmax()(joined))
+    dense.set_weights([WEIGHTS])
+    expected = ar_adals_tf.calibrated.labelled_logits(
+        body(keras.layers.Softmax()), X, Y
+    )
+    named = {"a": X[:, :2], "b": X[:, 2:]}
+    for x in (list(named.values()), tuple(named.values()), named):
+        found = ar_adals_tf.calibrated.labelled_logits(model, x, Y)
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+    calibrated = ar_adals_tf.with_temperature(model, list(named.values()), Y)
+    diagram = ar_adals_tf.reliability_diagram(calibrated, list(named.values()), Y)
+    assert diagram.measures["ece"] < 0.1
+    for rows in (X[:20].tolist(), list(X[:20]), [X[:20]]):
+        one = ar_adals_tf.calibrated.labelled_logits(
+            body(keras.layers.Softmax()), rows, Y[:20]
+        )
+        np.testing.assert_allclose(one[1], expected[1][:20], atol=1e-5)
+    with pytest.raises(InputError, match="the inputs 'a', 'b', the examples have 'a'"):
+        ar_adals_tf.with_temperature(model, {"a": X[:, :2]}, Y)
+
+
 def test_half_precision_ends_in_float32():
     model = body(keras.layers.Softmax(dtype="float32"), dtype="mixed_bfloat16")
     calibrated = ar_adals_tf.with_temperature(model, X, Y)

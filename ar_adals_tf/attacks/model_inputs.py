@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.graph import input_specs
+from ar_adals_tf.graph import input_specs, listed
 from ar_adals_tf.nested import as_array, leaves
 
 
@@ -173,8 +173,3 @@ def known_shape(shape: Any, what: str) -> tuple[int, ...]:
             "TextVectorization output_sequence_length=, or the Input a shape"
         )
     return tuple(int(side) for side in shape)
-
-
-def listed(names: Any) -> str:
-    """Return names as an error shows them."""
-    return ", ".join(map(repr, names))

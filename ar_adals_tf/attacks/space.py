@@ -25,8 +25,9 @@ import tensorflow as tf
 
 from ar_adals_tf.attacks.device import image_shape
 from ar_adals_tf.attacks.layers import candidates, find_layer, layers_of, moved_alone
-from ar_adals_tf.attacks.model_inputs import ModelInputs, known_shape, listed
+from ar_adals_tf.attacks.model_inputs import ModelInputs, known_shape
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.graph import listed
 from ar_adals_tf.nested import as_array, leaves
 from ar_adals_tf.outputs import logits_fn
 

@@ -321,7 +321,7 @@ class ARAdaLS(keras.callbacks.Callback):
         checks.check_fellows(self, ARAdaLS, around.callbacks)
         checks.tell_directions(around.callbacks)
         checks.check_kept_weights(self.model, around.callbacks)
-        checks.check_names_of_monitors(self.model, around.callbacks)
+        checks.check_monitors(self.model, around.callbacks)
         models = self._ensemble or [self.model]
         if not models[0].built:
             for first in self._data.take(1):

@@ -29,6 +29,9 @@ _BETTER = {
 #: Other logs: of `ARAdaLS`, and of Keras whatever was compiled.
 _ALWAYS = {"loss", "learning_rate", "p_min", "p_mean", "new_levels"}
 
+#: By this Keras's metrics tell its callbacks which direction is better.
+_DIRECTED = "_direction"
+
 #: How alike two names are, at least, that a slip can have made of one another.
 _SLIP = 0.6
 
@@ -223,40 +226,87 @@ def tell_directions(callbacks: Iterable[keras.callbacks.Callback]) -> None:
         callback.mode = better
 
 
-def check_names_of_monitors(
+def check_monitors(
     model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
 ) -> None:
-    """Warn of a callback that monitors a misspelt name, and name the closest log.
+    """Find callbacks that monitor a misspelt name, or a log of no known direction.
 
-    Keras notices after the first epoch. Where something may add logs that are not known
-    here, nothing is said: a callback or a training step of one's own, or several
-    outputs.
+    Keras notices after the first epoch. Of a misspelt name it only warns, if it needs
+    no direction, and so do we. Where something may add logs that are not known here,
+    no name is doubted: a callback or a training step of one's own, or several outputs.
+
+    Raises:
+        InputError: If Keras will not know which direction is better.
     """
     own_steps = (type(model).train_step, type(model).test_step) != (
         keras.Model.train_step,
         keras.Model.test_step,
     )
-    if own_steps or len(getattr(model, "outputs", None) or [None]) > 1:
-        return
-    if any(_may_log_more(callback) for callback in callbacks):
-        return
+    several = len(getattr(model, "outputs", None) or [None]) > 1
+    open_ended = own_steps or several or any(map(_may_log_more, callbacks))
+    metrics = _metrics(model)
     names = {one.name for one in model.metrics}
-    for metric in _metrics(model):
+    for metric in metrics:
         names |= _names(metric)
     known = _ALWAYS | set(_BETTER) | names | {f"val_{name}" for name in names}
     for callback in callbacks:
-        monitor = getattr(callback, "monitor", "loss")
-        if not isinstance(monitor, str) or "/" in monitor:  # such as p/0, of a level
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str):
             continue
-        if _plain(monitor) in map(_plain, known):
-            continue
-        closest = max(sorted(known), key=lambda name: _likeness(monitor, name))
-        if max(_likeness(monitor, closest)) >= _SLIP:
-            warnings.warn(
-                f"{type(callback).__name__} monitors {monitor!r}, which nothing logs; "
-                f"did you mean {closest!r}?",
-                stacklevel=2,
+        kind = type(callback).__name__
+        lost = _needs_direction(callback) and not _has_direction(monitor, metrics)
+        meant = None if open_ended else _meant(monitor, known, exactly=lost)
+        if meant is not None:
+            sentence = (
+                f"{kind} monitors {monitor!r}, which nothing logs; did you mean "
+                f"{meant!r}?"
             )
+            if lost:
+                raise InputError(sentence)
+            warnings.warn(sentence, stacklevel=2)
+        elif lost:
+            raise InputError(
+                f"{kind} monitors {monitor!r}, and Keras does not know whether it is "
+                "better lower or higher; give the callback mode='min' or mode='max'"
+            )
+
+
+def _needs_direction(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether one of Keras's callbacks will look for a direction of its own."""
+    return (
+        type(callback).__module__.startswith("keras.")
+        and hasattr(callback, "_set_monitor_op")
+        and getattr(callback, "mode", None) == "auto"
+        and getattr(callback, "monitor_op", None) is None
+    )
+
+
+def _has_direction(monitor: str, metrics: Iterable[Any]) -> bool:
+    """Tell whether Keras may find a direction: of the loss, or a metric of that name.
+
+    What a metric will be that is given by name or as a function is not known yet.
+    """
+    name = monitor.removeprefix("val_")
+    return name == "loss" or any(
+        name in _names(metric)
+        and (not isinstance(metric, keras.metrics.Metric) or hasattr(metric, _DIRECTED))
+        for metric in metrics
+    )
+
+
+def _meant(monitor: str, known: set[str], exactly: bool) -> str | None:
+    """Return the log that a misspelt name is closest to; None if it may be right.
+
+    What Keras may add to a name or change in it is no slip, unless only the case
+    differs and the name must be there `exactly`.
+    """
+    if "/" in monitor or monitor in known:  # such as p/0, of a level
+        return None
+    if _plain(monitor) in map(_plain, known):
+        same = [one for one in sorted(known) if one.lower() == monitor.lower()]
+        return same[0] if exactly and same else None
+    closest = max(sorted(known), key=lambda name: _likeness(monitor, name))
+    return closest if max(_likeness(monitor, closest)) >= _SLIP else None
 
 
 def _may_log_more(callback: keras.callbacks.Callback) -> bool:

@@ -5,7 +5,7 @@ from its content (`content_ids`).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -49,7 +49,7 @@ class Arrays:
                 "with several outputs needs ARAdaLS(..., output=...), and the labels "
                 "of that output alone from soft_labels(...)"
             )
-        parts = [_structured(x), _array(y)]
+        parts = [structured(x, _array), _array(y)]
         parts += [] if weight is None else [_array(weight)]
         self.x, self.y = parts[:2]
         counts = [len(part) for part in tf.nest.flatten(parts)]
@@ -225,6 +225,14 @@ def as_data(data: Any, what: str = "data") -> Data:
         return Arrays(*data)
     if hasattr(data, "__array__"):
         raise InputError(f"the {what} is an array without labels; give (x, y)")
+    if isinstance(data, (Mapping, str, bytes)):  # which can be iterated, to no use
+        shown = f"the text {data!r}"
+        if isinstance(data, Mapping):
+            shown = f"a dictionary of {', '.join(map(repr, data))}"
+        raise InputError(
+            f"the {what} must be (x, y), (x, y, sample_weight) or a dataset; received "
+            f"{shown}; give a tuple, in which x may be a dictionary of inputs"
+        )
     if isinstance(data, Iterable):
         return Stream(_from_iterable(data, what))
     raise InputError(
@@ -340,13 +348,16 @@ def _read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _structured(x: Any) -> Any:
-    """Return inputs with arrays for leaves, and tuples for lists of them."""
+def structured(x: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Return inputs with a function of each array, and tuples for lists of arrays.
+
+    TensorFlow takes a tuple for several inputs, and a list for the rows of one.
+    """
     if isinstance(x, dict):
-        return {name: _structured(part) for name, part in x.items()}
+        return {name: structured(part, leaf) for name, part in x.items()}
     if isinstance(x, (list, tuple)) and all(hasattr(p, "shape") for p in x):
-        return tuple(map(_structured, x))
-    return _array(x)
+        return tuple(structured(part, leaf) for part in x)
+    return leaf(x)
 
 
 def _array(values: Any) -> Any:

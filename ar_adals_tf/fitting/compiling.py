@@ -34,7 +34,7 @@ def for_soft_labels(
         say: Takes a line for people, if the loss is another meanwhile.
 
     Yields:
-        Whether the model has metrics besides accuracy.
+        Whether the model has metrics besides `"accuracy"`.
 
     Raises:
         InputError: If the model is not compiled, or its sparse loss has no counterpart.
@@ -55,7 +55,7 @@ def for_soft_labels(
     names: list[Any] = []
     for kind in metrics:
         _map(given.get(kind), names.append)
-    others = any(str(name).lower() not in _ACCURACY for name in names)
+    others = names not in ([], ["accuracy"])  # of "acc" the logs have val_acc
     if not sparse and all(metrics[kind] is given.get(kind) for kind in metrics):
         yield others
         return
@@ -168,6 +168,8 @@ class OnHardLabels(keras.metrics.Metric):
     ) -> None:
         super().__init__(name=name or metric.name, dtype=metric.dtype)
         self._metric, self._harden = metric, harden
+        if hasattr(metric, "_direction"):  # by it Keras's callbacks know what is better
+            self._direction = metric._direction
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """See `keras.metrics.Metric`."""

@@ -1,6 +1,5 @@
 """`fit`: `model.fit`, and the model learns how sure it may be."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.layers import candidates
-from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.autograph import as_written
-from ar_adals_tf.automatic import AUTO_ATTACK, auto_alpha
+from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import KEYS, Keys, one_hot
@@ -28,8 +26,8 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
-from ar_adals_tf.fitting.preparing import prepare
-from ar_adals_tf.graph import check_input_shape, check_is_model
+from ar_adals_tf.fitting.preparing import prepare, refuse_unknown
+from ar_adals_tf.graph import check_inputs, check_is_model
 from ar_adals_tf.levels import NOT_IN_INDEX
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.robustness import RobustnessIndex
@@ -139,7 +137,8 @@ def fit(
         ```
     """
     check_is_model(model, "the model", "the order is fit(model, x, y)")
-    _refuse_unknown(settings, attack or AUTO_ATTACK, vanilla)
+    _refuse_not_taken(settings)
+    refuse_unknown(fit, settings, attack, vanilla)
     whole_number("epochs", epochs)
     whole_number("initial_epoch", initial_epoch, 0)
     for name, number in {
@@ -167,7 +166,7 @@ def fit(
             model(inputs, training=False)
     classes, sigmoid = num_classes(model), is_binary(model)
     for what, data in {"training": train, "validation": validation}.items():
-        _check_shape(model, data, what, classes, keys)
+        _check_inputs(model, data, what, classes, keys)
     if class_weight is not None and _is_weighted(train, classes, keys):
         raise InputError(
             "class_weight was given, and the training data have sample weights; leave "
@@ -264,20 +263,11 @@ def _data(
     return train.divided(validation_split)
 
 
-def _refuse_unknown(settings: Mapping[str, Any], attack: str, vanilla: Any) -> None:
-    """Refuse arguments that neither `fit` nor the attack has; see `prepare`."""
+def _refuse_not_taken(settings: Mapping[str, Any]) -> None:
+    """Refuse arguments of `model.fit` that cannot be."""
     for name, why in _NOT_TAKEN.items():
         if name in settings:
             raise InputError(f"fit takes no {name}: {why}; leave it out")
-    if vanilla is None or attack not in ATTACKS:
-        return  # `prepare` refuses it
-    known = [field.name for field in dataclasses.fields(ATTACKS[attack])]
-    unknown = [name for name in settings if name not in known]
-    if unknown:
-        raise InputError(
-            f"there is no argument {unknown[0]!r} of fit, and attack {attack!r} has no "
-            f"such setting; its settings are {', '.join(known)}"
-        )
 
 
 def _first_inputs(data: Data, classes: int | None, keys: Keys) -> Any:
@@ -288,12 +278,12 @@ def _first_inputs(data: Data, classes: int | None, keys: Keys) -> Any:
     raise InputError("the validation data are empty; give some that have examples")
 
 
-def _check_shape(
+def _check_inputs(
     model: keras.Model, data: Data, what: str, classes: int, keys: Keys
 ) -> None:
-    """Refuse inputs whose shape a model of one input does not take."""
+    """Refuse inputs that a model does not take; see `check_inputs`."""
     examples = numbered(data, BATCH_SIZE, classes, keys=keys, with_ids=False)
-    check_input_shape(model, examples.element_spec[0], f"the {what} data")
+    check_inputs(model, examples.element_spec[0], f"the {what} data")
 
 
 def _is_weighted(data: Data, classes: int, keys: Keys) -> bool:

@@ -1,8 +1,10 @@
 """From training and validation data to the pieces that AR-AdaLS trains with."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.box import Box
+from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import AUTO_ATTACK, auto_num_levels, check_every
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
@@ -222,12 +225,7 @@ def prepare(
     if sigmoid is None:
         sigmoid = vanilla is not None and is_binary(vanilla)
     keys = Keys(id_key, label_key, weight_key)
-    if vanilla is None and settings:
-        raise InputError(
-            f"{next(iter(settings))!r} is no argument, unless it is a setting of the "
-            "attack on a vanilla model, and none was given; give vanilla=, a trained "
-            "model, or leave it out"
-        )
+    refuse_unknown(prepare, settings, attack, vanilla)
     if vanilla is None and index is None:
         for name, value in {"attack": attack, "cache_dir": cache_dir}.items():
             if value is not None:
@@ -335,6 +333,51 @@ def prepare(
         keys,
         sigmoid,
     )
+
+
+def refuse_unknown(
+    function: Callable[..., Any],
+    settings: Mapping[str, Any],
+    attack: str | None,
+    vanilla: keras.Model | None,
+) -> None:
+    """Refuse arguments that neither a function nor the attack has.
+
+    Args:
+        function: `fit` or `prepare`.
+        settings: What it got besides its own arguments.
+        attack: See `prepare`.
+        vanilla: See `prepare`.
+
+    Raises:
+        InputError: On the first that is none, with the name that was meant; or if there
+            is a setting of an attack and no vanilla model.
+    """
+    attack = attack or AUTO_ATTACK
+    if attack not in ATTACKS:
+        return  # that is refused in a moment
+    known = {
+        name: [field.name for field in fields(kind)] for name, kind in ATTACKS.items()
+    }
+    own = list(inspect.signature(function).parameters)[:-1]
+    for name in settings:
+        if vanilla is None and any(name in known[one] for one in known):
+            raise InputError(
+                f"{name!r} is a setting of the attack on a vanilla model, and none was "
+                "given; give vanilla=, a trained model, or leave it out"
+            )
+        if name in known[attack]:
+            continue
+        near = difflib.get_close_matches(name, [*own, *known[attack]], 1)
+        there = f"there is no argument {name!r} of {function.__name__}"
+        if near:
+            raise InputError(f"{there}; did you mean {near[0]!r}?")
+        if vanilla is None:
+            raise InputError(f"{there}; its arguments are {', '.join(own)}")
+        raise InputError(
+            f"{there}, and attack {attack!r} has no such setting; its settings are "
+            f"{', '.join(known[attack])}"
+        )
 
 
 class _Callback(ARAdaLS):

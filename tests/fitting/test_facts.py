@@ -103,3 +103,35 @@ def test_a_tables_outlier_is_no_other_scale(rng, recwarn):
     standardised = read_facts(as_data((table[:30, 1:3] / [10, 1000], y[:30])), Z)
     with pytest.warns(UserWarning, match="scale both in the same way"):
         standardised.check_same_range(wide)
+
+
+def held_out(columns, train_part, part, make=stream):
+    """Check one part of the columns against another."""
+    x, y = columns
+    train, held = (read_facts(make(x[i], y[i]), Z) for i in (train_part, part))
+    held.check_held_out(train)
+
+
+FORMS = [stream, lambda x, y: as_data((x, y))]
+
+
+@pytest.mark.parametrize("make", FORMS)
+def test_many_training_examples_among_those_of_validation_are_counted(columns, make):
+    message = "the inputs of 30 of 100 validation examples are training inputs too"
+    with pytest.warns(UserWarning, match=message):
+        held_out(columns, slice(500), slice(470, 570), make)
+
+
+@pytest.mark.parametrize("make", FORMS)
+@pytest.mark.parametrize("kind", ["few", "none", "categories", "repeated rows"])
+def test_equal_inputs_by_chance_are_no_training_examples(kind, make, rng, recwarn):
+    """Few of them, or as many as the training examples have among themselves."""
+    x, y = rng.normal(size=(N, 6)).astype(np.float32), rng.integers(0, Z, N)
+    start = 491 if kind == "few" else 500
+    if kind == "categories":
+        x = (x > 1).astype(np.float32)
+        x[500] = 7  # so that not all are training inputs
+    if kind == "repeated rows":
+        x = x[rng.integers(0, N // 2, N)]
+    held_out((x, y), slice(500), slice(start, N), make)
+    assert not recwarn.list

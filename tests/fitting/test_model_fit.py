@@ -513,6 +513,165 @@ def test_callbacks_read_the_logs(tmp_path):
     assert (tmp_path / "log.csv").read_text().startswith("epoch,")
 
 
+METRICS = keras.metrics
+DIRECTED = {
+    "one sigmoid": [
+        *("accuracy", "AUC", "mse", "binary_crossentropy"),
+        METRICS.AUC(name="auc"),
+        METRICS.Precision(name="precision"),
+        METRICS.Recall(name="recall"),
+        METRICS.F1Score(threshold=0.5, average="micro", name="f1"),
+        METRICS.BinaryAccuracy(name="bin"),
+        keras.losses.binary_focal_crossentropy,
+    ],
+    "one-hot": [
+        *("accuracy", "kl_divergence"),
+        METRICS.CategoricalAccuracy(name="cat"),
+        METRICS.TopKCategoricalAccuracy(2, name="top2"),
+        METRICS.F1Score(average="macro", name="f1"),
+        METRICS.CategoricalCrossentropy(name="ce"),
+    ],
+    "classes": [
+        *("acc", "sparse_categorical_crossentropy"),
+        METRICS.SparseTopKCategoricalAccuracy(2, name="top2"),
+        METRICS.SparseCategoricalAccuracy(name="sparse"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", DIRECTED)
+def test_monitors_find_the_direction_that_they_find_in_model_fit(kind, tmp_path):
+    binary = kind == "one sigmoid"
+    shape = {"activation": "sigmoid", "width": 1} if binary else {}
+    loss = {"one sigmoid": "binary_crossentropy", "classes": SPARSE}
+    y, held = (YT, YV) if kind == "classes" else (np.eye(Z)[YT], np.eye(Z)[YV])
+    if binary:
+        y, held = ((labels > 0)[:, None].astype("float32") for labels in (YT, YV))
+    names = [m if isinstance(m, str) else _title(m) for m in DIRECTED[kind]]
+    logs = [*names, *(f"val_{name}" for name in names)]
+    best = str(tmp_path / "best.weights.h5")
+
+    def directions(way):
+        model = network(**shape)
+        compiled = {"metrics": DIRECTED[kind], "run_eagerly": True}
+        model.compile("adam", loss.get(kind, "categorical_crossentropy"), **compiled)
+        callbacks = [keras.callbacks.EarlyStopping(log, patience=1) for log in logs]
+        last = logs[-1]
+        callbacks += [
+            keras.callbacks.ReduceLROnPlateau(last),
+            keras.callbacks.ModelCheckpoint(
+                best, last, save_best_only=True, save_weights_only=True
+            ),
+        ]
+        found = way(model, callbacks).history
+        assert set(logs) <= set(found)
+        return [(one.monitor, bool(one.monitor_op(1.0, 2.0))) for one in callbacks]
+
+    options = {"validation_data": (XV, held), "epochs": 1, "verbose": 0}
+    x, y = XT[:32], y[:32]
+    expected = directions(lambda m, c: m.fit(x, y, callbacks=c, **options))
+    ours = directions(
+        lambda m, c: ar_adals_tf.fit(m, x, y, callbacks=c, num_levels=1, **options)
+    )
+    assert ours == expected
+    assert len({lower for _, lower in ours}) == 2
+
+
+def _title(metric):
+    return getattr(metric, "name", getattr(metric, "__name__", ""))
+
+
+def share_of_yes(y, p):
+    """A metric that does not say which direction is better."""
+    return keras.ops.mean(p, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        (
+            "val_acuracy",
+            "monitors 'val_acuracy', which nothing logs; did you mean 'val_ac",
+        ),
+        ("val_auc", "monitors 'val_auc', which nothing logs; did you mean 'val_AUC'"),
+        (
+            "val_share_of_yes",
+            "does not know whether it is better lower or higher; give",
+        ),
+        ("p_min", "monitors 'p_min', and Keras does not know .*mode='max'"),
+        ("conf/0", "monitors 'conf/0', and Keras does not know .*mode='max'"),
+    ],
+)
+def test_a_monitor_without_a_direction_is_refused_before_any_epoch(monitor, message):
+    metrics = ["accuracy", "AUC", share_of_yes]
+    model = network("binary_crossentropy", "sigmoid", 1, metrics=metrics)
+    before = model.get_weights()
+    stop = keras.callbacks.EarlyStopping(monitor)
+    data = {"y": YT > 0, "validation_data": (XV, YV > 0)}
+    with pytest.raises(InputError, match=message) as error:
+        train(model, callbacks=[stop], num_levels=1, **data)
+    assert "\n" not in str(error.value)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def of_two_inputs(as_list):
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    hidden = LAYERS.Concatenate()([a, b])
+    inputs = [a, b] if as_list else {"a": a, "b": b}
+    model = keras.Model(inputs, LAYERS.Dense(Z, "softmax")(hidden), name="both")
+    model.compile("adam", SPARSE)
+    return model
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ({"a": XT}, "inputs 'a', 'b', the training data have 'a'; add 'b'"),
+        ({"a": XT, "bb": XT}, "'a', 'b', the training data have 'a', 'bb'; add 'b'"),
+        (XT, "'a', 'b', the training data have 1; give a dictionary of arrays by"),
+    ],
+)
+def test_a_missing_input_is_one_sentence_before_any_epoch(x, message, as_list):
+    held = {"a": XV, "b": XV}
+    with pytest.raises(InputError, match=message):
+        train(of_two_inputs(as_list), x, validation_data=(held, YV))
+    with pytest.raises(InputError, match="the validation data have 'a'; add 'b'"):
+        data = {"a": XT, "b": XT}, YT
+        train(of_two_inputs(as_list), *data, validation_data=({"a": XV}, YV))
+
+
+@pytest.mark.parametrize("form", ["list", "too many names"])
+def test_all_inputs_by_name_or_in_a_list_are_taken(form):
+    def inputs(x):
+        return [x, x] if form == "list" else {"a": x, "b": x, "more": x}
+
+    held = inputs(XV), YV
+    history = train(of_two_inputs(True), inputs(XT), validation_data=held, epochs=1)
+    assert np.isfinite(history.history["val_ece"]).all()
+
+
+OWN_LOSSES = {
+    "a function": lambda y, z: keras.losses.binary_crossentropy(y, z, from_logits=True),
+    "a class": type(
+        "Doubled",
+        (keras.losses.Loss,),
+        {"call": lambda _, y, z: 2 * OWN_LOSSES["a function"](y, z)},
+    )(),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_LOSSES)
+def test_a_loss_of_ones_own_over_one_logit_needs_from_logits(kind):
+    model = network(OWN_LOSSES[kind], None, 1, metrics=[])
+    data = {"y": YT > 0, "validation_data": (XV, YV > 0), "num_levels": 1}
+    with pytest.raises(InputError, match="not known what it takes; .*from_logits=True"):
+        train(model, **data)
+    history = train(model, from_logits=True, epochs=1, **data).history
+    assert np.isfinite(history["val_ece"]).all()
+
+
 def test_a_pydataset_is_told_of_every_epochs_end():
     data = Sequence((XT, YT), 32)
     train(network(), data, None, num_levels=1, epochs=3)
@@ -648,7 +807,18 @@ SENTENCES = {
         {"validation_data": (XV[:, :-1], YV)},
         r"takes inputs of shape \(.*\), the validation data have \(",
     ),
-    "a slip": ({"validaton_data": (XV, YV)}, "'validaton_data' is no argument"),
+    "a slip": (
+        {"validaton_data": (XV, YV)},
+        "no argument 'validaton_data' of fit; did you mean 'validation_data'",
+    ),
+    "another slip": ({"epoch": 3}, "argument 'epoch' of fit; did you mean 'epochs'"),
+    "no argument": ({"zzzz": 3}, "no argument 'zzzz' of fit; its arguments are model"),
+    "no vanilla model": ({"iterations": 3}, "'iterations' is a setting.*give vanilla="),
+    "validation in a dictionary": (
+        {"validation_data": {"x": XV, "y": YV}},
+        r"validation data must be \(x, y\), .*; received a dictionary of 'x', 'y'",
+    ),
+    "validation by name": ({"validation_data": "xy"}, "data must be .* the text 'xy'"),
     "split of 1": ({"validation_split": 1, "validation_data": None}, "between 0 and 1"),
     "one example": ({"x": XT[0], "y": YT[:1]}, r"needs a first axis: x\[None\]"),
     "validated less": ({"validation_freq": 2}, "fit takes no validation_freq: the"),
@@ -661,7 +831,9 @@ SENTENCES = {
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"iteratons": 5}, "no argument 'iteratons' of fit, and attack 'ddn' has no"),
+        ({"zzzz": 5}, "no argument 'zzzz' of fit, and attack 'ddn' has no such"),
+        ({"stepz": 5}, "no argument 'stepz' of fit; did you mean 'steps'"),
+        ({"epoch": 5}, "no argument 'epoch' of fit; did you mean 'epochs'"),
         ({"attack": "fgsm"}, "there is no attack 'fgsm'"),
         ({"at": "dense", "refresh_every": 2}, "refresh_every ranks by the model's one"),
     ],
