@@ -1,7 +1,7 @@
 """Resampling the images of several runs together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -150,10 +150,33 @@ class Bootstrap(NamedTuple):
         return float(np.abs(gaps).sum() / scale), shown / scale
 
 
+def as_runs(runs: Any) -> list[ImageScores]:
+    """Return a method's runs, of which a single one need not stand in a list.
+
+    Raises:
+        InputError: On what is no `ImageScores`.
+
+    Example:
+        >>> len(as_runs(image_scores([1], [[0.25, 0.75]])))
+        1
+    """
+    each = [runs] if isinstance(runs, ImageScores) else list(runs)
+    if wrong := [one for one in each if not isinstance(one, ImageScores)]:
+        raise InputError(
+            f"runs must be ImageScores; received {type(wrong[0]).__name__}; pass "
+            "image_scores(labels, probabilities) of each run"
+        )
+    return each
+
+
 def bootstrap(
-    methods: Sequence[Sequence[ImageScores]], num_bins: int, draws: int, seed: int
+    given: Sequence[ImageScores | Sequence[ImageScores]],
+    num_bins: int,
+    draws: int,
+    seed: int,
 ) -> list[Bootstrap]:
     """Resample the images of all methods' runs together."""
+    methods = [as_runs(runs) for runs in given]
     num_sets, num_images = _common_shape(methods)
     num_bins, draws = bin_edges(num_bins).size - 1, num_draws(draws)
     moves = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]

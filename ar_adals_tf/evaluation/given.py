@@ -7,7 +7,7 @@ import numpy as np
 
 from ar_adals_tf.calibration.checks import check_labels
 from ar_adals_tf.calibration.kinds import logits_from
-from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
@@ -110,7 +110,7 @@ def _check_equal(
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    return apply_temperature(logits, 1.0)
+    return tempered(logits, 1.0)
 
 
 def _ids(ids: np.ndarray | None, count: int) -> np.ndarray:

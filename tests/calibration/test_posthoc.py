@@ -126,6 +126,6 @@ def test_sets_without_an_error_are_fitted_without_a_warning(fit, recwarn):
 def test_wrong_levels_and_logits_are_named():
     fitted = calibration.LevelTemperatures(np.ones(2))
     with pytest.raises(InputError, match=r"levels must lie in \[0, 2\)"):
-        fitted.apply([[1.0, 0.0]], np.array([2]))
+        fitted.apply([[2.0, 0.0]], np.array([2]))
     with pytest.raises(InputError, match="logits must be finite"):
         calibration.fit_vector_scaling([0], [[np.inf, 0.0]])

@@ -103,7 +103,7 @@ def test_logits_and_two_classes_in_one_column_are_measured_too(tmp_path):
         ),
         (
             {"probabilities": P * np.nan},
-            "outputs of 500 of 500 examples are not finite",
+            "outputs must be finite; 500 of 500 images",
         ),
     ],
 )
