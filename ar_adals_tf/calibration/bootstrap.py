@@ -160,7 +160,8 @@ def as_runs(runs: Any) -> list[ImageScores]:
         >>> len(as_runs(image_scores([1], [[0.25, 0.75]])))
         1
     """
-    each = [runs] if isinstance(runs, ImageScores) else list(runs)
+    single = isinstance(runs, ImageScores) or not np.iterable(runs)
+    each = [runs] if single else list(runs)
     if wrong := [one for one in each if not isinstance(one, ImageScores)]:
         raise InputError(
             f"runs must be ImageScores; received {type(wrong[0]).__name__}; pass "

@@ -282,7 +282,8 @@ def _one_run(given: Any) -> np.ndarray:
             f"confidences must have shape (images,); received {runs.shape}; pass those "
             "of one run"
         )
-    return runs[0]
+    one: np.ndarray = runs[0]
+    return one
 
 
 def uniform_blocks(

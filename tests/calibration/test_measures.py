@@ -307,7 +307,11 @@ GOOD = np.array([[0.9, 0.1], [0.2, 0.8]])
 @pytest.mark.parametrize(
     "labels, probabilities, message",
     [
-        ([0, 1], [[0.9, 0.1], [np.nan, 0.8]], "must be finite; 1 of 2 .*first is image 1"),
+        (
+            [0, 1],
+            [[0.9, 0.1], [np.nan, 0.8]],
+            "finite; 1 of 2 .*first is image 1",
+        ),
         ([0, 1], [[0.9, 0.1], [np.inf, -np.inf]], "must be finite"),
         ([0, 1], [[3.0, -2.0], [0.2, 0.8]], "non-negative.*softmax"),
         ([0, 1], [[0.9, 0.2], [0.2, 0.8]], "first is image 0.*softmax"),
