@@ -47,8 +47,8 @@ def image_scores(labels: np.ndarray, probabilities: np.ndarray) -> ImageScores:
     """Return each image's confidence, success, NLL and Brier score.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.

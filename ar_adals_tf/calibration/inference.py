@@ -82,8 +82,8 @@ def bootstrap_intervals(
     The intervals answer for the choice of test images and not for the training's seed.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         num_bins: Bins of the ECE. Defaults to 15. With one bin the ECE is
             |confidence - accuracy|, such as of a robustness level.
         level: Coverage, in (0, 1). Defaults to 0.95.

@@ -63,8 +63,8 @@ def decompose_nll(labels: np.ndarray, probabilities: np.ndarray) -> Decompositio
     that of the event 'the prediction is right', so the calibration part is of both.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.

@@ -16,8 +16,8 @@ def area_under_risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> f
     if they stood in a random order: the result is the expectation over all orders.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.
@@ -45,8 +45,8 @@ def coverage_at_risk(
     confidence are answered together. The result is 0 if no threshold is that safe.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         risk: Error rate allowed among the answered images, in [0, 1]. Defaults to
             0.01.
 
