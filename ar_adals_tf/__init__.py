@@ -10,6 +10,7 @@ from ar_adals_tf.process import interruption  # noqa: F401, it comes before slow
 from typing import TYPE_CHECKING
 
 from ar_adals_tf.lazy import lazy_names
+from ar_adals_tf.process.registration import register_when_keras_is_there
 from ar_adals_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -66,3 +67,5 @@ __getattr__, __dir__, __all__ = lazy_names(
     smoothing="AdaptiveLabelSmoothing",
     version="__version__",
 )
+
+register_when_keras_is_there()

@@ -23,7 +23,11 @@ from ar_adals_tf.calibration.posthoc import (
 )
 from ar_adals_tf.calibration.proportions import LEAST_TO_JUDGE, is_near_chance
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
-from ar_adals_tf.calibration.temperature import MIN_TEMPERATURE, fit_temperature
+from ar_adals_tf.calibration.temperature import (
+    MIN_TEMPERATURE,
+    check_temperature,
+    fit_temperature,
+)
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.numbering import structured
 from ar_adals_tf.finite import refuse_not_finite
@@ -79,11 +83,8 @@ def with_temperature(
     if temperature is None:
         found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_temperature(*found)
-    elif isinstance(temperature, str) or not 0 < temperature < math.inf:
-        raise InputError(
-            f"temperature must be positive and finite; received {temperature!r}; leave "
-            "it out to have it fitted to examples"
-        )
+    hint = "leave it out to have it fitted to examples"
+    temperature = check_temperature(temperature, hint)
     scaled = keras.layers.Rescaling(
         1 / temperature, dtype="float32", name=_free_name(model, "temperature")
     )

@@ -105,7 +105,7 @@ flags.DEFINE_list(
     None,
     "Calibrations that are fitted to the validation images, saved as Keras "
     "models, and measured: temperature, vector, margin, by_level. The last one's model "
-    "needs import ar_adals_tf.evaluation.level_model before it is loaded.",
+    "needs import ar_adals_tf before it is loaded.",
 )
 flags.DEFINE_bool(
     "certify",

@@ -29,6 +29,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     batches or spread over replicas, and counts stay exact far beyond float32's 2**24.
     Before the first image the result is 0.
 
+    A model that was compiled with it and saved is loaded by `keras.models.load_model`
+    after `import ar_adals_tf`.
+
     Args:
         num_bins: Number of equal-width confidence bins: [k / num_bins,
             (k + 1) / num_bins). The last one is closed. Defaults to 15.

@@ -29,7 +29,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     "TEMPERATURES least_nll",
     posthoc="VectorScaling MarginTemperature LevelTemperatures fit_vector_scaling "
     "fit_margin_temperature fit_level_temperatures logit_margin centred",
-    checks="check_probabilities check_labels",
-    kinds="are_probabilities kind_of as_logits logits_from classes_from "
-    "refuse_probabilities",
+    checks="are_probabilities check_probabilities check_labels",
+    kinds="kind_of as_logits logits_from classes_from refuse_probabilities",
 )

@@ -1,7 +1,7 @@
 """Resampling the images of several runs together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,8 @@ def image_scores(labels: np.ndarray, probabilities: np.ndarray) -> ImageScores:
     """Return each image's confidence, success, NLL and Brier score.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.
@@ -150,10 +150,34 @@ class Bootstrap(NamedTuple):
         return float(np.abs(gaps).sum() / scale), shown / scale
 
 
+def as_runs(runs: Any) -> list[ImageScores]:
+    """Return a method's runs, of which a single one need not stand in a list.
+
+    Raises:
+        InputError: On what is no `ImageScores`.
+
+    Example:
+        >>> len(as_runs(image_scores([1], [[0.25, 0.75]])))
+        1
+    """
+    single = isinstance(runs, ImageScores) or not np.iterable(runs)
+    each = [runs] if single else list(runs)
+    if wrong := [one for one in each if not isinstance(one, ImageScores)]:
+        raise InputError(
+            f"runs must be ImageScores; received {type(wrong[0]).__name__}; pass "
+            "image_scores(labels, probabilities) of each run"
+        )
+    return each
+
+
 def bootstrap(
-    methods: Sequence[Sequence[ImageScores]], num_bins: int, draws: int, seed: int
+    given: Sequence[ImageScores | Sequence[ImageScores]],
+    num_bins: int,
+    draws: int,
+    seed: int,
 ) -> list[Bootstrap]:
     """Resample the images of all methods' runs together."""
+    methods = [as_runs(runs) for runs in given]
     num_sets, num_images = _common_shape(methods)
     num_bins, draws = bin_edges(num_bins).size - 1, num_draws(draws)
     moves = [np.zeros((draws, len(m), num_sets, num_bins + 3)) for m in methods]

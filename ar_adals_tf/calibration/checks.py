@@ -1,4 +1,10 @@
-"""Checks of labels and probabilities, shared by all measures."""
+"""Checks of labels and probabilities, shared by all measures.
+
+All measures take the same forms, which are brought to `(N,)` and `(N, Z)` here alone.
+Labels are `(N,)` or `(N, 1)` whole numbers, also as floats or bool, or `(N, Z)`
+one-hot. Probabilities are `(N, Z)`; or, of two classes, `(N,)` or `(N, 1)`, those of
+the second one, as a sigmoid gives them.
+"""
 
 from typing import Any, NamedTuple
 
@@ -69,13 +75,25 @@ def few_words(count: int, examples: str = "examples") -> str:
     )
 
 
-def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> Checked:
+def check_predictions(labels: Any, probabilities: Any) -> Checked:
     """Check labels and probabilities and return them with confidences and successes.
+
+    Args:
+        labels: See `check_labels`.
+        probabilities: See `check_probabilities`.
+
+    Raises:
+        InputError: On arrays that do not fit, or in the other order.
 
     Example:
         >>> check_predictions([1], [[0.25, 0.75]]).confidence.tolist()
         [0.75]
+        >>> check_predictions([[1], [0]], [0.75, 0.5]).correct.tolist()
+        [True, True]
     """
+    labels = as_array("labels", labels)
+    probabilities = as_array("probabilities", probabilities)
+    _refuse_swapped(labels, probabilities)
     probabilities = check_probabilities(probabilities)
     labels = check_labels(labels, *probabilities.shape)
     return Checked(
@@ -86,59 +104,163 @@ def check_predictions(labels: np.ndarray, probabilities: np.ndarray) -> Checked:
     )
 
 
-def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+def _refuse_swapped(labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Refuse labels with fractions beside probabilities without any."""
+    if labels.dtype.kind == "f" and not _whole(labels) and _whole(probabilities):
+        raise InputError(
+            "the first argument has fractions, the second whole numbers as labels "
+            "have; the order is labels, probabilities"
+        )
+
+
+def check_probabilities(probabilities: Any) -> np.ndarray:
     """Return probabilities as float64 `(N, Z)`, or say what is wrong with them.
 
+    Args:
+        probabilities: `(N, Z)`, Z >= 2; or `(N,)` or `(N, 1)` of two classes, the
+            second one's.
+
     Raises:
-        InputError: Unless N >= 1, Z >= 2, and every row is non-negative, finite and
-            sums to 1 within 0.001.
+        InputError: Unless N >= 1, and every row is non-negative, finite and sums to 1
+            within 0.001; a single column must lie in [0, 1].
 
     Example:
         >>> check_probabilities([[0.25, 0.75]])
         array([[0.25, 0.75]])
+        >>> check_probabilities([0.75])
+        array([[0.25, 0.75]])
     """
-    try:
-        probabilities = np.asarray(probabilities, np.float64)
-    except (TypeError, ValueError) as error:
+    rows = as_rows("probabilities", probabilities)
+    single = rows.shape[1] == 1
+    if single:
+        rows = np.concatenate([1 - rows, rows], axis=1)
+    bad = ~are_probabilities(rows)
+    if not bad.any():
+        return rows
+    check_finite("probabilities", rows)
+    if single:
         raise InputError(
-            f"probabilities must be numbers of shape (images, classes): {error}; pass "
-            "one row an image"
-        ) from error
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
-        raise InputError(
-            "probabilities must have shape (images, classes) with two or more classes; "
-            f"received {probabilities.shape}; pass [1 - p, p] for one sigmoid output p"
+            f"{int(bad.sum())} of {bad.size} probabilities do not lie in [0, 1]; apply "
+            "a sigmoid to logits first"
         )
-    if not probabilities.shape[0]:
-        raise InputError(
-            "no images: probabilities have shape "
-            f"{probabilities.shape}; calibration needs at least one image"
-        )
-    with np.errstate(invalid="ignore"):  # inf - inf; the NaN is caught below
-        sums = probabilities.sum(axis=1)
-    bad = ~((np.abs(sums - 1) <= _SUM_TOLERANCE) & (probabilities.min(axis=1) >= 0))
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(
-            "probabilities must be non-negative and sum to 1 for every image; "
-            f"{int(bad.sum())} of {bad.size} do not, the first is image {row} with "
-            f"minimum {probabilities[row].min():.4g} and sum {sums[row]:.4g}; apply a "
-            "softmax to logits first"
-        )
-    return probabilities
+    row = int(bad.argmax())
+    raise InputError(
+        "probabilities must be non-negative and sum to 1 for every image; "
+        f"{int(bad.sum())} of {bad.size} do not, the first is image {row} with "
+        f"minimum {rows[row].min():.4g} and sum {rows[row].sum():.4g}; apply a "
+        "softmax to logits first"
+    )
 
 
-def check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> np.ndarray:
-    """Return labels as int64 `(num_images,)`, or say what is wrong with them.
+def are_probabilities(
+    rows: np.ndarray, tolerance: float = _SUM_TOLERANCE
+) -> np.ndarray:
+    """Tell which rows are not negative and sum to 1.
+
+    Args:
+        rows: `(N, Z)`, Z >= 2.
+        tolerance: How far a sum may be from 1. Defaults to 0.001.
+
+    Returns:
+        bool `(N,)`. NaN is no probability.
+
+    Example:
+        >>> are_probabilities(np.array([[0.25, 0.75], [2.0, -1.0]]))
+        array([ True, False])
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf
+        sums = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
+        like: np.ndarray = (sums <= tolerance) & (rows.min(axis=1) >= 0)
+    return like
+
+
+def as_rows(name: str, outputs: Any) -> np.ndarray:
+    """Return outputs as float64 `(N, Z)`, with Z = 1 for one of two classes.
+
+    `name` is what the error sentence calls them.
 
     Raises:
-        InputError: Unless they are integers in [0, num_classes), one for each image.
+        InputError: Unless they are numbers of shape `(N, Z)` or `(N,)`, N >= 1.
+
+    Example:
+        >>> as_rows("logits", [3, -1])
+        array([[ 3.],
+               [-1.]])
+    """
+    rows = as_array(name, outputs)
+    try:
+        if rows.dtype.kind in "SUMmc":
+            raise TypeError(f"received {rows.dtype}")
+        rows = rows.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers: {error}; pass numbers") from error
+    if rows.ndim == 1:
+        rows = rows[:, np.newaxis]
+    if rows.ndim != 2 or not rows.size:
+        raise InputError(
+            f"{name} must have shape (images, classes), or (images,) for two classes, "
+            f"and at least one image; received {np.shape(outputs)}"
+        )
+    return rows
+
+
+def check_finite(name: str, rows: np.ndarray, hint: str = "") -> None:
+    """Refuse rows `(N, Z)` with numbers that are not finite.
+
+    Args:
+        name: What the error sentence calls them.
+        rows: `(N, Z)`.
+        hint: What to do. Defaults to a sentence for a model's outputs.
+
+    Raises:
+        InputError: If a row has NaN or infinity.
+    """
+    lost = ~np.isfinite(rows).all(axis=1)
+    if lost.any():
+        hint = hint or "look for NaN in the inputs and in the model's weights"
+        raise InputError(
+            f"{name} must be finite; {int(lost.sum())} of {lost.size} images have NaN "
+            f"or infinity, the first is image {int(lost.argmax())}; {hint}"
+        )
+
+
+def check_labels(labels: Any, num_images: int, num_classes: int) -> np.ndarray:
+    """Return labels as int64 `(num_images,)`, or say what is wrong with them.
+
+    Args:
+        labels: `(N,)` or `(N, 1)` whole numbers, also as floats or bool, or `(N, Z)`
+            one-hot.
+        num_images: N.
+        num_classes: Z.
+
+    Raises:
+        InputError: Unless they are classes in [0, Z), one for each image.
 
     Example:
         >>> check_labels([2, 0], num_images=2, num_classes=3)
         array([2, 0])
+        >>> check_labels([[0.0, 1.0], [1.0, 0.0]], num_images=2, num_classes=2)
+        array([1, 0])
     """
-    return check_integers("labels", labels, num_images, num_classes)
+    found = as_array("labels", labels)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    elif found.ndim == 2 and len(found) == num_images and found.dtype.kind in "fiub":
+        if found.shape[1] != num_classes:
+            raise InputError(
+                f"one-hot labels need a column for each of the {num_classes} classes; "
+                f"received {found.shape[1]} columns; give one class for each example"
+            )
+        if not are_probabilities(found).all():
+            raise InputError(
+                "one-hot labels must be rows that sum to 1; received others, as of "
+                "examples with several labels; give one class for each example"
+            )
+        classes: np.ndarray = found.argmax(axis=1)
+        return classes
+    if found.dtype.kind in "fb" and _whole(found):
+        found = found.astype(np.int64)
+    return check_integers("labels", found, num_images, num_classes)
 
 
 def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
@@ -153,12 +275,11 @@ def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
         >>> check_integers("levels", [0, 9], size=2, limit=10)
         array([0, 9])
     """
-    values = np.asarray(values)
-    if values.shape != (size,) or not np.issubdtype(values.dtype, np.integer):
+    values = as_array(name, values)
+    if values.shape != (size,) or values.dtype.kind not in "iu":
         raise InputError(
             f"{name} must be integers of shape ({size},), one an image; received "
-            f"{values.dtype} of shape {values.shape}; pass the argmax over classes if "
-            "they are one-hot"
+            f"{values.dtype} of shape {values.shape}; {_remedy(name, values, size)}"
         )
     if values.min() < 0 or values.max() >= limit:
         raise InputError(
@@ -167,3 +288,32 @@ def check_integers(name: str, values: Any, size: int, limit: int) -> np.ndarray:
         )
     whole: np.ndarray = values.astype(np.int64)
     return whole
+
+
+def _remedy(name: str, values: np.ndarray, size: int) -> str:
+    """Return what makes `(size,)` integers of values that are none."""
+    if values.shape == (size, 1):
+        return f"pass {name}.reshape(-1)"
+    if values.shape != (size,):
+        return f"give one for each of the {size} images"
+    if values.dtype.kind in "SUO":
+        return f"number texts by np.unique({name}, return_inverse=True)[1]"
+    return "give whole numbers"
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """Return values as an array, or say that their rows differ in length."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"{name} must be an array with rows of one length: {error}; pass one row "
+            "an image"
+        ) from error
+
+
+def _whole(values: np.ndarray) -> bool:
+    """Tell whether all values are whole numbers."""
+    if values.dtype.kind == "f":
+        return bool((np.isfinite(values) & (values == np.floor(values))).all())
+    return values.dtype.kind in "iub"

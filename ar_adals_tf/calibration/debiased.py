@@ -27,8 +27,8 @@ def debiased_calibration_error(
     because d_k is itself too large. The result can be negative.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         num_bins: Number of equal-width bins. Defaults to 15.
 
     Raises:

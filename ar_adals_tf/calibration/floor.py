@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import check_integers, check_probabilities
+from ar_adals_tf.calibration.checks import (
+    are_probabilities,
+    check_integers,
+    check_probabilities,
+)
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_edges, bin_index
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.whole_numbers import whole_number
@@ -58,7 +62,8 @@ def calibration_floor(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On confidences that are not numbers in [0, 1], or no images.
+        InputError: On confidences that are not numbers in [0, 1], no images, or
+            probabilities of classes in place of confidences.
 
     Example:
         A single image of confidence 1/2 is off by 1/2, however its label falls.
@@ -84,7 +89,18 @@ def floor_draws(
         >>> floor_draws([0.5], draws=2)
         array([0.5, 0.5])
     """
-    runs = check_confidence(confidence)
+    return errors_by_chance(_confidences(confidence), num_bins, draws, seed)
+
+
+def errors_by_chance(
+    runs: np.ndarray, num_bins: int, draws: int, seed: int
+) -> np.ndarray:
+    """Return `floor_draws` of confidences `(K, N)` that are known to be such.
+
+    Example:
+        >>> errors_by_chance(np.array([[0.5]]), num_bins=15, draws=2, seed=0)
+        array([0.5, 0.5])
+    """
     indices = [bin_index(run, num_bins) for run in runs]
     total = np.zeros(num_draws(draws))
     for rows, uniform in uniform_blocks(draws, runs.shape[1], seed):
@@ -118,13 +134,14 @@ def floor_by_level(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On confidences outside [0, 1] or levels that do not fit.
+        InputError: On confidences that are not `(N,)` numbers in [0, 1], or levels that
+            do not fit.
 
     Example:
         >>> floor_by_level([0.5, 1.0], [1, 0], num_levels=2).mean
         array([0. , 0.5])
     """
-    confidence = check_confidence(confidence)[0]
+    confidence = _one_run(confidence)
     num_levels = whole_number("num_levels", num_levels)
     levels = check_integers("levels", levels, confidence.size, num_levels)
     cells = levels * num_bins + bin_index(confidence, num_bins)
@@ -203,7 +220,7 @@ def expected_floor(
             `None`: all are 1.
 
     Raises:
-        InputError: On confidences that are not numbers in [0, 1], or no images.
+        InputError: On confidences that are not `(N,)` numbers in [0, 1], or no images.
 
     Example:
         >>> round(expected_floor([0.5] * 100), 4)
@@ -211,7 +228,7 @@ def expected_floor(
         >>> round(calibration_floor([0.5] * 100).mean, 3)
         0.04
     """
-    confidence = check_confidence(confidence)[0]
+    confidence = _one_run(confidence)
     weights = np.ones(confidence.size) if weights is None else np.asarray(weights)
     variance = weights**2 * confidence * (1 - confidence)
     spread = np.sqrt(np.bincount(bin_index(confidence, num_bins), variance))
@@ -236,6 +253,37 @@ def check_confidence(confidence: np.ndarray) -> np.ndarray:
             "probability of each image"
         )
     return array
+
+
+def _confidences(given: Any) -> np.ndarray:
+    """Return confidences `(K, N)`, or refuse the probabilities of a single run."""
+    runs = check_confidence(given)
+    if np.ndim(given) == 2:
+        if runs.shape[1] == 1:
+            raise InputError(
+                "confidences must have shape (images,) or (runs, images); received "
+                f"{runs.shape}, as of one output of two classes; pass "
+                "np.maximum(p, 1 - p).reshape(-1)"
+            )
+        if are_probabilities(runs).all():
+            raise InputError(
+                "confidences are wanted, one for each image, but all rows of the "
+                f"{runs.shape} numbers sum to 1, so they are probabilities of classes; "
+                "pass probabilities.max(axis=1)"
+            )
+    return runs
+
+
+def _one_run(given: Any) -> np.ndarray:
+    """Return confidences `(N,)`."""
+    runs = _confidences(given)
+    if len(runs) > 1:
+        raise InputError(
+            f"confidences must have shape (images,); received {runs.shape}; pass those "
+            "of one run"
+        )
+    one: np.ndarray = runs[0]
+    return one
 
 
 def uniform_blocks(

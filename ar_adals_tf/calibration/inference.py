@@ -36,14 +36,15 @@ from ar_adals_tf.calibration.bootstrap import (
     MEASURES,
     Bootstrap,
     ImageScores,
+    as_runs,
     bootstrap,
     check_measure,
     image_scores,
 )
 from ar_adals_tf.calibration.floor import (
     DEFAULT_DRAWS,
-    calibration_floor,
     check_confidence,
+    errors_by_chance,
     generator,
 )
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_index
@@ -81,8 +82,8 @@ def bootstrap_intervals(
     The intervals answer for the choice of test images and not for the training's seed.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         num_bins: Bins of the ECE. Defaults to 15. With one bin the ECE is
             |confidence - accuracy|, such as of a robustness level.
         level: Coverage, in (0, 1). Defaults to 0.95.
@@ -105,7 +106,7 @@ def bootstrap_intervals(
 
 
 def intervals_of_runs(
-    runs: Sequence[ImageScores],
+    runs: ImageScores | Sequence[ImageScores],
     num_bins: int = DEFAULT_NUM_BINS,
     level: float = 0.95,
     draws: int = DEFAULT_DRAWS,
@@ -121,14 +122,15 @@ def intervals_of_runs(
     the split or one index of robustness.
 
     Args:
-        runs: One run's scores each, of the same images.
+        runs: One run's scores each, of the same images. A single run need not stand in
+            a list.
         num_bins: Bins of the ECE. Defaults to 15.
         level: Coverage, in (0, 1). Defaults to 0.95.
         draws: Bootstrap draws. Defaults to 1,000.
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On no runs, or runs of other images.
+        InputError: On no runs, runs of other images, or what is no `ImageScores`.
 
     Example:
         >>> run = image_scores(np.arange(400) % 2, [[0.8, 0.2]] * 400)
@@ -136,6 +138,7 @@ def intervals_of_runs(
         >>> round(accuracy.low, 2), round(accuracy.high, 2)
         (0.45, 0.55)
     """
+    runs = as_runs(runs)
     (boot,) = bootstrap([runs], num_bins, draws, seed)
     found = {name: interval_of(name, boot, None, level, seed) for name in MEASURES}
     ece = found["ece"]
@@ -145,8 +148,8 @@ def intervals_of_runs(
 
 
 def paired_difference(
-    runs: Sequence[ImageScores],
-    others: Sequence[ImageScores],
+    runs: ImageScores | Sequence[ImageScores],
+    others: ImageScores | Sequence[ImageScores],
     measure: str,
     num_bins: int = DEFAULT_NUM_BINS,
     level: float = 0.95,
@@ -165,7 +168,7 @@ def paired_difference(
     wide as need be where both models lie near the floor.
 
     Args:
-        runs: One method's runs.
+        runs: One method's runs; a single one need not stand in a list.
         others: The other method's runs, as many, of the same images.
         measure: One of `MEASURES`.
         num_bins: Bins of the ECE. Defaults to 15.
@@ -174,13 +177,14 @@ def paired_difference(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On an unknown measure, unequal numbers of runs, or other images.
+        InputError: On an unknown measure, unequal numbers of runs, other images, or
+            what is no `ImageScores`.
 
     Example:
         >>> labels = np.arange(400) % 2
         >>> sure = image_scores(labels, [[0.9, 0.1]] * 400)
         >>> unsure = image_scores(labels, [[0.8, 0.2]] * 400)
-        >>> difference = paired_difference([sure], [unsure], "ece")
+        >>> difference = paired_difference(sure, unsure, "ece")
         >>> [round(float(value), 3) for value in difference]
         [0.1, 0.1, 0.1]
     """
@@ -190,7 +194,7 @@ def paired_difference(
 
 
 def indistinguishable_from_best(
-    methods: Sequence[Sequence[ImageScores]],
+    methods: Sequence[ImageScores | Sequence[ImageScores]],
     measure: str,
     num_bins: int = DEFAULT_NUM_BINS,
     level: float = 0.95,
@@ -204,7 +208,8 @@ def indistinguishable_from_best(
     pair is tested by itself at `level`, without a correction for their number.
 
     Args:
-        methods: The runs of each method, equally many, in the same order of seeds.
+        methods: The runs of each method, equally many, in the same order of seeds. A
+            single run need not stand in a list.
         measure: One of `MEASURES`.
         num_bins: Bins of the ECE. Defaults to 15.
         level: Coverage, in (0, 1). Defaults to 0.95.
@@ -212,7 +217,8 @@ def indistinguishable_from_best(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On an unknown measure, unequal numbers of runs, or other images.
+        InputError: On an unknown measure, unequal numbers of runs, other images, or
+            what is no `ImageScores`.
 
     Example:
         >>> labels = np.arange(400) % 2
@@ -336,5 +342,5 @@ def _within_floor(
     ]
     if ece.estimate > 5 * sum(s.sum() for s in spread) / confidence.size:
         return False
-    floor = calibration_floor(confidence, num_bins, (1 + level) / 2, draws, seed)
-    return bool(ece.estimate <= floor.quantile)
+    by_chance = errors_by_chance(confidence, num_bins, draws, seed)
+    return bool(ece.estimate <= np.quantile(by_chance, (1 + level) / 2))

@@ -4,38 +4,26 @@ from typing import Any
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.checks import (
+    are_probabilities,
+    as_array,
+    as_rows,
+    check_finite,
+    check_labels,
+    check_probabilities,
+)
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
-
-_TOLERANCE = 1e-3  # see `checks`
 
 #: The share of rows of logits that look like probabilities, at most.
 _FEW = 0.1
 
 
-def are_probabilities(rows: np.ndarray, tolerance: float = _TOLERANCE) -> np.ndarray:
-    """Tell which rows are not negative and sum to 1.
-
-    Args:
-        rows: `(N, Z)`, Z >= 2.
-        tolerance: How far a sum may be from 1. Defaults to 0.001.
-
-    Returns:
-        bool `(N,)`. NaN is no probability.
-
-    Example:
-        >>> are_probabilities(np.array([[0.25, 0.75], [2.0, -1.0]]))
-        array([ True, False])
-    """
-    with np.errstate(invalid="ignore"):
-        sums = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
-        like: np.ndarray = (sums <= tolerance) & (rows.min(axis=1) >= 0)
-    return like
-
-
 def refuse_probabilities(logits: np.ndarray) -> None:
     """Refuse logits that are probabilities: rows that are not negative and sum to 1.
+
+    Args:
+        logits: `(N, Z)`, finite; a single column is refused if it lies in [0, 1].
 
     Raises:
         InputError: If all rows are so.
@@ -43,11 +31,11 @@ def refuse_probabilities(logits: np.ndarray) -> None:
     Example:
         >>> refuse_probabilities(np.array([[2.0, 0.0]]))
     """
-    if are_probabilities(logits).all():
+    if _like_probabilities(logits).all():
         raise InputError(
-            f"logits are wanted, but all {len(logits)} rows are not negative and sum "
-            "to 1, so they are probabilities; pass log_probabilities(probabilities), "
-            "their logarithm"
+            f"logits are wanted, but all {len(logits)} rows {_likeness(logits)}, so "
+            "they are probabilities; pass log_probabilities(probabilities), their "
+            "logarithm"
         )
 
 
@@ -79,13 +67,8 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
         kind = kind_of(rows)
     elif kind == "logits" and _like_probabilities(rows).all():
         raise InputError(
-            "they are called logits, but all of them "
-            + (
-                "lie in [0, 1]"
-                if rows.shape[1] == 1
-                else "are not negative and sum to 1"
-            )
-            + ", so they are probabilities; call them that"
+            f"they are called logits, but all of them {_likeness(rows)}, so they are "
+            "probabilities; call them that"
         )
     return as_logits(rows, kind)
 
@@ -130,39 +113,27 @@ def as_logits(outputs: Any, kind: str) -> np.ndarray:
         array([[0. , 0.5]], dtype=float32)
     """
     rows = _rows(outputs)
-    single = rows.shape[1] == 1
     if kind == "logits":
-        both = np.pad(rows, [(0, 0), (1, 0)]) if single else rows
-        return both.astype(np.float32)
-    like = _like_probabilities(rows)
-    if single and not like.all():
-        raise InputError(
-            f"{(~like).sum()} of {len(rows)} probabilities do not lie in [0, 1]; apply "
-            "a sigmoid, or call them logits"
-        )
-    both = np.concatenate([1 - rows, rows], axis=1) if single else rows
-    both = np.maximum(check_probabilities(both), SMALLEST_PROBABILITY)
-    logits: np.ndarray = np.log(both).astype(np.float32)
+        return with_both_classes(rows).astype(np.float32)
+    above_0 = np.maximum(check_probabilities(rows), SMALLEST_PROBABILITY)
+    logits: np.ndarray = np.log(above_0).astype(np.float32)
     return logits
+
+
+def with_both_classes(logits: np.ndarray) -> np.ndarray:
+    """Return logits `(N, Z)`, Z >= 2; those of a single column get a 0 before them.
+
+    Example:
+        >>> with_both_classes(np.array([[3.0]]))
+        array([[0., 3.]])
+    """
+    return np.pad(logits, [(0, 0), (1, 0)]) if logits.shape[1] == 1 else logits
 
 
 def _rows(outputs: Any) -> np.ndarray:
     """Return outputs as finite float64 `(N, Z)`, with Z = 1 for one of two classes."""
-    rows = np.asarray(outputs)
-    if rows.dtype.kind not in "fiu":
-        raise InputError(f"outputs must be numbers; received {rows.dtype}")
-    rows = rows.astype(np.float64)
-    if rows.ndim == 1:
-        rows = rows[:, None]
-    if rows.ndim != 2 or not rows.size:
-        raise InputError(
-            "outputs must have shape (examples, classes), or (examples,) for two "
-            f"classes; received {np.shape(outputs)}"
-        )
-    if lost := int((~np.isfinite(rows)).any(axis=1).sum()):
-        raise InputError(
-            f"the outputs of {lost} of {len(rows)} examples are not finite"
-        )
+    rows = as_rows("outputs", outputs)
+    check_finite("outputs", rows)
     return rows
 
 
@@ -174,11 +145,15 @@ def _like_probabilities(rows: np.ndarray) -> np.ndarray:
     return (one >= 0) & (one <= 1)
 
 
+def _likeness(rows: np.ndarray) -> str:
+    return "lie in [0, 1]" if rows.shape[1] == 1 else "are not negative and sum to 1"
+
+
 def classes_from(labels: Any, num_classes: int) -> np.ndarray:
     """Return labels in any of the usual forms as classes, int64 `(N,)`.
 
     Args:
-        labels: `(N,)` or `(N, 1)` whole numbers, or `(N, Z)` one-hot.
+        labels: See `check_labels`.
         num_classes: Z.
 
     Raises:
@@ -189,19 +164,5 @@ def classes_from(labels: Any, num_classes: int) -> np.ndarray:
         >>> classes_from([[0, 1], [1, 0]], 2), classes_from([[2.0], [0.0]], 3)
         (array([1, 0]), array([2, 0]))
     """
-    found = np.asarray(labels)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
-    if found.ndim == 2 and found.shape[1] == num_classes:
-        if not are_probabilities(found).all():
-            raise InputError(
-                "one-hot labels must be rows that sum to 1; received others, as of "
-                "examples with several labels; give one class for each example"
-            )
-        classes: np.ndarray = found.argmax(axis=1)
-        return classes
-    if found.dtype == bool or (
-        found.dtype.kind == "f" and (found == np.floor(found)).all()
-    ):
-        found = found.astype(np.int64)
+    found = as_array("labels", labels)
     return check_labels(found, len(found) if found.ndim else 0, num_classes)

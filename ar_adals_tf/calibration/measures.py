@@ -1,9 +1,11 @@
 """How well a classifier's confidence agrees with how often it is right.
 
 Pure functions of NumPy arrays, in float64 inside. N is the number of images, Z of
-classes. `labels` are integers of shape `(N,)` in [0, Z). `probabilities` have shape
+classes. `labels` are integers of shape `(N,)` in [0, Z). Shape `(N, 1)`, whole numbers
+as floats or bool, and one-hot rows `(N, Z)` will do as well. `probabilities` have shape
 `(N, Z)`, lie in [0, 1] and sum to 1 for every image within 0.001, so that float16 and
-float32 values will do. The *confidence* of an image is the probability of its
+float32 values will do. Of two classes `(N,)` or `(N, 1)` are the probabilities of the
+second one, as a sigmoid gives them. All measures of this package take these forms. The *confidence* of an image is the probability of its
 predicted class, which is the first class of the largest probability. `num_bins` is the
 number of bins, at least 1, and defaults to 15. What does not fit raises `InputError`.
 """
@@ -62,8 +64,8 @@ def expected_calibration_error(
     ([1]_, Eq. 3). An empty bin adds nothing.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         num_bins: Number of bins, at least 1. Defaults to 15.
 
     Raises:
@@ -176,8 +178,8 @@ def summary(
     """Return the measures that every table has, as plain numbers, ready for JSON.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         num_bins: Number of bins, at least 1. Defaults to 15.
 
     Returns:
@@ -210,8 +212,8 @@ def more_measures(
     """Return what `summary` leaves out, as plain numbers, ready for JSON.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         num_bins: Number of bins, at least 1. Defaults to 15.
 
     Returns:
@@ -245,8 +247,8 @@ def by_level(
     """Return accuracy, mean confidence and ECE for each robustness level.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         levels: `(N,)`, integers in [0, num_levels), such as from
             `RobustnessIndex.levels`; level 0 is the least robust.
         num_levels: R, the number of levels.

@@ -16,6 +16,7 @@ from ar_adals_tf.calibration.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     check_logits,
+    checked_logits,
     quiet_temperature,
 )
 
@@ -33,7 +34,7 @@ class VectorScaling(NamedTuple):
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Return the scaled probabilities, `(N, Z)`."""
-        return _softmax(self.scale * check_logits(logits) + self.bias)
+        return _softmax(self.scale * checked_logits(logits) + self.bias)
 
 
 class MarginTemperature(NamedTuple):
@@ -58,7 +59,7 @@ class MarginTemperature(NamedTuple):
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Return the scaled probabilities, `(N, Z)`."""
-        logits = check_logits(logits)
+        logits = checked_logits(logits)
         return _softmax(logits / self.temperature(logits)[:, None])
 
 
@@ -73,7 +74,7 @@ class LevelTemperatures(NamedTuple):
 
     def apply(self, logits: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Return the scaled probabilities, `(N, Z)`, of images with known levels."""
-        logits = check_logits(logits)
+        logits = checked_logits(logits)
         levels = check_integers(
             "levels", levels, len(logits), limit=self.temperatures.size
         )
@@ -113,11 +114,12 @@ def fit_vector_scaling(labels: np.ndarray, logits: np.ndarray) -> VectorScaling:
     2 Z parameters: with few validation images it fits noise ([1]_, Section 4.2).
 
     Args:
-        labels: `(N,)`, integers in [0, Z), of validation images.
-        logits: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z), of validation images; other forms as in
+            `check_labels`.
+        logits: `(N, Z)`; other forms as in `check_logits`.
 
     Raises:
-        InputError: On arrays that do not fit.
+        InputError: On arrays that do not fit, or probabilities in place of logits.
 
     References:
         .. [1] Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural
@@ -128,7 +130,7 @@ def fit_vector_scaling(labels: np.ndarray, logits: np.ndarray) -> VectorScaling:
         >>> fitted.apply([[2.0, 0.0]]).round(3)
         array([[0.75, 0.25]])
     """
-    logits = check_logits(logits)
+    logits = checked_logits(logits)
     labels = check_labels(labels, *logits.shape)
     num_classes = logits.shape[1]
     size = _typical(logits)  # scales and biases of one size: the search is round
@@ -154,11 +156,12 @@ def fit_margin_temperature(labels: np.ndarray, logits: np.ndarray) -> MarginTemp
     (2026), which lets the margin of the logits choose the temperature.
 
     Args:
-        labels: `(N,)`, integers in [0, Z), of validation images.
-        logits: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z), of validation images; other forms as in
+            `check_labels`.
+        logits: `(N, Z)`; other forms as in `check_logits`.
 
     Raises:
-        InputError: On arrays that do not fit.
+        InputError: On arrays that do not fit, or probabilities in place of logits.
 
     Example:
         Three of four are right at margin 1, and half at margin 4.
@@ -168,7 +171,7 @@ def fit_margin_temperature(labels: np.ndarray, logits: np.ndarray) -> MarginTemp
         >>> fitted.apply([[1.0, 0.0], [4.0, 0.0]]).round(2)[:, 0]
         array([0.75, 0.75])
     """
-    logits = check_logits(logits)
+    logits = checked_logits(logits)
     labels = check_labels(labels, *logits.shape)
     margin = logit_margin(logits)
     size = float(margin.mean()) or 1.0
@@ -202,13 +205,14 @@ def fit_level_temperatures(
     and one error among new images would cost any number of nats.
 
     Args:
-        labels: `(N,)`, integers in [0, Z), of validation images.
-        logits: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z), of validation images; other forms as in
+            `check_labels`.
+        logits: `(N, Z)`; other forms as in `check_logits`.
         levels: `(N,)`, integers in [0, num_levels).
         num_levels: R.
 
     Raises:
-        InputError: On arrays that do not fit.
+        InputError: On arrays that do not fit, or probabilities in place of logits.
 
     Example:
         >>> fitted = fit_level_temperatures(
@@ -217,7 +221,7 @@ def fit_level_temperatures(
         >>> fitted.temperatures.round(2)
         array([4.55, 4.55])
     """
-    logits = check_logits(logits)
+    logits = checked_logits(logits)
     labels = check_labels(labels, *logits.shape)
     levels = check_integers("levels", levels, labels.size, num_levels)
     temperatures = np.full(num_levels, quiet_temperature(labels, logits))

@@ -31,8 +31,9 @@ from ar_adals_tf.calibration.scores import (
 from ar_adals_tf.calibration.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
-    apply_temperature,
+    checked_logits,
     quiet_temperature,
+    tempered,
 )
 
 TEMPERATURES = np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 64)
@@ -62,8 +63,8 @@ def decompose_nll(labels: np.ndarray, probabilities: np.ndarray) -> Decompositio
     that of the event 'the prediction is right', so the calibration part is of both.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.
@@ -118,7 +119,7 @@ def refinement_nll(labels: np.ndarray, logits: np.ndarray) -> float:
         logits: `(N, Z)`. Pass `log_probabilities` of probabilities.
 
     Raises:
-        InputError: On arrays that do not fit.
+        InputError: On arrays that do not fit, or probabilities in place of logits.
 
     References:
         .. [1] Berta, Holzmuller, Jordan and Bach, Rethinking Early Stopping: Refine,
@@ -130,9 +131,10 @@ def refinement_nll(labels: np.ndarray, logits: np.ndarray) -> float:
         >>> round(refinement_nll([0, 0, 0, 1], [[5.0, 0.0]] * 4), 4)
         0.5623
     """
+    logits = checked_logits(logits)
     # A temperature at its bound is a good answer here: only the NLL is asked for.
     temperature = quiet_temperature(labels, logits)
-    return negative_log_likelihood(labels, apply_temperature(logits, temperature))
+    return negative_log_likelihood(labels, tempered(logits, temperature))
 
 
 def least_nll(nll: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ar_adals_tf.calibration.checks import check_labels, check_predictions
-from ar_adals_tf.calibration.temperature import check_logits
+from ar_adals_tf.calibration.temperature import checked_logits
 from ar_adals_tf.errors import InputError
 
 
@@ -16,8 +16,8 @@ def area_under_risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> f
     if they stood in a random order: the result is the expectation over all orders.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.
@@ -45,8 +45,8 @@ def coverage_at_risk(
     confidence are answered together. The result is 0 if no threshold is that safe.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         risk: Error rate allowed among the answered images, in [0, 1]. Defaults to
             0.01.
 
@@ -80,7 +80,8 @@ def normalised_logit_confidence(logits: np.ndarray, p: float = 4.0) -> np.ndarra
         p: The norm, at least 1. Defaults to 4.
 
     Raises:
-        InputError: On logits that are not finite or not `(N, Z)`, or another p.
+        InputError: On logits that are not finite or not `(N, Z)`, on probabilities in
+            place of logits, or another p.
 
     References:
         .. [1] Cattelan and Silva, How to Fix a Broken Confidence Estimator: Evaluating
@@ -98,7 +99,7 @@ def normalised_logit_confidence(logits: np.ndarray, p: float = 4.0) -> np.ndarra
             f"p is the order of a norm and must be finite and at least 1; received "
             f"{p!r}; pass 4, or 2 for the Euclidean norm"
         )
-    logits = check_logits(logits)
+    logits = checked_logits(logits)
     centred = logits - logits.mean(axis=1, keepdims=True)
     # Powers of numbers up to 1 do not overflow.
     largest = np.abs(centred).max(axis=1, keepdims=True)
@@ -124,7 +125,8 @@ def by_normalised_logit(
         `coverage_at_1_percent_risk_normalised_logit`, as `coverage_at_risk`.
 
     Raises:
-        InputError: On arrays that do not fit, or an unusable p.
+        InputError: On arrays that do not fit, probabilities in place of logits, or an
+            unusable p.
 
     Example:
         The second image is wrong, and its logit is the less outstanding one.
@@ -133,7 +135,7 @@ def by_normalised_logit(
         dict_values([0.25, 0.5])
     """
     confidence = normalised_logit_confidence(logits, p)
-    logits = np.asarray(logits)
+    logits = checked_logits(logits)
     correct = logits.argmax(axis=1) == check_labels(labels, *logits.shape)
     curve = risk_coverage(confidence, correct)
     return {

@@ -10,7 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ar_adals_tf.calibration.bootstrap import Bootstrap, ImageScores, bootstrap
-from ar_adals_tf.calibration.floor import DEFAULT_DRAWS, Floor, floor_draws
+from ar_adals_tf.calibration.floor import (
+    DEFAULT_DRAWS,
+    Floor,
+    check_confidence,
+    errors_by_chance,
+)
 from ar_adals_tf.calibration.inference import Interval, all_intervals
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 
@@ -64,7 +69,10 @@ def certainty_of_sets(
         0.0375
     """
     boots = bootstrap([[one] for one in sets], num_bins, draws, seed)
-    by_chance = [floor_draws(one.confidence, num_bins, draws, seed) for one in sets]
+    by_chance = [
+        errors_by_chance(check_confidence(one.confidence), num_bins, draws, seed)
+        for one in sets
+    ]
     found = []
     for group in groups:
         boot = Bootstrap.of_sets([boots[position] for position in group])

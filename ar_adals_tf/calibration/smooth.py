@@ -54,8 +54,8 @@ def smooth_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> f
     Like the ECE, it is above zero for a calibrated model and a finite test set.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
 
     Raises:
         InputError: On arrays that do not fit.
@@ -84,8 +84,8 @@ def smooth_error_draws(
     itself; their spread is what they are for.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         draws: Bootstrap draws. Defaults to 200.
         seed: Seed of the draws. Defaults to 0.
 
@@ -126,8 +126,8 @@ def smooth_reliability(
     hides.
 
     Args:
-        labels: `(N,)`, integers in [0, Z).
-        probabilities: `(N, Z)`.
+        labels: `(N,)`, integers in [0, Z); or another form of `check_labels`.
+        probabilities: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         points: P, at how many confidences. Defaults to 201.
         level: Width of the band, in (0, 1). Defaults to 0.95.
         draws: Bootstrap draws. Defaults to 200.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ar_adals_tf.calibration.checks import check_probabilities
+from ar_adals_tf.calibration.checks import are_probabilities, check_probabilities
 from ar_adals_tf.errors import InputError
 
 
@@ -16,7 +16,8 @@ def prediction_variance(probabilities_of_runs: Sequence[np.ndarray]) -> float:
 
     Args:
         probabilities_of_runs: `(M, N, Z)`, or M arrays `(N, Z)`, from at least two
-            runs on the same images in the same order.
+            runs on the same images in the same order. Of two classes `(M, N)` or
+            `(M, N, 1)` will do, the probabilities of the second one.
 
     Raises:
         InputError: On fewer than two runs or arrays that do not fit.
@@ -68,6 +69,8 @@ def disagreement(probabilities_of_runs: Sequence[np.ndarray]) -> float:
 
 
 def _check_runs(probabilities_of_runs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    if all(np.ndim(run) == 1 for run in probabilities_of_runs):
+        _refuse_one_run([np.asarray(run) for run in probabilities_of_runs])
     runs = [check_probabilities(run) for run in probabilities_of_runs]
     if len(runs) < 2:
         raise InputError(
@@ -81,6 +84,16 @@ def _check_runs(probabilities_of_runs: Sequence[np.ndarray]) -> list[np.ndarray]
             f"{shapes}; compare runs on one test set"
         )
     return runs
+
+
+def _refuse_one_run(rows: list[np.ndarray]) -> None:
+    """Refuse rows of one run `(N, Z)`, which look like N runs of two classes."""
+    size = {len(row) for row in rows}
+    if size == {1} or (len(size) == 1 and are_probabilities(np.stack(rows)).all()):
+        raise InputError(
+            f"two or more runs are needed to compare them; received ({len(rows)}, "
+            f"{size.pop()}) probabilities, as of a single run; pass a list of runs"
+        )
 
 
 def mean_and_spread(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:

@@ -9,12 +9,19 @@ and no predicted class changes. N is the number of images, Z of classes.
 """
 
 import warnings
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special
 
-from ar_adals_tf.calibration.checks import check_labels, check_probabilities
-from ar_adals_tf.calibration.kinds import refuse_probabilities
+from ar_adals_tf.calibration.checks import (
+    as_rows,
+    check_finite,
+    check_labels,
+    check_probabilities,
+)
+from ar_adals_tf.calibration.kinds import refuse_probabilities, with_both_classes
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
@@ -34,8 +41,10 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     for ever more confidence; one that is predicted no better than by chance, for none.
 
     Args:
-        labels: `(N,)`, integers in [0, Z), of validation images.
-        logits: `(N, Z)`. For an average of probabilities, such as an ensemble's, pass
+        labels: `(N,)`, integers in [0, Z), of validation images; other forms as in
+            `check_labels`.
+        logits: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's. For
+            an average of probabilities, such as an ensemble's, pass
             its `log_probabilities`.
 
     Returns:
@@ -53,9 +62,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         >>> round(temperature, 4), round(float(5 / np.log(3)), 4)
         (4.5512, 4.5512)
     """
-    logits = check_logits(logits)
+    logits = checked_logits(logits)
     labels = check_labels(labels, *logits.shape)
-    refuse_probabilities(logits)
     return _fitted(labels, logits)
 
 
@@ -90,23 +98,53 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Return softmax(logits / temperature), `(N, Z)`, float64.
 
     Args:
-        logits: `(N, Z)`.
+        logits: `(N, Z)`; or of two classes `(N,)` or `(N, 1)`, the second one's.
         temperature: T > 0, from `fit_temperature`.
 
     Raises:
-        InputError: On logits that are not `(N, Z)` and finite, or T not positive.
+        InputError: On logits of another shape or that are not finite, probabilities in
+            place of logits, or a T that is no positive and finite number.
 
     Example:
         >>> apply_temperature(np.array([[0.0, 2.0]]), 2.0).round(3)
         array([[0.269, 0.731]])
     """
-    if not 0 < temperature < np.inf:
-        raise InputError(
-            f"temperature must be positive and finite; received {temperature!r}; take "
-            "it from fit_temperature"
-        )
+    temperature = check_temperature(temperature, "take it from fit_temperature")
+    return tempered(checked_logits(logits), temperature)
+
+
+def tempered(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return `apply_temperature` of what is known to be logits.
+
+    For a part of a larger set, such as a batch: a few logits can look like
+    probabilities.
+
+    Example:
+        >>> tempered([[1.0, 0.0]], 1.0).round(3)
+        array([[0.731, 0.269]])
+    """
     scaled: np.ndarray = special.softmax(check_logits(logits) / temperature, axis=1)
     return scaled
+
+
+def check_temperature(temperature: Any, hint: str) -> float:
+    """Return a temperature as a float.
+
+    Raises:
+        InputError: Unless it is a positive and finite number.
+
+    Example:
+        >>> check_temperature(2, "")
+        2.0
+    """
+    number = isinstance(temperature, Real) or (
+        isinstance(temperature, np.ndarray) and not temperature.ndim
+    )
+    if not number or not 0 < temperature < np.inf:
+        raise InputError(
+            f"temperature must be positive and finite; received {temperature!r}; {hint}"
+        )
+    return float(temperature)
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -147,27 +185,37 @@ def quiet_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return _fitted(check_labels(labels, *logits.shape), logits)
 
 
-def check_logits(logits: np.ndarray) -> np.ndarray:
+def checked_logits(logits: Any) -> np.ndarray:
+    """Return `check_logits`, or refuse probabilities; see `refuse_probabilities`.
+
+    Example:
+        >>> checked_logits([[2.0, 0.0]])
+        array([[2., 0.]])
+    """
+    rows = as_rows("logits", logits)
+    found = check_logits(rows)
+    refuse_probabilities(rows)
+    return found
+
+
+def check_logits(logits: Any) -> np.ndarray:
     """Return logits as finite float64 `(N, Z)`, or say what is wrong with them.
 
+    Args:
+        logits: `(N, Z)`, Z >= 2; or `(N,)` or `(N, 1)` of two classes, the second
+            one's, as a single output without a sigmoid gives them. The first one's
+            are then 0.
+
     Raises:
-        InputError: Unless N >= 1, Z >= 2 and every logit is finite.
+        InputError: Unless N >= 1 and every logit is finite.
 
     Example:
         >>> check_logits([[2.0, 0.0]])
         array([[2., 0.]])
+        >>> check_logits([2.0])
+        array([[0., 2.]])
     """
-    logits = np.asarray(logits, np.float64)
-    if logits.ndim != 2 or logits.shape[1] < 2 or not logits.shape[0]:
-        raise InputError(
-            "logits must have shape (images, classes) with at least one image and two "
-            f"classes; received {logits.shape}; pass one row an image"
-        )
-    finite = np.isfinite(logits).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"logits must be finite; {int((~finite).sum())} of {finite.size} images "
-            f"have others, the first is image {int(finite.argmin())}; pass "
-            "log_probabilities(probabilities) if they come from probabilities"
-        )
-    return logits
+    rows = as_rows("logits", logits)
+    hint = "pass log_probabilities(probabilities) if they come from probabilities"
+    check_finite("logits", rows, hint)
+    return with_both_classes(rows)

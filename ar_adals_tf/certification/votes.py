@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ar_adals_tf import files
-from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.checks import check_integers, check_probabilities
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.reading import not_whole, read_npz
 
@@ -80,14 +80,15 @@ class Votes(NamedTuple):
                 of each image, or on probabilities that are none.
         """
         shape = np.shape(self.votes)
-        if len(shape) != 2 or not shape[0] or np.shape(self.selection) != shape:
+        several = len(shape) == 2 and shape[0] > 0 and shape[1] > 1
+        if not several or np.shape(self.selection) != shape:
             raise InputError(
                 "votes must be of one shape (images, classes); received "
                 f"{np.shape(self.selection)} and {shape}"
             )
         if self.ids.shape != shape[:1] or self.ids.dtype.kind != "S":
             raise InputError(f"ids must be {shape[0]} texts")
-        check_labels(self.labels, *shape)
+        check_integers("labels", self.labels, *shape)
         for votes in (self.selection, self.votes):
             total = votes.sum(axis=1)
             if (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ar_adals_tf.attacks.table import prepare
-from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.checks import check_integers, check_probabilities
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, sweep
 from ar_adals_tf.forms.form import File, list_of, maybe, record, text
@@ -138,11 +138,13 @@ class Gallery:
             raise InputError("its differences are not those of its images")
         if self.ids.shape != shape[:1] or self.ids.dtype.kind != "S":
             raise InputError("its ids are not bytes, one for each image")
+        if self.clean.ndim != 2 or self.clean.shape[1] < 2:
+            raise InputError(f"its predictions have shape {self.clean.shape}")
         for p in (self.clean, self.attacked):
             check_probabilities(p)
             if p.shape != (shape[0], self.clean.shape[1]):
                 raise InputError("its predictions are not those of its images")
-        check_labels(self.labels, shape[0], self.clean.shape[1])
+        check_integers("labels", self.labels, shape[0], self.clean.shape[1])
         if len(self.class_names) not in (0, self.clean.shape[1]):
             raise InputError("its class names are not as many as the classes")
 

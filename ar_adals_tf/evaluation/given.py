@@ -7,7 +7,7 @@ import numpy as np
 
 from ar_adals_tf.calibration.checks import check_labels
 from ar_adals_tf.calibration.kinds import logits_from
-from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
@@ -38,8 +38,9 @@ class Given(NamedTuple):
 def read_given(path: str | Path) -> Given:
     """Read predictions of a test set, and of a validation set if they are there.
 
-    The file has `labels`, `(N,)` integers, and `probabilities` or `logits`, `(N, Z)`,
-    or `(N,)` for two classes. It may have `ids`, `(N,)` text or integers, which default
+    The file has `labels`, see `calibration.check_labels`, and `probabilities` or
+    `logits`, `(N, Z)`, or `(N,)` or `(N, 1)` for two classes. Labels may be text where
+    `class_names` are. It may have `ids`, `(N,)` text or integers, which default
     to positions; `class_names`, `(Z,)` text; and `validation_labels` with
     `validation_probabilities` or `validation_logits`.
 
@@ -78,16 +79,33 @@ def _read(arrays: dict[str, np.ndarray], prefix: str) -> Predictions:
     logits = _named(arrays, prefix + there[-1], there[-1])
     if len(there) == 2:
         _check_equal(arrays, prefix, logits)
-    labels = arrays[f"{prefix}labels"]
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
     try:
+        labels = _numbered(arrays[f"{prefix}labels"], arrays.get("class_names"))
         labels = check_labels(labels, *logits.shape)
     except InputError as error:
         raise InputError(f"`{prefix}labels`: {error}") from error
     found = Predictions(_ids(arrays.get(f"{prefix}ids"), len(labels)), labels, logits)
     found.check()
     return found
+
+
+def _numbered(labels: np.ndarray, names: np.ndarray | None) -> np.ndarray:
+    """Return labels, those that are text as the places of their names."""
+    if labels.dtype.kind not in "SU":
+        return labels
+    if names is None:
+        raise InputError(
+            "labels are text, and nothing says which column of the predictions is "
+            "whose; add class_names, one for each column, in their order"
+        )
+    place = {_as_text(name): number for number, name in enumerate(names.ravel())}
+    told = [_as_text(label) for label in labels.ravel()]
+    if other := sorted(set(told) - set(place)):
+        raise InputError(
+            f"{len(other)} of the labels' names are not among class_names, such as "
+            f"{other[0]!r}; give every label one of them"
+        )
+    return np.array([place[label] for label in told]).reshape(labels.shape)
 
 
 def _named(arrays: dict[str, np.ndarray], name: str, kind: str) -> np.ndarray:
@@ -110,7 +128,7 @@ def _check_equal(
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    return apply_temperature(logits, 1.0)
+    return tempered(logits, 1.0)
 
 
 def _ids(ids: np.ndarray | None, count: int) -> np.ndarray:

@@ -18,10 +18,7 @@ class LevelTemperatureModel(keras.Model):
     The level is cut from the `margin` distance to the nearest other class, which takes
     the gradients of the classifier: no graph of Keras layers has them. So, unlike the
     models of `ar_adals_tf.calibrated`, a saved one is loaded only after
-
-    ```python
-    import ar_adals_tf.evaluation.level_model
-    ```
+    `import ar_adals_tf`.
 
     Args:
         classifier: A built classifier of images in [0, 1].

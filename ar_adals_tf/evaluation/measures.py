@@ -8,7 +8,7 @@ import numpy as np
 
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration import Certainty, ImageScores
-from ar_adals_tf.calibration.temperature import apply_temperature, fit_temperature
+from ar_adals_tf.calibration.temperature import fit_temperature, tempered
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.files import write_json
 from ar_adals_tf.forms.form import read
@@ -35,7 +35,7 @@ def fit_and_save_temperature(folder: str | Path, validation: Predictions) -> flo
     labels, logits = validation.labels, validation.logits
     value = fit_temperature(labels, logits)
     before, after = (
-        calibration.negative_log_likelihood(labels, apply_temperature(logits, t))
+        calibration.negative_log_likelihood(labels, tempered(logits, t))
         for t in (1.0, value)
     )
     content = {"temperature": value, "validation_examples": len(labels)}

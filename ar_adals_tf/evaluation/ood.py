@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import calibration, datasets
-from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.datasets.own import (
     describe,
     is_own,
@@ -200,7 +200,7 @@ def _scores(
     in_logits: np.ndarray, out_logits: np.ndarray, temperature: float
 ) -> Measures:
     in_entropy, out_entropy = (
-        calibration.predictive_entropy(apply_temperature(logits, temperature))
+        calibration.predictive_entropy(tempered(logits, temperature))
         for logits in (in_logits, out_logits)
     )
     return {

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from ar_adals_tf import calibration, files
-from ar_adals_tf.calibration.checks import check_labels, check_probabilities
+from ar_adals_tf.calibration.checks import check_integers, check_probabilities
 from ar_adals_tf.calibration.proportions import is_near_chance
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.forms.form import read
@@ -207,7 +207,7 @@ class Predictions(NamedTuple):
         if len(shape) != 2 or not shape[0] or shape[1] < 2:
             raise InputError(f"it has outputs of shape {shape}, not (images, classes)")
         num_classes = shape[1] if same_dataset else np.iinfo(np.int64).max
-        check_labels(self.labels, shape[0], num_classes)
+        check_integers("labels", self.labels, shape[0], num_classes)
         if np.shape(self.ids) != shape[:1] or self.ids.dtype.kind != "S":
             ids = f"{self.ids.dtype} of shape {np.shape(self.ids)}"
             raise InputError(f"its ids are {ids}, not bytes, one for each image")

@@ -17,6 +17,7 @@ from ar_adals_tf.calibrated import (
     with_vector_scaling,
 )
 from ar_adals_tf.calibration.posthoc import centred
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.level_model import (
@@ -108,7 +109,7 @@ def _temperature(given: Given) -> Rival:
     t = calibration.fit_temperature(labels, logits)
 
     def apply(logits: np.ndarray, _: Any) -> np.ndarray:
-        return calibration.apply_temperature(logits, t)
+        return tempered(logits, t)
 
     model = with_temperature(given.model, temperature=t)
     return Rival(apply, {"temperature": t}, model, apply(logits, None))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ar_adals_tf import calibration
 from ar_adals_tf.calibration import ImageScores
-from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES, STANDARD
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import Split
@@ -212,7 +212,7 @@ class _Found:
         for t, by_name in self._measures.items():
             p = found.probabilities
             if t is not None:
-                p = apply_temperature(found.logits, t)
+                p = tempered(found.logits, t)
             self._scores[t].append(compact(calibration.image_scores(found.labels, p)))
             by_name[name] = calibration.summary(found.labels, p, self._one.num_bins)
 

@@ -3,11 +3,9 @@
 import dataclasses
 import functools
 import hashlib
-import importlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -408,9 +406,6 @@ def _check_code(path: str | Path) -> None:
         registered = str(one.get("registered_name"))
         if name == "function":
             name = registered = str(one.get("config"))
-        if module.startswith("ar_adals_tf.methods."):  # its import registers classes
-            with suppress(ImportError):
-                importlib.import_module(module)
         own = module.split(".")[0] not in ("keras", "builtins")
         if own and keras.saving.get_registered_object(registered) is None:
             raise InputError(

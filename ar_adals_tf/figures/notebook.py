@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from ar_adals_tf import calibration
-from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.figures import style
 from ar_adals_tf.figures.reliability import draw_reliability_diagram
+from ar_adals_tf.files import writable_file
 from ar_adals_tf.whole_numbers import whole_number
 
 
@@ -37,8 +37,10 @@ class Diagram:
         """Write the figure as `.png`, `.pdf` or `.svg`.
 
         Raises:
-            InputError: On another ending.
+            InputError: On another ending, or if the file cannot be written. Its folder
+                is made if it is absent.
         """
+        writable_file(path, "the diagram", [".png", ".pdf", ".svg"])
         style.save(self.figure, path)
 
     def _repr_png_(self) -> bytes:
@@ -71,9 +73,9 @@ def reliability_diagram(
     Args:
         model_or_labels: `(N,)` or `(N, 1)` classes or `(N, Z)` one-hot; or a built
             Keras classifier.
-        x_or_probabilities: `(N, Z)` probabilities, or of two classes `(N,)`, the second
-            one's; or, with a model, inputs as `model.predict` takes them, or a
-            `tf.data.Dataset` of batches `(x, y)`.
+        x_or_probabilities: `(N, Z)` probabilities, or of two classes `(N,)` or
+            `(N, 1)`, the second one's; or, with a model, inputs as `model.predict`
+            takes them, or a `tf.data.Dataset` of batches `(x, y)`.
         y: The labels, with a model; None with a dataset.
         num_bins: Number of equal-width bins. Defaults to 15.
         title: What the figure's title begins with. Defaults to nothing.
@@ -97,6 +99,7 @@ ECE 40.00 % (15 bins)
         labels, logits = labelled_logits(
             model_or_labels, x_or_probabilities, y, from_logits
         )
+        p = tempered(logits, 1.0)
     else:
         if y is not None:
             raise InputError(
@@ -104,16 +107,9 @@ ECE 40.00 % (15 bins)
                 f"y; received three arguments, the first is no model but "
                 f"{type(model_or_labels).__name__}"
             )
-        first, second = np.asarray(model_or_labels), np.asarray(x_or_probabilities)
-        if first.dtype.kind == "f" and second.dtype.kind in "iu" and second.ndim == 1:
-            raise InputError(
-                "the first argument has fractions, the second whole numbers as labels "
-                "have; the order is reliability_diagram(labels, probabilities)"
-            )
-        kind = "logits" if from_logits else "probabilities"
-        logits = calibration.logits_from(x_or_probabilities, kind)
-        labels = calibration.classes_from(model_or_labels, logits.shape[1])
-    p = apply_temperature(logits, 1.0)
+        labels, p = model_or_labels, x_or_probabilities
+        if from_logits:
+            p = calibration.apply_temperature(p, 1.0)
     bins = calibration.reliability_bins(labels, p, num_bins)
     measures = calibration.summary(labels, p, num_bins)
     figure = draw_reliability_diagram(bins, title, examples="Examples")

@@ -18,7 +18,7 @@ from ar_adals_tf.calibration.bootstrap import (
     bootstrap,
     stacked_scores,
 )
-from ar_adals_tf.calibration.floor import Floor, floor_draws
+from ar_adals_tf.calibration.floor import Floor, errors_by_chance
 from ar_adals_tf.calibration.inference import Interval, all_intervals, interval_of
 from ar_adals_tf.figures.uncertain import Uncertain
 
@@ -60,7 +60,7 @@ class Sample:
         stacked = [stacked_scores(sets) for sets in runs]
         (boot,) = bootstrap([stacked], num_bins, draws, SEED)
         confidence = np.concatenate([run.confidence for run in stacked])
-        floor = floor_draws(confidence, num_bins, draws, SEED)
+        floor = errors_by_chance(confidence, num_bins, draws, SEED)
         return cls(tuple(seeds), confidence.shape[1], boot, floor)
 
     @classmethod

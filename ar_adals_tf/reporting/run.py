@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.attacks.table import ATTACKS
-from ar_adals_tf.calibration.temperature import apply_temperature
+from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
@@ -225,7 +225,7 @@ class Run:
         If `scaled`, their logits are divided by the run's temperature.
         """
         if scaled and self.temperature is not None:
-            return apply_temperature(predictions.logits, self.temperature)
+            return tempered(predictions.logits, self.temperature)
         return predictions.probabilities
 
     @cached_property

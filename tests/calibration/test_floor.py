@@ -113,6 +113,39 @@ def test_wrong_confidences_are_named(wrong):
         calibration.calibration_floor(wrong)
 
 
+FLOORS = [
+    calibration.calibration_floor,
+    calibration.floor_draws,
+    calibration.expected_floor,
+    lambda p: calibration.floor_by_level(p, np.zeros(len(p), int), 1),
+]
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_probabilities_are_no_confidences(floor):
+    """They were read as runs: another floor, several times as high."""
+    p = np.random.default_rng(0).dirichlet(np.ones(4), 50)
+    with pytest.raises(InputError, match=r"pass probabilities.max\(axis=1\)$"):
+        floor(p)
+    with pytest.raises(InputError, match=r"pass np.maximum\(p, 1 - p\).reshape\(-1\)$"):
+        floor(p[:, :1])
+    floor(p.max(axis=1))
+
+
+@pytest.mark.parametrize("floor", FLOORS[2:])
+def test_a_floor_of_one_run_refuses_several(floor):
+    with pytest.raises(InputError, match=r"shape \(images,\); received \(2, 7\)"):
+        floor(np.stack([CONFIDENCE, CONFIDENCE]))
+
+
+def test_runs_of_a_single_image_have_intervals():
+    """Their confidences are (runs, 1), and two of 1/2 sum to 1."""
+    for labels, p in (([0], [[0.5, 0.5]]), ([0, 1], [[0.5, 0.5]] * 2)):
+        run = calibration.image_scores(labels, p)
+        calibration.intervals_of_runs([run, run], draws=20)
+        calibration.certainty_of_sets([run, run], [[0, 1]], draws=20)
+
+
 @pytest.mark.parametrize("setting", [{"draws": 0}, {"level": 1.0}])
 def test_wrong_settings_are_named(setting):
     with pytest.raises(InputError, match=next(iter(setting))):

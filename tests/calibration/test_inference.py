@@ -290,6 +290,24 @@ def test_a_wrong_measure_and_unequal_runs_are_named():
         calibration.paired_difference([run], [fewer], "ece")
     with pytest.raises(InputError, match="same number of runs"):
         inference.intervals_of_runs([])
+    with pytest.raises(InputError, match="must be ImageScores; received ndarray; pass"):
+        calibration.paired_difference(probabilities, probabilities, "ece")
+    for wrong in (run, [0.1, 0.2]):
+        with pytest.raises(InputError, match="must be ImageScores; received float"):
+            calibration.indistinguishable_from_best(wrong, "ece")
+
+
+def test_a_single_run_needs_no_list():
+    labels, probabilities, _ = predictions(300, seed=8)
+    one = calibration.image_scores(labels, probabilities)
+    softened = (probabilities + 1 / probabilities.shape[1]) / 2
+    other = calibration.image_scores(labels, softened)
+    for call in (
+        lambda *runs: calibration.paired_difference(*runs, "ece", draws=50),
+        lambda *runs: calibration.indistinguishable_from_best(runs, "ece", draws=50),
+        lambda run, _: calibration.intervals_of_runs(run, draws=50),
+    ):
+        assert call(one, other) == call([one], [other])
 
 
 def test_right_answers_are_counted_without_rounding():

@@ -42,7 +42,7 @@ def test_one_column_tells_of_the_second_of_two_classes(shape):
         (np.concatenate([P, LOGITS]), None, "40 of 80 rows .* neither"),
         (np.full(5, 0.5), "logits", r"all of them lie in \[0, 1\]"),
         (np.array([0.5, 3.0]), "probabilities", "1 of 2 probabilities do not lie in"),
-        (np.array([[0.5, np.nan]]), None, "outputs of 1 of 1 examples are not finite"),
+        (np.array([[0.5, np.nan]]), None, "outputs must be finite; 1 of 1 images"),
         (np.zeros((2, 2, 2)), None, r"received \(2, 2, 2\)"),
         (np.array(["a"]), None, "must be numbers"),
     ],

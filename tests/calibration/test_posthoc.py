@@ -123,9 +123,30 @@ def test_sets_without_an_error_are_fitted_without_a_warning(fit, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda y, p: calibration.fit_vector_scaling(y, p),
+        lambda y, p: calibration.fit_margin_temperature(y, p),
+        lambda y, p: calibration.fit_level_temperatures(y, p, y, 4),
+        lambda y, p: calibration.VectorScaling(np.ones(4), np.zeros(4)).apply(p),
+        lambda y, p: calibration.MarginTemperature(1.0, 0.0).apply(p),
+        lambda y, p: calibration.LevelTemperatures(np.ones(4)).apply(p, y),
+        lambda y, p: calibration.refinement_nll(y, p),
+        lambda y, p: calibration.by_normalised_logit(y, p),
+    ],
+)
+def test_probabilities_are_no_logits(call):
+    """What comes of them would be wrong, and nobody would notice."""
+    logits = logits_of(40)
+    call(logits.argmax(axis=1), logits)
+    with pytest.raises(InputError, match="all 40 rows .* so they are probabilities"):
+        call(logits.argmax(axis=1), special.softmax(logits, axis=1))
+
+
 def test_wrong_levels_and_logits_are_named():
     fitted = calibration.LevelTemperatures(np.ones(2))
     with pytest.raises(InputError, match=r"levels must lie in \[0, 2\)"):
-        fitted.apply([[1.0, 0.0]], np.array([2]))
+        fitted.apply([[2.0, 0.0]], np.array([2]))
     with pytest.raises(InputError, match="logits must be finite"):
         calibration.fit_vector_scaling([0], [[np.inf, 0.0]])

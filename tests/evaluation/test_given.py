@@ -75,8 +75,38 @@ def test_logits_and_two_classes_in_one_column_are_measured_too(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        Y.astype(float),
+        np.eye(3)[Y],
+        np.array(["dog", "cat", "owl"])[Y],
+        np.array([b"dog", b"cat", b"owl"])[Y][:, None],
+    ],
+)
+def test_labels_of_any_usual_form_are_the_same_labels(labels, tmp_path):
+    names = np.array(["dog", "cat", "owl"])
+    path = save(tmp_path / "a.npz", labels=labels, logits=LOGITS, class_names=names)
+    assert read_given(path).test.labels.tolist() == Y.tolist()
+
+
+def test_yes_and_no_are_classes(tmp_path):
+    second = 1 / (1 + np.exp(-LOGITS[:, :1]))
+    path = save(tmp_path / "a.npz", labels=Y == 1, probabilities=second)
+    assert read_given(path).test.labels.tolist() == (Y == 1).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        (
+            {"labels": np.array(["a", "b", "c"])[Y], "probabilities": P},
+            "`labels`: labels are text, and nothing says which column .* class_names",
+        ),
+        (
+            {"labels": np.array(["a", "b", "x"])[Y], "probabilities": P}
+            | {"class_names": np.array(["a", "b", "c"])},
+            "1 of the labels' names are not among class_names, such as 'x'",
+        ),
         ({"probabilities": LOGITS}, "`probabilities`: .* sum to 1 .*; 500 of 500"),
         ({"logits": P}, "`logits`: they are called logits, but all of them"),
         ({"probabilities": P, "logits": -LOGITS}, "not the softmax of `logits`"),
@@ -103,7 +133,7 @@ def test_logits_and_two_classes_in_one_column_are_measured_too(tmp_path):
         ),
         (
             {"probabilities": P * np.nan},
-            "outputs of 500 of 500 examples are not finite",
+            "outputs must be finite; 500 of 500 images",
         ),
     ],
 )

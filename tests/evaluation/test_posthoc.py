@@ -155,7 +155,7 @@ def test_the_model_by_level_is_loaded_after_an_import(run, images, tmp_path):
     np.save(tmp_path / "x.npy", x)
     script = f"""
 import keras, numpy as np
-import ar_adals_tf.evaluation.level_model
+import ar_adals_tf
 path = {str(run / "posthoc" / "by_level.keras")!r}
 model = keras.models.load_model(path, compile=False)
 x = np.load({str(tmp_path / "x.npy")!r})

@@ -23,8 +23,13 @@ def test_it_shows_itself_and_says_its_measures(tmp_path):
     assert found.bins.counts.sum() == 300
     found.save(tmp_path / "mine.pdf")
     assert (tmp_path / "mine.pdf").read_bytes()[:4] == b"%PDF"
-    with pytest.raises(InputError, match=r"saved as .png, .pdf or .svg"):
+    with pytest.raises(InputError, match=r"must end in .png, .pdf or .svg"):
         found.save(tmp_path / "mine.gif")
+    found.save(tmp_path / "new" / "folder" / "mine.png")
+    assert (tmp_path / "new" / "folder" / "mine.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="the folder of the diagram must be a folder"):
+        found.save(tmp_path / "file" / "mine.png")
 
 
 def test_a_model_with_its_examples_gives_the_same_as_its_predictions():
@@ -45,7 +50,7 @@ def test_wrong_kinds_and_shapes_are_refused():
         diagram(Y, P, from_logits=True)
     with pytest.raises(InputError, match="the first is no model but ndarray"):
         diagram(Y, P, Y)
-    with pytest.raises(InputError, match=r"order is reliability_diagram\(labels, pro"):
+    with pytest.raises(InputError, match="the order is labels, probabilities"):
         diagram(P, Y)
     with pytest.raises(InputError, match=r"labels must be integers of shape \(300,\)"):
         diagram(Y[:3], P)
