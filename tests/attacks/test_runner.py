@@ -10,22 +10,22 @@ from ar_adals_tf.attacks import runner
 from ar_adals_tf.attacks.decoupled import DecoupledDirectionNorm
 from ar_adals_tf.attacks.settings import DDNSettings
 from tests.attacks.helpers import FEW, predict
-from tests.helpers import some_quick
+from tests.helpers import assert_same_but_for_rounding, some_quick
 
 #: CleverHans's loop is the reference and not what people run.
 QUICK = [name for name in attacks.ATTACKS if name != "cleverhans_cw_l2"]
 
 
 @pytest.mark.parametrize("name", some_quick(attacks.ATTACKS, *QUICK))
-def test_order_position_and_remainder_change_no_bit(trained, name):
+def test_order_position_and_remainder_change_nothing(trained, name):
     model, images = trained
     images = images[:45]
     attack = attacks.prepare(name, model, batch_size=16, **FEW[name])
     straight = attack(images).distances
     order = np.random.default_rng(0).permutation(len(images))
-    np.testing.assert_array_equal(attack(images[order]).distances, straight[order])
-    np.testing.assert_array_equal(attack(images[7:20]).distances, straight[7:20])
-    np.testing.assert_array_equal(attack(images[31:32]).distances, straight[31:32])
+    assert_same_but_for_rounding(attack(images[order]).distances, straight[order])
+    assert_same_but_for_rounding(attack(images[7:20]).distances, straight[7:20])
+    assert_same_but_for_rounding(attack(images[31:32]).distances, straight[31:32])
 
 
 @pytest.mark.parametrize("name", some_quick(attacks.ATTACKS, *QUICK))
