@@ -108,7 +108,8 @@ def test_margin_finds_nothing_where_no_boundary_meets_the_box():
                 if k != y and (corners[:, k] > corners[:, y]).any()
             ]
             assert found == bool(reached)
-            assert distance == pytest.approx(min(reached, default=np.inf), rel=1e-4)
+            nearest = min(reached, default=np.inf)  # of logits that are near 1
+            assert distance == pytest.approx(nearest, rel=1e-4, abs=1e-6)
         founds.append(result.found.mean())
     assert founds[0] > 0.5 and founds[1] == 0
 
