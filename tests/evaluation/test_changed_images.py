@@ -91,6 +91,7 @@ def test_other_images_of_one_name_are_measured_anew(how, tmp_path):
     assert all(found[kind] != first[kind] for kind in kinds)
 
 
+@pytest.mark.slow
 def test_the_same_images_are_measured_once(how, recwarn):
     how |= SHIFT | ATTACK | FEW
     first = evaluate(**how)
@@ -102,6 +103,7 @@ def test_the_same_images_are_measured_once(how, recwarn):
     assert not [one for one in recwarn if "other" in str(one.message)]
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_again_is_not_kept_of_other_images(how, tmp_path):
     assert "attacks" in evaluate(**how | ATTACK)
     save(tmp_path / "d.npz", 1)
@@ -134,6 +136,7 @@ def test_other_validation_images_give_another_temperature(how, tmp_path):
     assert found["attacks"]["temperature_scaled"]["temperature"] == now
 
 
+@pytest.mark.slow
 def test_the_range_of_the_data_is_a_part_of_the_images(how, tmp_path):
     """Scaled numbers are the same images in [0, 1], but not for such a model."""
     rng = np.random.default_rng(0)
@@ -157,6 +160,7 @@ def test_the_range_of_the_data_is_a_part_of_the_images(how, tmp_path):
     assert found["attacks"] != first["attacks"]
 
 
+@pytest.mark.slow
 def test_another_size_of_the_same_pictures_is_measured_anew(how, tmp_path):
     """The digest of pictures is of their files, which do not change."""
     rng = np.random.default_rng(0)
@@ -178,6 +182,7 @@ def test_another_size_of_the_same_pictures_is_measured_anew(how, tmp_path):
     assert found["shift"] != first["shift"]
 
 
+@pytest.mark.slow
 def test_a_store_of_a_models_file_that_does_not_say_its_images_is_void(how):
     """Nothing tells whether they were changed since."""
     how |= SHIFT | ATTACK

@@ -55,7 +55,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "imports", ["import ar_adals_tf; import keras", "import keras; import ar_adals_tf"]
+    "imports",
+    [
+        "import ar_adals_tf; import keras",
+        pytest.param("import keras; import ar_adals_tf", marks=pytest.mark.slow),
+    ],
 )
 def test_importing_the_package_is_enough(imports, folder):
     """In a new process, where nothing else of the package is touched."""
