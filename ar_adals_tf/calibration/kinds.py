@@ -18,12 +18,16 @@ from ar_adals_tf.errors import InputError
 #: The share of rows of logits that look like probabilities, at most.
 _FEW = 0.1
 
+#: As many single logits are not all in [0, 1] by chance.
+_MANY = 20
+
 
 def refuse_probabilities(logits: np.ndarray) -> None:
     """Refuse logits that are probabilities: rows that are not negative and sum to 1.
 
     Args:
-        logits: `(N, Z)`, finite; a single column is refused if it lies in [0, 1].
+        logits: `(N, Z)`, finite; a single column is refused if it lies in [0, 1] and
+            is so long that this is no chance.
 
     Raises:
         InputError: If all rows are so.
@@ -31,6 +35,8 @@ def refuse_probabilities(logits: np.ndarray) -> None:
     Example:
         >>> refuse_probabilities(np.array([[2.0, 0.0]]))
     """
+    if logits.shape[1] == 1 and len(logits) < _MANY:
+        return
     if _like_probabilities(logits).all():
         raise InputError(
             f"logits are wanted, but all {len(logits)} rows {_likeness(logits)}, so "

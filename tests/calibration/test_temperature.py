@@ -149,11 +149,19 @@ def test_huge_logits_do_not_overflow():
         (lambda: apply_temperature([[2.0, 0.0]], None), "positive.*received None"),
         (lambda: apply_temperature([[2.0, 0.0]], [2.0]), r"positive.*\[2.0\]"),
         (lambda: apply_temperature([[0.5, 0.5]], 1.0), "1 rows .* probabilities"),
-        (lambda: apply_temperature([0.5, 0.2], 1.0), r"all 2 rows lie in \[0, 1\]"),
-        (lambda: fit_temperature([0, 1], [0.5, 0.2]), r"all 2 rows lie in \[0, 1\]"),
+        (lambda: apply_temperature([0.5, 0.2] * 10, 1.0), r"20 rows lie in \[0, 1\]"),
+        (lambda: fit_temperature([0, 1] * 10, [0.5, 0.2] * 10), "20 rows lie in"),
         (lambda: log_probabilities([[1.0, 2.0]]), "sum to 1"),
     ],
 )
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_few_single_logits_are_no_probabilities():
+    """Single logits often lie in [0, 1], so a short batch of them tells nothing."""
+    found = apply_temperature(np.array([0.4]), 2.0)
+    assert found[0, 1] == pytest.approx(1 / (1 + np.exp(-0.2)))
+    with pytest.raises(InputError, match=r"all 30 rows lie in \[0, 1\]"):
+        apply_temperature(np.linspace(0.1, 0.9, 30), 2.0)
