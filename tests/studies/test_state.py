@@ -167,6 +167,20 @@ def test_an_evaluation_is_done_when_all_is_measured_by_this_model(study):
     assert state_of(cell, "s").why == "not measured: shift, svhn_cropped"
 
 
+def test_a_strength_of_many_digits_is_found_by_its_name(study, monkeypatch):
+    cell = study["evaluate vanilla-0"]
+    flags = {**cell.flags, "attacks": "fgsm", "epsilons": "1.2345678"}
+    cell = dataclasses.replace(cell, flags=flags)
+    run = evaluated(cell)
+    (run / "attacked").mkdir()
+    settings = json.dumps({"model": digest_run(run)})
+    (run / "attacked" / "settings.json").write_text(settings)
+    attacks = {"attacks": {"by_attack": {"fgsm": {"1.23457": {}}}}}
+    read = states.read_metrics
+    monkeypatch.setattr(states, "read_metrics", lambda folder: read(folder) | attacks)
+    assert state_of(cell, "s") == State("done")
+
+
 def test_where_no_types_are_named_all_that_can_be_made_are_asked_for(
     study, monkeypatch
 ):
