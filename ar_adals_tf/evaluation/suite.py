@@ -18,7 +18,8 @@ from ar_adals_tf.evaluation.images import (
     temperature_images,
 )
 from ar_adals_tf.evaluation.ood import check_data, check_names
-from ar_adals_tf.evaluation.predictions import stored_settings
+from ar_adals_tf.evaluation.predictions import checked_settings
+from ar_adals_tf.evaluation.record import refuse_results_among
 from ar_adals_tf.evaluation.rivals import check_posthoc
 from ar_adals_tf.evaluation.shift import evaluate_shift_together
 from ar_adals_tf.evaluation.stages import Evaluation
@@ -230,6 +231,7 @@ def evaluate(
             )
         subjects = [run_subject(r, data_dir, num_bins, limit_examples) for r in runs]
     for subject in subjects:
+        refuse_results_among(subject.folder, ood or ())
         if not subject.has_gradient:
             wanted.check_served(subject)
     splits = load_shared(subjects, wanted)
@@ -256,7 +258,7 @@ def evaluate(
             own_data = task.subject.where["data_dir"]
             check_data(ood, task.place("ood"), own_data, test.info)
         for kind in wanted.folders:
-            stored_settings(task.place(kind))
+            checked_settings(task.place(kind))
         if attacks:
             sets_under_attack(task.place("attacked"))
         if certifying:

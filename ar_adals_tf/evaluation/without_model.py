@@ -17,10 +17,10 @@ from ar_adals_tf.evaluation.measures import (
     summary,
 )
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record, plain_text
+from ar_adals_tf.evaluation.record import Record, plain_text, results_folder
 from ar_adals_tf.evaluation.results import describe_run, write_results
 from ar_adals_tf.experiment.runs import RUN_FILES
-from ar_adals_tf.files import refuse_overwriting, remove, sweep, writable_folder
+from ar_adals_tf.files import remove, sweep
 from ar_adals_tf.process.locks import LOCK, only_writer
 
 #: What a test set without a name is called.
@@ -61,15 +61,7 @@ def evaluate_predictions(
         )
     given = read_given(path)
     check_enough(len(given.test.labels), str(path))
-    if not output_dir:
-        raise InputError("--predictions needs --output_dir, a folder for the results")
-    folder = writable_folder(output_dir, "--output_dir")
-    if (folder / "config.json").exists():
-        raise InputError(
-            f"--output_dir {folder} is a run directory (it has a config.json), and its "
-            "results would be overwritten; give another folder"
-        )
-    refuse_overwriting(folder / "predictions.npz", [path], "the result")
+    folder = results_folder(output_dir, "--predictions", [path])
     flags: dict[str, Any] = {"predictions": str(path), "title": title}
     flags |= {"dataset": dataset, "num_bins": num_bins}
     record = Record(

@@ -684,7 +684,7 @@ OF_OTHERS = [
         Case(
             "export",
             [f"--model_file={FASHION}", "--output_dir=out"],
-            f"--output_dir out holds {name} and no export.json, .* be overwritten",
+            f"out holds {name} and no export.json, .* be overwritten",
             copied(FASHION, f"out/{name}"),
         )
         for name in ("calibrated.keras", "README.md")
