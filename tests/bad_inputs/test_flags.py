@@ -410,7 +410,44 @@ OF_EVALUATE = [
         evaluate("--shift", f"--severities={value}", says="--severities must be among")
         for value in ("x", "1.5", "0", "6", "-1", "1;2", "nan", HUGE)
     ],
-    evaluate("--severities=x", says="--severities must be among"),
+    *[
+        evaluate(f"--{flag}", says=f"--{flag.split('=')[0]} is for --{owner}; give b")
+        for flag, owner in (
+            ("severities=1", "shift"),
+            ("shift_types=fog", "shift"),
+            ("shift_source=auto", "shift"),
+            ("shift_cache_dir=sets", "shift"),
+            ("epsilons=8", "attacks"),
+            ("attack_norm=linf", "attacks"),
+        )
+    ],
+    *[
+        Case(
+            "evaluate",
+            ["--run_dir=absent", f"--{name}={value}"],
+            f"--{name} is for --model_file; what --run_dir names has its own: leave it",
+        )
+        for name, value in (
+            ("output_dir", "copy"),
+            ("dataset", "svhn_cropped"),
+            ("title", "A"),
+            ("split_seed", "0"),
+            ("validation_examples", "0"),
+            ("validation", "val.npz"),
+            ("model_range", "0,255"),
+            ("image_size", "8"),
+            ("input_range", "0,1"),
+            ("split_names", "test=val"),
+        )
+    ],
+    *[
+        Case(
+            "evaluate",
+            ["--predictions=absent.npz", "--output_dir=out", f"--{flag}"],
+            f"no model and no inputs; leave out --{flag.split('=')[0]}, or give the mo",
+        )
+        for flag in ("split_seed=0", "data_dir=d", "image_size=8", "certify")
+    ],
     evaluate("--shift", "--severities=", says="--severities must not be empty"),
     evaluate("--shift", "--severities=1,", says="--severities must not be empty"),
     evaluate("--shift", "--shift_types=rain", says="rain"),
@@ -677,6 +714,16 @@ OF_COMPUTE = [
     compute("--split=all", says="should be one of"),
     compute("--cpu_replicas=2", says="--cpu_replicas is for --strategy=mirrored"),
     Case("compute_robustness", [], "--model_file is missing"),
+    *[
+        compute(f"--{flag}", says=f"--{flag.split('=')[0]} is for --dataset; --arrays")
+        for flag in (
+            "limit_examples=5",
+            "input_range=0,1",
+            "split=test",
+            "dataset=cifar10",
+            "split_seed=1",
+        )
+    ],
 ]
 
 OF_OTHERS = [
