@@ -411,21 +411,21 @@ OF_EVALUATE = [
         for value in ("x", "1.5", "0", "6", "-1", "1;2", "nan", HUGE)
     ],
     *[
-        evaluate(f"--{flag}", says=f"--{flag.split('=')[0]} is for --{owner}; give b")
-        for flag, owner in (
-            ("severities=1", "shift"),
-            ("shift_types=fog", "shift"),
-            ("shift_source=auto", "shift"),
-            ("shift_cache_dir=sets", "shift"),
-            ("epsilons=8", "attacks"),
-            ("attack_norm=linf", "attacks"),
+        evaluate(f"--{flag}", says=r"--\w+ is for --(shift|attacks); give both, or n")
+        for flag in (
+            "severities=1",
+            "shift_types=fog",
+            "shift_source=auto",
+            "shift_cache_dir=sets",
+            "epsilons=8",
+            "attack_norm=linf",
         )
     ],
     *[
         Case(
             "evaluate",
             ["--run_dir=absent", f"--{name}={value}"],
-            f"--{name} is for --model_file; what --run_dir names has its own: leave it",
+            r"--\w+ is for --model_file; what --run_dir names has its own: leave it",
         )
         for name, value in (
             ("output_dir", "copy"),
@@ -444,7 +444,7 @@ OF_EVALUATE = [
         Case(
             "evaluate",
             ["--predictions=absent.npz", "--output_dir=out", f"--{flag}"],
-            f"no model and no inputs; leave out --{flag.split('=')[0]}, or give the mo",
+            r"no model and no inputs; leave out --\w+, or give the model as --mod",
         )
         for flag in ("split_seed=0", "data_dir=d", "image_size=8", "certify")
     ],
@@ -715,7 +715,7 @@ OF_COMPUTE = [
     compute("--cpu_replicas=2", says="--cpu_replicas is for --strategy=mirrored"),
     Case("compute_robustness", [], "--model_file is missing"),
     *[
-        compute(f"--{flag}", says=f"--{flag.split('=')[0]} is for --dataset; --arrays")
+        compute(f"--{flag}", says=r"--\w+ is for --dataset; --arrays are attacked")
         for flag in (
             "limit_examples=5",
             "input_range=0,1",
