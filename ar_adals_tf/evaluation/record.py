@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.runs import RUN_FILES
 from ar_adals_tf.files import (
     refuse_overwriting,
     refuse_strangers,
     writable_folder,
     write_json,
 )
-from ar_adals_tf.experiment.runs import RUN_FILES
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SUBJECT
 

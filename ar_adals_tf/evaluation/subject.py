@@ -281,7 +281,7 @@ def model_subject(
     Raises:
         InputError: If the file is no model, or the folder for the results does not do.
     """
-    inputs = [file, dataset, validation, robustness_index]
+    inputs: list[str | Path | None] = [file, dataset, validation, robustness_index]
     folder = results_folder(output_dir, "--model_file", inputs)
     if is_own(dataset):
         names = (reading or {}).get("split_names")

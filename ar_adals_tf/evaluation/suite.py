@@ -32,9 +32,9 @@ from ar_adals_tf.evaluation.under_attack import (
 from ar_adals_tf.evaluation.vote_store import sigmas_in
 from ar_adals_tf.evaluation.wanted import (
     Wanted,
+    check_flags,
     given_arguments,
     parse_severities,
-    refuse_idle,
 )
 from ar_adals_tf.evaluation.without_model import evaluate_predictions
 from ar_adals_tf.experiment.runs import RUN_FILES, FoundIndex
@@ -160,17 +160,8 @@ def evaluate(
     Raises:
         InputError: On arguments that do not fit or files that are absent or damaged.
     """
-    arguments = given_arguments(evaluate, locals())  # before there are other names
+    check_flags(given_arguments(evaluate, locals()))  # before there are other names
     runs = _run_folders(run_dir)
-    choices = {"--run_dir": runs, "--model_file": model_file}
-    choices |= {"--predictions": predictions}
-    given = [flag for flag, value in choices.items() if value]
-    if len(given) != 1:
-        raise InputError(
-            "evaluate needs one of --run_dir=RUN, --model_file=FILE.keras and "
-            f"--predictions=FILE.npz; received {' and '.join(given) or 'none of them'}"
-        )
-    refuse_idle(arguments)
     posthoc = None if posthoc is None else check_posthoc(posthoc)
     attacks = attacks_in_norm(attacks or (), attack_norm)
     certifying = Certifying.make(

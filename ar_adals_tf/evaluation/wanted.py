@@ -60,6 +60,8 @@ def given_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of a function that are not its defaults.
 
+    A default that was given all the same cannot be told; `command_line.given` can.
+
     Args:
         function: The function.
         values: All its arguments by name.
@@ -69,7 +71,13 @@ def given_arguments(
         {'iterable': [2]}
     """
     parameters = inspect.signature(function).parameters
-    return {n: v for n, v in values.items() if v is not parameters[n].default}
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not defaults[name]
+        and not (isinstance(value, (str, int)) and value == defaults[name])
+    }
 
 
 def refuse_idle_measures(given: Mapping[str, Any]) -> None:
@@ -93,24 +101,31 @@ neither
         )
 
 
-def refuse_idle(given: Mapping[str, Any]) -> None:
+def check_flags(given: Mapping[str, Any]) -> None:
     """Refuse flags of `evaluate` that mean nothing beside the others.
 
     Args:
-        given: The flags that were given, by name; one is what is evaluated.
+        given: The flags that were given, by name.
 
     Raises:
-        InputError: If there are any.
+        InputError: If there are any, or if not one names what is evaluated.
 
     Example:
-        >>> refuse_idle({"run_dir": "runs/a", "limit_examples": 9})
-        >>> refuse_idle({"run_dir": "runs/a", "title": "A"})
+        >>> check_flags({"run_dir": "runs/a", "limit_examples": 9})
+        >>> check_flags({"run_dir": "runs/a", "title": "A"})
         Traceback (most recent call last):
         ar_adals_tf.errors.InputError: --title is for --model_file; what --run_dir \
 names has its own: leave it out
     """
+    subjects = ("run_dir", "model_file", "predictions")
+    named = [f"--{name}" for name in subjects if _is_given(given.get(name))]
+    if len(named) != 1:
+        raise InputError(
+            "evaluate needs one of --run_dir=RUN, --model_file=FILE.keras and "
+            f"--predictions=FILE.npz; received {' and '.join(named) or 'none of them'}"
+        )
     idle = ", ".join(f"--{name}" for name in _idle(given, _OF_SUBJECTS))
-    if idle and _is_given(given.get("predictions")):
+    if idle and named == ["--predictions"]:
         raise InputError(
             f"--predictions has no model and no inputs; leave out {idle}, or give the "
             "model as --model_file"

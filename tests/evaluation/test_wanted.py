@@ -7,8 +7,8 @@ import pytest
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.evaluation.wanted import (
+    check_flags,
     given_arguments,
-    refuse_idle,
     refuse_idle_measures,
 )
 
@@ -45,10 +45,10 @@ def test_a_subject_takes_its_own_flags(subject, name):
     measured = subject != "predictions" and name in MEASURES
     given = {subject: "a", name: ["0"]}
     if name in TAKES[subject].split() or measured:
-        refuse_idle(given)
+        check_flags(given)
     else:
         with pytest.raises(InputError, match=f"--{name}"):
-            refuse_idle(given)
+            check_flags(given)
 
 
 @pytest.mark.parametrize("name", HOW)
@@ -66,12 +66,14 @@ def test_sets_are_kept_for_post_hoc_calibrations_too():
 
 def test_a_flag_of_zero_is_given_and_one_that_is_off_is_not():
     with pytest.raises(InputError, match="--split_seed, --title is for --model_file"):
-        refuse_idle({"run_dir": "a", "split_seed": 0, "title": "b", "shift": False})
-    refuse_idle({"predictions": "a", "shift": False, "ood": None, "attacks": []})
+        check_flags({"run_dir": "a", "split_seed": 0, "title": "b", "shift": False})
+    check_flags({"predictions": "a", "shift": False, "ood": None, "attacks": []})
 
 
 def test_an_argument_is_given_if_it_is_not_the_default():
     parameters = inspect.signature(evaluate).parameters
     defaults = {name: one.default for name, one in parameters.items()}
     assert given_arguments(evaluate, defaults) == {}
-    assert given_arguments(evaluate, defaults | {"epsilons": [8]}) == {"epsilons": [8]}
+    changed = {"epsilons": [8], "split_seed": 1, "shift": True}
+    same = {"attack_norm": "".join(["li", "nf"])}
+    assert given_arguments(evaluate, defaults | changed | same) == changed
