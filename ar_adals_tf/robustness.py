@@ -366,8 +366,8 @@ def _tie_breakers(index: RobustnessIndex) -> np.ndarray:
     """Order images of equal distance as by chance, but always in the same way.
 
     Returns:
-        `(N,)` uint64: the beginning of the id's SHA-256 where another image has the same
-        distance, and 0 elsewhere.
+        `(N,)` uint64: the beginning of the id's SHA-256 where another image has the
+        same distance, and 0 elsewhere.
     """
     _, inverse, counts = np.unique(
         index.distances, return_inverse=True, return_counts=True
