@@ -6,7 +6,6 @@ one-hot. Probabilities are `(N, Z)`; or, of two classes, `(N,)` or `(N, 1)`, tho
 the second one, as a sigmoid gives them.
 """
 
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ def check_level(level: Any) -> None:
     Example:
         >>> check_level(0.95)
     """
-    if not isinstance(level, Real) or not 0 < level < 1:
+    if not isinstance(level, (int, float, np.floating)) or not 0 < level < 1:
         raise InputError(
             f"level must lie in (0, 1); received {level!r}; 0.95 is a common choice"
         )

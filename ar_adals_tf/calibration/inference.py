@@ -56,7 +56,12 @@ from ar_adals_tf.calibration.floor import (
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_index
 
 #: What a measure can be; the error of few runs would reach beyond.
-_RANGES = {"accuracy": (0, 1), "ece": (0, 1), "nll": (0, np.inf), "brier": (0, 2)}
+_RANGES: dict[str, tuple[float, float]] = {
+    "accuracy": (0, 1),
+    "ece": (0, 1),
+    "nll": (0, np.inf),
+    "brier": (0, 2),
+}
 
 _STEPS = 10.0  # the candidates end where every gap is moved by ten standard errors
 
