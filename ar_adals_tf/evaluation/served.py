@@ -114,15 +114,19 @@ class Served:
         with self._named():
             if self._kind == "probabilities":
                 outputs = self._scaled(outputs)
+                if outputs.shape[1] == 1 and self._rounding:  # as whole steps
+                    least = self._rounding / 2
+                    outputs = outputs.clip(least, 1 - least)
             return calibration.as_logits(outputs, self._kind)
 
     def _scaled(self, outputs: np.ndarray) -> np.ndarray:
         """Return rows that are probabilities up to rounding with a sum of 1."""
+        if outputs.shape[1] == 1:
+            return outputs
         outputs = outputs.astype(np.float64)
         tolerance = _TOLERANCE + self._rounding * outputs.shape[1] / 2
-        if outputs.shape[1] > 1:
-            rounded = calibration.are_probabilities(outputs, tolerance)
-            outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
+        rounded = calibration.are_probabilities(outputs, tolerance)
+        outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
         return outputs
 
     @contextmanager
