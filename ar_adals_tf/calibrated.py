@@ -73,9 +73,10 @@ def with_temperature(
 
     Returns:
         A `keras.Model` with the inputs of `model`, the shape of its output, and its
-        layers: it shares their weights. It ends in a layer `temperature`, which divides
-        the logits, and a softmax, both in float32. It is saved and loaded without code
-        of this package.
+        layers: it shares their weights. A softmax or sigmoid at the end is taken off;
+        of a `Dense` layer that has it inside, the new model has a copy. It ends in a
+        layer `temperature`, which divides the logits, and a softmax, both in float32.
+        It is saved and loaded without code of this package.
 
     Raises:
         InputError: If the model is no classifier, the labels do not fit, or T is not

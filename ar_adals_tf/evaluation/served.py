@@ -114,9 +114,9 @@ class Served:
         with self._named():
             if self._kind == "probabilities":
                 outputs = self._scaled(outputs)
-                if outputs.shape[1] == 1 and self._rounding:  # as whole steps
-                    least = self._rounding / 2
-                    outputs = outputs.clip(least, 1 - least)
+                if outputs.shape[1] == 1 and self._rounding:
+                    # 8 bits reach 0, but not 1: both classes end a step before.
+                    outputs = outputs.clip(self._rounding, 1 - self._rounding)
             return calibration.as_logits(outputs, self._kind)
 
     def _scaled(self, outputs: np.ndarray) -> np.ndarray:
