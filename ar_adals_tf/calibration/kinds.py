@@ -125,7 +125,8 @@ def as_logits(outputs: Any, kind: str) -> np.ndarray:
     """
     if kind == "logits":
         return with_both_classes(_rows(outputs)).astype(np.float32)
-    return np.log(above_zero(outputs)).astype(np.float32)
+    logits: np.ndarray = np.log(above_zero(outputs)).astype(np.float32)
+    return logits
 
 
 def above_zero(probabilities: Any) -> np.ndarray:
