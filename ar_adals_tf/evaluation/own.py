@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.inputs import check_input_type
-from ar_adals_tf.calibrated import labelled_logits
+from ar_adals_tf.calibrated import labelled_logits, measured_logits_fn
 from ar_adals_tf.calibration.checks import check_enough
 from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import ArraySplit, Split
@@ -21,7 +21,6 @@ from ar_adals_tf.evaluation.gallery import ends_of, gallery_path, make_gallery
 from ar_adals_tf.evaluation.measures import Measures
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import check_available, evaluate_shift
-from ar_adals_tf.outputs import logits_fn
 from ar_adals_tf.robustness import RobustnessIndex
 
 _BATCH = 500
@@ -225,7 +224,7 @@ class OwnTest:
         assert self.bounds is not None
         low, high = map(float, self.bounds)
         split, source = corruptions
-        logits = tf.function(logits_fn(self.models[title], self.from_logits))
+        logits = tf.function(measured_logits_fn(self.models[title], self.from_logits))
 
         def predict(part: Split, verbose: bool = False) -> Predictions:
             batches = part.batches(_BATCH).as_numpy_iterator()
