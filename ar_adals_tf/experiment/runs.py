@@ -16,6 +16,7 @@ from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.saved import config_of, saved_settings
 from ar_adals_tf.indexing import compute_and_save
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.reading import parse_json
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -366,30 +367,39 @@ def load_model(path: str | Path) -> "keras.Model":
 
     if not Path(path).is_file():
         raise InputError(f"there is no model file {path}; give a .keras file")
-    _check_code(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = parse_json(archive.read("config.json").decode())
+    except Exception as error:  # what is not read here, Keras must not run either
+        raise _not_loaded(path, error) from error
+    _check_code(path, content)
     try:
         with scope():
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras lets through whatever its parts raise
-        raise InputError(
-            f"the model file {path} cannot be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:120]}); give a whole .keras file without "
-            "custom code"
-        ) from error
+        raise _not_loaded(path, error) from error
 
 
-def _check_code(path: str | Path) -> None:
+def _not_loaded(path: str | Path, error: Exception) -> InputError:
+    """Return the error of a model file that is damaged or of another kind."""
+    return InputError(
+        f"the model file {path} cannot be loaded ({type(error).__name__}: "
+        f"{first_line(error, most=120)}); give a whole .keras file without custom code"
+    )
+
+
+def _check_code(path: str | Path, content: Any) -> None:
     """Refuse a model file that names code which is neither Keras's nor registered.
 
     Some versions of Keras import the modules that a file names.
+
+    Args:
+        path: The file, for the sentence.
+        content: Its `config.json`.
     """
     import keras
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            inner = [parse_json(archive.read("config.json").decode())]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return  # not whole: Keras says why
+    inner = [content]
     while inner:
         one = inner.pop()
         inner += one.values() if isinstance(one, dict) else ()
