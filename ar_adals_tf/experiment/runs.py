@@ -156,18 +156,22 @@ def load_models(run: str | Path) -> list["keras.Model"]:
 
 
 def check_members(config: Config, run: str | Path) -> None:
-    """Check that the model of every member of an ensemble exists.
+    """Check that the model of a run, or of every member of an ensemble, exists.
 
     Raises:
         InputError: If models are missing. The sentence names their members.
     """
-    if config.ensemble_size == 1:
-        return
     lost = [
         folder.name
         for folder in member_folders(config, run)
         if not (folder / "model.keras").is_file()
     ]
+    if lost and config.ensemble_size == 1:
+        raise InputError(
+            f"the run {run} has lost its model: there is no model file "
+            f"{Path(run) / 'model.keras'}; remove {Path(run) / 'metrics.json'}, and "
+            "train again"
+        )
     if lost:
         whole = Path(run) if config.kind.joint else Path(run) / lost[0]
         raise InputError(

@@ -19,7 +19,12 @@ import ar_adals_tf
 from ar_adals_tf import datasets, files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.runs import is_finished, load_model, saved_config
+from ar_adals_tf.experiment.runs import (
+    is_finished,
+    load_model,
+    load_models,
+    saved_config,
+)
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.training import run as training_run
 from ar_adals_tf.training.run import train
@@ -191,6 +196,20 @@ def test_a_finished_run_is_left_as_it_is(finished, capsys):
     train(saved_config(finished))
     assert f"{finished} is finished already; nothing to do." in capsys.readouterr().out
     assert snapshot(finished.parent) == before
+
+
+def test_a_finished_run_without_its_model_names_the_way_out(copied, capsys):
+    run = Path(copied.output_dir)
+    model = (run / "model.keras").read_bytes()
+    (run / "model.keras").unlink()
+    says = "there is no model file .*; remove .*metrics.json, and train again"
+    for use in (load_models, lambda _: train(copied)):
+        with pytest.raises(InputError, match=says):
+            use(run)
+    assert "nothing to do" not in capsys.readouterr().out
+    (run / "model.keras").write_bytes(model)
+    train(copied)
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def test_another_setting_in_the_same_folder_is_refused(finished):
