@@ -291,7 +291,7 @@ def test_left_overs_stay_while_another_process_works(copied):
     run = Path(copied.output_dir)
     with held(run / LOCK):
         train(copied)
-        assert hidden(run) == sorted([LOCK, *LEFT])
+        assert hidden(run) == sorted([LOCK, f"{LOCK}.holder", *LEFT])
 
 
 def test_a_finished_run_in_a_folder_that_cannot_be_written_to(
