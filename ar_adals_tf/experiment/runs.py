@@ -40,6 +40,9 @@ TRAINING_FILES = (
     "metrics.json",
 )
 
+#: What `config.json` calls the digest of the vanilla model whose levels a run has.
+VANILLA_MODEL = "vanilla_model_digest"
+
 #: Patterns of the files that the one writer of a run directory writes there. Indexes
 #: in `robustness` and runs in `member_0`, ... have writers of their own.
 RUN_FILES = (
@@ -107,6 +110,38 @@ def other_settings(config: Config, saved: Config) -> list[str]:
         if here != there:
             differences.append(f"vanilla_dir is {here} here, {there} there")
     return differences
+
+
+def levels_came_from(run: str | Path) -> str | None:
+    """Return the digest of the vanilla model whose levels a run has, if it says so.
+
+    Runs without such levels say nothing, nor do those of earlier versions.
+    """
+    digest = saved_settings(run).get(VANILLA_MODEL)
+    return None if digest is None else str(digest)
+
+
+def check_same_vanilla(
+    run: str | Path, folder: str | Path, model: "keras.Model"
+) -> None:
+    """Refuse another vanilla model than the one whose levels a run has.
+
+    The models count and not their folders, so that runs can be moved.
+
+    Args:
+        run: A run that has begun.
+        folder: Where the vanilla model lies, for the sentence.
+        model: The vanilla model that is there now.
+
+    Raises:
+        InputError: If it is another one, and the run says which one it had.
+    """
+    if levels_came_from(run) not in (None, digest_model(model)):
+        raise InputError(
+            f"{run} has the robustness levels of another vanilla model than that in "
+            f"{folder}; put its own there, give the folder of its own as "
+            "--vanilla_dir, or give another --output_dir"
+        )
 
 
 def saved_config(run: str | Path) -> Config:
