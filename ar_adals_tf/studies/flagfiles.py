@@ -52,6 +52,8 @@ def config_of_texts(texts: Mapping[str, str]) -> Config:
     for name, text in texts.items():
         if name not in flags:
             raise InputError(f"{name} is no setting of python -m ar_adals_tf.train")
+        if not text:
+            raise InputError(f"--{name} must not be empty; leave it out")
         kind = flags[name].kind
         try:
             given[name] = _TRUTH[text] if kind is bool else kind(text)
