@@ -22,7 +22,7 @@ from ar_adals_tf.reporting import names
 from ar_adals_tf.reporting.comparable import check_comparable, check_seeds
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import in_words
-from ar_adals_tf.reporting.run import Run, in_words_by_setting
+from ar_adals_tf.reporting.run import Run, in_words_by_setting, named_folder
 from ar_adals_tf.robustness import RobustnessIndex
 
 NUM_LEVELS = 10
@@ -256,7 +256,7 @@ class Collection:
         known = in_words_by_setting({k: v for k, v in given if v is not None})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
         folder = self.index_path.parents[2]
-        model = f"the vanilla model in {folder.name}/"
+        model = f"the vanilla model in {named_folder(folder).name}/"
         for run in self.runs:
             if run.record and run.folder == folder:
                 model = run.record.title

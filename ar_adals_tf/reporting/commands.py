@@ -5,7 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.generic import recipe_of
+from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.evaluation.wanted import types_of
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
 from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.experiment.shell import shell_command
@@ -87,6 +90,49 @@ def evaluate_command(run: Run, *flags: str) -> str:
     return " ".join([found, *flags])
 
 
+def evaluate_commands(run: Run) -> list[str]:
+    """Return the commands of all evaluations that a run has had."""
+    if not run.can_measure_more:
+        return []
+    metrics = run.metrics
+    flags = shift_flags(run) if "shift" in metrics else []
+    if ood := ",".join(metrics.get("ood", ())):
+        flags.append(f"--ood={ood}")
+    # Clean images alone count as strength 0, which every attack has.
+    attacks = {
+        name: [float(e) for e in found if float(e)] or [0.0]
+        for name, found in run.attack_measures().items()
+    }
+    cases = [(name, epsilon) for name, own in attacks.items() for epsilon in own]
+    first, *rest = attack_flags(cases) or [()]
+    flags += first
+    if posthoc := ",".join(metrics.get("posthoc", ())):
+        flags.append(f"--posthoc={posthoc}")
+    if "footprint" in metrics:
+        flags.append("--footprint")
+    if run.certified:
+        flags += certify_flags(metrics["certified"], list(run.certified))
+    return [evaluate_command(run, *own) for own in (flags, *rest) if own]
+
+
+def certify_flags(found: dict[str, Any], sigmas: Sequence[str]) -> list[str]:
+    """Return the flags of evaluate that certify as a run was, at some sigmas."""
+    selection, samples = found["samples"]
+    usual = {
+        "certify_samples": (samples, 1000),
+        "certify_selection_samples": (selection, 100),
+        "certify_alpha": (found["alpha"], 0.001),
+        "certify_images": (found["num_examples"], 500),
+    }
+    given = [f"--{n}={v}" for n, (v, default) in usual.items() if v != default]
+    attack = any("attack" in own for own in found["by_sigma"].values())
+    return [
+        *("--certify", f"--sigma={','.join(sigmas)}"),
+        *given,
+        *["--certify_attack"] * attack,
+    ]
+
+
 def missing(what: str, commands: Sequence[str]) -> list[Missing]:
     """Return one thing that is missing, or nothing where no command is needed."""
     return [Missing(what, tuple(commands))] if commands else []
@@ -132,10 +178,10 @@ def missing_evaluation(
     collection: Collection, lacking: Sequence[Run], words: str, *flags: str
 ) -> list[Missing]:
     """Return what is missing where runs lack what flags of evaluate measure."""
-    lacking = [run for run in lacking if run.can_measure_more]
-    total = len(collection.runs)
     if not is_wanted(collection, lacking):
         return []
+    lacking = [run for run in lacking if run.can_measure_more]
+    total = len(collection.runs)
     what = f"{collection.title}: {len(lacking)} of {total} runs {words}"
     return missing(what, [evaluate_command(run, *flags) for run in lacking])
 
@@ -150,7 +196,24 @@ def missing_shift(collection: Collection) -> list[Missing]:
         or run.lost["shift"]
     ]
     words = "are not wholly measured under shift" + _lost_words(lacking, "shift")
-    return missing_evaluation(collection, lacking, words, "--shift")
+    as_others = (shift_flags(r) for r in collection.runs if "shift" in r.metrics)
+    flags = next(as_others, ["--shift"])
+    return missing_evaluation(collection, lacking, words, *flags)
+
+
+def shift_flags(run: Run) -> list[str]:
+    """Return the flags of evaluate that measure under shift as a run was."""
+    found, dataset = run.metrics["shift"], run.dataset
+    types = tuple(found["types"])
+    usual = types_of(dataset) if dataset in DATASETS else ()
+    flags = ["--shift"]
+    if set(types) != set(usual):
+        flags.append(f"--shift_types={','.join(types)}")
+    if tuple(found["severities"]) != SEVERITIES:
+        flags.append(f"--severities={','.join(map(str, found['severities']))}")
+    if source := found.get("source"):
+        flags.append(f"--shift_source={source}")
+    return flags
 
 
 def _lost_words(runs: Sequence[Run], folder: str) -> str:
@@ -189,7 +252,7 @@ def missing_attacks(collection: Collection) -> list[Missing]:
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
         elif lacking:
-            commands += [evaluate_command(run, *own) for own in _attack_flags(lacking)]
+            commands += [evaluate_command(run, *own) for own in attack_flags(lacking)]
     what = (
         f"{collection.title}: {runs} of {len(collection.runs)} runs are not "
         f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
@@ -197,7 +260,7 @@ def missing_attacks(collection: Collection) -> list[Missing]:
     return missing(what, commands)
 
 
-def _attack_flags(cases: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+def attack_flags(cases: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
     """Return the flags that measure attacks at strengths, a pair for each command.
 
     FGSM and PGD cost little, so one command measures them at all strengths. Of the

@@ -93,7 +93,7 @@ class Run:
     @property
     def place(self) -> Path:
         """Where commands say that it lies: in its folder, unless it was unpacked."""
-        return self.elsewhere or self.folder
+        return named_folder(self.elsewhere or self.folder)
 
     @property
     def dataset(self) -> str:
@@ -335,6 +335,11 @@ class Run:
 
     def _path(self, folder: str, name: str) -> Path:
         return self.folder / folder / f"{name}.npz"
+
+
+def named_folder(folder: Path) -> Path:
+    """Return a folder by a path that ends with its name, as `.` and `..` do not."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def settings_of(record: Record) -> dict[str, Any]:
