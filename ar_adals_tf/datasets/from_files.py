@@ -193,7 +193,6 @@ def read_pictures(
     paths: Sequence[bytes],
     shape: tuple[int, ...],
     keep: bool = True,
-    show: bool = True,
 ) -> np.ndarray:
     """Decode all pictures with all cores, and refuse them if some cannot be.
 
@@ -204,7 +203,6 @@ def read_pictures(
         shape: The wanted shape.
         keep: Whether the pixels are kept. Otherwise the files are only tried, JPEGs at
             an eighth of their size.
-        show: Whether to show a progress bar.
 
     Returns:
         uint8 `(N, *shape)`, or of length 0.
@@ -229,7 +227,7 @@ def read_pictures(
     title = f"{'reading' if keep else 'checking'} {root}"
     size = 1024  # futures of a million files would take memory
     with (
-        progress_bar(len(paths), title, show=show, delay=2) as bar,
+        progress_bar(len(paths), title, delay=2) as bar,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         for start in range(0, len(paths), size):
