@@ -28,8 +28,8 @@ from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.flagfiles import flags_folder
-from ar_adals_tf.experiment.flags import as_text
+from ar_adals_tf.experiment.flagfiles import flags_folder, read_flagfile
+from ar_adals_tf.experiment.flags import as_text, config_of_texts
 from ar_adals_tf.forms.form import (
     Form,
     Misfit,
@@ -41,7 +41,6 @@ from ar_adals_tf.forms.form import (
     truth,
     where,
 )
-from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 
 #: The settings that validation images can choose; see `python -m ar_adals_tf.sweep`.
 CHOSEN = ("alpha", "label_smoothing", "num_levels")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.flagfiles import flags_folder
 from ar_adals_tf.experiment.runs import other_settings
 from ar_adals_tf.studies.cells import cells_of, keeps_sets, reported, stages
-from ar_adals_tf.studies.flagfiles import flags_folder
 from ar_adals_tf.studies.study import load_study, study_names
 
 

@@ -8,12 +8,9 @@ import pytest
 import ar_adals_tf
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.flagfiles import flags_folder, read_flagfile
+from ar_adals_tf.experiment.flags import config_of_texts
 from ar_adals_tf.studies.cells import cells_of
-from ar_adals_tf.studies.flagfiles import (
-    config_of_texts,
-    flags_folder,
-    read_flagfile,
-)
 from ar_adals_tf.studies.study import load_study, study_names
 
 PACKAGE = Path(ar_adals_tf.__file__).parent
