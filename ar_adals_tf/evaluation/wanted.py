@@ -21,6 +21,10 @@ PAPER_TYPES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Calibrations that are fitted to validation images, as `evaluate --posthoc` names them.
+POSTHOC = ("temperature", "vector", "margin", "by_level")
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is to be measured beside the clean test set; see `evaluate`."""

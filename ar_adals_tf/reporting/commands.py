@@ -9,13 +9,20 @@ from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.generic import recipe_of
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.evaluation.wanted import types_of
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
+from ar_adals_tf.experiment.naming import folder_name
 from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import Missing, in_words
-from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
+from ar_adals_tf.reporting.names import (
+    PAPERS_ENSEMBLE,
+    SINGLE_METHODS,
+    is_ensemble,
+    method_label,
+)
 from ar_adals_tf.reporting.run import Run
 
 
@@ -59,15 +66,16 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         like: A run whose other settings are kept, as far as a vanilla model has them.
         **more: Other settings, such as `num_levels=4`.
     """
-    given = like.config["dataset"]
-    flags: dict[str, Any] = {"dataset": given, "method": key.removesuffix("_ts")}
+    kind: dict[str, Any] = {"method": key.removesuffix("_ts")}
     if key.startswith("ensemble_of_"):
-        flags |= {"method": key.removeprefix("ensemble_of_"), "ensemble_size": "5"}
-    elif key == "ar_adals_of_ensemble":
-        flags |= {"ensemble_size": "5"}
+        kind = {"method": key.removeprefix("ensemble_of_")}
     elif key == "ar_adals_on_the_fly":
-        epochs = as_text(recipe_of(dataset).refresh_epochs)
-        flags |= {"method": "ar_adals", "refresh_epochs": epochs}
+        epochs = recipe_of(dataset).refresh_epochs
+        kind = {"method": "ar_adals", "refresh_epochs": epochs}
+    if is_ensemble(key):
+        kind["ensemble_size"] = PAPERS_ENSEMBLE
+    flags: dict[str, Any] = {"dataset": like.config["dataset"]}
+    flags |= {name: as_text(value) for name, value in kind.items()}
     for name, value in unusual(like.config | {"method": "vanilla"}).items():
         declared = DECLARATIONS[name]
         # The learning rate is left out: the companion study has one for each method.
@@ -79,9 +87,18 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         flags["vanilla_dir"] = like.config["vanilla_dir"]
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
-    folder = like.place.parent / f"{dataset}-{key}{suffix}-0"
-    flags |= {"output_dir": folder}
+    name = _name_of(like, kind).removesuffix("-0")
+    flags |= {"output_dir": like.place.parent / f"{name}{suffix}-0"}
     return shell_command("train", flags | imports(like))
+
+
+def _name_of(like: Run, kind: Mapping[str, Any]) -> str:
+    """Return what `train` calls a run like another one, but of another kind."""
+    kept = {name: like.config.get(name) for name in ("dataset", "model", "finetune")}
+    epochs = 0 if kind["method"] == "vanilla" else like.config.get("epochs")
+    others = {"seed": 0, "ensemble_size": 1, "epochs": epochs}
+    settings = dict.fromkeys(DECLARATIONS) | kept | others | kind
+    return folder_name(Config(**settings))
 
 
 def evaluate_command(run: Run, *flags: str) -> str:

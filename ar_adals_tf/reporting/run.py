@@ -26,10 +26,13 @@ from ar_adals_tf.experiment.settings import GROUP_SETTINGS
 from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.known import check_names
-from ar_adals_tf.reporting.names import CONTROL, network_title, of_model
+from ar_adals_tf.reporting.names import (
+    CONTROL,
+    PAPERS_ENSEMBLE,
+    network_title,
+    of_model,
+)
 from ar_adals_tf.robustness import RobustnessIndex
-
-_PAPERS_ENSEMBLE = 5
 
 #: What a recipe does not say: how the ECE is measured, which images validate, which of
 #: two kernels computes the same, what the inputs of a file's model are, and how data
@@ -192,7 +195,7 @@ class Run:
         if self.record:
             return {}
         if (self.config.get("ensemble_size") or 1) > 1:
-            kind["ensemble_size"] = _PAPERS_ENSEMBLE
+            kind["ensemble_size"] = PAPERS_ENSEMBLE
         if self.config.get("refresh_epochs") and kind["levels_from"] != OWN:
             kind["refresh_epochs"] = "recipe"
         try:
