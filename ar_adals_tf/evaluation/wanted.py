@@ -21,7 +21,7 @@ PAPER_TYPES: dict[str, tuple[str, ...]] = {
 }
 
 
-#: Calibrations that are fitted to validation images, as `evaluate --posthoc` names them.
+#: Calibrations fitted to validation images, as `evaluate --posthoc` names them.
 POSTHOC = ("temperature", "vector", "margin", "by_level")
 
 
