@@ -31,7 +31,6 @@ from ar_adals_tf.reporting.items import (
     Picture,
     Row,
     Table,
-    cell_of,
     in_words,
 )
 from ar_adals_tf.reporting.names import strength_words
@@ -278,9 +277,8 @@ class _Front(NamedTuple):
         for group in self.groups:
             cells = []
             for score in self.scores[group.key]:
-                cell = cell_of([score.value])
                 low, high = score.evidence.ends if score.evidence else (None, None)
-                cells.append(Cell(cell.mean, low=low, high=high))
+                cells.append(Cell(score.value, low=low, high=high))
             cells.append(Cell(text=self.answers[group.key]))
             rows.append(Row(group.label, cells, kind=group.kind))
         columns = [Column(aim.heading, aim.measure.digits) for aim in aims]
