@@ -61,7 +61,8 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "model_file",
     None,
-    "Any classifier: a .keras file, a .tflite file, or a SavedModel folder.",
+    "Any classifier: a .keras file, a .tflite file, or a SavedModel folder. Its test "
+    "images are those of --dataset, by default the embedded Fashion-MNIST.",
 )
 flags.DEFINE_string(
     "predictions",

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.calibration.checks import SUM_TOLERANCE
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.graph import (
     activation_of,
@@ -213,7 +214,8 @@ def _rows_tell(model: keras.Model) -> bool | None:
         return None
     if not np.isfinite(rows).all():
         return None
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-2))
+    sums = rows.sum(axis=-1)
+    return bool((rows >= 0).all() and np.allclose(sums, 1, atol=SUM_TOLERANCE))
 
 
 def logits_fn(

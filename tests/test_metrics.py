@@ -276,3 +276,16 @@ def test_rounded_probabilities_are_probabilities(kind):
     metric = ExpectedCalibrationError()
     metric.update_state(np.arange(40), keras.ops.cast(p, kind))
     assert 0 <= float(metric.result()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("classes", [1, 10])
+def test_rounded_probabilities_have_the_ece_of_the_numpy_measure(kind, classes):
+    """Their rows are divided by their sums, which differ from 1."""
+    labels, logits, _ = predictions(400, max(classes, 2))
+    p = tf.nn.softmax(tf.cast(logits, kind))[:, -classes:]
+    metric = ExpectedCalibrationError()
+    metric.update_state(labels, p)
+    exact = tf.cast(p, "float64").numpy()
+    expected = calibration.expected_calibration_error(labels, exact)
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-7)

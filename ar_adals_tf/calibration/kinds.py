@@ -37,7 +37,7 @@ def refuse_probabilities(logits: np.ndarray) -> None:
     """
     if logits.shape[1] == 1 and len(logits) < _MANY:
         return
-    if _like_probabilities(logits).all():
+    if are_probabilities(logits).all():
         raise InputError(
             f"logits are wanted, but all {len(logits)} rows {_likeness(logits)}, so "
             "they are probabilities; pass log_probabilities(probabilities), their "
@@ -71,7 +71,7 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
     rows = _rows(outputs)
     if kind is None:
         kind = kind_of(rows)
-    elif kind == "logits" and _like_probabilities(rows).all():
+    elif kind == "logits" and are_probabilities(rows).all():
         raise InputError(
             f"they are called logits, but all of them {_likeness(rows)}, so they are "
             "probabilities; call them that"
@@ -97,7 +97,7 @@ def kind_of(outputs: Any) -> str:
         ('probabilities', 'logits')
     """
     rows = _rows(outputs)
-    like = _like_probabilities(rows)
+    like = are_probabilities(rows)
     if like.all():
         return "probabilities"
     if rows.shape[1] > 1 and like.mean() >= _FEW:
@@ -141,14 +141,6 @@ def _rows(outputs: Any) -> np.ndarray:
     rows = as_rows("outputs", outputs)
     check_finite("outputs", rows)
     return rows
-
-
-def _like_probabilities(rows: np.ndarray) -> np.ndarray:
-    """Tell which rows of `_rows` may be probabilities."""
-    if rows.shape[1] > 1:
-        return are_probabilities(rows)
-    one = rows[:, 0]
-    return (one >= 0) & (one <= 1)
 
 
 def _likeness(rows: np.ndarray) -> str:

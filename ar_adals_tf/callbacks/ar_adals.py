@@ -69,10 +69,10 @@ class ARAdaLS(keras.callbacks.Callback):
       which keeps the model but not p.
 
     What cannot work is refused before the first epoch, or after its first batch. The
-    callback goes in the list before those that read its logs, such as `EarlyStopping`,
-    `ModelCheckpoint` and `CSVLogger`, and tells them which direction of these logs is
-    better. With `use_ema` in the optimizer it validates the averaged weights, which
-    `fit` delivers at its end.
+    callback may stand anywhere in the list: it moves itself before those that read its
+    logs, such as `EarlyStopping`, `ModelCheckpoint` and `CSVLogger`, and tells them
+    which direction of these logs is better. With `use_ema` in the optimizer it
+    validates the averaged weights, which `fit` delivers at its end.
 
     A second `fit` of the same model goes on with p as it is. For another model call
     `smoothing.reset()` first. A tuner that makes a deep copy of the callback for each

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from ar_adals_tf import calibration
 from ar_adals_tf.bounds import Range
+from ar_adals_tf.calibration.checks import SUM_TOLERANCE
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.lite import interpreter, invoke
@@ -23,9 +24,6 @@ from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.process.quiet import quiet_libraries
 
 _BATCH = 500
-
-#: How far sums of probabilities may be from 1: bfloat16 rounds each by up to 2**-9.
-_TOLERANCE = 1e-2
 
 #: From a batch of images in [0, 1] to outputs `(B, Z)`, and what rounding adds to the
 #: tolerance of their sums.
@@ -119,7 +117,7 @@ class Served:
     def _scaled(self, outputs: np.ndarray) -> np.ndarray:
         """Return rows that are probabilities up to rounding with a sum of 1."""
         outputs = outputs.astype(np.float64)
-        tolerance = _TOLERANCE + self._rounding * outputs.shape[1] / 2
+        tolerance = SUM_TOLERANCE + self._rounding * outputs.shape[1] / 2
         if outputs.shape[1] > 1:
             rounded = calibration.are_probabilities(outputs, tolerance)
             outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)

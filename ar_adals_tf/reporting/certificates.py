@@ -110,13 +110,13 @@ class _Case:
 
     def at(self, radius: float) -> Cell:
         """Return the certified accuracy at a radius."""
+        if radius > self.largest:  # 0 for any images, so there is no interval
+            return _ACCURACY.cell([{"accuracy": 0.0} for _ in self.runs])
         if self.votes:
             each = self.certified(radius)
             sample = self.sample([_as_scores(right) for right in each])
             found = [{"accuracy": float(right.mean())} for right in each]
             return _ACCURACY.cell(found, sample=sample)
-        if radius > self.largest:
-            return _ACCURACY.cell([{"accuracy": 0.0} for _ in self.runs])
         stored = [own["by_radius"].get(f"{radius:g}") for own in self.found]
         return _ACCURACY.cell(stored) if all(stored) else Cell()
 

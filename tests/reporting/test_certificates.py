@@ -59,7 +59,13 @@ def test_certified_accuracy_is_the_share_that_is_right_and_far_enough(folders, i
         for cell, radius in zip(cells, (0, 0.25, 0.5, 0.75, 1), strict=False):
             shares = [100 * (right & (far >= radius)).mean() for right, far, _ in each]
             assert cell.mean == pytest.approx(np.mean(shares))
+            if radius > sigma * stats.norm.ppf(0.001 ** (1 / 500)):
+                assert cell.low is cell.high is None  # no vote certifies as far
+                continue
             assert cell.low <= cell.mean <= cell.high
+            # No share of 60 images is surer than none of them, or all.
+            none, whole = (stats.binomtest(k, 60).proportion_ci() for k in (0, 60))
+            assert cell.low <= 100 * whole.low and cell.high >= 100 * none.high
         abstained = [100 * none.mean() for *_, none in each]
         assert cells[5].mean == pytest.approx(np.mean(abstained))
         radii = [(right * far).mean() for right, far, _ in each]
