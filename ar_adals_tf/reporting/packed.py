@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.compressed import COMPRESSION_FILE
 from ar_adals_tf.evaluation.gallery import gallery_path
-from ar_adals_tf.evaluation.record import SUBJECT_FILE
+from ar_adals_tf.evaluation.subject_file import SUBJECT_FILE
 from ar_adals_tf.files import atomic_write, refuse_overwriting, writable_file
 from ar_adals_tf.forms.form import File, check, list_of, mapping, number, record, text
 from ar_adals_tf.reading import parse_json, read_json

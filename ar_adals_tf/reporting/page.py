@@ -19,7 +19,6 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, html, layout, markdown
-from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.commands import evaluate_commands, made_by
 from ar_adals_tf.reporting.items import (
@@ -33,6 +32,7 @@ from ar_adals_tf.reporting.items import (
 )
 from ar_adals_tf.reporting.missing import lacks
 from ar_adals_tf.reporting.packed import unpacked
+from ar_adals_tf.reporting.reproduction_json import FILE, printed_and_ours
 from ar_adals_tf.reporting.trade_off import check_aims
 
 

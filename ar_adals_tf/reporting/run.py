@@ -17,8 +17,8 @@ from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import READY_MADE, Predictions
-from ar_adals_tf.evaluation.record import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.subject_file import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings

@@ -19,7 +19,7 @@ from ar_adals_tf import command_line
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.record import Record
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.wanted import types_of
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import plain_type

@@ -7,7 +7,7 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.without_model import write_evaluation
 from ar_adals_tf.reporting import answer, commands, contents, page, verdict
 from ar_adals_tf.reporting.collection import load_collections
