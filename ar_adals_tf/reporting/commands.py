@@ -87,8 +87,9 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         flags["vanilla_dir"] = like.config["vanilla_dir"]
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
-    name = _name_of(like, kind).removesuffix("-0")
-    flags |= {"output_dir": like.place.parent / f"{name}{suffix}-0"}
+    name = _name_of(like, kind)
+    name = f"{name.removesuffix('-0')}{suffix}-0" if suffix else name
+    flags |= {"output_dir": like.place.parent / name}
     return shell_command("train", flags | imports(like))
 
 
