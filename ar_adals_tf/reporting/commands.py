@@ -1,5 +1,6 @@
 """The commands that make or complete a run, and what is missing without them."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,14 +99,14 @@ def _name_of(like: Run, kind: Mapping[str, Any]) -> str:
     kept = {name: like.config.get(name) for name in ("dataset", "model", "finetune")}
     epochs = 0 if kind["method"] == "vanilla" else like.config.get("epochs")
     others = {"seed": 0, "ensemble_size": 1, "epochs": epochs}
-    settings = dict.fromkeys(DECLARATIONS) | kept | others | kind
-    return folder_name(Config(**settings))
+    settings: dict[str, Any] = dict.fromkeys(DECLARATIONS)
+    return folder_name(Config(**settings | kept | others | kind))
 
 
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
     found = shell_command("evaluate", {"run_dir": run.place} | imports(run))
-    return " ".join([found, *flags])
+    return " ".join([found, *map(shlex.quote, flags)])
 
 
 def evaluate_commands(run: Run) -> list[str]:
@@ -122,15 +123,15 @@ def evaluate_commands(run: Run) -> list[str]:
         for name, found in run.attack_measures().items()
     }
     cases = [(name, epsilon) for name, own in attacks.items() for epsilon in own]
-    first, *rest = attack_flags(cases) or [()]
-    flags += first
+    pairs = attack_flags(cases)
+    flags += pairs[0] if pairs else ()
     if posthoc := ",".join(metrics.get("posthoc", ())):
         flags.append(f"--posthoc={posthoc}")
     if "footprint" in metrics:
         flags.append("--footprint")
     if run.certified:
         flags += certify_flags(metrics["certified"], list(run.certified))
-    return [evaluate_command(run, *own) for own in (flags, *rest) if own]
+    return [evaluate_command(run, *own) for own in (flags, *pairs[1:]) if own]
 
 
 def certify_flags(found: dict[str, Any], sigmas: Sequence[str]) -> list[str]:

@@ -295,7 +295,7 @@ MEASURED = {
             "shift_source": "tfds",
         },
     ),
-    "ood": ({"cifar100": {}}, {"ood": ["cifar100"]}),
+    "ood": ({"cifar100": {}, "my photos": {}}, {"ood": ["cifar100", "my photos"]}),
     "attacks": (
         {"by_attack": {"fgsm": {"0": {}, "2.5": {}}, "pgd": {"0": {}, "2.5": {}}}},
         {"attacks": ["fgsm", "pgd"], "epsilons": ["2.5"]},
