@@ -94,7 +94,7 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
     return shell_command("train", flags | imports(like))
 
 
-def _name_of(like: Run, kind: Mapping[str, Any]) -> str:
+def _name_of(like: Run, kind: dict[str, Any]) -> str:
     """Return what `train` calls a run like another one, but of another kind."""
     kept = {name: like.config.get(name) for name in ("dataset", "model", "finetune")}
     epochs = 0 if kind["method"] == "vanilla" else like.config.get("epochs")
