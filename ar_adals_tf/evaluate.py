@@ -44,8 +44,11 @@ from ar_adals_tf import command_line
 def main() -> None:
     """Evaluate what the flags name; what they leave out has `evaluate`'s defaults."""
     from ar_adals_tf.evaluation.suite import evaluate
+    from ar_adals_tf.evaluation.wanted import check_flags
 
-    evaluate(**command_line.given(*inspect.signature(evaluate).parameters))
+    given = command_line.given(*inspect.signature(evaluate).parameters)
+    check_flags(given)
+    evaluate(**given)
 
 
 command_line.define("data", "measure")

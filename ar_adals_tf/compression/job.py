@@ -41,7 +41,12 @@ from ar_adals_tf.evaluation.under_attack import (
     attacks_in_norm,
     parse_epsilons,
 )
-from ar_adals_tf.evaluation.wanted import parse_severities, types_of
+from ar_adals_tf.evaluation.wanted import (
+    given_arguments,
+    parse_severities,
+    refuse_idle_measures,
+    types_of,
+)
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     digest_run,
@@ -120,6 +125,7 @@ def compress(
             several models, what its training depended on being absent, a network that
             cannot be converted, or a folder with something else.
     """
+    refuse_idle_measures(given_arguments(compress, locals()))
     run = Path(run_dir)
     shares = parse_sparsity(sparsity)
     kinds = _parse_formats(formats)

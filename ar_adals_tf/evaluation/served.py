@@ -112,15 +112,19 @@ class Served:
         with self._named():
             if self._kind == "probabilities":
                 outputs = self._scaled(outputs)
+                if outputs.shape[1] == 1 and self._rounding:
+                    # 8 bits reach 0, but not 1: both classes end a step before.
+                    outputs = outputs.clip(self._rounding, 1 - self._rounding)
             return calibration.as_logits(outputs, self._kind)
 
     def _scaled(self, outputs: np.ndarray) -> np.ndarray:
         """Return rows that are probabilities up to rounding with a sum of 1."""
+        if outputs.shape[1] == 1:
+            return outputs
         outputs = outputs.astype(np.float64)
         tolerance = SUM_TOLERANCE + self._rounding * outputs.shape[1] / 2
-        if outputs.shape[1] > 1:
-            rounded = calibration.are_probabilities(outputs, tolerance)
-            outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
+        rounded = calibration.are_probabilities(outputs, tolerance)
+        outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
         return outputs
 
     @contextmanager

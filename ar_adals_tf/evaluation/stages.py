@@ -153,7 +153,10 @@ class Evaluation:
         before = find_record(folder)
         if record is None or before == record:
             return read_metrics(folder) if there else {}
-        if there and before is not None:
+        if before is None:  # a new folder: `results_folder` has refused all others
+            record.save(folder)
+            return {}
+        if there:
             warnings.warn(
                 f"{folder} has an evaluation of other things "
                 f"({', '.join(before.other_than(record))}); what was measured is "

@@ -340,12 +340,15 @@ def own_test_index(
 
     It lies in the run as a vanilla model's does; see `index_path`. An index by the
     paper's CW-L2 comes before others. An index of another model does not count, nor,
-    where a digest is given, one of other images.
+    where a digest is given, one of other images, nor one that is damaged.
     """
     expected = {"model_digest": digest_model(model)}
     expected |= {"digest": digest} if digest else {}
     for path in paths_of_test_indexes(run):
-        index = RobustnessIndex.load(path)
+        try:
+            index = RobustnessIndex.load(path)
+        except InputError:
+            continue
         if expected.items() <= index.metadata.items():
             return index
     return None

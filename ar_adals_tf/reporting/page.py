@@ -112,7 +112,7 @@ def _replace(
     trade_off: Sequence[str] | None,
 ) -> None:
     """Write all files of a report, `index.html` last; remove those of the old one."""
-    old = _files_of(folder)
+    old = files_of(folder)
     sections = contents.report_sections(collections)
     sections = named_apart(
         [*sections, *contents.chosen_sections(collections, trade_off)]
@@ -144,7 +144,7 @@ _MADE_BY = "The commands that made this"
 _LINK = re.compile(r"(?:figures|tables)/[a-z0-9_]+\.(?:png|pdf|csv)(?=[\")])")
 
 
-def _files_of(folder: Path) -> set[str]:
+def files_of(folder: Path) -> set[str]:
     """Return the names of the files of the report that a folder holds already.
 
     Raises:

@@ -27,6 +27,7 @@ from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.wanted import refuse_idle_measures
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flagfiles import flags_folder, read_flagfile
 from ar_adals_tf.experiment.flags import as_text, config_of_texts
@@ -268,6 +269,7 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
     _check_vanilla(study)
     _check_different(study)
     Certifying.from_texts(study.evaluate)  # refuses numbers that cannot be used
+    refuse_idle_measures(content.get("evaluate", {}))
     return study
 
 

@@ -56,6 +56,7 @@ from ar_adals_tf.files import (
     clear,
     meet,
     refuse_overwriting,
+    refuse_strangers,
     remove,
     sweep,
     writable_folder,
@@ -126,7 +127,7 @@ def _ready(
             check_members_given(config, members)
         if swept:
             check_swept(swept)
-        _refuse_strangers(run)
+        refuse_strangers(run, TRAINING_FILES, "config.json")
         writable_folder(run, "--output_dir")
 
         def refuse_others() -> None:
@@ -183,18 +184,6 @@ def check_folders(config: Config) -> None:
     if config.needs_vanilla:
         for folder in (plan.folder, *plan.model_folders):
             refuse_overwriting(folder, [plan.vanilla_folder], "--output_dir")
-
-
-def _refuse_strangers(run: Path) -> None:
-    """Refuse a folder without a run, but with files that a run would overwrite."""
-    if (run / "config.json").exists():
-        return
-    for name in TRAINING_FILES:
-        if (run / name).exists():
-            raise InputError(
-                f"{run} holds {name} and no config.json, so it is no run directory; "
-                "give another folder, or remove that file"
-            )
 
 
 def _files(config: Config) -> tuple[str, ...]:

@@ -686,9 +686,13 @@ def assert_equal_indexes(a, b):
 
 def test_arrays_are_attacked_as_own_data_are(model_file, arrays_file, run):
     arguments = (f"--model_file={model_file}", "--dry_run")
-    for what, attack in ((f"--arrays={arrays_file}", "ddn"), ("--split=test", "cw")):
-        short = ("--attack_iterations=2", "--limit_examples=20")
-        status, out, err = run("compute_robustness", *arguments, what, *short)
+    cases = (
+        ((f"--arrays={arrays_file}",), "ddn"),
+        (("--split=test", "--limit_examples=20"), "cw"),
+    )
+    for what, attack in cases:
+        short = (*what, "--attack_iterations=2")
+        status, out, err = run("compute_robustness", *arguments, *short)
         assert status == 0, err
         assert out.startswith(f"{attack} takes at most ")
 

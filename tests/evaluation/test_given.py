@@ -145,7 +145,7 @@ def test_each_fault_is_one_sentence(arrays, message, tmp_path):
 
 def test_what_needs_a_model_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(
-        InputError, match="no model and no inputs, so --shift, --ood ca"
+        InputError, match="no model and no inputs; leave out --shift, --ood, or"
     ):
         evaluate(predictions="absent.npz", shift=True, ood=["cifar10"])
     path = save(tmp_path / "a.npz", labels=Y, logits=LOGITS)

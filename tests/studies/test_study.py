@@ -147,6 +147,7 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
         ('[evaluate]\nood = ["mars"]\n', r"evaluate.ood\[0\] must be one of"),
         ("[evaluate]\nseverities = [9]\n", r"evaluate.severities\[0\] must be"),
         ("[evaluate]\nsigma = [0.5]\n", "--sigma is for --certify"),
+        ("[evaluate]\nepsilons = [8]\n", "--epsilons is for --attacks; give both"),
         ("[evaluate]\ncertify = true\nsigma = [0]\n", "--sigma takes .*received 0"),
         ('[evaluate]\ncertify = "yes"\n', "evaluate.certify must be true or false"),
         ("[evaluate]\ncertify = true\nsigma = 0.5\n", "evaluate.sigma must be"),
