@@ -31,6 +31,7 @@ from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.files import atomic_write, writable_folder
 from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
 from ar_adals_tf.process import hardware
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.process.imports import imported
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.process.quiet import quiet_libraries
@@ -207,7 +208,7 @@ def to_lite(
         except Exception as error:  # the converter raises whatever its passes raise
             raise InputError(
                 f"model {model.name!r} cannot be converted to TensorFlow Lite "
-                f"({(str(error).splitlines() or [''])[0][:120]}); {instead}"
+                f"({first_line(error, most=120)}); {instead}"
             ) from error
 
 

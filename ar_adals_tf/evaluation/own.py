@@ -21,6 +21,7 @@ from ar_adals_tf.evaluation.gallery import ends_of, gallery_path, make_gallery
 from ar_adals_tf.evaluation.measures import Measures
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.shift import check_available, evaluate_shift
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.robustness import RobustnessIndex
 
 _BATCH = 500
@@ -137,7 +138,7 @@ class OwnTest:
                 verbose=verbose,
             )
         except (InputError, ValueError, TypeError) as error:  # without a gradient
-            return None, lacking + str(error).splitlines()[0]
+            return None, lacking + first_line(error, most=1000)
         return index, ""
 
     def keep_gallery(

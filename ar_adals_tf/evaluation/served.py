@@ -20,6 +20,7 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.lite import interpreter, invoke
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.process.quiet import quiet_libraries
 
@@ -225,5 +226,4 @@ def _as_floats(outputs: np.ndarray, details: Any) -> np.ndarray:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:120]}"
+    return f"{type(error).__name__}: {first_line(error, most=120)}"

@@ -203,7 +203,9 @@ _VARIED = where(
 _EVALUATE = {
     "shift": truth,
     "shift_types": list_of(text(CORRUPTIONS), least=1),
-    "severities": list_of(number(Bound(least=1, most=max(SEVERITIES)), whole=True)),
+    "severities": list_of(
+        number(Bound(least=1, most=max(SEVERITIES)), whole=True), least=1
+    ),
     "shift_source": text(("auto", "tfds", "published", "generated")),
     "ood": list_of(text(DATASETS), least=1),
     "attacks": list_of(text(BOUNDED_ATTACKS), least=1),
@@ -299,8 +301,8 @@ def _method(
         flags = dict(base.flags)
     else:
         flags = {"dataset": content["dataset"]}
-        if file := table.get("flagfile"):
-            flags |= read_flagfile(Path("flags", file))
+        if "flagfile" in table:
+            flags |= read_flagfile(Path("flags", table["flagfile"]))
         flags.pop("output_dir", None)
         flags |= {k: as_text(v) for k, v in content.get("settings", {}).items()}
     seeds = tuple(

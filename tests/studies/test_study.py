@@ -159,6 +159,23 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
             "[evaluate]\ncertify = true\ncertify_images = 1.5\n",
             "evaluate.certify_images must be a whole number",
         ),
+        *(
+            (f"[evaluate]\n{name} = []\n", f"evaluate.{name} must have 1 or more items")
+            for name in (
+                "shift_types",
+                "severities",
+                "ood",
+                "attacks",
+                "epsilons",
+                "sigma",
+            )
+        ),
+        ('[settings]\ndata_dir = ""\n', "--data_dir must not be empty; leave it out"),
+        (
+            '[methods.a]\nmethod = "ls"\nweights_file = ""\n',
+            "methods.a: --weights_file must not be empty",
+        ),
+        ('[methods.a]\nflagfile = ""\n', "there is no flagfile"),
         ("[else]\n", "its content has 'else'; it may have title"),
         ("title = ", "cannot be read"),
     ],
