@@ -12,14 +12,14 @@ from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions, checked_settings
-from ar_adals_tf.evaluation.record import (
+from ar_adals_tf.evaluation.results import describe_measures, write_metrics
+from ar_adals_tf.evaluation.subject_file import (
     EVALUATION_FILES,
     SUBJECT_FILE,
     Record,
     check_classes,
     plain_text,
 )
-from ar_adals_tf.evaluation.results import describe_measures, write_metrics
 from ar_adals_tf.evaluation.without_model import UNNAMED, write_evaluation
 from ar_adals_tf.experiment.runs import RUN_FILES, index_path
 from ar_adals_tf.files import clear, refuse_strangers, sweep, writable_folder

@@ -239,9 +239,7 @@ def run(main: Callable[[], None]) -> None:
     with lasting_streams():
         try:
             app.run(work, flags_parser=_parse)
-        except Exception as error:
-            _leave(error)
-        except KeyboardInterrupt as error:
+        except (Exception, KeyboardInterrupt) as error:
             _leave(error)
         finally:
             interruption.say_no_more()

@@ -13,6 +13,7 @@ from ar_adals_tf.automatic import rankings
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks import checks
 from ar_adals_tf.callbacks.backup import Backup
+from ar_adals_tf.callbacks.one_output import take_output
 from ar_adals_tf.callbacks.own_levels import streamed_own_levels
 from ar_adals_tf.callbacks.surroundings import (
     shorten_progress,
@@ -31,7 +32,6 @@ from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.levels import RobustnessLevels, as_levels
 from ar_adals_tf.methods.losses import Feedback
-from ar_adals_tf.one_output import take_output
 from ar_adals_tf.pipeline import with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing

@@ -15,13 +15,13 @@ from ar_adals_tf.calibration.measures import (
 from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.callbacks.averages import as_delivered
+from ar_adals_tf.callbacks.one_output import take_output
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import finite_rows
 from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.levels import RobustnessLevels, as_levels
-from ar_adals_tf.one_output import take_output
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import with_levels
 from ar_adals_tf.robustness import RobustnessIndex

@@ -40,6 +40,14 @@ QUANTISATION_IMAGES = 200
 
 """How many training images set the ranges of the int8 activations."""
 
+BATCH_SIZE = 32
+
+"""How many images are predicted at once when time and memory are measured."""
+
+REPEATS = 20
+
+"""How often a time is measured."""
+
 _Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -53,8 +61,8 @@ def measure_footprint(
     *,
     num_bins: int = calibration.DEFAULT_NUM_BINS,
     temperature: float | None = None,
-    batch_size: int = 32,
-    repeats: int = 20,
+    batch_size: int = BATCH_SIZE,
+    repeats: int = REPEATS,
     verbose: bool = True,
 ) -> Measures:
     """Measure time, size, memory and calibration of a model in three forms.

@@ -20,14 +20,14 @@ from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import check_shape
-from ar_adals_tf.evaluation.record import (
+from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.served import Served, is_served
+from ar_adals_tf.evaluation.subject_file import (
     Record,
     find_record,
     plain_text,
     results_folder,
 )
-from ar_adals_tf.evaluation.results import read_metrics
-from ar_adals_tf.evaluation.served import Served, is_served
 from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.completion import OF_READING
 from ar_adals_tf.experiment.config import Config

@@ -19,11 +19,11 @@ from ar_adals_tf.evaluation.images import (
 )
 from ar_adals_tf.evaluation.ood import check_data, check_names
 from ar_adals_tf.evaluation.predictions import checked_settings
-from ar_adals_tf.evaluation.record import refuse_results_among
 from ar_adals_tf.evaluation.rivals import check_posthoc
 from ar_adals_tf.evaluation.shift import evaluate_shift_together
 from ar_adals_tf.evaluation.stages import Evaluation
 from ar_adals_tf.evaluation.subject import model_subject, run_subject
+from ar_adals_tf.evaluation.subject_file import refuse_results_among
 from ar_adals_tf.evaluation.under_attack import (
     attacks_in_norm,
     parse_epsilons,

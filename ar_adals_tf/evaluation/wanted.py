@@ -22,6 +22,9 @@ PAPER_TYPES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Calibrations fitted to validation images, as `evaluate --posthoc` names them.
+POSTHOC = ("temperature", "vector", "margin", "by_level")
+
 #: Flags that mean nothing without another one: of the first of these, or of the rest.
 #: Those of `--certify` are checked in `Certifying.make`.
 _OF_MEASURES = {

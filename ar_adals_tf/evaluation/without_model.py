@@ -16,8 +16,8 @@ from ar_adals_tf.evaluation.measures import (
     summary,
 )
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record, plain_text, results_folder
 from ar_adals_tf.evaluation.results import describe_run, write_results
+from ar_adals_tf.evaluation.subject_file import Record, plain_text, results_folder
 from ar_adals_tf.experiment.runs import RUN_FILES
 from ar_adals_tf.files import remove, sweep
 from ar_adals_tf.process.locks import LOCK, only_writer

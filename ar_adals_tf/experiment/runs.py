@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.naming import member_name, vanilla_name
 from ar_adals_tf.experiment.saved import config_of, saved_settings
 from ar_adals_tf.indexing import compute_and_save
 from ar_adals_tf.process.endings import first_line
@@ -180,7 +180,7 @@ def member_folders(config: Config, run: str | Path) -> list[Path]:
     """Return the folders of a run's models: the run itself, or its members'."""
     if config.ensemble_size == 1:
         return [Path(run)]
-    return [Path(run) / f"member_{number}" for number in range(config.ensemble_size)]
+    return [Path(run) / member_name(number) for number in range(config.ensemble_size)]
 
 
 def load_models(run: str | Path) -> list["keras.Model"]:
@@ -362,7 +362,7 @@ def vanilla_folders(
         PosixPath('old/v')
     """
     run, made_in = Path(run), Path(output_dir)
-    named = Path(vanilla_dir or made_in.parent / f"{short_name(dataset)}-vanilla-0")
+    named = Path(vanilla_dir or made_in.parent / vanilla_name(dataset))
     folders = []
     if named.is_absolute() == made_in.is_absolute():
         way = os.path.relpath(named, made_in)

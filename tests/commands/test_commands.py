@@ -25,11 +25,12 @@ from ar_adals_tf import command_line, datasets
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets import loading
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.flagfiles import read_flagfile
+from ar_adals_tf.experiment.flags import config_of_texts
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.index.shards import Shards
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 from tests.helpers import COMMANDS, OF_IMAGES
 
 ROOT = Path(__file__).parents[2]

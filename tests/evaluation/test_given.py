@@ -6,8 +6,8 @@ from scipy.optimize import minimize_scalar
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.given import read_given
-from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.suite import evaluate
 from tests.helpers import plain_ece, softmax
 

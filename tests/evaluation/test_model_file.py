@@ -18,9 +18,9 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import footprint, subject
 from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.served import Served
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import softmax

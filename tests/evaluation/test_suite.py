@@ -12,8 +12,8 @@ from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import stages, under_attack
 from ar_adals_tf.evaluation.predictions import Predictions, seen_images
-from ar_adals_tf.evaluation.record import EVALUATION_FILES
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.subject_file import EVALUATION_FILES
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import digest_run

@@ -9,8 +9,9 @@ from scipy import stats
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.reporting import page
-from ar_adals_tf.reporting.certificates import certificates, certify_flags
+from ar_adals_tf.reporting.certificates import certificates
 from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.commands import certify_flags
 from ar_adals_tf.reporting.packed import pack
 from ar_adals_tf.reporting.run import Run
 from tests.helpers import make_run, plain_ece, stored
