@@ -31,11 +31,18 @@ X, Y = blobs()
 XT, YT, XV, YV = X[:TRAIN], Y[:TRAIN], X[TRAIN:], Y[TRAIN:]
 
 
-def network(loss=SPARSE, activation="softmax", width=Z, seed=0, metrics=("accuracy",)):
+def network(
+    loss=SPARSE,
+    activation="softmax",
+    width=Z,
+    seed=0,
+    metrics=("accuracy",),
+    name=None,
+):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
-            keras.Input((4,)),
+            keras.Input((4,), name=name),
             LAYERS.Dense(16, "relu"),
             LAYERS.Dense(width, activation),
         ]
@@ -1036,14 +1043,15 @@ def test_one_input_in_a_structure_is_one_input(name, by_itself):
     held = pack(XV, YV)
     held = held if held[1] is not None else held[0]
     options = {"epochs": 6, "num_levels": 2, "shuffle": False}
-    found = train(network(), *pack(XT, YT), validation_data=held, **options).history
+    model = network(name="image")
+    found = train(model, *pack(XT, YT), validation_data=held, **options).history
     for name, values in by_itself.items():
         np.testing.assert_allclose(values, found[name], atol=1e-5, err_msg=name)
 
 
 def test_8_bit_images_of_a_subclassed_model_have_levels():
     x = np.uint8(X * 255)
-    model = Own()
+    model = Own(LAYERS.Rescaling(1 / 255))
     model.compile("adam", SPARSE)
     held = x[TRAIN:], YV
     history = train(model, x[:TRAIN], validation_data=held, epochs=3, num_levels=2)
@@ -1206,12 +1214,12 @@ def test_a_model_that_does_not_say_its_size_ranks_its_examples_too(shape):
 
 
 class Own(keras.Model):
-    def __init__(self):
+    def __init__(self, before=lambda x: x):
         super().__init__()
-        self.dense = LAYERS.Dense(Z, "softmax")
+        self.before, self.dense = before, LAYERS.Dense(Z, "softmax")
 
     def call(self, inputs):
-        return self.dense(inputs)
+        return self.dense(self.before(inputs))
 
 
 @pytest.mark.parametrize(
