@@ -176,7 +176,8 @@ def prepare(
             `batches(augment=...)`, or after ids of one's own.
         validation: The same for the examples by which soft labels are adapted.
         num_levels: R; 1 is AdaLS. Defaults to `"auto"`: at most 10, with at least 50
-            validation examples each.
+            validation examples each. Without a vanilla model it is 1 where inputs are
+            sparse, or differ in shape from batch to batch, as no attack moves these.
         alpha: Learning rate of the smoothing; see `AdaptiveLabelSmoothing`. Defaults to
             `"auto"`: it follows from the number of epochs.
         attack: How the vanilla model is attacked; see `RobustnessIndex.compute`.
@@ -205,8 +206,8 @@ def prepare(
 
     Raises:
         InputError: If data are of an unusable form, labels are no classes, inputs are
-            not finite or differ between passes, an index is of other examples, or
-            something is missing.
+            not finite or differ between passes, have several shapes and are to be
+            attacked, an index is of other examples, or something is missing.
 
     Example:
         ```python
