@@ -66,7 +66,8 @@ class Facts(NamedTuple):
     @property
     def repeated(self) -> float:
         """The share of examples whose inputs another example has, too."""
-        _, which = np.unique(self.contents, return_inverse=True)
+        contents = self.ids if self.contents is None else self.contents
+        _, which = np.unique(contents, return_inverse=True)
         often = np.bincount(which, self.counts)[which] > 1
         return float(self.counts[often].sum()) / self.total
 
@@ -91,7 +92,7 @@ class Facts(NamedTuple):
     def digest(self) -> str:
         """Return a digest of the examples. The hash of an input stands for it."""
         labels = np.zeros(len(self.ids)) if self.labels is None else self.labels
-        hashes = [] if self.contents is None else self.contents
+        hashes: Any = [] if self.contents is None else self.contents
         contents = (content.tobytes() for content in hashes)
         return digest_examples(self.ids.tolist(), labels, contents)
 

@@ -450,19 +450,18 @@ def _source(
 ) -> Source:
     """Return examples as an attack takes them."""
     unit = Box.unit(bounds)
-    x = only_leaf(data.x) if isinstance(data, Arrays) else None
+    x: Any = only_leaf(data.x) if isinstance(data, Arrays) else None
     if not hasattr(x, "dtype"):
         read = examples.prefetch(1).as_numpy_iterator
         return Streamed("data", name, read, len(facts.ids), facts.digest, unit)
-    if unit and x.dtype == np.uint8 and np.max(facts.high) > 1:
+    too_high = facts.high is not None and np.max(facts.high) > 1
+    if unit and x.dtype == np.uint8 and too_high:
         raise InputError(
             "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as "
             "they are, from 0 to 255; leave bounds out, or divide the inputs by 255"
         )
-    # `as_examples` would divide 8 bits by 255.
-    return as_examples(
-        in_floats(np.asarray(x), unit), facts.labels, name=name, unit=unit
-    )
+    x = in_floats(np.asarray(x), unit)  # `as_examples` would divide 8 bits by 255
+    return as_examples(x, facts.labels, name=name, unit=unit)
 
 
 def _attacked(
