@@ -40,6 +40,8 @@ class Arrays:
         InputError: If something is no array, or if the arrays differ in length.
     """
 
+    takes: Takes = ANYTHING  # the model that is to get the inputs
+
     def __init__(self, x: Any, y: Any, weight: Any = None) -> None:
         if y is None:
             raise InputError("arrays of inputs need labels; received y=None; give y")
@@ -120,6 +122,8 @@ class Batches:
     Its workers are threads. `use_multiprocessing` is ignored.
     """
 
+    takes: Takes = ANYTHING
+
     def __init__(self, data: keras.utils.PyDataset) -> None:
         self._data = data
         count = _length(data)
@@ -172,6 +176,8 @@ class Batches:
 
 class Stream:
     """A finite `tf.data.Dataset`, or whatever can be read through again and again."""
+
+    takes: Takes = ANYTHING
 
     def __init__(self, data: tf.data.Dataset) -> None:
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -264,7 +270,7 @@ def numbered(
     """
     identified = data.identified(num_classes, keys)
     dataset, elements = in_batches(
-        data, size, num_classes, identified, order=order, keys=keys
+        data, size, num_classes, identified, order=order, keys=keys, takes=data.takes
     )
 
     spec = dataset.element_spec
