@@ -171,9 +171,18 @@ class Batches:
 
 
 class Stream:
-    """A finite `tf.data.Dataset`, or whatever can be read through again and again."""
+    """A finite `tf.data.Dataset`, or whatever can be read through again and again.
 
-    def __init__(self, data: tf.data.Dataset) -> None:
+    Args:
+        data: The dataset.
+        most: More elements than this, in data of unknown length, mean that they repeat
+            without end. Defaults to None: they end at some time.
+
+    Raises:
+        InputError: If the dataset says that it repeats without end.
+    """
+
+    def __init__(self, data: tf.data.Dataset, most: int | None = None) -> None:
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError(
                 "the dataset repeats without end; remove .repeat(), or cut it with "
@@ -181,6 +190,22 @@ class Stream:
                 "itself, and steps_per_epoch may cut an epoch short"
             )
         self.dataset = data
+        unknown = data.cardinality() == tf.data.UNKNOWN_CARDINALITY
+        self.most = most if unknown else None
+
+    def check_ends(self, count: int) -> None:
+        """Refuse data of which `count` elements have been read, if these are too many.
+
+        Raises:
+            InputError: If they are more than `most`.
+        """
+        if self.most is not None and count > self.most:
+            raise InputError(
+                f"the dataset has more than {self.most} elements and no known length, "
+                "so it seems to repeat without end; cut it with .take(number of "
+                "elements), or name its length with "
+                ".apply(tf.data.experimental.assert_cardinality(number))"
+            )
 
     def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
         """Return the dataset, whose order and length are its own."""

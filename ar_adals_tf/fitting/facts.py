@@ -19,7 +19,7 @@ from ar_adals_tf.examples.elements import (
     one_hot,
     plain_ids,
 )
-from ar_adals_tf.examples.numbering import READ, Data, numbered
+from ar_adals_tf.examples.numbering import READ, Data, Stream, numbered
 from ar_adals_tf.joining import check_range
 from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -173,8 +173,9 @@ def read_facts(
         examples: What `numbered` makes of them, if it is there already.
 
     Raises:
-        InputError: If there is none, if labels are no classes, if inputs or weights
-            are not finite, or if inputs without ids differ when they are read again.
+        InputError: If there is none, or no end of them, if labels are no classes, if
+            inputs or weights are not finite, or if inputs without ids differ when they
+            are read again.
     """
     if examples is None:
         examples = numbered(data, READ, num_classes, keys=keys)
@@ -199,6 +200,8 @@ def read_facts(
     with in_plain_words():
         for columns, ends in looked.as_numpy_iterator():
             rows.append(columns)
+            if isinstance(data, Stream):
+                data.check_ends(len(rows))
             if ends:
                 low, high = ranges.pop() if ranges else ends
                 ranges.append((np.minimum(low, ends[0]), np.maximum(high, ends[1])))

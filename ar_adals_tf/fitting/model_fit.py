@@ -37,8 +37,13 @@ from ar_adals_tf.whole_numbers import given_number, whole_number
 _NOT_TAKEN = {
     "validation_freq": "the soft labels follow from the validation examples after "
     "every epoch",
-    "validation_steps": "the soft labels follow from all validation examples",
+    "validation_steps": "the soft labels follow from all validation examples, which "
+    "must have an end",
 }
+
+#: So many batches are read before a dataset is said to have no end, though fewer are
+#: trained on: a first try takes a few steps of a long dataset.
+_FEW = 1000
 
 
 def fit(
@@ -182,6 +187,9 @@ def fit(
             say(f"{what}: one level serves all (AdaLS). For several levels {how}.")
         elif num_levels != 1:
             raise InputError(f"{what}; {how}, or num_levels=1")
+    if isinstance(train, Stream) and steps_per_epoch:
+        most = max(_FEW, 2 * steps_per_epoch * epochs)
+        train = Stream(train.dataset, most)
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:

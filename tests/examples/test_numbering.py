@@ -215,12 +215,20 @@ def test_validation_split_is_the_last_part_as_in_keras(columns):
         (lambda c: 5, "received int"),
         (lambda c: tf.data.Dataset.from_tensor_slices(c).repeat(), "without end"),
         (lambda c: Endless(c), "never ends"),
+        (lambda c: shapeless(c), "the shape of the dataset's labels is not known"),
     ],
 )
 def test_unusable_data_is_refused_in_one_sentence(data, message, columns):
     with pytest.raises(InputError, match=message) as error:
         numbered(as_data(data(columns)), 4, Z, order=NATURAL)
     assert "\n" not in str(error.value)
+
+
+def shapeless(columns):
+    """A generator of which the types alone are told, as once was usual."""
+    return tf.data.Dataset.from_generator(
+        lambda: [columns[:2]], output_types=(tf.float32, tf.int64)
+    )
 
 
 class Endless(Sequence):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.numbering import as_data
+from ar_adals_tf.examples.numbering import Stream, as_data
 from ar_adals_tf.fitting.facts import read_facts
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -135,3 +135,19 @@ def test_equal_inputs_by_chance_are_no_training_examples(kind, make, rng, recwar
         x = x[rng.integers(0, N // 2, N)]
     held_out((x, y), slice(500), slice(start, N), make)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_dataset_of_unknown_length_is_not_read_for_ever(columns, known):
+    """Its first batches are told again and again, or end where they say they do."""
+    x, y = columns
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(50)
+    count = N // 50
+    unknown = data.repeat().take_while(lambda *_: tf.constant(True))
+    with pytest.raises(InputError, match=f"more than {count} elem.*repeat without end"):
+        read_facts(Stream(unknown, count), Z)
+    cut = unknown.take(count)
+    if known:
+        count -= 1
+        cut = cut.apply(tf.data.experimental.assert_cardinality(count + 1))
+    assert read_facts(Stream(cut, count), Z).total == N

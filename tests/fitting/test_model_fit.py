@@ -925,6 +925,19 @@ def test_unusable_datasets_are_one_sentence(case, vanilla):
     assert "\n" not in str(error.value)
 
 
+def test_a_generator_without_end_is_refused_where_steps_are_given():
+    """Its length is unknown, so nothing but the steps tells that it has no end."""
+
+    def endless():
+        while True:
+            yield XT[:8], YT[:8]
+
+    spec = tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64)
+    data = tf.data.Dataset.from_generator(endless, output_signature=spec)
+    with pytest.raises(InputError, match="it seems to repeat without end; cut it with"):
+        train(network(), data, None, steps_per_epoch=2, num_levels=2)
+
+
 def test_class_weights_and_those_of_a_dataset_are_refused():
     weighted = tf.data.Dataset.from_tensor_slices((XT, YT, np.ones(TRAIN))).batch(32)
     with pytest.raises(InputError, match="class_weight was given, and the training da"):
