@@ -327,7 +327,9 @@ class ARAdaLS(keras.callbacks.Callback):
             for first in self._data.take(1):
                 models[0](first[0])  # a subclassed model knows its output from then on
         heads = [take_output(model, self._output) for model in models]
-        checks.check_model(heads[0], self.model, self.smoothing, self._from_logits)
+        checks.check_model(
+            heads[0], self.model, self.smoothing, self._from_logits, self._num_bins
+        )
         checks.check_labels_of(around.validation_data, heads[0])
         self._validate = Validation(
             self._data,

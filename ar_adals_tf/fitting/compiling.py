@@ -171,6 +171,11 @@ class OnHardLabels(keras.metrics.Metric):
         if hasattr(metric, "_direction"):  # by it Keras's callbacks know what is better
             self._direction = metric._direction
 
+    @property
+    def of_hard_labels(self) -> keras.metrics.Metric:
+        """The other metric."""
+        return self._metric
+
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """See `keras.metrics.Metric`."""
         return self._metric.update_state(self._harden(y_true), y_pred, sample_weight)

@@ -12,7 +12,9 @@ import tensorflow as tf
 from ar_adals_tf.attacks.layers import candidates
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_alpha
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
+from ar_adals_tf.callbacks.checks import check_own_measures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import KEYS, Keys, one_hot
 from ar_adals_tf.examples.numbering import (
@@ -73,6 +75,7 @@ def fit(
     cache_dir: str | Path | None = None,
     refresh_every: int | Literal["auto"] | None = None,
     backup_dir: str | Path | None = None,
+    num_bins: int = DEFAULT_NUM_BINS,
     from_logits: bool | None = None,
     id_key: str = KEYS.id,
     label_key: str = KEYS.label,
@@ -121,6 +124,7 @@ def fit(
         refresh_every: See `prepare`.
         backup_dir: A folder that keeps the soft labels, to go on by `initial_epoch`.
             Defaults to one inside that of a `BackupAndRestore` among the callbacks.
+        num_bins: Number of bins of `val_ece`. Defaults to 15.
         from_logits: See `prepare`.
         id_key: See `soft_labels`.
         label_key: See `soft_labels`.
@@ -146,6 +150,7 @@ def fit(
     refuse_unknown(fit, settings, attack, vanilla)
     whole_number("epochs", epochs)
     whole_number("initial_epoch", initial_epoch, 0)
+    num_bins = whole_number("num_bins", num_bins)
     for name, number in {
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
@@ -193,7 +198,8 @@ def fit(
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:
-        is_softmax(model, from_logits)  # refuses what is no classifier, before all work
+        # What is no classifier, or has misleading metrics, is refused before all work.
+        check_own_measures(model, is_softmax(model, from_logits), num_bins)
         ready = prepare(
             vanilla,
             train,
@@ -208,6 +214,7 @@ def fit(
             refresh_every=refresh_every,
             num_classes=classes,
             sigmoid=sigmoid,
+            num_bins=num_bins,
             from_logits=from_logits,
             backup_dir=backup_dir or _backup_dir(callbacks),
             validation_batch_size=validation_batch_size or READ,

@@ -965,6 +965,38 @@ def test_a_model_of_several_labels_is_refused_before_the_attack(
         train(model, vanilla="is not even looked at")
 
 
+@pytest.mark.parametrize(
+    ("activation", "metric", "message"),
+    [
+        (None, ar_adals_tf.ExpectedCalibrationError(), "give it from_logits=True"),
+        (
+            "softmax",
+            ar_adals_tf.ExpectedCalibrationError(from_logits=True),
+            "give it from_logits=False",
+        ),
+        (
+            "softmax",
+            keras.metrics.SparseTopKCategoricalAccuracy(2, name="accuracy"),
+            "the metric SparseTopKCategoricalAccuracy has the name 'accuracy'",
+        ),
+    ],
+)
+def test_a_metric_that_would_mislead_is_refused_before_the_attack(
+    activation, metric, message
+):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    model = network(loss, activation, metrics=[metric])
+    with pytest.raises(InputError, match=message):
+        train(model, vanilla="is not even looked at")
+
+
+def test_the_metric_of_other_bins_has_the_callbacks_beside_it():
+    model = network(metrics=[ar_adals_tf.ExpectedCalibrationError(num_bins=4)])
+    history = train(model, num_levels=1, epochs=1, num_bins=4).history
+    measured = model.evaluate(XV, YV, verbose=0, return_dict=True)
+    assert history["val_ece"][-1] == pytest.approx(measured["ece"], abs=1e-6)
+
+
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((4,)), LAYERS.Dense(Z, "softmax")])
     with pytest.raises(InputError, match="is not compiled; call model.compile"):
