@@ -110,6 +110,9 @@ class Arrays:
         del num_classes, keys, takes
         return True
 
+    def on_epoch_begin(self) -> None:
+        """Do nothing: nothing changes between epochs."""
+
     def on_epoch_end(self) -> None:
         """Do nothing: nothing changes between epochs."""
 
@@ -122,6 +125,7 @@ class Batches:
 
     def __init__(self, data: keras.utils.PyDataset) -> None:
         self._data = data
+        self.on_epoch_begin()  # where some make what they read by
         count = _length(data)
         if count is None:
             raise InputError(
@@ -165,8 +169,14 @@ class Batches:
         """Tell whether the elements have ids."""
         return has_ids(self._spec, keys.id, num_classes, takes)
 
+    def on_epoch_begin(self) -> None:
+        """Let the PyDataset do what it does before an epoch, as `model.fit` does."""
+        begin = getattr(self._data, "on_epoch_begin", None)  # not in every Keras 3
+        if begin is not None:
+            begin()
+
     def on_epoch_end(self) -> None:
-        """Let the PyDataset do what it does between epochs, as `model.fit` does."""
+        """Let the PyDataset do what it does after an epoch, as `model.fit` does."""
         self._data.on_epoch_end()
 
 
@@ -217,6 +227,9 @@ class Stream:
     ) -> bool:
         """Tell whether the elements have ids."""
         return has_ids(self.dataset.element_spec, keys.id, num_classes, takes)
+
+    def on_epoch_begin(self) -> None:
+        """Do nothing: the dataset begins anew by itself."""
 
     def on_epoch_end(self) -> None:
         """Do nothing: the dataset begins anew by itself."""

@@ -381,7 +381,7 @@ def refuse_unknown(
 
 
 class _Callback(ARAdaLS):
-    """`ARAdaLS` that also tells the training data which epoch it is."""
+    """`ARAdaLS` that also tells the training data of epochs, as `model.fit` does."""
 
     def __init__(
         self, *arguments: Any, epoch: tf.Variable, train: Data, **options: Any
@@ -391,6 +391,7 @@ class _Callback(ARAdaLS):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch.assign(epoch)
+        self._train.on_epoch_begin()
         super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -672,10 +672,11 @@ def test_a_loss_of_ones_own_over_one_logit_needs_from_logits(kind):
     assert np.isfinite(history["val_ece"]).all()
 
 
-def test_a_pydataset_is_told_of_every_epochs_end():
+def test_a_pydataset_is_told_of_every_epoch():
+    """And once more before the first one, since it is read before."""
     data = Sequence((XT, YT), 32)
     train(network(), data, None, num_levels=1, epochs=3)
-    assert data.turns == 3
+    assert (data.begun, data.turns) == (4, 3)
 
 
 def test_a_subclassed_model_and_a_train_step_of_ones_own():
