@@ -286,6 +286,7 @@ def numbered(
     *,
     order: Order = NATURAL,
     keys: Keys = KEYS,
+    takes: Takes = ANYTHING,
     with_ids: bool = True,
 ) -> tf.data.Dataset:
     """Return batches `(id, x, y)` or `(id, x, y, weight)`, in one form for all data.
@@ -298,11 +299,12 @@ def numbered(
             in two ways is an `InputError`.
         order: In which order arrays, and a PyDataset's batches, are read.
         keys: The entries of dictionaries.
+        takes: What the model takes that is to get the inputs, if it is known.
         with_ids: Whether the elements begin with their ids.
     """
-    identified = data.identified(num_classes, keys)
+    identified = data.identified(num_classes, keys, takes)
     dataset, elements = in_batches(
-        data, size, num_classes, identified, order=order, keys=keys
+        data, size, num_classes, identified, order=order, keys=keys, takes=takes
     )
 
     spec = dataset.element_spec
