@@ -48,10 +48,11 @@ def for_soft_labels(
     given = dict(was.config)
     loss = counterpart(given.get("loss"))
     sparse = loss is not given.get("loss") or _by_shape(loss)
-    metrics = {
-        kind: _map(given.get(kind), functools.partial(_on_hard, sparse, sigmoid))
-        for kind in ("metrics", "weighted_metrics")
-    }
+    with model.distribute_strategy.scope():  # as compile makes their variables
+        metrics = {
+            kind: _map(given.get(kind), functools.partial(_on_hard, sparse, sigmoid))
+            for kind in ("metrics", "weighted_metrics")
+        }
     names: list[Any] = []
     for kind in metrics:
         _map(given.get(kind), names.append)

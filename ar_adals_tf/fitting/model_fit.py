@@ -26,6 +26,7 @@ from ar_adals_tf.examples.numbering import (
     as_data,
     numbered,
 )
+from ar_adals_tf.files import is_address
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
 from ar_adals_tf.fitting.preparing import prepare, refuse_unknown
@@ -122,7 +123,7 @@ def fit(
         validation_index: See `prepare`.
         cache_dir: See `prepare`.
         refresh_every: See `prepare`.
-        backup_dir: A folder that keeps the soft labels, to go on by `initial_epoch`.
+        backup_dir: A local folder that keeps the soft labels, for `initial_epoch`.
             Defaults to one inside that of a `BackupAndRestore` among the callbacks.
         num_bins: Number of bins of `val_ece`. Defaults to 15.
         from_logits: See `prepare`.
@@ -350,9 +351,19 @@ def _of_all_classes(class_weight: Any, classes: int) -> dict[int, float]:
 
 
 def _backup_dir(callbacks: Sequence[keras.callbacks.Callback]) -> Path | None:
-    """Return a folder inside that of `BackupAndRestore`, if it is among them."""
+    """Return a folder inside that of `BackupAndRestore`, if it is among them.
+
+    Raises:
+        InputError: If it is on another machine, where soft labels cannot be kept.
+    """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
+            if is_address(callback.backup_dir):
+                raise InputError(
+                    "BackupAndRestore keeps the model in "
+                    f"{str(callback.backup_dir)!r}, and the soft labels can be kept on "
+                    "this machine's file system only; give backup_dir=, a local folder"
+                )
             return Path(callback.backup_dir, "ar_adals")
     return None
 

@@ -31,6 +31,7 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.examples.orders import Order
 from ar_adals_tf.examples.streamed import Streamed
+from ar_adals_tf.files import check_local
 from ar_adals_tf.fitting.facts import Facts, read_facts
 from ar_adals_tf.indexing import compute_cached
 from ar_adals_tf.levels import RobustnessLevels
@@ -220,6 +221,7 @@ def prepare(
     classes = given_number("num_classes", num_classes, 2) or classes_of(vanilla)
     size = whole_number("validation_batch_size", validation_batch_size)
     num_bins = whole_number("num_bins", num_bins)
+    check_local(backup_dir, "backup_dir")
     if refresh_every is not None:
         check_every(refresh_every)
     if sigmoid is None:

@@ -998,6 +998,23 @@ def test_the_metric_of_other_bins_has_the_callbacks_beside_it():
     assert history["val_ece"][-1] == pytest.approx(measured["ece"], abs=1e-6)
 
 
+def test_a_backup_on_another_machine_is_refused_before_the_attack():
+    backup = keras.callbacks.BackupAndRestore("gs://bucket/run")
+    for options, message in (
+        (
+            {"callbacks": [backup]},
+            "keeps the model in 'gs://bucket/run'.*a local folder",
+        ),
+        ({"backup_dir": "gs://bucket/run"}, "backup_dir must be a folder of this mach"),
+        (
+            {"backup_dir": "s3://a/b", "callbacks": [backup]},
+            "received 's3://a/b'; give a local one",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(network(), vanilla="is not even looked at", **options)
+
+
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((4,)), LAYERS.Dense(Z, "softmax")])
     with pytest.raises(InputError, match="is not compiled; call model.compile"):
