@@ -170,7 +170,7 @@ def fit(
         )
     say = print if verbose else _say_nothing
     known = model.built and getattr(model, "inputs", None)
-    classes = num_classes(model) if model.built else None
+    classes = _known_classes(model)
     inputs = None if known else _first_inputs(validation, classes, keys)
     if not model.built:
         with model.distribute_strategy.scope():
@@ -284,6 +284,19 @@ def _refuse_not_taken(settings: Mapping[str, Any]) -> None:
     for name, why in _NOT_TAKEN.items():
         if name in settings:
             raise InputError(f"fit takes no {name}: {why}; leave it out")
+
+
+def _known_classes(model: keras.Model) -> int | None:
+    """Return the number of classes; None if it is not known before the model is built.
+
+    A `Sequential` that ends in a `Dense` layer has as many outputs as its units.
+    """
+    if model.built:
+        return num_classes(model)
+    last = model.layers[-1:] if isinstance(model, keras.Sequential) else []
+    if not last or not isinstance(last[0], keras.layers.Dense):
+        return None
+    return max(2, last[0].units)  # one output tells of two classes
 
 
 def _first_inputs(data: Data, classes: int | None, keys: Keys) -> Any:

@@ -897,6 +897,16 @@ def test_batches_of_any_length_are_taken_before_a_model_is_built(count):
     assert model.weights[0].shape == (XT.shape[1], Z)
 
 
+def test_float_labels_in_whole_batches_are_taken_before_a_model_is_built():
+    """Their shape is that of a one-hot label over 32 classes, which its units deny."""
+    model = keras.Sequential([LAYERS.Flatten(), LAYERS.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    parts = ((x, (y > 0).astype(np.float32)) for x, y in ((XT, YT), (XV, YV)))
+    data, some = (slices(*part).batch(32, drop_remainder=True) for part in parts)
+    history = train(model, data, None, validation_data=some, num_levels=1, epochs=1)
+    assert 0 < history.history["val_accuracy"][0] <= 1
+
+
 def augmented():
     """Random in every pass, as Keras's layers for augmentation are."""
     layer = LAYERS.GaussianNoise(0.1)
