@@ -11,16 +11,22 @@ from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, GREY
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record, check_classes, plain_text
+from ar_adals_tf.evaluation.predictions import Predictions, checked_settings
 from ar_adals_tf.evaluation.results import describe_measures, write_metrics
+from ar_adals_tf.evaluation.subject_file import (
+    EVALUATION_FILES,
+    SUBJECT_FILE,
+    Record,
+    check_classes,
+    plain_text,
+)
 from ar_adals_tf.evaluation.without_model import UNNAMED, write_evaluation
 from ar_adals_tf.experiment.runs import RUN_FILES, index_path
-from ar_adals_tf.files import clear, sweep, writable_folder
+from ar_adals_tf.files import clear, refuse_strangers, sweep, writable_folder
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting.html import text
 from ar_adals_tf.reporting.items import Section, slug
-from ar_adals_tf.reporting.page import write_collections
+from ar_adals_tf.reporting.page import files_of, write_collections
 from ar_adals_tf.whole_numbers import whole_number
 
 if TYPE_CHECKING:
@@ -109,7 +115,8 @@ def audit(
             on the same examples, each with the first one.
         x: Test inputs as `model.predict` takes them: an array, a list or dictionary of
             arrays, of any range; or a dataset as `with_temperature` takes it, in a
-            fixed order.
+            fixed order. Its weights are not used: each example counts once, in the
+            measures and for the temperature.
         y: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot; None with a dataset.
         output_dir: Where the page goes, and the results of the models, in `models/`.
         x_val: Validation inputs, which the temperature is fitted to. The model must not
@@ -150,9 +157,14 @@ def audit(
     folder = writable_folder(output_dir, "output_dir")
     names = {title: _free(slug(title) or "model", i) for i, title in enumerate(models)}
     folders = {t: folder / _MODELS / own for t, own in names.items()}
+    files_of(folder)  # refuses a page of something else
+    for own in folders.values():
+        refuse_strangers(own, EVALUATION_FILES, SUBJECT_FILE)
+        checked_settings(own / "shift")
     name = plain_text(str(name))
     test = OwnTest.make(models, x, y, name, bounds, from_logits, batch_size)
     types = _types(shift, test.channels) if shift else []
+    corruptions = test.corruptions(types, severities) if types else None
     classes = check_classes(class_names, test.num_classes)
     validation: dict[str, Predictions] = {}
     if x_val is not None:
@@ -193,13 +205,14 @@ def audit(
                 index=index,
                 num_levels=num_levels,
             )
-            if types:
+            if corruptions is not None:
                 scaled = found.get("temperature_scaled", {})
                 found["shift"] = test.shift(
                     title,
                     own / "shift",
                     types,
                     severities,
+                    corruptions,
                     num_bins=num_bins,
                     temperature=scaled.get("temperature"),
                     identity=record.digest,

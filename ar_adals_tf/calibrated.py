@@ -32,8 +32,18 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import Takes
 from ar_adals_tf.examples.numbering import as_data, numbered, structured
 from ar_adals_tf.finite import refuse_not_finite
-from ar_adals_tf.graph import check_inputs, input_specs
-from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
+from ar_adals_tf.graph import (
+    check_inputs,
+    free_name,
+    input_specs,
+    without_softmax,
+)
+from ar_adals_tf.outputs import (
+    both_probabilities,
+    is_binary,
+    is_softmax,
+    num_classes,
+)
 from ar_adals_tf.sentences import in_plain_words
 from ar_adals_tf.whole_numbers import whole_number
 
@@ -66,9 +76,10 @@ def with_temperature(
 
     Returns:
         A `keras.Model` with the inputs of `model`, the shape of its output, and its
-        layers: it shares their weights. It ends in a layer `temperature`, which divides
-        the logits, and a softmax, both in float32. It is saved and loaded without code
-        of this package.
+        layers: it shares their weights. A softmax or sigmoid at the end is taken off;
+        of a `Dense` layer that has it inside, the new model has a copy. It ends in a
+        layer `temperature`, which divides the logits, and a softmax, both in float32.
+        It is saved and loaded without code of this package.
 
     Raises:
         InputError: If the model is no classifier, the labels do not fit, or T is not
@@ -89,7 +100,7 @@ def with_temperature(
     hint = "leave it out to have it fitted to examples"
     temperature = check_temperature(temperature, hint)
     scaled = keras.layers.Rescaling(
-        1 / temperature, dtype="float32", name=_free_name(model, "temperature")
+        1 / temperature, dtype="float32", name=free_name(model, "temperature")
     )
     return _ending(model, from_logits, scaled)
 
@@ -136,7 +147,7 @@ def with_vector_scaling(
     if scaling is None:
         labels, logits = _to_fit(model, x, y, from_logits, batch_size)
         scaling = fit_vector_scaling(labels, centred(logits))
-    name = _free_name(model, "vector_scaling")
+    name = free_name(model, "vector_scaling")
     return _ending(model, from_logits, _vector_layer(num_classes(model), scaling, name))
 
 
@@ -180,7 +191,7 @@ def with_margin_temperature(
     if temperature is None:
         found = _to_fit(model, x, y, from_logits, batch_size)
         temperature = fit_margin_temperature(*found)
-    name = _free_name(model, "margin_temperature")
+    name = free_name(model, "margin_temperature")
     layer = _margin_layer(num_classes(model), temperature, name)
     return _ending(model, from_logits, layer)
 
@@ -205,8 +216,7 @@ def averaged(models: Sequence[keras.Model]) -> keras.Model:
     inputs = keras.Input(models[0].input_shape[1:], name="input")
     logs = []
     for number, model in enumerate(models):
-        own_inputs, outputs = _graph(model)
-        outputs = _float32_logits(outputs, is_softmax(model))
+        own_inputs, outputs = _logits(model)
         # Nested, because layers of two members may have one name.
         member = keras.Model(own_inputs, outputs, name=f"member_{number}")
         logs.append(keras.ops.log_softmax(member(inputs)))
@@ -222,10 +232,9 @@ def _ending(
     model: keras.Model, from_logits: bool | None, scale: Callable[[Any], Any]
 ) -> keras.Model:
     """Return the model with its logits scaled by a layer and a softmax after it."""
-    inputs, outputs = _graph(model)
-    logits = _float32_logits(outputs, is_softmax(model, from_logits))
+    inputs, logits = _logits(model, from_logits)
     probabilities = keras.layers.Softmax(
-        dtype="float32", name=_free_name(model, "probabilities")
+        dtype="float32", name=free_name(model, "probabilities")
     )(scale(logits))
     if is_binary(model):
         probabilities = probabilities[:, 1:]
@@ -308,16 +317,12 @@ def labelled_logits(
         InputError: If x and y do not fit, or if there is no example, or no end of them.
     """
     data = _batches(model, x, y, batch_size)
-    probabilities = is_softmax(model, from_logits)
+    function = measured_logits_fn(model, from_logits)
     check_inputs(model, data.element_spec[0], "the examples")
     # With it the last, smaller batch compiles nothing.
     signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
-    @tf.function(input_signature=signature, reduce_retracing=True)
-    def logits(inputs: Any) -> tf.Tensor:
-        outputs = model(inputs, training=False)
-        return _float32_logits(outputs, probabilities)
-
+    logits = tf.function(function, input_signature=signature, reduce_retracing=True)
     parts = []
     with in_plain_words():
         for batch in data:
@@ -354,6 +359,25 @@ def _batches(model: keras.Model, x: Any, y: Any, batch_size: int) -> tf.data.Dat
         ) from error
 
 
+def measured_logits_fn(
+    model: keras.Model, from_logits: bool | None = None
+) -> Callable[[Any], tf.Tensor]:
+    """Return a function from inputs to the float32 logits that a temperature divides.
+
+    `outputs.logits_fn` differs where a head cannot be opened: attacks need a gradient,
+    measures need both of two classes treated equally. The function knows the weights
+    that the model has now.
+
+    Example:
+        >>> head = keras.layers.Dense(1, "sigmoid", kernel_initializer="ones")
+        >>> model = keras.Sequential([keras.Input((1,)), head])
+        >>> measured_logits_fn(model)(np.array([[40.0]])).numpy()
+        array([[ 0., 40.]], dtype=float32)
+    """
+    opened, probabilities = _opened(model, from_logits)
+    return lambda x: _float32_logits(opened(x, training=False), probabilities)
+
+
 def _as_the_model_takes(model: keras.Model, x: Any) -> Any:
     """Return a list of input arrays as a tuple, and rows in a list as they are."""
     taken = keras.tree.flatten(input_specs(model))
@@ -376,19 +400,40 @@ def _of_any_batch(spec: tf.TensorSpec) -> tf.TensorSpec:
     return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
 
 
+def _opened(model: keras.Model, from_logits: bool | None) -> tuple[keras.Model, bool]:
+    """Return a model without its softmax, and False; as it is, and True if that hides.
+
+    A model of logits is returned as it is, with False.
+    """
+    if not is_softmax(model, from_logits):
+        return model, False
+    opened = without_softmax(model)
+    return (model, True) if opened is None else (opened, False)
+
+
 def _float32_logits(outputs: Any, probabilities: bool) -> Any:
     """Return a classifier's outputs as float32 logits `(B, Z)`, Z >= 2.
 
     Outputs are tensors, or a graph under construction. One output tells of the second
     of two classes.
     """
+    binary = outputs.shape[-1] == 1
+    if probabilities and binary:
+        return keras.ops.log(both_probabilities(outputs))
     outputs = keras.ops.cast(outputs, "float32")
-    if outputs.shape[-1] == 1:
-        first = 1 - outputs if probabilities else keras.ops.zeros_like(outputs)
-        outputs = keras.ops.concatenate([first, outputs], axis=-1)
-    if not probabilities:
+    if probabilities:
+        return keras.ops.log(keras.ops.maximum(outputs, SMALLEST_PROBABILITY))
+    if not binary:
         return outputs
-    return keras.ops.log(keras.ops.maximum(outputs, SMALLEST_PROBABILITY))
+    first = keras.ops.zeros_like(outputs)
+    return keras.ops.concatenate([first, outputs], axis=-1)
+
+
+def _logits(model: keras.Model, from_logits: bool | None = None) -> tuple[Any, Any]:
+    """Return a model's inputs and float32 logits `(B, Z)` as a graph to grow from."""
+    opened, probabilities = _opened(model, from_logits)
+    inputs, outputs = _graph(opened)
+    return inputs, _float32_logits(outputs, probabilities)
 
 
 def _graph(model: keras.Model) -> tuple[Any, Any]:
@@ -400,14 +445,6 @@ def _graph(model: keras.Model) -> tuple[Any, Any]:
     shape = (model.get_build_config() or {}).get("input_shape")
     inputs = keras.tree.map_shape_structure(lambda s: keras.Input(s[1:]), shape)
     return inputs, model(inputs)
-
-
-def _free_name(model: keras.Model, name: str) -> str:
-    """Return a layer's name that the model does not have yet."""
-    taken = {layer.name for layer in model.layers}
-    while name in taken:
-        name += "_"
-    return name
 
 
 def _shapes(value: Any) -> Any:

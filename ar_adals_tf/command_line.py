@@ -64,8 +64,8 @@ def define_strategy_flags() -> None:
         ["none", "mirrored", "multi_worker", "tpu"],
         "Which devices share the work. Batches are global, and batch normalisation "
         "looks at the images of all devices. So the results do not depend on it, "
-        "except for the random starts of adversarial training and the noise of "
-        "--noise_sigma.\n"
+        "except for which images of a batch adversarial training attacks, its random "
+        "starts, and the noise of --noise_sigma.\n"
         "none: one device.\n"
         "mirrored: all GPUs of this machine.\n"
         "multi_worker: the machines that TF_CONFIG lists. Start the same command on "
@@ -239,9 +239,7 @@ def run(main: Callable[[], None]) -> None:
     with lasting_streams():
         try:
             app.run(work, flags_parser=_parse)
-        except Exception as error:
-            _leave(error)
-        except KeyboardInterrupt as error:
+        except (Exception, KeyboardInterrupt) as error:
             _leave(error)
         finally:
             interruption.say_no_more()

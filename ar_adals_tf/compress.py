@@ -38,10 +38,12 @@ def main() -> None:
     """Compress the run that the flags name."""
     from ar_adals_tf.compression.job import compress
     from ar_adals_tf.errors import InputError
+    from ar_adals_tf.evaluation.wanted import refuse_idle_measures
 
     given = command_line.given(*inspect.signature(compress).parameters)
     if "run_dir" not in given:
         raise InputError("compress needs --run_dir=RUN, a finished run directory")
+    refuse_idle_measures(given)
     compress(**given)
 
 

@@ -34,6 +34,11 @@ def main() -> None:
     path, dry_run = command_line.values("output_file", "dry_run")
     if not model_file:
         raise InputError("--model_file is missing; give the .keras file to attack")
+    if arrays and (idle := command_line.given("split", *command_line.names("data"))):
+        raise InputError(
+            f"--{next(iter(idle))} is for --dataset; --arrays are attacked as they "
+            "are: leave one of them out"
+        )
     space = space_from(bounds, at)
     if space and not arrays:
         raise InputError(

@@ -44,8 +44,11 @@ from ar_adals_tf import command_line
 def main() -> None:
     """Evaluate what the flags name; what they leave out has `evaluate`'s defaults."""
     from ar_adals_tf.evaluation.suite import evaluate
+    from ar_adals_tf.evaluation.wanted import check_flags
 
-    evaluate(**command_line.given(*inspect.signature(evaluate).parameters))
+    given = command_line.given(*inspect.signature(evaluate).parameters)
+    check_flags(given)
+    evaluate(**given)
 
 
 command_line.define("data", "measure")
@@ -61,7 +64,8 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "model_file",
     None,
-    "Any classifier: a .keras file, a .tflite file, or a SavedModel folder.",
+    "Any classifier: a .keras file, a .tflite file, or a SavedModel folder. Its test "
+    "images are those of --dataset, by default the embedded Fashion-MNIST.",
 )
 flags.DEFINE_string(
     "predictions",

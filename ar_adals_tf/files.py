@@ -322,6 +322,40 @@ runs/b/../a) and would be overwritten; give another one
             )
 
 
+def refuse_strangers(folder: str | Path, names: Iterable[str], marker: str) -> None:
+    """Refuse a folder with files of something else that would be overwritten.
+
+    Args:
+        folder: A folder, which may be absent.
+        names: Patterns of what the work would overwrite or remove there.
+        marker: The file by which the folder is known to be of the same work.
+
+    Raises:
+        InputError: If it has one of them, and not the marker.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "thesis.txt").touch()
+        >>> refuse_strangers(folder, ["metrics.json"], "config.json")
+        >>> (folder / "metrics.json").touch()
+        >>> try:
+        ...     refuse_strangers(folder, ["*.json"], "config.json")
+        ... except InputError as error:
+        ...     print(str(error).partition(", so ")[0].removeprefix(str(folder)))
+         holds metrics.json and no config.json
+    """
+    folder = Path(folder)
+    if (folder / marker).exists():
+        return
+    found = [path for name in names for path in sorted(folder.glob(name))]
+    if found:
+        name = found[0].relative_to(folder)
+        raise InputError(
+            f"{folder} holds {name} and no {marker}, so {name} is of something else "
+            "and would be overwritten; give another folder"
+        )
+
+
 def _same_place(one: str | Path, other: str | Path) -> bool:
     try:
         return os.path.samefile(one, other)  # hard links as well

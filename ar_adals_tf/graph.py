@@ -184,12 +184,8 @@ def _is_function(operation: Any) -> bool:
 
 def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     """Return the function up to the softmax, or None if the head cannot be opened."""
-    try:
-        # From the node: the `input` of a nested model is that model's own Input.
-        operation, node, _ = model.outputs[0]._keras_history
-        (before,) = operation._inbound_nodes[node].input_tensors
-        body = keras.Model(input_specs(model), before)
-    except (AttributeError, IndexError, TypeError, ValueError):
+    operation, body = _divided(model)
+    if body is None:
         return None
     if _is_identity(operation):
         return before_softmax(body)
@@ -201,6 +197,64 @@ def before_softmax(model: keras.Model) -> Callable[[Any], tf.Tensor] | None:
     if isinstance(operation, keras.layers.Dense):
         return lambda x: _dense(operation, body(x, training=False))
     return lambda x: body(x, training=False)
+
+
+def without_softmax(model: keras.Model) -> keras.Model | None:
+    """Return the model up to the softmax, or None if the head cannot be opened.
+
+    It is saved without code of this package, and has the layers of the model. In place
+    of a `Dense` layer with the softmax inside it has a copy without one.
+    """
+    operation, body = _divided(model)
+    if body is None:
+        return None
+    if _is_identity(operation):
+        return without_softmax(body)
+    if _is_nested(operation):
+        head = without_softmax(operation)
+    elif not is_plain_softmax(operation):
+        return None
+    elif isinstance(operation, keras.layers.Dense):
+        head = _linear(operation, free_name(body, operation.name))
+    else:
+        return body
+    if head is None:
+        return None
+    return keras.Model(input_specs(model), head(body.outputs[0]), name=model.name)
+
+
+def _divided(model: keras.Model) -> tuple[Any, keras.Model | None]:
+    """Return a model's last operation and the model before it; None if it hides."""
+    try:
+        # From the node: the `input` of a nested model is that model's own Input.
+        operation, node, _ = model.outputs[0]._keras_history
+        (before,) = operation._inbound_nodes[node].input_tensors
+        return operation, keras.Model(input_specs(model), before, name=model.name)
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return None, None
+
+
+def _linear(layer: keras.layers.Dense, name: str) -> keras.layers.Dense:
+    """Return a copy of a layer without its activation, for inference."""
+    weights = [layer.kernel, layer.bias] if layer.use_bias else [layer.kernel]
+    copy = keras.layers.Dense(
+        layer.units,
+        use_bias=layer.use_bias,
+        dtype=layer.dtype_policy,
+        trainable=layer.trainable,
+        name=name,
+    )
+    copy.build((None, layer.kernel.shape[0]))
+    copy.set_weights([keras.ops.convert_to_numpy(weight) for weight in weights])
+    return copy
+
+
+def free_name(model: keras.Model, name: str) -> str:
+    """Return a layer's name that the model does not have yet."""
+    taken = {layer.name for layer in model.layers}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _dense(layer: keras.layers.Dense, inputs: tf.Tensor) -> tf.Tensor:

@@ -6,11 +6,10 @@ import keras
 from keras import ops
 
 from ar_adals_tf import calibration
+from ar_adals_tf.calibration.checks import FLOAT32_MISS, SUM_TOLERANCE
+from ar_adals_tf.calibration.kinds import LEAST_TO_TELL
 from ar_adals_tf.distribution.strategy import sums_on_read
 from ar_adals_tf.errors import InputError
-
-#: How far sums of probabilities may be from 1: bfloat16 rounds each by up to 2**-9.
-_ROUNDING = 0.02
 
 
 @keras.saving.register_keras_serializable(package="ar_adals_tf")
@@ -46,7 +45,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         InputError: If there are fewer than one bin. When the metric is called, if the
             predictions are not `(batch, Z)` with Z >= 2 or the labels do not fit them,
             or if they are no probabilities and `from_logits` is False, or the reverse.
-            In a compiled function that is an `InvalidArgumentError`.
+            In a compiled function that is an `InvalidArgumentError`. With
+            `from_logits=True` a single output, and fewer than 20 predictions, are
+            believed.
 
     Example:
         >>> ece = ExpectedCalibrationError()
@@ -98,9 +99,15 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             if y_pred.shape[-1] == 1:
                 y_pred = ops.concatenate([ops.zeros_like(y_pred), y_pred], axis=-1)
             y_pred = ops.softmax(y_pred)
-        elif y_pred.shape[-1] == 1:
+        y_pred = ops.cast(y_pred, "float64")
+        if y_pred.shape[-1] == 1:
             y_pred = ops.concatenate([1 - y_pred, y_pred], axis=-1)
-        confidence = ops.cast(ops.max(y_pred, axis=-1), "float64")
+        confidence = ops.max(y_pred, axis=-1)
+        # As `calibration.check_probabilities` does with rounded rows.
+        sums = ops.sum(y_pred, axis=-1)
+        rough = ops.abs(sums - 1) > FLOAT32_MISS
+        confidence = ops.where(rough, ops.divide_no_nan(confidence, sums), confidence)
+        confidence = ops.minimum(confidence, 1)
         correct = ops.cast(ops.equal(ops.argmax(y_pred, axis=-1), labels), "float64")
         # Comparisons, (batch, num_bins), and a product compile on every device.
         above = ops.expand_dims(confidence, -1) >= self._inner_edges
@@ -119,8 +126,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         """
         error = ops.divide_no_nan(ops.sum(ops.abs(self.gaps)), self.total)
         seen, others = ops.convert_to_tensor(self.seen), self.others
+        least = LEAST_TO_TELL if self.from_logits else 1
         wrong = ops.equal(others, 0) if self.from_logits else ops.greater(others, 0)
-        wrong = ops.logical_and(ops.greater(seen, 0), wrong)
+        wrong = ops.logical_and(ops.greater_equal(seen, least), wrong)
         if hasattr(wrong, "numpy") and bool(wrong):
             raise InputError(self._mistaken())
         return ops.cast(ops.where(wrong, float("nan"), error), self.dtype)
@@ -128,12 +136,14 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     def _count_kinds(self, y_pred: Any, weight: Any) -> None:
         """Count predictions, and those that are no probabilities."""
         y_pred = ops.cast(y_pred, "float32")
-        like = ops.all(y_pred >= -_ROUNDING, axis=-1)
-        if y_pred.shape[-1] == 1:
-            like = ops.logical_and(like, y_pred[:, 0] <= 1 + _ROUNDING)
-        else:
+        like = ops.all(y_pred >= -SUM_TOLERANCE, axis=-1)
+        if y_pred.shape[-1] > 1:
             sums = ops.sum(y_pred, axis=-1)
-            like = ops.logical_and(like, ops.abs(sums - 1) <= _ROUNDING)
+            like = ops.logical_and(like, ops.abs(sums - 1) <= SUM_TOLERANCE)
+        elif self.from_logits:  # believed: a weak model's may all lie in [0, 1]
+            like = ops.zeros_like(like)
+        else:
+            like = ops.logical_and(like, y_pred[:, 0] <= 1 + SUM_TOLERANCE)
         counts = ops.cast(weight > 0, "float64")
         self.seen.assign_add(ops.sum(counts))
         self.others.assign_add(ops.sum(counts * ops.cast(~like, "float64")))

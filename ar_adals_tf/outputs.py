@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.calibration.checks import SUM_TOLERANCE
+from ar_adals_tf.calibration.scores import HALF_STEP
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.graph import (
     activation_of,
@@ -213,7 +215,8 @@ def _rows_tell(model: keras.Model) -> bool | None:
         return None
     if not np.isfinite(rows).all():
         return None
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-2))
+    sums = rows.sum(axis=-1)
+    return bool((rows >= 0).all() and np.allclose(sums, 1, atol=SUM_TOLERANCE))
 
 
 def logits_fn(
@@ -345,13 +348,38 @@ def log_odds(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def probabilities_fn(
     model: keras.Model, from_logits: bool | None = None
 ) -> Callable[[Any], tf.Tensor]:
-    """Return a function from inputs to float32 probabilities; see `logits_fn`."""
-    outputs = _outputs_fn(model)
-    binary = is_binary(model)
-    if is_softmax(model, from_logits):
-        return _as_two_probabilities(outputs) if binary else outputs
-    logits = _as_two_logits(outputs) if binary else outputs
+    """Return a function from inputs to float32 probabilities; see `logits_fn`.
+
+    Those of one sigmoid are exact near 0 for both classes. Where the head cannot be
+    opened, they are those of `both_probabilities`.
+    """
+    if is_binary(model) and has_floor(model, from_logits):
+        return lambda inputs: both_probabilities(model(inputs, training=False))
+    if is_softmax(model, from_logits) and not is_binary(model):
+        return _outputs_fn(model)
+    logits = logits_fn(model, from_logits)
     return lambda inputs: tf.nn.softmax(logits(inputs))
+
+
+def both_probabilities(p: Any) -> Any:
+    """Return float32 `[1 - p, p]`, `(B, 2)`, of the second class's p, `(B, 1)`.
+
+    Close to 1 a sigmoid rounds, close to 0 it does not. So that both classes are
+    treated equally, neither is less than half a step of p's number format below 1.
+
+    Args:
+        p: Floats in [0, 1], or a tensor of a graph under construction.
+
+    Example:
+        >>> both_probabilities(tf.constant([[1.0], [0.0], [0.75]])).numpy()
+        array([[2.9802322e-08, 1.0000000e+00],
+               [1.0000000e+00, 2.9802322e-08],
+               [2.5000000e-01, 7.5000000e-01]], dtype=float32)
+    """
+    kind = keras.backend.standardize_dtype(p.dtype)
+    p = keras.ops.cast(p, "float64" if kind == "float64" else "float32")
+    both = keras.ops.concatenate([1 - p, p], axis=-1)
+    return keras.ops.cast(keras.ops.maximum(both, HALF_STEP[kind]), "float32")
 
 
 def _outputs_fn(model: keras.Model) -> Callable[[Any], tf.Tensor]:

@@ -1,5 +1,6 @@
 """The robustness index: how far each image is from another class, by example id."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,8 +221,9 @@ class RobustnessIndex:
 
         Returns:
             `(N,)` int64, `floor(rank * R / N)`. Level 0 is the least robust. Images
-            of equal distance are ranked by id. An image that no attack flipped ranks
-            last.
+            of equal distance are ranked by a digest of the id, so that neither their
+            order nor what the ids tell, such as a class, counts. An image that no
+            attack flipped ranks last.
 
         Raises:
             InputError: If there are fewer images than levels, or if `num_levels` is no
@@ -235,7 +237,7 @@ class RobustnessIndex:
                 f"received {num_levels}; take fewer levels or more images"
             )
         levels = np.empty(count, np.int64)
-        order = np.lexsort((self.ids, self.distances))
+        order = np.lexsort((self.ids, _tie_breakers(self), self.distances))
         levels[order] = np.arange(count) * num_levels // count
         return levels
 
@@ -358,6 +360,23 @@ class RobustnessIndex:
             never = len(self) - len(found)
             text += f"; {never} never flipped, ranked as the most robust"
         return text
+
+
+def _tie_breakers(index: RobustnessIndex) -> np.ndarray:
+    """Order images of equal distance as by chance, but always in the same way.
+
+    Returns:
+        `(N,)` uint64: the beginning of the id's SHA-256 where another image has the
+        same distance, and 0 elsewhere.
+    """
+    _, inverse, counts = np.unique(
+        index.distances, return_inverse=True, return_counts=True
+    )
+    tied = counts[inverse] > 1
+    names = (i if isinstance(i, bytes) else b"%d" % i for i in index.ids[tied].tolist())
+    keys = np.zeros(len(index), np.uint64)
+    keys[tied] = [int.from_bytes(hashlib.sha256(n).digest()[:8]) for n in names]
+    return keys
 
 
 _TITLES = {

@@ -19,4 +19,4 @@ def versions() -> dict[str, str]:
     return found
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -32,12 +32,12 @@ from typing import Any
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.files import atomic_write, remove, sweep, writable_folder
-from ar_adals_tf.reporting.beside import FILE, printed_and_ours
 from ar_adals_tf.reporting.collection import Collection, load_collections
 from ar_adals_tf.reporting.contents import report_sections
 from ar_adals_tf.reporting.items import Cell, Column, Row, Table
 from ar_adals_tf.reporting.packed import unpacked
 from ar_adals_tf.reporting.page import named_apart
+from ar_adals_tf.reporting.reproduction_json import FILE, printed_and_ours
 from ar_adals_tf.studies.cells import Cell as StudyCell
 from ar_adals_tf.studies.cells import cells_of, reported
 from ar_adals_tf.studies.reproduction import default_folder

@@ -30,7 +30,7 @@ from ar_adals_tf import (
     models,
 )
 from ar_adals_tf.automatic import auto_refresh
-from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.datasets.splits import Split, example_ids
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.pipeline import soft_labels
@@ -48,9 +48,9 @@ flags.DEFINE_integer("repeats", 9, "Pairs of epochs, after one to warm up.")
 
 def random_index(split: Split) -> RobustnessIndex:
     """Return an index of random distances: the cost does not depend on them."""
-    ids = np.concatenate([ids.numpy() for ids, _, _ in split.batches(1000)])
+    ids = example_ids(split)
     distances = np.random.default_rng(0).random(len(ids), np.float32)
-    return RobustnessIndex(ids.astype("S"), distances, np.ones(len(ids), bool))
+    return RobustnessIndex(ids, distances, np.ones(len(ids), bool))
 
 
 def compiled_model(splits: Any, metrics: list[Any]) -> keras.Model:

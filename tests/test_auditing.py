@@ -10,6 +10,7 @@ from ar_adals_tf import auditing, datasets
 from ar_adals_tf.calibration import image_scores, paired_difference
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.gallery import Gallery
+from ar_adals_tf.evaluation.own import OwnTest
 from ar_adals_tf.reporting import verdict
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import Page, in_a_browser, no_pictures, plain_ece, softmax
@@ -209,13 +210,43 @@ def test_a_shuffled_dataset_is_refused_where_models_are_compared(tmp_path):
         )
 
 
-def test_images_of_unknown_range_need_bounds(tmp_path):
-    images = RNG.normal(size=(20, 8, 8, 1)).astype("float32")
+IMAGES = RNG.normal(size=(20, 8, 8, 1)).astype("float32")
+UNIT = np.clip(IMAGES, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "there", "message"),
+    [
+        ({"x": IMAGES}, (), "their range is not known; give bounds"),
+        ({"x": IMAGES, "bounds": (0, 1)}, (), r"values outside bounds=\(0, 1\)"),
+        ({"shift": ["fogg"]}, (), "unknown type 'fogg'"),
+        ({"severities": (9,)}, (), "received 9"),
+        ({}, ("index.html",), "index.html is there and no report"),
+        ({}, ("models/0-m/metrics.json",), "holds metrics.json and no subject.json"),
+        (
+            {},
+            ("models/0-m/subject.json", "models/0-m/shift/mine.npz"),
+            "holds mine.npz and no settings.json",
+        ),
+    ],
+)
+def test_what_cannot_be_written_or_corrupted_is_refused_before_the_ranking(
+    change, there, message, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise AssertionError("ranked before everything was checked")
+
+    monkeypatch.setattr(OwnTest, "levels", refuse)
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
     model = keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)],
+        name="m",
     )
-    how = {"output_dir": tmp_path, "shift": ["contrast"], "verbose": False}
-    with pytest.raises(InputError, match=r"their range is not known; give bounds"):
-        ar_adals_tf.audit(model, images, Y[:20], **how)
-    with pytest.raises(InputError, match=r"values outside bounds=\(0, 1\)"):
-        ar_adals_tf.audit(model, images, Y[:20], bounds=(0, 1), **how)
+    given = {"x": UNIT, "shift": ["contrast"], "verbose": False} | change
+    with pytest.raises(InputError, match=message):
+        ar_adals_tf.audit(model, y=Y[:20], output_dir=tmp_path, **given)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(tmp_path / name for name in there)
+    assert all(path.read_text() == "mine" for path in left)

@@ -263,6 +263,34 @@ def test_probabilities_are_not_taken_for_logits():
     assert 0 <= float(metric.result()) <= 1
 
 
+@pytest.mark.parametrize("rows", [10, 1000])
+def test_single_logits_between_0_and_1_are_believed(rows):
+    """Those of a weak model all lie there; in fit, the measure would be NaN."""
+    z = np.linspace(-0.02, 1.02, rows, dtype=np.float32)[:, None]
+    labels = np.arange(rows) % 2
+    p = 1 / (1 + np.exp(-z.astype(np.float64)))
+    expected = calibration.expected_calibration_error(labels, p)
+    metric = ExpectedCalibrationError(from_logits=True)
+    metric.update_state(labels, z)
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.set_weights([np.ones((1, 1)), np.zeros(1)])
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(loss=loss, metrics=[ExpectedCalibrationError(from_logits=True)])
+    found = model.evaluate(z, labels, verbose=0, return_dict=True)
+    assert found["ece"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_few_rows_of_logits_may_look_like_probabilities():
+    metric = ExpectedCalibrationError(from_logits=True)
+    metric.update_state([0] * 19, [[0.7, 0.3]] * 19)
+    confidence = 1 / (1 + np.exp(-0.4))
+    assert float(metric.result()) == pytest.approx(1 - confidence, abs=1e-6)
+    metric.update_state([0], [[0.7, 0.3]])
+    with pytest.raises(InputError, match="all predictions are probabilities"):
+        metric.result()
+
+
 def test_a_padded_row_of_weight_0_is_no_prediction():
     metric = ExpectedCalibrationError()
     rows = np.array([[0.75, 0.25], [0.0, 0.0]], np.float32)
@@ -276,3 +304,16 @@ def test_rounded_probabilities_are_probabilities(kind):
     metric = ExpectedCalibrationError()
     metric.update_state(np.arange(40), keras.ops.cast(p, kind))
     assert 0 <= float(metric.result()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("classes", [1, 10])
+def test_rounded_probabilities_have_the_ece_of_the_numpy_measure(kind, classes):
+    """Their rows are divided by their sums, which differ from 1."""
+    labels, logits, _ = predictions(400, max(classes, 2))
+    p = tf.nn.softmax(tf.cast(logits, kind))[:, -classes:]
+    metric = ExpectedCalibrationError()
+    metric.update_state(labels, p)
+    exact = tf.cast(p, "float64").numpy()
+    expected = calibration.expected_calibration_error(labels, exact)
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-7)

@@ -1,5 +1,6 @@
 """The robustness index: levels, files, digests, and computations that were killed."""
 
+import hashlib
 import io
 import json
 import os
@@ -93,16 +94,29 @@ def test_ids_may_be_text_and_integers_of_any_kind():
     assert RobustnessIndex(["é", "b"], *given).ids.tolist() == ["é".encode(), b"b"]
 
 
-def test_ties_are_ranked_by_id_and_what_was_not_found_comes_last():
+def test_ties_are_ranked_by_a_digest_and_what_was_not_found_comes_last():
     ids = [b"f", b"e", b"d", b"c", b"b", b"a"]
     index = index_of([np.inf, 1, 0, 1, np.inf, 1], ids)
     by_id = dict(zip(ids, index.levels(6).tolist(), strict=True))
-    assert by_id == {b"d": 0, b"a": 1, b"c": 2, b"e": 3, b"b": 4, b"f": 5}
-    assert index.levels(2).tolist() == [1, 1, 0, 0, 1, 0]
+    tied, never = (
+        sorted(group, key=lambda i: hashlib.sha256(i).digest())
+        for group in ([b"a", b"c", b"e"], [b"b", b"f"])
+    )
+    assert by_id == {i: r for r, i in enumerate([b"d", *tied, *never])}
+    assert index.levels(2).tolist() == (index.levels(6) // 3).tolist()
     assert "2 never flipped, ranked as the most robust" in str(index)
     # the order in which the examples stand does not matter
     back = index_of([1, np.inf, 1, 0, 1, np.inf], ids[::-1])
     assert back.levels(6).tolist() == index.levels(6).tolist()[::-1]
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["paths", "numbers"])
+def test_equal_distances_do_not_divide_the_classes(text):
+    """A folder's ids begin with the class, and files of arrays may lie by class."""
+    classes = np.repeat([0, 1], 500)
+    ids = [b"%d/%d.png" % (c, n) for n, c in enumerate(classes)]
+    index = index_of([np.inf] * 1000, ids if text else list(range(1000)))
+    assert 0.4 < classes[index.levels(2) == 0].mean() < 0.6
 
 
 @pytest.mark.parametrize(

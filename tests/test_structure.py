@@ -16,7 +16,7 @@ ROWS = (
     "bounds captions errors lazy version whole_numbers",
     "automatic autograph calibration corruptions digests files finite forms graph "
     "nested outputs process reading sentences smoothing",
-    "examples one_output",
+    "examples",
     "models distribution calibrated",
     "datasets methods figures metrics",
     "attacks",

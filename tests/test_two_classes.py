@@ -12,10 +12,15 @@ from ar_adals_tf import (
     ARAdaLS,
     ExpectedCalibrationError,
     RobustnessIndex,
+    measure,
     soft_labels,
+    with_margin_temperature,
     with_temperature,
+    with_vector_scaling,
 )
+from ar_adals_tf.calibrated import labelled_logits
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.models import prepared
 
 GRID = np.geomspace(0.05, 20, 4001)
 
@@ -86,6 +91,92 @@ def test_a_sigmoid_gets_its_temperature(table, tmp_path):
     found = calibrated.predict(xv, verbose=0)
     assert found.shape == (169, 1)
     np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+HALVES = np.repeat([1.0, -1.0], 100).astype(np.float32)[:, None]
+ANSWERS = (HALVES[:, 0] > 0).astype(int)
+ANSWERS[[*range(5), *range(100, 105)]] ^= 1  # 95 % right on either side
+
+
+def saturated(head, **options):
+    """A model whose logits are 20 for one half and -20 for the other."""
+    inputs = keras.Input((1,))
+    dense = keras.layers.Dense(1, use_bias=False, name="dense", **options)
+    model = keras.Model(inputs, head(dense(inputs)))
+    model.get_layer("dense").set_weights([np.full((1, 1), 20.0)])
+    return model
+
+
+def inside(model):
+    return keras.Sequential([keras.Input((1,)), model])
+
+
+OPENED = {
+    "activation": lambda: saturated(lambda z: z, activation="sigmoid"),
+    "layer": lambda: saturated(keras.layers.Activation("sigmoid")),
+    "operation": lambda: saturated(keras.ops.sigmoid),
+    "nested": lambda: inside(inside(saturated(lambda z: z, activation="sigmoid"))),
+    "float16": lambda: saturated(
+        keras.layers.Activation("linear", dtype="float32"),
+        activation="sigmoid",
+        dtype="float16",
+    ),
+    "bfloat16": lambda: saturated(
+        keras.layers.Activation("sigmoid", dtype="bfloat16"), dtype="bfloat16"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OPENED)
+@pytest.mark.parametrize(
+    "calibrated", [with_temperature, with_margin_temperature, with_vector_scaling]
+)
+def test_a_saturated_sigmoid_is_calibrated_by_its_logits(calibrated, kind):
+    """Every answer gets the confidence 0.95, as T is 20 / log(19)."""
+    found = calibrated(OPENED[kind](), HALVES, ANSWERS).predict(HALVES, verbose=0)
+    np.testing.assert_allclose(found, np.where(HALVES > 0, 0.95, 0.05), atol=1e-4)
+
+
+def test_a_copied_head_is_saved_and_the_model_stays(tmp_path):
+    model = OPENED["activation"]()
+    before = model.predict(HALVES, verbose=0)
+    with_temperature(model, temperature=20 / np.log(19)).save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras").predict(HALVES, verbose=0)
+    np.testing.assert_allclose(again, np.where(HALVES > 0, 0.95, 0.05), atol=1e-6)
+    np.testing.assert_array_equal(model.predict(HALVES, verbose=0), before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"), [("float32", 2**-25), ("float16", 2**-12), ("bfloat16", 2**-9)]
+)
+def test_a_sigmoid_that_hides_its_logits_treats_both_classes_equally(kind, step):
+    model = saturated(keras.layers.Lambda(keras.ops.sigmoid, dtype=kind), dtype=kind)
+    found = with_temperature(model, HALVES, ANSWERS, from_logits=False)
+    scaled = found.predict(HALVES, verbose=0)
+    np.testing.assert_allclose(scaled, np.where(HALVES > 0, 0.95, 0.05), atol=1e-4)
+    totals = measure(model, (HALVES, ANSWERS), from_logits=False).totals
+    assert totals["val_loss"] == pytest.approx(-0.05 * np.log(step), abs=step * 2)
+
+
+@pytest.mark.parametrize("kind", OPENED)
+def test_the_loss_of_a_sure_error_of_a_sigmoid_is_its_logit(kind):
+    totals = measure(OPENED[kind](), (HALVES, ANSWERS)).totals
+    assert totals["val_loss"] == pytest.approx(0.05 * 20, abs=1e-5)
+    entropy = -0.95 * np.log(0.95) - 0.05 * np.log(0.05)
+    assert totals["val_refinement"] == pytest.approx(entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_model_has_the_same_logits_in_python_and_in_a_file(hidden):
+    """What `audit` measures, and what `evaluate --model_file` does."""
+    heads = {True: keras.layers.Lambda(keras.ops.sigmoid), False: keras.ops.sigmoid}
+    model = saturated(heads[hidden])
+    model.compile(loss="binary_crossentropy")
+    _, logits = labelled_logits(model, HALVES, ANSWERS)
+    network = prepared(model, (1,), 2)
+    np.testing.assert_allclose(network.predict(HALVES, verbose=0), logits, rtol=1e-6)
+    size = -np.log(2.0**-25) if hidden else 20
+    np.testing.assert_allclose(np.ptp(logits, axis=1), size, rtol=1e-6)
 
 
 def test_logits_of_a_sigmoid_are_measured_like_its_probabilities():

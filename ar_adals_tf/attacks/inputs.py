@@ -45,7 +45,7 @@ def checked_images(
             "there is no image to attack; received an empty array; pass at least one"
         )
     images = np.ascontiguousarray(images, np.float32)
-    if broken := _not_finite(images):
+    if broken := not_finite(images):
         raise InputError(f"inputs must be finite; {broken}")
     if bounds is None or isinstance(bounds, DataBounds):
         return images
@@ -83,8 +83,13 @@ def check_input_type(model: "keras.Model") -> None:
         )
 
 
-def _not_finite(images: np.ndarray) -> str:
-    """Say how many images are not finite and where; nothing if all are."""
+def not_finite(images: np.ndarray) -> str:
+    """Say how many images are not finite and where; nothing if all are.
+
+    Example:
+        >>> not_finite(np.array([[0.0, 1.0], [np.nan, 1.0]])).partition(",")[0]
+        '1 of 2 images have NaN or infinity'
+    """
     finite = np.isfinite(images.reshape(len(images), -1)).all(axis=1)
     bad = np.flatnonzero(~finite)
     if not len(bad):

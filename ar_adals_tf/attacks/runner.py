@@ -15,7 +15,7 @@ from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.attacks.device import default_batch_size, use_xla
 from ar_adals_tf.attacks.inputs import checked_images, checked_labels
 from ar_adals_tf.attacks.precision import in_dtype
-from ar_adals_tf.attacks.program import Logits
+from ar_adals_tf.attacks.program import Logits, all_finite
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.settings import AttackSettings
 from ar_adals_tf.attacks.space import Held, make_space
@@ -146,7 +146,7 @@ class Runner:
         images = checked_images(images, self.shape, bounds, free, self.settings.at)
         images = self._moved(images, self.box.inside)
         mine = self.replicas.share(len(images))
-        own = np.zeros(0, np.int64)
+        own = np.zeros(0, np.int32)
         if len(images[mine]):
             others = (rows[mine] for rows in held)
             own = self.batched(self._predict, images[mine], *others)
@@ -229,10 +229,14 @@ class Runner:
         self._at_floor = compiled(
             lambda images, *held: at_floor(self.logits(images, held))
         )
-        self._predict = compiled(
-            lambda images, *held: tf.argmax(self.logits(images, held), axis=1)
-        )
+        self._predict = compiled(self._classes)
         self.compile(compiled)
+
+    def _classes(self, images: tf.Tensor, *held: tf.Tensor) -> tf.Tensor:
+        """Return the predicted classes; -1 where a logit is not finite."""
+        logits = self.logits(images, held)
+        classes = tf.argmax(logits, 1, output_type=tf.int32)
+        return tf.where(all_finite(logits), classes, -1)
 
 
 class EstimateRunner(Runner):

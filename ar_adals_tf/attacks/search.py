@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.precision import verified
-from ar_adals_tf.attacks.program import Rows, all_finite, gap_and_flip
+from ar_adals_tf.attacks.program import Rows, gap_and_flip
 from ar_adals_tf.attacks.result import AttackResult
 from ar_adals_tf.attacks.runner import Progress, Runner, empty_rows
 from ar_adals_tf.attacks.space import Held
@@ -34,12 +34,6 @@ class SearchRunner(Runner):
                 lambda n, o: tf.where(_like_rows(fresh, n), n, o), new, state
             )
 
-        def predict(images: tf.Tensor, *held: tf.Tensor) -> tf.Tensor:
-            logits = self.logits(images, held)
-            classes = tf.argmax(logits, 1, output_type=tf.int32)
-            return tf.where(all_finite(logits), classes, -1)
-
-        self._predict = compiled(predict)
         self._flips = compiled(lambda x, y, *h: gap_and_flip(self.logits(x, h), y)[1])
         self._start = compiled(lambda i, y, *h: program.start(self._rows(i, y, h)))
         self._refill = compiled(refill)

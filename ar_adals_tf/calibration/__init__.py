@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     bootstrap="MEASURES ImageScores image_scores stacked_scores",
     inference="Interval bootstrap_intervals intervals_of_runs paired_difference "
     "indistinguishable_from_best",
-    sets="Certainty certainty_of_sets",
+    certainty="Certainty certainty_of_sets",
     debiased="debiased_calibration_error debiased_square_error",
     smooth="SmoothReliability smooth_calibration_error smooth_error_draws "
     "smooth_reliability",

@@ -87,14 +87,15 @@ def check_measure(measure: str) -> None:
 class Bootstrap(NamedTuple):
     """One method's measures and how they move when images are resampled.
 
-    M runs, S sets, B bins, D draws. `gaps` is `(M, S, B)` and `noise` `(D, M, S, B)`;
-    `means` are `(M, 3)` and their draws `(D, M, 3)`.
+    M runs, S sets of `num_images` images, B bins, D draws. `gaps` is `(M, S, B)` and
+    `noise` `(D, M, S, B)`; `means` are `(M, 3)` and their draws `(D, M, 3)`.
     """
 
     gaps: np.ndarray
     noise: np.ndarray
     means: np.ndarray
     mean_draws: np.ndarray
+    num_images: int
 
     @classmethod
     def of_sets(cls, boots: Sequence["Bootstrap"]) -> "Bootstrap":
@@ -107,6 +108,7 @@ class Bootstrap(NamedTuple):
             noise=np.concatenate([one.noise for one in boots], axis=2),
             means=np.mean([one.means for one in boots], axis=0),
             mean_draws=np.mean([one.mean_draws for one in boots], axis=0),
+            num_images=boots[0].num_images,
         )
 
     def of_runs(self, runs: Sequence[int]) -> "Bootstrap":
@@ -117,6 +119,7 @@ class Bootstrap(NamedTuple):
             self.noise[:, chosen],
             self.means[chosen],
             self.mean_draws[:, chosen],
+            self.num_images,
         )
 
     def estimate(self, measure: str) -> np.ndarray:
@@ -210,6 +213,7 @@ def bootstrap(
             noise=move[..., :-3],
             means=total[..., -3:].mean(axis=1),
             mean_draws=((total * centred + move)[..., -3:]).mean(axis=2),
+            num_images=num_images,
         )
         for total, move in zip(whole, moves, strict=True)
     ]

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ar_adals_tf.calibration.checks import (
+    SUM_TOLERANCE,
     are_probabilities,
     check_integers,
+    check_level,
     check_probabilities,
 )
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_edges, bin_index
@@ -238,6 +240,9 @@ def expected_floor(
 def check_confidence(confidence: np.ndarray) -> np.ndarray:
     """Return confidences as float64 `(K, N)`, K = 1 for a single list.
 
+    A sum of rounded numbers can be a little above 1. Up to 0.01 it counts as 1, as in
+    `check_probabilities`.
+
     Raises:
         InputError: Unless they are numbers in [0, 1], at least one.
 
@@ -246,13 +251,15 @@ def check_confidence(confidence: np.ndarray) -> np.ndarray:
         (1, 2)
     """
     array = np.atleast_2d(np.asarray(confidence, np.float64))
-    if array.ndim != 2 or not array.size or not ((array >= 0) & (array <= 1)).all():
+    allowed = (array >= 0) & (array <= 1 + SUM_TOLERANCE)
+    if array.ndim != 2 or not array.size or not allowed.all():
         raise InputError(
             "confidences must be numbers in [0, 1] of shape (images,) or (runs, "
             f"images); received shape {np.shape(confidence)}; pass the largest "
             "probability of each image"
         )
-    return array
+    cut: np.ndarray = np.minimum(array, 1)
+    return cut
 
 
 def _confidences(given: Any) -> np.ndarray:
@@ -365,9 +372,6 @@ def _class_errors(
 
 def _floor(errors: np.ndarray, level: float) -> Floor:
     """Summarise the draws, which lie along the first axis."""
-    if not 0 < level < 1:
-        raise InputError(
-            f"level must lie in (0, 1); received {level!r}; 0.95 is a common choice"
-        )
+    check_level(level)
     mean, quantile = errors.mean(axis=0), np.quantile(errors, level, axis=0)
     return Floor(mean, quantile) if mean.ndim else Floor(float(mean), float(quantile))

@@ -6,16 +6,21 @@ the test images. Every run holds the same images in the same order, and all inte
 of one call resample the same images, so differences are paired.
 
 Accuracy, NLL and Brier score are means over images; their intervals are percentiles of
-the bootstrap. The ECE is not a mean: it is biased upward, for noise alone makes it
-positive, and a percentile interval would miss a small true ECE nearly always. Its
-interval inverts a test instead. Let g_k be the mean over images of (correct -
-confidence) in bin k, so that ECE = sum over k of |g_k|, and s_k its bootstrap standard
-error. The candidates for the true gaps are sign(g_k) * max(|g_k| + t * s_k, 0), one
-for each real t. An end of the interval is the ECE of the candidate under which the
-observed ECE is just at the 2.5 % or 97.5 % quantile of its own distribution (candidate
-plus bootstrap noise). The lower end is 0 as well wherever a perfectly calibrated
-model with these confidences reaches the observed ECE in more than 2.5 % of draws
-(`calibration_floor`). An interval always holds its own estimate.
+the bootstrap. Images that are all right, or all wrong, have no bootstrap noise. So the
+interval of an accuracy reaches at least as far as Clopper and Pearson's of N right and
+of none right among N images.
+
+The ECE is not a mean: it is biased upward, for noise alone makes it positive, and a
+percentile interval would miss a small true ECE nearly always. Its interval inverts a
+test instead. Let g_k be the mean over images of (correct - confidence) in bin k, so
+that ECE = sum over k of |g_k|, and s_k its bootstrap standard error. The candidates for
+the true gaps are sign(g_k) * max(|g_k| + t * s_k, 0), one for each t from -10 to 10. An
+end of the interval is the ECE of the candidate under which the observed ECE is just at
+the 2.5 % or 97.5 % quantile of its own distribution (candidate plus bootstrap noise and
+the error of the seeds). Where the error of few seeds reaches beyond the last candidate,
+it moves the end by what is missing. The lower end is 0 as well wherever a perfectly
+calibrated model with these confidences reaches the observed ECE in more than 2.5 % of
+draws (`calibration_floor`). An interval always holds its own estimate.
 
 Where it holds. Over simulated sets of 500 to 10,000 images with true ECEs from half
 the floor's mean to four times it, and five shapes of miscalibration, the 95 % interval
@@ -41,6 +46,7 @@ from ar_adals_tf.calibration.bootstrap import (
     check_measure,
     image_scores,
 )
+from ar_adals_tf.calibration.checks import check_level
 from ar_adals_tf.calibration.floor import (
     DEFAULT_DRAWS,
     check_confidence,
@@ -49,8 +55,13 @@ from ar_adals_tf.calibration.floor import (
 )
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS, bin_index
 
-#: What a measure can be; a t-distributed error of few runs would reach beyond.
-_RANGES = {"accuracy": (0, 1), "ece": (0, 1), "nll": (0, np.inf), "brier": (0, 2)}
+#: What a measure can be; the error of few runs would reach beyond.
+_RANGES: dict[str, tuple[float, float]] = {
+    "accuracy": (0, 1),
+    "ece": (0, 1),
+    "nll": (0, np.inf),
+    "brier": (0, 2),
+}
 
 _STEPS = 10.0  # the candidates end where every gap is moved by ten standard errors
 
@@ -91,7 +102,7 @@ def bootstrap_intervals(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On arrays that do not fit.
+        InputError: On arrays that do not fit, or another level.
 
     Example:
         Half of 400 predictions of confidence 0.8 are right: the ECE is 0.3.
@@ -130,7 +141,8 @@ def intervals_of_runs(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On no runs, runs of other images, or what is no `ImageScores`.
+        InputError: On no runs, runs of other images, what is no `ImageScores`, or
+            another level.
 
     Example:
         >>> run = image_scores(np.arange(400) % 2, [[0.8, 0.2]] * 400)
@@ -138,6 +150,7 @@ def intervals_of_runs(
         >>> round(accuracy.low, 2), round(accuracy.high, 2)
         (0.45, 0.55)
     """
+    check_level(level)
     runs = as_runs(runs)
     (boot,) = bootstrap([runs], num_bins, draws, seed)
     found = {name: interval_of(name, boot, None, level, seed) for name in MEASURES}
@@ -177,8 +190,8 @@ def paired_difference(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On an unknown measure, unequal numbers of runs, other images, or
-            what is no `ImageScores`.
+        InputError: On an unknown measure, another level, unequal numbers of runs, other
+            images, or what is no `ImageScores`.
 
     Example:
         >>> labels = np.arange(400) % 2
@@ -189,6 +202,7 @@ def paired_difference(
         [0.1, 0.1, 0.1]
     """
     check_measure(measure)
+    check_level(level)
     boot, other = bootstrap([runs, others], num_bins, draws, seed)
     return interval_of(measure, boot, other, level, seed)
 
@@ -217,8 +231,8 @@ def indistinguishable_from_best(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On an unknown measure, unequal numbers of runs, other images, or
-            what is no `ImageScores`.
+        InputError: On an unknown measure, another level, unequal numbers of runs, other
+            images, or what is no `ImageScores`.
 
     Example:
         >>> labels = np.arange(400) % 2
@@ -227,6 +241,7 @@ def indistinguishable_from_best(
         [False, True, True]
     """
     check_measure(measure)
+    check_level(level)
     boots = bootstrap(methods, num_bins, draws, seed)
     values = [boot.estimate(measure).mean() for boot in boots]
     best = boots[int(np.argmax(values) if measure == "accuracy" else np.argmin(values))]
@@ -260,8 +275,8 @@ def interval_of(
     """Return the interval of a measure, or of its difference to another method's.
 
     Both are resampled with this seed, over the same images and in the same order of
-    runs. The interval of a single ECE does not know of the floor yet. That of a measure
-    ends where its range ends.
+    runs. The interval of a single ECE does not know of the floor yet. An interval ends
+    where the range of its measure, or of the difference, ends.
     """
     estimates, draws = boot.estimate(measure), boot.draws(measure)
     if other is not None:
@@ -271,43 +286,75 @@ def interval_of(
     estimate, tails = float(estimates.mean()), ((1 - level) / 2, (1 + level) / 2)
     if measure != "ece":
         low, high = np.quantile(draws.mean(axis=1) + seeds, tails)
-        return _in_range(measure, other, Interval(estimate, float(low), float(high)))
+        interval = Interval(estimate, float(low), float(high))
+        if measure == "accuracy" and other is None:
+            interval = _no_surer_than_exact(interval, boot.num_images, tails[0])
+        return _in_range(measure, other, interval)
 
     def candidate(steps: float) -> tuple[float, np.ndarray]:
         true, shown = boot.candidate(steps)
         if other is not None:
             minus = other.candidate(-steps)
             true, shown = true - minus[0], shown - minus[1]
-        return true, shown + seeds
+        return true, shown
 
-    low, high = (_inverted(candidate, estimate, tail) for tail in reversed(tails))
+    low, high = (
+        _inverted(candidate, seeds, estimate, tail) for tail in reversed(tails)
+    )
     # An ECE that is small by luck would lie above its own interval.
     interval = Interval(estimate, min(low, estimate), max(high, estimate))
     return _in_range(measure, other, interval)
 
 
 def _in_range(measure: str, other: Bootstrap | None, interval: Interval) -> Interval:
-    """Cut the interval of a measure, but not of a difference, to its range."""
-    if other is not None:
-        return interval
+    """Cut the interval of a measure or of a difference to its range."""
     least, most = _RANGES[measure]
+    if other is not None:
+        least, most = least - most, most - least
     return interval._replace(
         low=float(max(interval.low, least)), high=float(min(interval.high, most))
     )
 
 
+def _no_surer_than_exact(interval: Interval, num_images: int, tail: float) -> Interval:
+    """Widen an accuracy's interval to what N images, all right or all wrong, tell.
+
+    Clopper and Pearson's lower end of N right among N is tail ** (1 / N), and their
+    upper end of none is 1 less that. Their ends of any other number lie farther out.
+    """
+    least = tail ** (1 / num_images)
+    return interval._replace(
+        low=min(interval.low, least), high=max(interval.high, 1 - least)
+    )
+
+
 def _inverted(
-    candidate: Callable[[float], tuple[float, np.ndarray]], observed: float, tail: float
+    candidate: Callable[[float], tuple[float, np.ndarray]],
+    seeds: np.ndarray,
+    observed: float,
+    tail: float,
 ) -> float:
-    """Return the candidate's truth for which `observed` is the quantile `tail`."""
+    """Return the truth under which `observed` is the quantile `tail` of what is seen.
+
+    What is seen is the candidate with the noise of the images, and the error of the
+    seeds.
+    """
+
+    def quantile(seen: np.ndarray) -> float:
+        return float(np.quantile(seen, tail))
 
     def excess(steps: float) -> float:
-        return float(np.quantile(candidate(steps)[1], tail)) - observed
+        return quantile(candidate(steps)[1] + seeds) - observed
+
+    def beyond(steps: float, nearest: Callable[[float, float], float]) -> float:
+        """Return the last candidate's truth, moved by the error of the seeds alone."""
+        true, shown = candidate(steps)
+        return true - (quantile(shown + seeds) - nearest(quantile(shown), observed))
 
     if excess(-_STEPS) >= 0:
-        return candidate(-_STEPS)[0]
+        return beyond(-_STEPS, max)
     if excess(_STEPS) <= 0:
-        return candidate(_STEPS)[0]
+        return beyond(_STEPS, min)
     return candidate(optimize.brentq(excess, -_STEPS, _STEPS, xtol=1e-3))[0]
 
 

@@ -12,22 +12,24 @@ from ar_adals_tf.calibration.checks import (
     check_labels,
     check_probabilities,
 )
-from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
+from ar_adals_tf.calibration.scores import HALF_STEP, SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
 #: The share of rows of logits that look like probabilities, at most.
 _FEW = 0.1
 
-#: As many single logits are not all in [0, 1] by chance.
-_MANY = 20
+#: Fewer rows than these may be logits that look like probabilities by chance.
+LEAST_TO_TELL = 20
 
 
 def refuse_probabilities(logits: np.ndarray) -> None:
     """Refuse logits that are probabilities: rows that are not negative and sum to 1.
 
+    Fewer rows than 20 are not judged: by chance logits look so too. Single logits of a
+    weak model may all lie in [0, 1]; then they pass as two columns, `[0, z]`.
+
     Args:
-        logits: `(N, Z)`, finite; a single column is refused if it lies in [0, 1] and
-            is so long that this is no chance.
+        logits: `(N, Z)`, finite; a single column is refused if it lies in [0, 1].
 
     Raises:
         InputError: If all rows are so.
@@ -35,14 +37,16 @@ def refuse_probabilities(logits: np.ndarray) -> None:
     Example:
         >>> refuse_probabilities(np.array([[2.0, 0.0]]))
     """
-    if logits.shape[1] == 1 and len(logits) < _MANY:
+    if not _surely_probabilities(logits):
         return
-    if _like_probabilities(logits).all():
-        raise InputError(
-            f"logits are wanted, but all {len(logits)} rows {_likeness(logits)}, so "
-            "they are probabilities; pass log_probabilities(probabilities), their "
-            "logarithm"
-        )
+    way = ""
+    if logits.shape[1] == 1:
+        way = "; if they are logits z, pass both columns: np.column_stack([0 * z, z])"
+    raise InputError(
+        f"logits are wanted, but all {len(logits)} rows {_likeness(logits)}, so they "
+        "are probabilities; pass log_probabilities(probabilities), their logarithm"
+        f"{way}"
+    )
 
 
 def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
@@ -52,7 +56,8 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
         outputs: `(N, Z)` with Z >= 2; or `(N,)` or `(N, 1)` of two classes, the
             second one's probability or its logit.
         kind: `probabilities` or `logits`. Defaults to None: the rows tell, see
-            `kind_of`.
+            `kind_of`. A single column that is called logits is believed, as a weak
+            model's may all lie in [0, 1].
 
     Returns:
         float32 `(N, Z)`: logits as they are, or the logarithm of probabilities.
@@ -71,12 +76,12 @@ def logits_from(outputs: Any, kind: str | None = None) -> np.ndarray:
     rows = _rows(outputs)
     if kind is None:
         kind = kind_of(rows)
-    elif kind == "logits" and _like_probabilities(rows).all():
+    elif kind == "logits" and rows.shape[1] > 1 and _surely_probabilities(rows):
         raise InputError(
             f"they are called logits, but all of them {_likeness(rows)}, so they are "
             "probabilities; call them that"
         )
-    return as_logits(rows, kind)
+    return as_logits(outputs, kind)
 
 
 def kind_of(outputs: Any) -> str:
@@ -97,7 +102,7 @@ def kind_of(outputs: Any) -> str:
         ('probabilities', 'logits')
     """
     rows = _rows(outputs)
-    like = _like_probabilities(rows)
+    like = are_probabilities(rows)
     if like.all():
         return "probabilities"
     if rows.shape[1] > 1 and like.mean() >= _FEW:
@@ -118,12 +123,31 @@ def as_logits(outputs: Any, kind: str) -> np.ndarray:
         >>> as_logits(np.array([0.5]), "logits")
         array([[0. , 0.5]], dtype=float32)
     """
-    rows = _rows(outputs)
     if kind == "logits":
-        return with_both_classes(rows).astype(np.float32)
-    above_0 = np.maximum(check_probabilities(rows), SMALLEST_PROBABILITY)
-    logits: np.ndarray = np.log(above_0).astype(np.float32)
+        return with_both_classes(_rows(outputs)).astype(np.float32)
+    logits: np.ndarray = np.log(above_zero(outputs)).astype(np.float32)
     return logits
+
+
+def above_zero(probabilities: Any) -> np.ndarray:
+    """Return probabilities whose logarithm is finite, float64 `(N, Z)`.
+
+    None is less than 1.2e-38; of two classes in a single column none is less than
+    `HALF_STEP` of its number format, so that both classes are treated equally.
+
+    Args:
+        probabilities: See `check_probabilities`.
+
+    Example:
+        >>> above_zero(np.array([1.0, 0.0], np.float16)).tolist()
+        [[0.000244140625, 1.0], [1.0, 0.000244140625]]
+    """
+    given = as_array("probabilities", probabilities)
+    least = SMALLEST_PROBABILITY
+    if given.ndim < 2 or given.shape[1] == 1:
+        least = HALF_STEP.get(given.dtype.name, HALF_STEP["float64"])
+    above_0: np.ndarray = np.maximum(check_probabilities(given), least)
+    return above_0
 
 
 def with_both_classes(logits: np.ndarray) -> np.ndarray:
@@ -143,12 +167,9 @@ def _rows(outputs: Any) -> np.ndarray:
     return rows
 
 
-def _like_probabilities(rows: np.ndarray) -> np.ndarray:
-    """Tell which rows of `_rows` may be probabilities."""
-    if rows.shape[1] > 1:
-        return are_probabilities(rows)
-    one = rows[:, 0]
-    return (one >= 0) & (one <= 1)
+def _surely_probabilities(rows: np.ndarray) -> bool:
+    """Tell whether rows are all like probabilities, and too many for chance."""
+    return len(rows) >= LEAST_TO_TELL and bool(are_probabilities(rows).all())
 
 
 def _likeness(rows: np.ndarray) -> str:

@@ -3,12 +3,12 @@
 Pure functions of NumPy arrays, in float64 inside. N is the number of images, Z of
 classes. `labels` are integers of shape `(N,)` in [0, Z). Shape `(N, 1)`, whole numbers
 as floats or bool, and one-hot rows `(N, Z)` will do as well. `probabilities` have shape
-`(N, Z)`, lie in [0, 1] and sum to 1 for every image within 0.001, so that float16 and
-float32 values will do. Of two classes `(N,)` or `(N, 1)` are the probabilities of the
-second one, as a sigmoid gives them. All measures of this package take these forms. The
-*confidence* of an image is the probability of its predicted class, which is the first
-class of the largest probability. `num_bins` is the number of bins, at least 1, and
-defaults to 15. What does not fit raises `InputError`.
+`(N, Z)`, lie in [0, 1] and sum to 1 for every image. They may miss it by 0.01, so that
+values of any float type will do; see `check_probabilities`. Of two classes `(N,)` or
+`(N, 1)` are the probabilities of the second one, as a sigmoid gives them. All measures
+of this package take these forms. The *confidence* of an image is the probability of its
+predicted class, which is the first class of the largest probability. `num_bins` is the
+number of bins, at least 1, and defaults to 15. What does not fit raises `InputError`.
 """
 
 from typing import NamedTuple

@@ -239,7 +239,7 @@ def _nll(scaled: np.ndarray, labels: np.ndarray) -> float:
 
 def _typical(logits: np.ndarray) -> float:
     """Return the size of a set's logits: their spread within an image."""
-    return float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0
+    return float(centred(logits).std()) or 1.0
 
 
 def _minimum(

@@ -12,6 +12,19 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 """What a probability of zero counts as in a logarithm: 1.2e-38, so -log is 87.3."""
 
+HALF_STEP = {
+    "float64": 2.0**-54,
+    "float32": 2.0**-25,
+    "float16": 2.0**-12,
+    "bfloat16": 2.0**-9,
+}
+
+"""By number format, half of the distance from 1 to the next number below it.
+
+A single probability of two classes that is closer to 1 rounds to 1, so the other class
+has no less than that.
+"""
+
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the share of images whose predicted class is the label, in [0, 1].

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import fft, optimize, sparse
 
 from ar_adals_tf.calibration.bootstrap import image_counts
-from ar_adals_tf.calibration.checks import check_predictions
+from ar_adals_tf.calibration.checks import check_level, check_predictions
 from ar_adals_tf.calibration.floor import generator, num_draws, row_blocks
 from ar_adals_tf.whole_numbers import whole_number
 
@@ -134,7 +134,7 @@ def smooth_reliability(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On arrays that do not fit.
+        InputError: On arrays that do not fit, or another level.
 
     Example:
         >>> diagram = smooth_reliability([0, 1] * 50, [[0.75, 0.25]] * 100, points=5)
@@ -143,6 +143,7 @@ def smooth_reliability(
         >>> bool(diagram.low[3] < 0.5 < diagram.high[3])
         True
     """
+    check_level(level)
     p = check_predictions(labels, probabilities)
     num_images = p.labels.size
     onto = _on_cells(p.confidence)
@@ -196,9 +197,11 @@ def _fixed_point(sums: np.ndarray) -> float:
     def excess(bandwidth: float) -> float:
         return float(np.abs(_smoothed(sums, bandwidth)).sum() - bandwidth)
 
-    # An error is at most 1, and without smoothing it is at least 0.
+    # An error is at least 0 and at most 1, up to rounding.
     if excess(0.0) <= 0:
         return 0.0
+    if excess(1.0) >= 0:
+        return 1.0
     return float(optimize.brentq(excess, 0.0, 1.0, xtol=1e-9))
 
 

@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from ar_adals_tf.calibration.checks import (
-    as_rows,
-    check_finite,
-    check_labels,
-    check_probabilities,
+from ar_adals_tf.calibration.checks import as_rows, check_finite, check_labels
+from ar_adals_tf.calibration.kinds import (
+    above_zero,
+    refuse_probabilities,
+    with_both_classes,
 )
-from ar_adals_tf.calibration.kinds import refuse_probabilities, with_both_classes
-from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
 
 MIN_TEMPERATURE = 0.01
@@ -151,15 +149,16 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Return logits of given probabilities, `(N, Z)`, float64: their logarithm.
 
     Averaged probabilities have no logits; this is how they can be scaled. A
-    probability below 1.2e-38 counts as that, as in the negative log-likelihood.
+    probability below 1.2e-38 counts as that, as in the negative log-likelihood. In a
+    single column of two classes it is half a step of the number format below 1, such
+    as 3e-8 of float32, as the class that is close to 1 is known no better.
 
     Example:
         >>> member_1, member_2 = [[0.75, 0.25]], [[0.25, 0.75]]
         >>> log_probabilities(np.mean([member_1, member_2], axis=0)).round(4)
         array([[-0.6931, -0.6931]])
     """
-    above_0 = np.maximum(check_probabilities(probabilities), SMALLEST_PROBABILITY)
-    logarithm: np.ndarray = np.log(above_0)
+    logarithm: np.ndarray = np.log(above_zero(probabilities))
     return logarithm
 
 

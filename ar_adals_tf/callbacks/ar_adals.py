@@ -13,6 +13,7 @@ from ar_adals_tf.automatic import rankings
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks import checks
 from ar_adals_tf.callbacks.backup import Backup
+from ar_adals_tf.callbacks.one_output import take_output
 from ar_adals_tf.callbacks.own_levels import streamed_own_levels
 from ar_adals_tf.callbacks.surroundings import (
     shorten_progress,
@@ -32,7 +33,6 @@ from ar_adals_tf.files import check_local
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.levels import RobustnessLevels, as_levels
 from ar_adals_tf.methods.losses import Feedback
-from ar_adals_tf.one_output import take_output
 from ar_adals_tf.pipeline import with_levels
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.smoothing import AdaptiveLabelSmoothing
@@ -70,10 +70,10 @@ class ARAdaLS(keras.callbacks.Callback):
       which keeps the model but not p.
 
     What cannot work is refused before the first epoch, or after its first batch. The
-    callback goes in the list before those that read its logs, such as `EarlyStopping`,
-    `ModelCheckpoint` and `CSVLogger`, and tells them which direction of these logs is
-    better. With `use_ema` in the optimizer it validates the averaged weights, which
-    `fit` delivers at its end.
+    callback may stand anywhere in the list: it moves itself before those that read its
+    logs, such as `EarlyStopping`, `ModelCheckpoint` and `CSVLogger`, and tells them
+    which direction of these logs is better. With `use_ema` in the optimizer it
+    validates the averaged weights, which `fit` delivers at its end.
 
     A second `fit` of the same model goes on with p as it is. For another model call
     `smoothing.reset()` first. A tuner that makes a deep copy of the callback for each

@@ -51,6 +51,8 @@ class OwnLevels(keras.callbacks.Callback):
         attack: How the distances are found.
         settings: Settings of the attack.
         folder: Where indexes are kept. Defaults to None: nowhere.
+        fixed: Whether the epochs are the same however often the training goes on, so
+            that an older index than the expected one means that this was lost.
         shards: Whether to keep also what is done of an index, in case the process is
             killed. The sources must then yield their examples in one order.
         verbose: Whether to show progress.
@@ -65,6 +67,7 @@ class OwnLevels(keras.callbacks.Callback):
         attack: str = OWN_ATTACK,
         settings: Mapping[str, Any] = OWN_SETTINGS,
         folder: Path | None = None,
+        fixed: bool = False,
         shards: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -72,7 +75,8 @@ class OwnLevels(keras.callbacks.Callback):
         self.epochs = list(epochs)
         self._sources, self._levels = sources, levels
         self._attack, self._settings = attack, dict(settings)
-        self._folder, self._shards, self._verbose = folder, shards, verbose
+        self._folder, self._fixed = folder, fixed
+        self._shards, self._verbose = shards, verbose
         #: The model whose optimizer trains, where another is attacked, one of its
         #: outputs.
         self.trained: keras.Model | None = None
@@ -117,13 +121,14 @@ class OwnLevels(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Cut new levels if it is time, or the newest that a training kept before.
 
-        That training may have had another number of epochs, and other times to rank.
-        Where there is no folder the model ranks now. What a folder keeps when a
-        training starts at epoch 0 is of another training, and is removed.
+        Unless the epochs are `fixed`, that training may have had another number of
+        epochs, and other times to rank. Where there is no folder the model ranks now.
+        What a folder keeps when a training starts at epoch 0 is of another training,
+        and is removed.
 
         Raises:
             InputError: If the training goes on after a time to rank, and the folder has
-                no index from before.
+                no index from before, or lacks that of the last fixed epoch.
         """
         del logs
         kept = self._kept()
@@ -132,12 +137,15 @@ class OwnLevels(keras.callbacks.Callback):
                 files.remove(kept[other])
         last = max((e for e in self.epochs if e <= epoch), default=None)
         if self._folder and last != epoch:  # the training may have been interrupted
-            newest = max((e for e in kept if e < epoch), default=None)
+            usable = [e for e in kept if e == last or (e < epoch and not self._fixed)]
+            newest = max(usable, default=None)
             if newest is None and last not in (None, self._last):
+                what = "not all indexes of the" if self._fixed else "no index of a"
+                lacking = ", ".join(f"epoch_{last}/{name}.npz" for name in self._levels)
                 raise InputError(
-                    f"training goes on at epoch {epoch}, but {self._folder} has no "
-                    f"index of a ranking before it, such as epoch_{last}/train.npz; "
-                    "start from epoch 0, or give the folder of the interrupted run"
+                    f"training goes on at epoch {epoch}, but {self._folder} has {what} "
+                    f"ranking before it, such as {lacking}; start from epoch 0, or "
+                    "give the folder of the interrupted run"
                 )
             last = newest
         if last is None or (last < epoch and last == self._last):

@@ -15,13 +15,13 @@ from ar_adals_tf.calibration.measures import (
 from ar_adals_tf.calibration.refinement import TEMPERATURES, least_nll
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.callbacks.averages import as_delivered
+from ar_adals_tf.callbacks.one_output import take_output
 from ar_adals_tf.distribution.replicas import Replicas, everyones, map_share
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import finite_rows
 from ar_adals_tf.examples.numbering import READ, as_dataset
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.levels import RobustnessLevels, as_levels
-from ar_adals_tf.one_output import take_output
 from ar_adals_tf.outputs import num_classes, probabilities_fn
 from ar_adals_tf.pipeline import with_levels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -292,7 +292,10 @@ def _compare(probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     ]
     logits = tf.math.log(tf.maximum(probabilities, SMALLEST_PROBABILITY))
     margins = logits - tf.gather(logits, label, batch_dims=1)[:, tf.newaxis]
-    inverse = tf.constant(1 / TEMPERATURES, tf.float32)
-    tempered = margins[:, tf.newaxis] * inverse[:, tf.newaxis]
-    nll = tf.reduce_logsumexp(tempered, axis=2)
-    return tf.concat([nll, tf.stack(measures, axis=1)], axis=1)
+    # One temperature after another: together they need 64 times the memory.
+    nll = tf.map_fn(
+        lambda inverse: tf.reduce_logsumexp(margins * inverse, axis=1),
+        tf.constant(1 / TEMPERATURES, tf.float32),
+        parallel_iterations=1,
+    )
+    return tf.concat([tf.transpose(nll), tf.stack(measures, axis=1)], axis=1)

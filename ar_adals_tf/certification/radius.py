@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from ar_adals_tf.bounds import MOST_SIGMA
-from ar_adals_tf.calibration.checks import check_labels
+from ar_adals_tf.calibration.checks import check_labels, check_level
 from ar_adals_tf.errors import InputError
 
 ABSTAINS = -1
@@ -69,12 +69,13 @@ def two_sided(successes: int, trials: int, level: float = 0.95) -> tuple[float, 
             to 0.95.
 
     Raises:
-        InputError: As `lower_bound`.
+        InputError: As `lower_bound`, or on another level.
 
     Example:
         >>> [round(end, 3) for end in two_sided(8, 10)]
         [0.444, 0.975]
     """
+    check_level(level)
     tail = (1 - level) / 2
     low = float(lower_bound(successes, trials, tail))
     return low, 1 - float(lower_bound(trials - successes, trials, tail))

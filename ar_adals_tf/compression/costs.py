@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ar_adals_tf.evaluation.footprint import (
+    REPEATS,
     lite_logits,
     median_seconds,
     peak_memory,
@@ -17,16 +18,13 @@ from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.process import hardware
 
 
-def measure_costs(
-    files: Sequence[Path], batch: np.ndarray, repeats: int = 20
-) -> list[dict[str, Any]]:
+def measure_costs(files: Sequence[Path], batch: np.ndarray) -> list[dict[str, Any]]:
     """Measure models in turn, so that other work of the machine slows all of them.
 
     Args:
         files: `.keras` files, which TensorFlow runs, and `.tflite` files, which LiteRT
             runs on the processor.
         batch: Images `(B, H, W, C)`, float32 in [0, 1].
-        repeats: How often the time is measured.
 
     Returns:
         For each file `hardware`, `batch_size`, `repeats`, `seconds_per_image` (the
@@ -40,12 +38,12 @@ def measure_costs(
         else tensorflow_logits([load_model(file)])
         for file in files
     ]
-    seconds = median_seconds(functions, batch, repeats)
+    seconds = median_seconds(functions, batch, REPEATS)
     return [
         {
             "hardware": hardware.describe_hardware(),
             "batch_size": len(batch),
-            "repeats": repeats,
+            "repeats": REPEATS,
             "seconds_per_image": taken / len(batch),
             "file_bytes": file.stat().st_size,
             "gzip_bytes": gzip_bytes(file),

@@ -17,7 +17,11 @@ from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.plan import Plan
-from ar_adals_tf.experiment.runs import load_model, vanilla_folders
+from ar_adals_tf.experiment.runs import (
+    check_same_vanilla,
+    load_model,
+    vanilla_folders,
+)
 from ar_adals_tf.files import remove
 from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.methods.table import make_smoothing
@@ -163,6 +167,8 @@ class Finetuning:
                     "which is not there; put it back, or give --epochs=0"
                 )
             vanilla = None if config.levels_from == "random" else load_model(file)
+            if vanilla is not None:
+                check_same_vanilla(self._run, file.parent, vanilla)
             index = level_indexes(self._plan, vanilla)["train"]
         return RobustnessLevels(index, count)
 

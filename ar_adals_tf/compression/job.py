@@ -30,7 +30,7 @@ from ar_adals_tf.evaluation.compressed import (
     Compressed,
     find_compressed,
 )
-from ar_adals_tf.evaluation.footprint import QUANTISATION_IMAGES, to_lite
+from ar_adals_tf.evaluation.footprint import BATCH_SIZE, QUANTISATION_IMAGES, to_lite
 from ar_adals_tf.evaluation.measures import saved_temperature, summary
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import describe_measures, read_metrics
@@ -41,8 +41,12 @@ from ar_adals_tf.evaluation.under_attack import (
     attacks_in_norm,
     parse_epsilons,
 )
-from ar_adals_tf.evaluation.wanted import parse_severities, types_of
-from ar_adals_tf.experiment.completion import OF_READING
+from ar_adals_tf.evaluation.wanted import (
+    given_arguments,
+    parse_severities,
+    refuse_idle_measures,
+    types_of,
+)
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
     digest_run,
@@ -50,7 +54,7 @@ from ar_adals_tf.experiment.runs import (
     finished_config,
     load_model,
 )
-from ar_adals_tf.experiment.settings import MANY
+from ar_adals_tf.experiment.settings import MANY, OF_THE_DATA
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
@@ -61,8 +65,6 @@ from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.training.run import load_splits
 
 KERAS, LITE = "model.keras", "model.tflite"
-
-_WHERE = ("data_dir", "split_seed", "validation_examples")
 
 #: What evaluates the folders alike, beside what the run says.
 _Flags = dict[str, Any]
@@ -123,6 +125,7 @@ def compress(
             several models, what its training depended on being absent, a network that
             cannot be converted, or a folder with something else.
     """
+    refuse_idle_measures(given_arguments(compress, locals()))
     run = Path(run_dir)
     shares = parse_sparsity(sparsity)
     kinds = _parse_formats(formats)
@@ -241,8 +244,15 @@ def _check_shift(
 ) -> None:
     """Refuse corrupted images that cannot be had."""
     types = list(shift_types or types_of(test.dataset, test.info))
-    where = {name: getattr(config, name) for name in _WHERE}
-    source = find_source(test, kind, types, severities, **where)
+    source = find_source(
+        test,
+        kind,
+        types,
+        severities,
+        data_dir=config.data_dir,
+        split_seed=config.split_seed,
+        validation_examples=config.validation_examples,
+    )
     if shift_types:  # of all types, `evaluate` leaves out those that are not there
         check_available(types, source)
 
@@ -384,11 +394,10 @@ class _Job:
                 title=f"{config.title}, {about.name}",
                 dataset=config.dataset,
                 validation=validated,
-                limit_examples=config.limit_examples,
                 num_bins=config.num_bins,
                 robustness_index=self.index,
                 say=self._say,
-                **{n: getattr(config, n) for n in (*_WHERE, *OF_READING)},
+                **{name: getattr(config, name) for name in OF_THE_DATA},
             )
             self._measure_runs_temperature(folder, about)
 
@@ -408,7 +417,7 @@ class _Job:
         if all(about and about.costs for about in known.values()):
             return
         files = {f: next(p for p in (f / KERAS, f / LITE) if p.exists()) for f in known}
-        batch = next(iter(self._splits["test"].batches(32)))[1].numpy()
+        batch = next(iter(self._splits["test"].batches(BATCH_SIZE)))[1].numpy()
         found = measure_costs(list(files.values()), batch)
         for (folder, about), costs in zip(known.items(), found, strict=True):
             assert about is not None

@@ -248,11 +248,11 @@ def chamfer_distance(marked: np.ndarray) -> np.ndarray:
     return np.where(lonely, np.inf, distance)
 
 
-def outlines(x: np.ndarray, low: int = 50, high: int = 150) -> np.ndarray:
+def outlines(x: np.ndarray) -> np.ndarray:
     """Return Canny's edges of `(N, H, W)` in uint8, as booleans.
 
-    The size of Sobel's gradient is its 1-norm. A pixel counts if it exceeds `low` and
-    its neighbours along the gradient, and is connected to one that exceeds `high`.
+    The size of Sobel's gradient is its 1-norm. A pixel counts if it exceeds 50 and
+    its neighbours along the gradient, and is connected to one that exceeds 150.
     """
     dy, dx = sobel(x, 1, 2), sobel(x, 2, 1)
     size = np.abs(dx) + np.abs(dy)
@@ -274,12 +274,12 @@ def outlines(x: np.ndarray, low: int = 50, high: int = 150) -> np.ndarray:
         (size > at(-1, -1)) & (size > at(1, 1)),
     ]
     peak = np.select([flat, steep, falling], peaks[:3], peaks[3])
-    candidates = peak & (size > low)
+    candidates = peak & (size > 50)
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[1] = True
     labels, count = ndimage.label(candidates, in_plane)
     kept = np.zeros(count + 1, bool)
-    kept[labels[candidates & (size > high)]] = True
+    kept[labels[candidates & (size > 150)]] = True
     return kept[labels]
 
 

@@ -1,25 +1,26 @@
 """A user's arrays in an `.npz` file: images or vectors, their labels, their range.
 
 The file has `x_train` and `y_train`, and may have `x_validation`, `y_validation`,
-`x_test`, `y_test` and `class_names`. Inputs are `(N, height, width[, channels])` or
+`x_test`, `y_test` and `class_names`. Splits may have the other names of
+`division.ALIASES`, such as `x_val`. Inputs are `(N, height, width[, channels])` or
 `(N, features)`. A model sees numbers in [0, 1]: images are divided by their range, and
 each feature of a table by its own range in the file.
 """
 
 import hashlib
+import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ar_adals_tf.datasets.division import ALIASES
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.reading import not_whole, read_npz
-
-SPLITS = ("train", "validation", "test")
 
 _MEND = (
     "make it with np.savez(file, x_train=..., y_train=..., x_test=..., y_test=...), "
@@ -38,6 +39,7 @@ class Header:
         counts: The number of examples in each split that the file has.
         labels: By split `(N,)` int64.
         digest: A digest of what the file holds, from the checksums of its arrays.
+        called: What the file calls each of these splits, such as `val`.
     """
 
     path: Path
@@ -46,14 +48,15 @@ class Header:
     counts: Mapping[str, int]
     labels: Mapping[str, np.ndarray]
     digest: str
+    called: Mapping[str, str]
 
 
 def read_header(path: str | Path) -> Header:
     """Read the labels of a file, and of its inputs the shapes alone.
 
     Raises:
-        InputError: If the file is absent or damaged, if an array lacks or does not fit,
-            or if there are fewer than two classes.
+        InputError: If the file is absent or damaged, if an array lacks or does not fit
+            or belongs to no split, or if there are fewer than two classes.
     """
     path = Path(path)
     if not path.exists():
@@ -69,16 +72,17 @@ def read_header(path: str | Path) -> Header:
             }
     except Exception as error:  # one wrong byte can make NumPy raise nearly anything
         raise not_whole(path, "file of arrays", error, _MEND) from error
-    there = [name for name in SPLITS if f"x_{name}" in parts]
-    if "x_train" not in parts:
-        raise InputError(
-            f"{path} has no x_train, only {', '.join(parts) or 'nothing'}; {_MEND}"
-        )
-    for name in there:
-        _check_shapes(path, name, shapes, small)
-    class_names, labels = _labels(path, {n: small[f"y_{n}"] for n in there}, small)
-    shape = shapes["x_train"][1:]
-    content = sorted((n, one.CRC, one.file_size) for n, one in parts.items())
+    called = _called(path, list(parts))
+    for name in called.values():
+        _check_shapes(path, name, called["train"], shapes, small)
+    given = {name: small[f"y_{own}"] for name, own in called.items()}
+    class_names, labels = _labels(path, called, given, small.get("class_names"))
+    shape = shapes[f"x_{called['train']}"][1:]
+    # Versions before passed over x_val: runs of theirs had another division.
+    plain = {f"{a}_{own}": f"{a}_{n}" for n, own in called.items() for a in "xy"}
+    content = sorted(
+        (plain.get(n, n), one.CRC, one.file_size) for n, one in parts.items()
+    )
     return Header(
         path,
         (*shape, 1) if len(shape) == 2 else shape,
@@ -86,6 +90,7 @@ def read_header(path: str | Path) -> Header:
         {name: len(found) for name, found in labels.items()},
         labels,
         hashlib.sha256(repr(content).encode()).hexdigest(),
+        called,
     )
 
 
@@ -169,8 +174,9 @@ def scaled(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def read_inputs(header: Header) -> dict[str, np.ndarray]:
     """Read the inputs of all splits, `(N, *shape)` numbers."""
-    arrays = read_npz(header.path, ("x_train",), "file of arrays", _MEND)
-    return {n: arrays[f"x_{n}"].reshape(-1, *header.shape) for n in header.counts}
+    names = {split: f"x_{own}" for split, own in header.called.items()}
+    arrays = read_npz(header.path, list(names.values()), "file of arrays", _MEND)
+    return {n: arrays[own].reshape(-1, *header.shape) for n, own in names.items()}
 
 
 def _shape(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> tuple[int, ...]:
@@ -187,13 +193,44 @@ def _shape(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> tuple[int, ...]:
     return shape
 
 
+def _called(path: Path, parts: Sequence[str]) -> dict[str, str]:
+    """Return what the file calls each split that it has, `train` at least."""
+    ends = {name[2:] for name in parts if name.startswith(("x_", "y_"))}
+    called = {}
+    for split, aliases in ALIASES.items():
+        own = [name for name in aliases if name in ends]
+        if len(own) > 1:
+            raise InputError(
+                f"{path} has {' and '.join(own)}, which are one split, {split}; join "
+                "them, or leave one out"
+            )
+        if own:
+            called[split] = own[0]
+    if f"x_{called.get('train')}" not in parts:
+        raise InputError(
+            f"{path} has no x_train, only {', '.join(parts) or 'nothing'}; {_MEND}"
+        )
+    if strange := sorted(ends - set(called.values())):
+        names = [n for n in parts if n[:2] in ("x_", "y_") and n[2:] in strange]
+        raise InputError(
+            f"{path} has {', '.join(names)}, of no split that is known here; call "
+            "inputs and labels x_train, x_validation, x_test, y_train and so on, or "
+            "leave them out"
+        )
+    return called
+
+
 def _check_shapes(
     path: Path,
     name: str,
+    train: str,
     shapes: Mapping[str, tuple[int, ...]],
     small: Mapping[str, np.ndarray],
 ) -> None:
-    shape, first = shapes[f"x_{name}"], shapes["x_train"]
+    """Refuse a split that lacks inputs or labels, or whose arrays do not fit."""
+    if f"x_{name}" not in shapes:
+        raise InputError(f"{path} has y_{name} and no x_{name}, its inputs; {_MEND}")
+    shape, first = shapes[f"x_{name}"], shapes[f"x_{train}"]
     if f"y_{name}" not in small:
         raise InputError(f"{path} has x_{name} and no y_{name}, its labels; {_MEND}")
     if len(shape) not in (2, 3, 4) or 0 in shape:
@@ -203,22 +240,33 @@ def _check_shapes(
         )
     if shape[1:] != first[1:]:
         raise InputError(
-            f"the inputs of {path} must have one shape; x_train has {first[1:]}, "
+            f"the inputs of {path} must have one shape; x_{train} has {first[1:]}, "
             f"x_{name} has {shape[1:]}"
         )
-    if len(small[f"y_{name}"]) != shape[0]:
+    labels = small[f"y_{name}"]
+    widest = 1 if labels.dtype.kind in "SU" else math.inf
+    if labels.ndim not in (1, 2) or not 1 <= labels[:1].size <= widest:
+        raise InputError(
+            f"y_{name} of {path} must be classes, (N,) or (N, 1), or one-hot rows of "
+            f"numbers, (N, Z); its shape is {labels.shape}, of {labels.dtype}; reshape "
+            "it"
+        )
+    if len(labels) != shape[0]:
         raise InputError(
             f"{path} needs a label for each input; x_{name} has {shape[0]} inputs, "
-            f"y_{name} {len(small[f'y_{name}'])} labels"
+            f"y_{name} {len(labels)} labels"
         )
 
 
 def _labels(
-    path: Path, given: Mapping[str, np.ndarray], small: Mapping[str, np.ndarray]
+    path: Path,
+    called: Mapping[str, str],
+    given: Mapping[str, np.ndarray],
+    class_names: np.ndarray | None,
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return class names, and labels as positions in them."""
+    """Return class names, and labels as positions in them, by split."""
     labels = {}
-    names = [_text(one) for one in np.ravel(small.get("class_names", []))]
+    names = [_text(one) for one in np.ravel([] if class_names is None else class_names)]
     if doubled := [one for one, times in Counter(names).items() if times > 1]:
         raise InputError(
             f"class_names of {path} has {doubled[0]!r} more than once; give each class "
@@ -234,13 +282,13 @@ def _labels(
             unknown = sorted(set(own.tolist()) - set(place))
             if unknown:
                 raise InputError(
-                    f"y_{name} of {path} has the class {unknown[0]!r}, which "
-                    f"{'class_names' if 'class_names' in small else 'y_train'} lacks"
+                    f"y_{called[name]} of {path} has the class {unknown[0]!r}, which "
+                    f"{'class_names' if class_names is not None else 'y_train'} lacks"
                 )
             labels[name] = np.array([place[one] for one in own.tolist()], np.int64)
     else:
         for name, array in given.items():
-            labels[name] = _whole_labels(path, name, array)
+            labels[name] = _whole_labels(path, called[name], array)
     most = max(int(own.max()) for own in labels.values())
     least = min(int(own.min()) for own in labels.values())
     if least < 0 or (names and most >= len(names)):
@@ -251,27 +299,34 @@ def _labels(
             f"the labels of {path} must run from {limit}; received {least} to {most}; "
             "number the classes from 0"
         )
-    names = names or [str(number) for number in range(most + 1)]
-    trained = set(np.unique(labels["train"]).tolist())
+    trained = np.unique(labels["train"])
+    count = len(names) or most + 1
+
+    # Labels may be numbers of products, so names of all classes are not yet made.
+    def name_of(number: int) -> str:
+        return names[number] if names else str(number)
+
     if len(trained) < 2:
         raise InputError(
-            f"y_train of {path} has one class only, {names[min(trained)]!r}; a "
+            f"y_train of {path} has one class only, {name_of(int(trained[0]))!r}; a "
             "classifier needs two"
         )
-    if missing := sorted(set(range(len(names))) - trained):
-        elsewhere = [n for n in labels if (labels[n] == missing[0]).any()]
+    if len(trained) < count:
+        gap = np.append(trained, count) != np.arange(len(trained) + 1)
+        first = int(gap.argmax())
+        elsewhere = [called[n] for n in labels if (labels[n] == first).any()]
         mend = (
             f"y_{elsewhere[0]} has some: move some of them to the training examples, "
             "or take this class out"
             if elsewhere
             else "number the classes from 0 without gaps"
-            + (", or leave these out of class_names" if "class_names" in small else "")
+            + (", or leave these out of class_names" if names else "")
         )
         raise InputError(
-            f"y_train of {path} has no example of class {names[missing[0]]!r} "
-            f"({len(missing)} of {len(names)} classes have none); {mend}"
+            f"y_train of {path} has no example of class {name_of(first)!r} "
+            f"({count - len(trained)} of {count} classes have none); {mend}"
         )
-    return tuple(names), labels
+    return tuple(names or map(str, range(count))), labels
 
 
 def _text(value: object) -> str:
@@ -281,7 +336,8 @@ def _text(value: object) -> str:
 
 
 def _whole_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim == 2 and array.shape[1] > 1:  # one-hot
+    numbers = array.dtype.kind in "iubf"
+    if numbers and array.ndim == 2 and array.shape[1] > 1:  # one-hot
         rows = np.sort(array, axis=1)
         if not ((rows[:, -1] == 1) & (rows[:, :-1] == 0).all(axis=1)).all():
             raise InputError(
@@ -290,7 +346,7 @@ def _whole_labels(path: Path, name: str, array: np.ndarray) -> np.ndarray:
             )
         return array.argmax(axis=1).astype(np.int64)
     array = array.reshape(-1)
-    if array.dtype.kind not in "iubf" or not (array == np.floor(array)).all():
+    if not numbers or not (np.isfinite(array) & (array == np.floor(array))).all():
         raise InputError(
             f"y_{name} of {path} must be classes: whole numbers, texts, or one-hot; "
             f"received {array.dtype} such as {array[0].item()!r}"

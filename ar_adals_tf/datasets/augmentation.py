@@ -1,16 +1,11 @@
 """Random image transformations for training, on whole batches and without state.
 
 Every function depends on its images and a pair of seeds alone. The batch of an epoch
-and position is therefore the same after a restart and on any number of devices.
+and position is therefore the same after a restart and on any number of devices. What
+takes images `(N, H, W, C)` in uint8 returns float32 of the same shape and value range.
 """
 
-from collections.abc import Callable
-
 import tensorflow as tf
-
-#: A transformation of images `(N, H, W, C)` uint8 and a seed `(2,)` to float32 images
-#: of the same shape and value range.
-Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def no_augmentation(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -22,7 +17,7 @@ def no_augmentation(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def shift_and_flip(
     images: tf.Tensor, seed: tf.Tensor, fraction: float = 0.1
 ) -> tf.Tensor:
-    """Shift by up to a fraction of the side and flip left to right: an `Augmentation`.
+    """Shift by up to a fraction of the side and flip left to right.
 
     It is CIFAR-10's recipe. Shifts are uniform and fractional, with bilinear
     interpolation. Pixels from outside repeat the nearest edge. Half are mirrored.
@@ -43,7 +38,7 @@ def shift_and_flip(
 def pad_crop_and_flip(
     images: tf.Tensor, seed: tf.Tensor, padding: int = 2
 ) -> tf.Tensor:
-    """Pad with black, crop at random to the old size and flip: an `Augmentation`.
+    """Pad with black, crop at random to the old size and flip.
 
     It is CIFAR-100's recipe, whose 32 x 32 pixels become 36 x 36 in between.
     """

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -14,15 +15,15 @@ from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets import augmentation
 from ar_adals_tf.datasets.folder import refuse_broken
 from ar_adals_tf.datasets.pictures import decode
-from ar_adals_tf.datasets.splits import Split
+from ar_adals_tf.datasets.splits import Parted, ReadSplit
 from ar_adals_tf.datasets.table import DatasetInfo
-from ar_adals_tf.digests import combine, example_hashes
+from ar_adals_tf.digests import example_hashes
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.sentences import passed_on
 
 
-class FileSplit(Split):
+class FileSplit(Parted, ReadSplit):
     """A split of a folder of pictures: only names and labels are in memory.
 
     Args:
@@ -48,31 +49,17 @@ class FileSplit(Split):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, name: str, where: slice | np.ndarray) -> "FileSplit":
-        """Return the examples at positions as a split of their own."""
+    def part(self, name: str, where: slice | np.ndarray) -> Self:
+        """See `Parted`."""
         ids, paths, labels = (a[where] for a in (self.ids, self.paths, self.labels))
-        return FileSplit(self.dataset, name, self.info, ids, paths, labels)
+        return type(self)(self.dataset, name, self.info, ids, paths, labels)
 
-    def divided(self, size: int) -> tuple["FileSplit", "FileSplit"]:
-        """See `Split`."""
-        return (
-            self.part("selection", slice(None, size)),
-            self.part(self.name, slice(size, None)),
+    def hashes(self) -> Iterator[int]:
+        """See `ReadSplit`. The bytes of the files stand for the pixels."""
+        contents = (
+            Path(os.fsdecode(path)).read_bytes() for path in self.paths.tolist()
         )
-
-    def digest(self) -> str:
-        """See `Split`. The bytes of the files stand for the pixels; read once."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
-        def contents() -> Iterator[bytes]:
-            for path in self.paths.tolist():
-                yield Path(os.fsdecode(path)).read_bytes()
-
-        return combine(
-            example_hashes(self.ids.tolist(), self.labels.tolist(), contents())
-        )
+        return example_hashes(self.ids.tolist(), self.labels.tolist(), contents)
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
@@ -193,7 +180,6 @@ def read_pictures(
     paths: Sequence[bytes],
     shape: tuple[int, ...],
     keep: bool = True,
-    show: bool = True,
 ) -> np.ndarray:
     """Decode all pictures with all cores, and refuse them if some cannot be.
 
@@ -204,7 +190,6 @@ def read_pictures(
         shape: The wanted shape.
         keep: Whether the pixels are kept. Otherwise the files are only tried, JPEGs at
             an eighth of their size.
-        show: Whether to show a progress bar.
 
     Returns:
         uint8 `(N, *shape)`, or of length 0.
@@ -229,7 +214,7 @@ def read_pictures(
     title = f"{'reading' if keep else 'checking'} {root}"
     size = 1024  # futures of a million files would take memory
     with (
-        progress_bar(len(paths), title, show=show, delay=2) as bar,
+        progress_bar(len(paths), title, delay=2) as bar,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         for start in range(0, len(paths), size):

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +72,40 @@ class Split(Protocol):
             )
 
 
-class ArraySplit(Examples):
+class Parted:
+    """What divides a split whose examples at any positions are a split of their own."""
+
+    name: str
+
+    def part(self, name: str, where: slice | np.ndarray) -> Self:
+        """Return the examples at positions as a split of their own."""
+        raise NotImplementedError
+
+    def divided(self, size: int) -> tuple[Self, Self]:
+        """See `Split`."""
+        return (
+            self.part("selection", slice(None, size)),
+            self.part(self.name, slice(size, None)),
+        )
+
+
+class ReadSplit(Split):
+    """A split that must be read for its digest, which is therefore kept."""
+
+    def digest(self) -> str:
+        """See `Split`."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return combine(self.hashes())
+
+    def hashes(self) -> Iterator[int]:
+        """Yield what the digest is made of, a number for each example."""
+        raise NotImplementedError
+
+
+class ArraySplit(Parted, Examples):
     """A split in memory: ids bytes, images uint8 `(N, H, W, C)`, labels int64.
 
     Instead of 8-bit images there may be float32 images or vectors in [0, 1].
@@ -98,13 +131,6 @@ class ArraySplit(Examples):
             exact = (image.tobytes() for image in self.images)
             self._digest = digest_examples(self.ids, self.labels, exact)
         return super().digest()
-
-    def divided(self, size: int) -> tuple["ArraySplit", "ArraySplit"]:
-        """See `Split`."""
-        return (
-            self.part("selection", slice(None, size)),
-            self.part(self.name, slice(size, None)),
-        )
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
@@ -143,10 +169,10 @@ class ArraySplit(Examples):
 
         return self._from_starts(batch_size, read)
 
-    def part(self, name: str, where: slice | np.ndarray) -> "ArraySplit":
-        """Return the examples at positions as a split of their own."""
+    def part(self, name: str, where: slice | np.ndarray) -> Self:
+        """See `Parted`."""
         ids, images, labels = (a[where] for a in (self.ids, self.images, self.labels))
-        return ArraySplit(self.dataset, name, self.info, ids, images, labels)
+        return type(self)(self.dataset, name, self.info, ids, images, labels)
 
     def _from_starts(self, batch_size: int, read: Callable) -> tf.data.Dataset:
         """Read batches by the positions of their first examples."""
@@ -162,7 +188,7 @@ class ArraySplit(Examples):
         return lambda positions: tuple(tf.gather(a, positions) for a in self._tensors)
 
 
-class StreamedSplit(Split):
+class StreamedSplit(ReadSplit):
     """A split whose images stay encoded on disk, as ImageNet's do.
 
     Args:
@@ -205,17 +231,10 @@ class StreamedSplit(Split):
             self._part(self.name, self._encoded.skip(size), self._size - size),
         )
 
-    def digest(self) -> str:
-        """See `Split`. The bytes of the JPEGs stand for the pixels; read once."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
-        return combine(
-            value
-            for part in self._encoded.batch(256).as_numpy_iterator()
-            for value in example_hashes(part["tfds_id"], part["label"], part["image"])
-        )
+    def hashes(self) -> Iterator[int]:
+        """See `ReadSplit`. The bytes of the JPEGs stand for the pixels."""
+        for part in self._encoded.batch(256).as_numpy_iterator():
+            yield from example_hashes(part["tfds_id"], part["label"], part["image"])
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""
@@ -273,7 +292,7 @@ class StreamedSplit(Split):
         return StreamedSplit(self.dataset, name, self.info, encoded, size, *how)
 
 
-class MappedSplit(Split):
+class MappedSplit(ReadSplit):
     """Another split whose images are changed as they are read.
 
     Args:
@@ -307,17 +326,10 @@ class MappedSplit(Split):
             MappedSplit(rest, self._change, name=self.name, info=self.info),
         )
 
-    def digest(self) -> str:
-        """See `Split`. The changed pixels count, rounded to 8 bits; read once."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
-        return combine(
-            value
-            for ids, images, labels in self.batches(256).as_numpy_iterator()
-            for value in example_hashes(ids, labels, images)
-        )
+    def hashes(self) -> Iterator[int]:
+        """See `ReadSplit`. The changed pixels count, rounded to 8 bits."""
+        for ids, images, labels in self.batches(256).as_numpy_iterator():
+            yield from example_hashes(ids, labels, images)
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """See `Split`."""

@@ -180,6 +180,7 @@ DATASETS: dict[str, DatasetInfo] = {
             batch_size=256,
             epochs=40,
             milestones=((20, 0.1), (30, 0.01)),
+            alpha={"adals": "auto", "ar_adals": "auto"},
             refresh_epochs=(13, 26),
         ),
     ),

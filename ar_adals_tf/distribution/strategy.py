@@ -19,6 +19,7 @@ import tensorflow as tf
 from ar_adals_tf import files
 from ar_adals_tf.distribution.replicas import everyones, is_default, num_workers, rank
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.process.endings import first_line
 
 _LOST = (
     tf.errors.UnavailableError,
@@ -294,7 +295,7 @@ def _tpu(address: str) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, OSError, tf.errors.OpError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error, most=120)
         raise InputError(
             f"--strategy=tpu finds no TPU {address!r} ({reason}); give its name with "
             "--tpu, or --tpu=local on the machine that has it"

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ar_adals_tf.attacks.inputs import not_finite
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.digests import digest_arrays
@@ -85,7 +86,8 @@ def read_images(path: str | Path, like: DatasetInfo, dataset: str) -> Arrays:
         dataset: What the data are called.
 
     Raises:
-        InputError: If the file cannot be read, or is of other images or classes.
+        InputError: If the file cannot be read, if it is of other images or classes, or
+            if images are not finite or lie outside [0, 1].
     """
     found = read_examples(path, "file of validation images")
     shape, wanted = found.images.shape[1:], tuple(like.image_shape)
@@ -99,6 +101,7 @@ def read_images(path: str | Path, like: DatasetInfo, dataset: str) -> Arrays:
             f"{path} has images of shape {shape}, the test images have {wanted}; give "
             "validation images of the same shape"
         )
+    _check_values(path, found.images, like)
     labels = found.labels.astype(np.int64)
     if labels.min() < 0 or labels.max() >= like.num_classes:
         raise InputError(
@@ -107,6 +110,20 @@ def read_images(path: str | Path, like: DatasetInfo, dataset: str) -> Arrays:
         )
     ids = np.array(found.ids).astype("S")
     return _UnitArrays(dataset, "validation", like, found.images, labels, ids)
+
+
+def _check_values(path: str | Path, images: np.ndarray, like: DatasetInfo) -> None:
+    """Refuse floats that a model of [0, 1] is not made for; rows may lie anywhere."""
+    if images.dtype == np.uint8:
+        return
+    if broken := not_finite(images):
+        raise InputError(f"{path} has images that are not finite: {broken}")
+    low, high = float(images.min()), float(images.max())
+    if like.has_images and not 0 <= low <= high <= 1:
+        raise InputError(
+            f"{path} has images with values from {low:g} to {high:g}; give uint8, or "
+            "floats in [0, 1], scaled as the test images are"
+        )
 
 
 class _UnitArrays(Arrays):

@@ -31,6 +31,7 @@ from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.files import atomic_write, writable_folder
 from ar_adals_tf.outputs import average_logits, ensemble_logits_fn, logits_fn
 from ar_adals_tf.process import hardware
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.process.imports import imported
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.process.quiet import quiet_libraries
@@ -38,6 +39,14 @@ from ar_adals_tf.process.quiet import quiet_libraries
 QUANTISATION_IMAGES = 200
 
 """How many training images set the ranges of the int8 activations."""
+
+BATCH_SIZE = 32
+
+"""How many images are predicted at once when time and memory are measured."""
+
+REPEATS = 20
+
+"""How often a time is measured."""
 
 _Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -52,8 +61,8 @@ def measure_footprint(
     *,
     num_bins: int = calibration.DEFAULT_NUM_BINS,
     temperature: float | None = None,
-    batch_size: int = 32,
-    repeats: int = 20,
+    batch_size: int = BATCH_SIZE,
+    repeats: int = REPEATS,
     verbose: bool = True,
 ) -> Measures:
     """Measure time, size, memory and calibration of a model in three forms.
@@ -199,7 +208,7 @@ def to_lite(
         except Exception as error:  # the converter raises whatever its passes raise
             raise InputError(
                 f"model {model.name!r} cannot be converted to TensorFlow Lite "
-                f"({(str(error).splitlines() or [''])[0][:120]}); {instead}"
+                f"({first_line(error, most=120)}); {instead}"
             ) from error
 
 

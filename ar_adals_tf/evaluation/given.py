@@ -11,7 +11,7 @@ from ar_adals_tf.calibration.temperature import tempered
 from ar_adals_tf.digests import digest_arrays
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import check_classes
+from ar_adals_tf.evaluation.subject_file import check_classes
 from ar_adals_tf.reading import read_npz
 
 _KINDS = ("probabilities", "logits")

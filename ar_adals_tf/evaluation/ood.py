@@ -29,6 +29,7 @@ from ar_adals_tf.evaluation.predictions import (
     Predict,
     Predictions,
     PredictionStore,
+    checked_settings,
     seen_images,
 )
 from ar_adals_tf.files import remove, write_json
@@ -217,8 +218,12 @@ def _scores(
 def _take_over(
     folder: Path, settings: Mapping[str, Any], images: Mapping[str, Any]
 ) -> None:
-    """Give a folder of version 0.1.0 one settings.json instead of one for each set."""
-    if not folder.is_dir() or (folder / "settings.json").exists():
+    """Give a folder of version 0.1.0 one settings.json instead of one for each set.
+
+    Raises:
+        InputError: See `checked_settings`.
+    """
+    if not folder.is_dir() or checked_settings(folder) is not None:
         return
     for path in sorted(folder.glob("*.npz")):
         own = path.with_suffix(".json")

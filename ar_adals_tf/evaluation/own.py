@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.inputs import check_input_type
-from ar_adals_tf.calibrated import labelled_logits
+from ar_adals_tf.calibrated import labelled_logits, measured_logits_fn
 from ar_adals_tf.calibration.checks import check_enough
-from ar_adals_tf.datasets.corrupted import find_source
+from ar_adals_tf.datasets.corrupted import ShiftSource, find_source
 from ar_adals_tf.datasets.splits import ArraySplit, Split
 from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
@@ -20,8 +20,8 @@ from ar_adals_tf.evaluation.arrays import position_ids
 from ar_adals_tf.evaluation.gallery import ends_of, gallery_path, make_gallery
 from ar_adals_tf.evaluation.measures import Measures
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.shift import evaluate_shift
-from ar_adals_tf.outputs import logits_fn
+from ar_adals_tf.evaluation.shift import check_available, evaluate_shift
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.robustness import RobustnessIndex
 
 _BATCH = 500
@@ -138,7 +138,7 @@ class OwnTest:
                 verbose=verbose,
             )
         except (InputError, ValueError, TypeError) as error:  # without a gradient
-            return None, lacking + str(error).splitlines()[0]
+            return None, lacking + first_line(error, most=1000)
         return index, ""
 
     def keep_gallery(
@@ -166,15 +166,10 @@ class OwnTest:
                 from_logits=self.from_logits,
             ).save(gallery_path(path))
 
-    def shift(
-        self,
-        title: str,
-        folder: Path,
-        types: Sequence[str],
-        severities: Sequence[int],
-        **how: Any,
-    ) -> Measures:
-        """Measure one model on corrupted images; see `evaluate_shift`.
+    def corruptions(
+        self, types: Sequence[str], severities: Sequence[int]
+    ) -> tuple[ArraySplit, ShiftSource]:
+        """Return the images as 8-bit ones, and what corrupts them.
 
         Raises:
             InputError: If a type or severity is unknown, or if the range of the images
@@ -205,9 +200,32 @@ class OwnTest:
             self.labels,
         )
         source = find_source(split, "generated", types, severities)
-        for name in [name for name in types if name in source.lacks]:
-            raise InputError(f"{name} cannot be made: {source.lacks[name]}")
-        logits = tf.function(logits_fn(self.models[title], self.from_logits))
+        check_available(types, source)
+        return split, source
+
+    def shift(
+        self,
+        title: str,
+        folder: Path,
+        types: Sequence[str],
+        severities: Sequence[int],
+        corruptions: tuple[ArraySplit, ShiftSource],
+        **how: Any,
+    ) -> Measures:
+        """Measure one model on corrupted images; see `evaluate_shift`.
+
+        Args:
+            title: Which model.
+            folder: Where its predictions go.
+            types: Corruptions.
+            severities: Their severities.
+            corruptions: What the method of that name returns for these.
+            **how: Further arguments of `evaluate_shift`.
+        """
+        assert self.bounds is not None
+        low, high = map(float, self.bounds)
+        split, source = corruptions
+        logits = tf.function(measured_logits_fn(self.models[title], self.from_logits))
 
         def predict(part: Split, verbose: bool = False) -> Predictions:
             batches = part.batches(_BATCH).as_numpy_iterator()

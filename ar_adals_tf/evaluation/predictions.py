@@ -328,14 +328,17 @@ def seen_images(split: "Split") -> str:
 def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
     """Let a folder keep what some settings decide; it is made if it is absent.
 
-    What it has of other settings is void and removed, and a warning says so. Strange
-    `.npz` files and parts in a folder without settings are removed as well.
+    What it has of other settings is void and removed, and a warning says so. So is what
+    a run's folder has without settings.
+
+    Raises:
+        InputError: See `checked_settings`.
     """
-    folder, there = Path(folder), stored_settings(folder)
+    folder, there = Path(folder), checked_settings(folder)
     if there == settings:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    void = [*sorted(folder.glob("*.npz")), *folder.glob("parts")]
+    void = _sets(folder)
     if void and there:
         names = sorted(there.keys() | settings.keys())
         other = [name for name in names if there.get(name) != settings.get(name)]
@@ -347,6 +350,28 @@ def open_store(folder: str | Path, settings: Mapping[str, Any]) -> None:
     for path in void:
         files.remove(path)
     files.write_json(folder / "settings.json", settings)
+
+
+def checked_settings(folder: str | Path) -> dict[str, Any] | None:
+    """Return the settings of the store in a folder; None if there is none.
+
+    Raises:
+        InputError: If they are damaged, or if there are none and yet `.npz` files or
+            parts, which no run has made: its folder has a `config.json` beside it.
+    """
+    folder, settings = Path(folder), stored_settings(folder)
+    strange = [] if settings is not None else _sets(folder)
+    if strange and not (folder.parent / "config.json").exists():
+        raise InputError(
+            f"{folder} holds {strange[0].name} and no settings.json, so "
+            f"{strange[0].name} is of something else and would be removed; move it to "
+            "another folder"
+        )
+    return settings
+
+
+def _sets(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("*.npz")), *folder.glob("parts")]
 
 
 def adopt_store(folder: str | Path, images: str) -> None:

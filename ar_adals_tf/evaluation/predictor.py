@@ -26,20 +26,14 @@ class Predictor:
     Args:
         model: A built classifier of images in [0, 1]. Several of one shape are an
             ensemble.
-        from_logits: Whether the model returns logits. Defaults to `None`: it is found
-            out.
     """
 
-    def __init__(
-        self,
-        model: keras.Model | Sequence[keras.Model],
-        from_logits: bool | None = None,
-    ) -> None:
+    def __init__(self, model: keras.Model | Sequence[keras.Model]) -> None:
         models = [model] if isinstance(model, keras.Model) else list(model)
         self._models = models
         self._shape = tuple(models[0].input_shape[1:])
         self._function = map_rows(
-            models[0].distribute_strategy, ensemble_logits_fn(models, from_logits)
+            models[0].distribute_strategy, ensemble_logits_fn(models)
         )
 
     def __call__(self, split: Split, verbose: bool = True) -> Predictions:

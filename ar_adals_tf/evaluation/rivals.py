@@ -27,9 +27,8 @@ from ar_adals_tf.evaluation.level_model import (
 )
 from ar_adals_tf.evaluation.measures import levels_of
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.evaluation.wanted import POSTHOC
 from ar_adals_tf.robustness import RobustnessIndex
-
-POSTHOC = ("temperature", "vector", "margin", "by_level")
 
 
 class Rival(NamedTuple):
@@ -164,9 +163,6 @@ def _by_level(given: Given) -> Rival:
     return Rival(apply, parameters, model, fitted.apply(logits, levels))
 
 
-_FITS: dict[str, Callable[[Given], Rival]] = {
-    "temperature": _temperature,
-    "vector": _vector,
-    "margin": _margin,
-    "by_level": _by_level,
-}
+_FITS: dict[str, Callable[[Given], Rival]] = dict(
+    zip(POSTHOC, (_temperature, _vector, _margin, _by_level), strict=True)
+)

@@ -15,17 +15,16 @@ import tensorflow as tf
 
 from ar_adals_tf import calibration
 from ar_adals_tf.bounds import Range
+from ar_adals_tf.calibration.checks import SUM_TOLERANCE
 from ar_adals_tf.datasets.splits import Split
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.lite import interpreter, invoke
 from ar_adals_tf.evaluation.predictions import Predictions
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.process.progress import progress_bar
 from ar_adals_tf.process.quiet import quiet_libraries
 
 _BATCH = 500
-
-#: How far sums of probabilities may be from 1: bfloat16 rounds each by up to 2**-9.
-_TOLERANCE = 1e-2
 
 #: From a batch of images in [0, 1] to outputs `(B, Z)`, and what rounding adds to the
 #: tolerance of their sums.
@@ -114,15 +113,19 @@ class Served:
         with self._named():
             if self._kind == "probabilities":
                 outputs = self._scaled(outputs)
+                if outputs.shape[1] == 1 and self._rounding:
+                    # 8 bits reach 0, but not 1: both classes end a step before.
+                    outputs = outputs.clip(self._rounding, 1 - self._rounding)
             return calibration.as_logits(outputs, self._kind)
 
     def _scaled(self, outputs: np.ndarray) -> np.ndarray:
         """Return rows that are probabilities up to rounding with a sum of 1."""
+        if outputs.shape[1] == 1:
+            return outputs
         outputs = outputs.astype(np.float64)
-        tolerance = _TOLERANCE + self._rounding * outputs.shape[1] / 2
-        if outputs.shape[1] > 1:
-            rounded = calibration.are_probabilities(outputs, tolerance)
-            outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
+        tolerance = SUM_TOLERANCE + self._rounding * outputs.shape[1] / 2
+        rounded = calibration.are_probabilities(outputs, tolerance)
+        outputs[rounded] /= outputs[rounded].sum(axis=1, keepdims=True)
         return outputs
 
     @contextmanager
@@ -223,5 +226,4 @@ def _as_floats(outputs: np.ndarray, details: Any) -> np.ndarray:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:120]}"
+    return f"{type(error).__name__}: {first_line(error, most=120)}"

@@ -115,8 +115,10 @@ def summary_of(answers: Certificates, found: RobustnessIndex) -> Measures:
     Returns:
         `attack`, `copies`, `steps`; `answered`, how many images have an answer;
         `broken`, how many of these the attack changed; `above`, on how many the
-        certificate is longer than the change, which chance allows in a share of alpha;
-        and of the images that it changed `median_radius` and `median_distance`, None if
+        certificate is longer than the change, which chance allows on a few: each vote
+        is wrong with a probability of alpha at most, and an image has a vote for its
+        certificate and one for each length that was tried; and of the images that it
+        changed `median_radius` and `median_distance`, None if
         there are none.
     """
     broken = found.found

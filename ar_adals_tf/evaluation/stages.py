@@ -36,7 +36,6 @@ from ar_adals_tf.evaluation.posthoc import (
 )
 from ar_adals_tf.evaluation.predictions import Predict, adopt_store, seen_images
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.record import find_record
 from ar_adals_tf.evaluation.results import (
     describe_run,
     digests,
@@ -46,6 +45,7 @@ from ar_adals_tf.evaluation.results import (
 )
 from ar_adals_tf.evaluation.shift import Shifting, describe_shift
 from ar_adals_tf.evaluation.subject import Subject, first_images, save_calibrated
+from ar_adals_tf.evaluation.subject_file import find_record
 from ar_adals_tf.evaluation.under_attack import describe_attacks, evaluate_attacks
 from ar_adals_tf.experiment.runs import (
     FoundIndex,
@@ -153,7 +153,10 @@ class Evaluation:
         before = find_record(folder)
         if record is None or before == record:
             return read_metrics(folder) if there else {}
-        if there and before is not None:
+        if before is None:  # a new folder: `results_folder` has refused all others
+            record.save(folder)
+            return {}
+        if there:
             warnings.warn(
                 f"{folder} has an evaluation of other things "
                 f"({', '.join(before.other_than(record))}); what was measured is "

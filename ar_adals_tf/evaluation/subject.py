@@ -20,20 +20,25 @@ from ar_adals_tf.distribution.strategy import scope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import check_shape
-from ar_adals_tf.evaluation.record import Record, find_record, plain_text
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.served import Served, is_served
+from ar_adals_tf.evaluation.subject_file import (
+    Record,
+    find_record,
+    plain_text,
+    results_folder,
+)
 from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.completion import OF_READING
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import (
-    RUN_FILES,
     digest_run,
     load_model,
     load_models,
     member_folders,
     saved_config,
 )
-from ar_adals_tf.files import atomic_write, refuse_overwriting, writable_folder
+from ar_adals_tf.files import atomic_write
 from ar_adals_tf.models.given import UNIT, in_range
 from ar_adals_tf.outputs import is_softmax, num_classes
 from ar_adals_tf.process.imports import imported
@@ -167,7 +172,8 @@ def run_subject(
     """Return a run with its models, or a model whose evaluation lies in a folder.
 
     Raises:
-        InputError: If it is neither, or a file is missing, damaged or changed.
+        InputError: If it is neither, if the run is not finished, or if a file is
+            missing, damaged or changed.
     """
     if record := find_record(run):
         return _again(run, record, data_dir, num_bins, quick)
@@ -175,6 +181,11 @@ def run_subject(
     config, temperature = saved_config(run), saved_temperature(run)
     if (run / "metrics.json").exists():
         read_metrics(run)
+    elif _is_unfinished(config, run):
+        raise InputError(
+            f"{run} is not finished: its training has yet to fit the temperature and "
+            "to write metrics.json; give its command of ar_adals_tf.train again"
+        )
     return Subject(
         title=config.title,
         path=run,
@@ -194,6 +205,18 @@ def run_subject(
         num_levels=config.num_levels or 10,
         temperature=temperature,
     )
+
+
+def _is_unfinished(config: Config, run: Path) -> bool:
+    """Tell whether a run without measures has still to make them itself.
+
+    One model that was trained to its end keeps no checkpoint, so its measures were
+    lost, and `evaluate` makes them. What was not trained as one model, an ensemble or a
+    model as it is given, has its measures from `train` in little time.
+    """
+    folders = [run, *member_folders(config, run)]
+    begun = any((one / "checkpoint.npz").exists() for one in folders)
+    return begun or config.ensemble_size > 1 or config.as_given
 
 
 def _again(
@@ -258,8 +281,8 @@ def model_subject(
     Raises:
         InputError: If the file is no model, or the folder for the results does not do.
     """
-    folder = results_folder(output_dir, "--model_file")
-    _refuse_results_among(folder, [file, validation, robustness_index])
+    inputs: list[str | Path | None] = [file, dataset, validation, robustness_index]
+    folder = results_folder(output_dir, "--model_file", inputs)
     if is_own(dataset):
         names = (reading or {}).get("split_names")
         refuse_among_pictures(folder, dataset, names, "--output_dir")
@@ -297,39 +320,6 @@ def model_subject(
 
 
 _SEED = ("split_seed", 0)  # the default
-
-
-def results_folder(output_dir: str | Path | None, flag: str) -> Path:
-    """Return the folder for the results of what is no run.
-
-    Args:
-        output_dir: As given.
-        flag: Which flag needs it, for the sentence.
-
-    Raises:
-        InputError: If there is none, if it is a run, or if it cannot be written to.
-    """
-    if not output_dir:
-        raise InputError(f"{flag} needs --output_dir, a folder for the results")
-    if (Path(output_dir) / "config.json").exists():
-        raise InputError(
-            f"--output_dir {output_dir} is a run directory (it has a config.json), and "
-            "its results would be overwritten; give another folder, or the run itself "
-            "as --run_dir"
-        )
-    return writable_folder(output_dir, "--output_dir")
-
-
-def _refuse_results_among(folder: Path, inputs: Sequence[str | Path | None]) -> None:
-    """Refuse inputs that lie in a folder where its results will be written.
-
-    Raises:
-        InputError: If one does. The user's own `model.keras` may lie there.
-    """
-    for pattern in RUN_FILES:
-        if pattern != "model.keras":
-            for result in folder.glob(pattern):
-                refuse_overwriting(result, inputs, "the result")
 
 
 def save_calibrated(

@@ -18,18 +18,24 @@ from ar_adals_tf.evaluation.images import (
     temperature_images,
 )
 from ar_adals_tf.evaluation.ood import check_data, check_names
-from ar_adals_tf.evaluation.predictions import stored_settings
+from ar_adals_tf.evaluation.predictions import checked_settings
 from ar_adals_tf.evaluation.rivals import check_posthoc
 from ar_adals_tf.evaluation.shift import evaluate_shift_together
 from ar_adals_tf.evaluation.stages import Evaluation
 from ar_adals_tf.evaluation.subject import model_subject, run_subject
+from ar_adals_tf.evaluation.subject_file import refuse_results_among
 from ar_adals_tf.evaluation.under_attack import (
     attacks_in_norm,
     parse_epsilons,
     sets_under_attack,
 )
 from ar_adals_tf.evaluation.vote_store import sigmas_in
-from ar_adals_tf.evaluation.wanted import Wanted, parse_severities
+from ar_adals_tf.evaluation.wanted import (
+    Wanted,
+    check_flags,
+    given_arguments,
+    parse_severities,
+)
 from ar_adals_tf.evaluation.without_model import evaluate_predictions
 from ar_adals_tf.experiment.runs import RUN_FILES, FoundIndex
 from ar_adals_tf.files import sweep
@@ -154,15 +160,8 @@ def evaluate(
     Raises:
         InputError: On arguments that do not fit or files that are absent or damaged.
     """
+    check_flags(given_arguments(evaluate, locals()))  # before there are other names
     runs = _run_folders(run_dir)
-    choices = {"--run_dir": runs, "--model_file": model_file}
-    choices |= {"--predictions": predictions}
-    given = [flag for flag, value in choices.items() if value]
-    if len(given) != 1:
-        raise InputError(
-            "evaluate needs one of --run_dir=RUN, --model_file=FILE.keras and "
-            f"--predictions=FILE.npz; received {' and '.join(given) or 'none of them'}"
-        )
     posthoc = None if posthoc is None else check_posthoc(posthoc)
     attacks = attacks_in_norm(attacks or (), attack_norm)
     certifying = Certifying.make(
@@ -178,17 +177,12 @@ def evaluate(
     numbers = parse_epsilons(epsilons, attacks) if attacks else []
     strengths = parse_severities(severities)
     if predictions:
-        more: dict[str, Any] = {"--shift": shift, "--ood": ood, "--attacks": attacks}
-        more |= {"--footprint": footprint, "--posthoc": posthoc, "--certify": certify}
-        more |= {"--robustness_index": robustness_index, "--validation": validation}
-        more |= {"--limit_examples": limit_examples, "--model_range": model_range}
         return evaluate_predictions(
             predictions,
             output_dir,
             title=title,
             dataset=dataset,
             num_bins=num_bins,
-            refused=[flag for flag, value in more.items() if value],
             say=say,
         )
     if posthoc and model_file and not validation:
@@ -219,17 +213,9 @@ def evaluate(
             )
         ]
     else:
-        if validation:
-            raise InputError(
-                "--validation is for --model_file; a run has validation images"
-            )
-        if model_range:
-            raise InputError(
-                "--model_range is for --model_file; what --run_dir names has its own: "
-                "leave it out"
-            )
         subjects = [run_subject(r, data_dir, num_bins, limit_examples) for r in runs]
     for subject in subjects:
+        refuse_results_among(subject.folder, ood or ())
         if not subject.has_gradient:
             wanted.check_served(subject)
     splits = load_shared(subjects, wanted)
@@ -251,12 +237,12 @@ def evaluate(
         subject.check(test)
         tasks.append(Evaluation(subject, test, found_index, say))
     for task in tasks:
+        for kind in wanted.folders:
+            checked_settings(task.place(kind))
         if ood:
             check_names(ood, test.dataset)
             own_data = task.subject.where["data_dir"]
             check_data(ood, task.place("ood"), own_data, test.info)
-        for kind in wanted.folders:
-            stored_settings(task.place(kind))
         if attacks:
             sets_under_attack(task.place("attacked"))
         if certifying:

@@ -1,8 +1,9 @@
 """What an evaluation is asked to measure beside the clean test images."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.certification.certifying import Certifying
@@ -19,6 +20,142 @@ PAPER_TYPES: dict[str, tuple[str, ...]] = {
     "cifar100": tuple(n for n in CORRUPTIONS if n not in ("motion_blur", "snow")),
     "imagenet2012": STANDARD,
 }
+
+
+#: Calibrations fitted to validation images, as `evaluate --posthoc` names them.
+POSTHOC = ("temperature", "vector", "margin", "by_level")
+
+#: Flags that mean nothing without another one: of the first of these, or of the rest.
+#: Those of `--certify` are checked in `Certifying.make`.
+_OF_MEASURES = {
+    "shift_types": ("shift",),
+    "severities": ("shift",),
+    "shift_source": ("shift",),
+    "shift_cache_dir": ("shift", "posthoc"),
+    "epsilons": ("attacks",),
+    "attack_norm": ("attacks",),
+}
+
+#: The same of what is evaluated: a model's file, a run, or predictions.
+_OF_SUBJECTS = {
+    **dict.fromkeys(("output_dir", "title", "dataset"), ("model_file", "predictions")),
+    "split_seed": ("model_file",),
+    "validation_examples": ("model_file",),
+    "validation": ("model_file",),
+    "image_size": ("model_file",),
+    "input_range": ("model_file",),
+    "split_names": ("model_file",),
+    "model_range": ("model_file",),
+    "data_dir": ("model_file", "run_dir"),
+    "limit_examples": ("model_file", "run_dir"),
+    "robustness_index": ("model_file", "run_dir"),
+    "shift": ("model_file", "run_dir"),
+    "ood": ("model_file", "run_dir"),
+    "attacks": ("model_file", "run_dir"),
+    "footprint": ("model_file", "run_dir"),
+    "posthoc": ("model_file", "run_dir"),
+    "certify": ("model_file", "run_dir"),
+}
+
+
+def given_arguments(
+    function: Callable[..., Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a function that are not its defaults.
+
+    A default that was given all the same cannot be told; `command_line.given` can.
+
+    Args:
+        function: The function.
+        values: All its arguments by name.
+
+    Example:
+        >>> given_arguments(sorted, {"iterable": [2], "key": None, "reverse": False})
+        {'iterable': [2]}
+    """
+    parameters = inspect.signature(function).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not defaults[name]
+        and not (isinstance(value, (str, int)) and value == defaults[name])
+    }
+
+
+def refuse_idle_measures(given: Mapping[str, Any]) -> None:
+    """Refuse flags that say how to measure what is not measured.
+
+    Args:
+        given: The flags that were given, by name; others than these are ignored.
+
+    Raises:
+        InputError: If there is one.
+
+    Example:
+        >>> refuse_idle_measures({"severities": ["3"], "shift": False})
+        Traceback (most recent call last):
+        ar_adals_tf.errors.InputError: --severities is for --shift; give both, or \
+neither
+    """
+    if idle := _idle(given, _OF_MEASURES):
+        raise InputError(
+            f"--{idle[0]} is for --{_OF_MEASURES[idle[0]][0]}; give both, or neither"
+        )
+
+
+def check_flags(given: Mapping[str, Any]) -> None:
+    """Refuse flags of `evaluate` that mean nothing beside the others.
+
+    Args:
+        given: The flags that were given, by name.
+
+    Raises:
+        InputError: If there are any, or if not one names what is evaluated.
+
+    Example:
+        >>> check_flags({"run_dir": "runs/a", "limit_examples": 9})
+        >>> check_flags({"run_dir": "runs/a", "title": "A"})
+        Traceback (most recent call last):
+        ar_adals_tf.errors.InputError: --title is for --model_file; what --run_dir \
+names has its own: leave it out
+    """
+    subjects = ("run_dir", "model_file", "predictions")
+    named = [f"--{name}" for name in subjects if _is_given(given.get(name))]
+    if len(named) != 1:
+        raise InputError(
+            "evaluate needs one of --run_dir=RUN, --model_file=FILE.keras and "
+            f"--predictions=FILE.npz; received {' and '.join(named) or 'none of them'}"
+        )
+    idle = ", ".join(f"--{name}" for name in _idle(given, _OF_SUBJECTS))
+    if idle and named == ["--predictions"]:
+        raise InputError(
+            f"--predictions has no model and no inputs; leave out {idle}, or give the "
+            "model as --model_file"
+        )
+    if idle:
+        raise InputError(
+            f"{idle} is for --model_file; what --run_dir names has its own: leave it "
+            "out"
+        )
+    refuse_idle_measures(given)
+
+
+def _idle(given: Mapping[str, Any], owners: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the flags that were given, and none of their owners."""
+    there = {name for name, value in given.items() if _is_given(value)}
+    return [
+        name
+        for name in given
+        if name in there and name in owners and not there & set(owners[name])
+    ]
+
+
+def _is_given(value: Any) -> bool:
+    """Tell whether a flag's value asks for something: not None, False or empty."""
+    if isinstance(value, Sized):
+        return len(value) > 0
+    return value is not None and value is not False
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """The evaluation of predictions that came without a model."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.calibration.checks import check_enough, few_words
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
-from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.doubts import misfit, seen_validation
 from ar_adals_tf.evaluation.given import read_given
 from ar_adals_tf.evaluation.measures import (
@@ -17,10 +16,10 @@ from ar_adals_tf.evaluation.measures import (
     summary,
 )
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record, plain_text
 from ar_adals_tf.evaluation.results import describe_run, write_results
+from ar_adals_tf.evaluation.subject_file import Record, plain_text, results_folder
 from ar_adals_tf.experiment.runs import RUN_FILES
-from ar_adals_tf.files import refuse_overwriting, remove, sweep, writable_folder
+from ar_adals_tf.files import remove, sweep
 from ar_adals_tf.process.locks import LOCK, only_writer
 
 #: What a test set without a name is called.
@@ -34,7 +33,6 @@ def evaluate_predictions(
     title: str | None = None,
     dataset: str | None = None,
     num_bins: int | None = None,
-    refused: Sequence[str] = (),
     say: Callable[[str], Any] = print,
 ) -> Measures:
     """Measure what needs no model and no inputs, and write an evaluation's folder.
@@ -45,31 +43,17 @@ def evaluate_predictions(
         title: What a report calls it. Defaults to the file's name.
         dataset: What the test set is called. Defaults to "Own data".
         num_bins: Bins of every ECE. Defaults to 15.
-        refused: Flags that were given and that need a model.
         say: Takes each line for people.
 
     Returns:
         The content of `metrics.json`.
 
     Raises:
-        InputError: If the file cannot be used, or more is wanted.
+        InputError: If the file or the folder cannot be used.
     """
-    if refused:
-        raise InputError(
-            f"--predictions has no model and no inputs, so {', '.join(refused)} cannot "
-            "be measured; leave that out, or give the model as --model_file"
-        )
     given = read_given(path)
     check_enough(len(given.test.labels), str(path))
-    if not output_dir:
-        raise InputError("--predictions needs --output_dir, a folder for the results")
-    folder = writable_folder(output_dir, "--output_dir")
-    if (folder / "config.json").exists():
-        raise InputError(
-            f"--output_dir {folder} is a run directory (it has a config.json), and its "
-            "results would be overwritten; give another folder"
-        )
-    refuse_overwriting(folder / "predictions.npz", [path], "the result")
+    folder = results_folder(output_dir, "--predictions", [path])
     flags: dict[str, Any] = {"predictions": str(path), "title": title}
     flags |= {"dataset": dataset, "num_bins": num_bins}
     record = Record(

@@ -102,7 +102,7 @@ class Config(Settings):
                 self,
                 ensemble_size=1,
                 seed=self.seed + number,
-                output_dir=str(Path(self.output_dir) / f"member_{number}"),
+                output_dir=str(Path(self.output_dir) / naming.member_name(number)),
                 vanilla_dir=None if self.own_levels else self.vanilla().output_dir,
             )
             for number in range(self.ensemble_size)
@@ -115,8 +115,7 @@ class Config(Settings):
             shared = {n: v for n, v in shared.items() if n not in start.OF_TRAINING}
             folder = self.vanilla_dir or ""
             return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
-        name = f"{own.short_name(self.dataset)}-vanilla-0"
-        beside = Path(self.output_dir).parent / name
+        beside = Path(self.output_dir).parent / naming.vanilla_name(self.dataset)
         folder = self.vanilla_dir or str(beside)
         return Config.make(self.dataset, "vanilla", **shared, output_dir=folder)
 

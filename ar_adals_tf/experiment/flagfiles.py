@@ -88,6 +88,31 @@ def flag_lines(
     return found
 
 
+def read_flagfile(path: Path) -> dict[str, str]:
+    """Return the flags of a flagfile and of those that it names, by their names.
+
+    A path that begins with `flags/` means a file in `flags_folder`.
+
+    Raises:
+        InputError: If a file is absent or has a line that is no flag.
+
+    Example:
+        >>> read_flagfile(Path("flags/cifar10/ls.cfg"))
+        {'dataset': 'cifar10', 'method': 'ls', 'label_smoothing': '0.02'}
+    """
+    found: dict[str, str] = {}
+    ours = path.parts[:1] == ("flags",)
+    for line in flag_lines(path, flags_folder().parent if ours else ""):
+        name, sign, value = line.removeprefix("--").partition("=")
+        if not line.startswith("--"):
+            raise InputError(
+                f"the flagfile {path} has the line {line!r}; a line must be a flag "
+                "--name=value, or begin with #"
+            )
+        found[name] = value if sign else "true"
+    return found
+
+
 def _named_by(argument: str) -> str | None:
     """Return the file that an argument names, or None if it is no --flagfile.
 

@@ -29,6 +29,9 @@ _LACKS = {
 }
 
 
+_TRUTH = {"true": True, "false": False}
+
+
 @dataclass(frozen=True)
 class Flag:
     """One command-line flag: what absl and the documents need to know of it."""
@@ -169,6 +172,33 @@ def config_from(given: Mapping[str, Any]) -> Config:
         {k: v for k, v in given.items() if k in attack},
     )
     return Config.make(**values)
+
+
+def config_of_texts(texts: Mapping[str, str]) -> Config:
+    """Return the settings that flags of `train` describe, given as texts.
+
+    Raises:
+        InputError: On unknown flags, and on values that cannot work.
+
+    Example:
+        >>> config_of_texts({"dataset": "cifar10", "method": "ls", "seed": "2"}).name
+        'cifar10-ls-2'
+    """
+    flags = {flag.name: flag for flag in group_flags()}
+    given: dict[str, Any] = {n: flags[n].default for n in ("dataset", "method")}
+    for name, text in texts.items():
+        if name not in flags:
+            raise InputError(f"{name} is no setting of python -m ar_adals_tf.train")
+        if not text:
+            raise InputError(f"--{name} must not be empty; leave it out")
+        kind = flags[name].kind
+        try:
+            given[name] = _TRUTH[text] if kind is bool else kind(text)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"--{name} must be of the type {kind.__name__}; received {text!r}"
+            ) from error
+    return config_from(given)
 
 
 def _refuse_needless(given: Mapping[str, Any]) -> None:

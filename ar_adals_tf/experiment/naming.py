@@ -30,6 +30,26 @@ def folder_name(config: Settings) -> str:
     return "-".join([*parts, str(config.seed)])
 
 
+def vanilla_name(dataset: str) -> str:
+    """Return what a dataset's vanilla run is called, where nothing else is said.
+
+    Example:
+        >>> vanilla_name("cifar10")
+        'cifar10-vanilla-0'
+    """
+    return f"{own.short_name(dataset)}-vanilla-0"
+
+
+def member_name(number: int) -> str:
+    """Return what the folder of an ensemble's member is called.
+
+    Example:
+        >>> member_name(0)
+        'member_0'
+    """
+    return f"member_{number}"
+
+
 def title(config: Settings) -> str:
     """Return what people call the run."""
     if config.as_given:

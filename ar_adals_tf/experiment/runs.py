@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.completion import LEVELS_FROM
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.naming import member_name, vanilla_name
 from ar_adals_tf.experiment.saved import config_of, saved_settings
 from ar_adals_tf.indexing import compute_and_save
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.reading import parse_json
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -38,6 +39,9 @@ TRAINING_FILES = (
     "predictions.npz",
     "metrics.json",
 )
+
+#: What `config.json` calls the digest of the vanilla model whose levels a run has.
+VANILLA_MODEL = "vanilla_model_digest"
 
 #: Patterns of the files that the one writer of a run directory writes there. Indexes
 #: in `robustness` and runs in `member_0`, ... have writers of their own.
@@ -108,6 +112,38 @@ def other_settings(config: Config, saved: Config) -> list[str]:
     return differences
 
 
+def levels_came_from(run: str | Path) -> str | None:
+    """Return the digest of the vanilla model whose levels a run has, if it says so.
+
+    Runs without such levels say nothing, nor do those of earlier versions.
+    """
+    digest = saved_settings(run).get(VANILLA_MODEL)
+    return None if digest is None else str(digest)
+
+
+def check_same_vanilla(
+    run: str | Path, folder: str | Path, model: "keras.Model"
+) -> None:
+    """Refuse another vanilla model than the one whose levels a run has.
+
+    The models count and not their folders, so that runs can be moved.
+
+    Args:
+        run: A run that has begun.
+        folder: Where the vanilla model lies, for the sentence.
+        model: The vanilla model that is there now.
+
+    Raises:
+        InputError: If it is another one, and the run says which one it had.
+    """
+    if levels_came_from(run) not in (None, digest_model(model)):
+        raise InputError(
+            f"{run} has the robustness levels of another vanilla model than that in "
+            f"{folder}; put its own there, give the folder of its own as "
+            "--vanilla_dir, or give another --output_dir"
+        )
+
+
 def saved_config(run: str | Path) -> Config:
     """Return the settings that a run directory was made with.
 
@@ -144,7 +180,7 @@ def member_folders(config: Config, run: str | Path) -> list[Path]:
     """Return the folders of a run's models: the run itself, or its members'."""
     if config.ensemble_size == 1:
         return [Path(run)]
-    return [Path(run) / f"member_{number}" for number in range(config.ensemble_size)]
+    return [Path(run) / member_name(number) for number in range(config.ensemble_size)]
 
 
 def load_models(run: str | Path) -> list["keras.Model"]:
@@ -155,18 +191,22 @@ def load_models(run: str | Path) -> list["keras.Model"]:
 
 
 def check_members(config: Config, run: str | Path) -> None:
-    """Check that the model of every member of an ensemble exists.
+    """Check that the model of a run, or of every member of an ensemble, exists.
 
     Raises:
         InputError: If models are missing. The sentence names their members.
     """
-    if config.ensemble_size == 1:
-        return
     lost = [
         folder.name
         for folder in member_folders(config, run)
         if not (folder / "model.keras").is_file()
     ]
+    if lost and config.ensemble_size == 1:
+        raise InputError(
+            f"the run {run} has lost its model: there is no model file "
+            f"{Path(run) / 'model.keras'}; remove {Path(run) / 'metrics.json'}, and "
+            "train again"
+        )
     if lost:
         whole = Path(run) if config.kind.joint else Path(run) / lost[0]
         raise InputError(
@@ -322,7 +362,7 @@ def vanilla_folders(
         PosixPath('old/v')
     """
     run, made_in = Path(run), Path(output_dir)
-    named = Path(vanilla_dir or made_in.parent / f"{short_name(dataset)}-vanilla-0")
+    named = Path(vanilla_dir or made_in.parent / vanilla_name(dataset))
     folders = []
     if named.is_absolute() == made_in.is_absolute():
         way = os.path.relpath(named, made_in)
@@ -340,12 +380,15 @@ def own_test_index(
 
     It lies in the run as a vanilla model's does; see `index_path`. An index by the
     paper's CW-L2 comes before others. An index of another model does not count, nor,
-    where a digest is given, one of other images.
+    where a digest is given, one of other images, nor one that is damaged.
     """
     expected = {"model_digest": digest_model(model)}
     expected |= {"digest": digest} if digest else {}
     for path in paths_of_test_indexes(run):
-        index = RobustnessIndex.load(path)
+        try:
+            index = RobustnessIndex.load(path)
+        except InputError:
+            continue
         if expected.items() <= index.metadata.items():
             return index
     return None
@@ -366,30 +409,39 @@ def load_model(path: str | Path) -> "keras.Model":
 
     if not Path(path).is_file():
         raise InputError(f"there is no model file {path}; give a .keras file")
-    _check_code(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = parse_json(archive.read("config.json").decode())
+    except Exception as error:  # what is not read here, Keras must not run either
+        raise _not_loaded(path, error) from error
+    _check_code(path, content)
     try:
         with scope():
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras lets through whatever its parts raise
-        raise InputError(
-            f"the model file {path} cannot be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:120]}); give a whole .keras file without "
-            "custom code"
-        ) from error
+        raise _not_loaded(path, error) from error
 
 
-def _check_code(path: str | Path) -> None:
+def _not_loaded(path: str | Path, error: Exception) -> InputError:
+    """Return the error of a model file that is damaged or of another kind."""
+    return InputError(
+        f"the model file {path} cannot be loaded ({type(error).__name__}: "
+        f"{first_line(error, most=120)}); give a whole .keras file without custom code"
+    )
+
+
+def _check_code(path: str | Path, content: Any) -> None:
     """Refuse a model file that names code which is neither Keras's nor registered.
 
     Some versions of Keras import the modules that a file names.
+
+    Args:
+        path: The file, for the sentence.
+        content: Its `config.json`.
     """
     import keras
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            inner = [parse_json(archive.read("config.json").decode())]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return  # not whole: Keras says why
+    inner = [content]
     while inner:
         one = inner.pop()
         inner += one.values() if isinstance(one, dict) else ()

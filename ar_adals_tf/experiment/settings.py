@@ -213,7 +213,7 @@ class Settings:
         "such as 0.001,60:0.05 (0.05 from epoch 60 on, counted from 0), or auto, which "
         "is 5 / epochs and at most 0.5.",
         default=Default(
-            "the recipe's for the method; with fewer epochs it grows, to 1 at most, so "
+            "the recipe's for the method; it changes with the epochs, to 1 at most, so "
             "that alpha times the epochs stays; auto for data without a recipe",
             lambda recipe, method: recipe.alpha[
                 "ar_adals" if method.by_robustness else "adals"

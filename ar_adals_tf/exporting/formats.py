@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.process.endings import first_line
 from ar_adals_tf.process.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _said(name: str, doing: str) -> Iterator[None]:
     except (InputError, OSError):
         raise
     except Exception as error:  # they raise whatever their parts raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         raise InputError(
             f"the model cannot be {doing} {FORMATS[name].title} ({reason}); leave "
             f"{name} out of --format"

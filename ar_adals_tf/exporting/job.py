@@ -26,6 +26,7 @@ from ar_adals_tf.exporting.subject import Calibrated, of_file, of_run
 from ar_adals_tf.files import (
     atomic_write,
     refuse_overwriting,
+    refuse_strangers,
     remove,
     sweep,
     writable_folder,
@@ -103,14 +104,14 @@ def export(
             )
         folder = Path(output_dir or Path(run_dir) / "export")
         refuse_overwriting(folder, [run_dir], "--output_dir")
-        _refuse_strangers(folder)
+        refuse_strangers(folder, _OUTPUTS, _ABOUT)
         found = of_run(Path(run_dir), data_dir)
     else:
         if not output_dir:
             raise InputError("--model_file needs --output_dir, a folder for the export")
         folder = Path(output_dir)
         refuse_overwriting(folder / FORMATS["keras"].file, [model_file], "--output_dir")
-        _refuse_strangers(folder)
+        refuse_strangers(folder, _OUTPUTS, _ABOUT)
         data |= {"data_dir": data_dir, "model_range": model_range}
         found = of_file(str(model_file), data)
     writable_folder(folder, "--output_dir")
@@ -119,20 +120,6 @@ def export(
         _export(found, formats, folder, tolerance, say)
     say(f"written to {folder}")
     return folder
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Refuse a folder without an export, but with files that one would overwrite.
-
-    Raises:
-        InputError: If it has one, such as a run's `calibrated.keras`.
-    """
-    for name in () if (folder / _ABOUT).exists() else _OUTPUTS:
-        if (folder / name).exists():
-            raise InputError(
-                f"--output_dir {folder} holds {name} and no {_ABOUT}, so {name} is of "
-                "something else and would be overwritten; give another folder"
-            )
 
 
 def _export(

@@ -17,7 +17,7 @@ from ar_adals_tf.digests import digest_model
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictor import Predictor
-from ar_adals_tf.evaluation.record import Record, find_record
+from ar_adals_tf.evaluation.subject_file import Record, find_record
 from ar_adals_tf.experiment import start
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import finished_config, load_model, load_models

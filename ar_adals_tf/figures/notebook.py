@@ -75,7 +75,8 @@ def reliability_diagram(
             Keras classifier.
         x_or_probabilities: `(N, Z)` probabilities, or of two classes `(N,)` or
             `(N, 1)`, the second one's; or, with a model, inputs as `model.predict`
-            takes them, or a dataset; see `with_temperature`.
+            takes them, or a dataset as `with_temperature` takes it. Weights are not
+            used.
         y: The labels, with a model; None with a dataset.
         num_bins: Number of equal-width bins. Defaults to 15.
         title: What the figure's title begins with. Defaults to nothing.
@@ -109,7 +110,7 @@ ECE 40.00 % (15 bins)
             )
         labels, p = model_or_labels, x_or_probabilities
         if from_logits:
-            p = calibration.apply_temperature(p, 1.0)
+            p = tempered(calibration.logits_from(p, "logits"), 1.0)
     bins = calibration.reliability_bins(labels, p, num_bins)
     measures = calibration.summary(labels, p, num_bins)
     figure = draw_reliability_diagram(bins, title, examples="Examples")

@@ -314,7 +314,7 @@ def save(
         figure.savefig(aside, dpi=dpi, metadata=metadata[suffix])
 
 
-def png(figure: Figure, dpi: int = 100) -> bytes:
+def png(figure: Figure) -> bytes:
     """Return a figure as the content of a `.png` file; equal figures, equal bytes.
 
     Example:
@@ -325,5 +325,5 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
-        figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
     return content.getvalue()

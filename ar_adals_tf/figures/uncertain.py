@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from ar_adals_tf.figures.style import GREY
 
-#: The standard normal quantile of 97.5 %.
-_Z = 1.959963984540054
+#: The standard normal quantile of 97.5 %, of which 95 % intervals are made.
+NORMAL_QUANTILE = 1.959963984540054
 
 _FLOOR: dict[str, Any] = {
     "facecolor": "#f4f4f4",
@@ -107,7 +107,8 @@ def share_interval(
         [0.237, 0.763]
     """
     p, n = np.asarray(share, float), np.asarray(number, float)
-    scale = 1 + _Z**2 / n
-    centre = (p + _Z**2 / (2 * n)) / scale
-    half = _Z / scale * np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+    z = NORMAL_QUANTILE
+    scale = 1 + z**2 / n
+    centre = (p + z**2 / (2 * n)) / scale
+    half = z / scale * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

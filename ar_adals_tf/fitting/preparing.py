@@ -51,7 +51,8 @@ class Prepared:
     """What `prepare` returns: all that a training by AR-AdaLS needs.
 
     Attributes:
-        callback: Goes into `fit`'s `callbacks`, before those that read its logs.
+        callback: Goes into `fit`'s `callbacks`. It moves itself before those that
+            read its logs.
         smoothing: The soft label of each level.
         train_index: Robustness index of the training examples. None for one level, and
             without a vanilla model.

@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.process.endings import first_line
 
 #: What files of weights are called.
 WEIGHTS_ENDINGS = (".weights.h5", ".h5", ".keras")
@@ -100,7 +101,7 @@ def build_application(
             sides = "x".join(map(str, input_shape[:2]))
             raise InputError(
                 f"{name} cannot take images of {sides} "
-                f"({str(error).splitlines()[0][:120]}); choose another --model"
+                f"({first_line(error, most=120)}); choose another --model"
             ) from error
         synchronise(body)
         if weights_file:
@@ -130,11 +131,10 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     try:
         model.load_weights(path)
     except Exception as error:  # Keras and h5py let through whatever their parts raise
-        reason = (str(error).splitlines() or [""])[0][:120]
         raise InputError(
             f"{path} has no weights for {model.name} ({type(error).__name__}: "
-            f"{reason}); give the weights of this very network, for one of "
-            "keras.applications without its top"
+            f"{first_line(error, most=120)}); give the weights of this very network, "
+            "for one of keras.applications without its top"
         ) from error
 
 

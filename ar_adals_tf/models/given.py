@@ -14,9 +14,14 @@ from keras import layers, ops
 from ar_adals_tf.bounds import Range
 from ar_adals_tf.calibration.scores import SMALLEST_PROBABILITY
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.graph import is_plain_softmax, last_operation
+from ar_adals_tf.graph import is_plain_softmax, last_operation, without_softmax
 from ar_adals_tf.models.applications import synchronise
-from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
+from ar_adals_tf.outputs import (
+    both_probabilities,
+    is_binary,
+    is_softmax,
+    num_classes,
+)
 
 UNIT = (0.0, 1.0)
 
@@ -78,9 +83,8 @@ def prepared(
         if binary:
             logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
     else:
-        p = ops.cast(model(x), "float32")
-        if binary:
-            p = ops.concatenate([1 - p, p], axis=-1)
+        p = model(x)
+        p = both_probabilities(p) if binary else ops.cast(p, "float32")
         logits = ops.log(ops.maximum(p, SMALLEST_PROBABILITY))
     network = keras.Model(inputs, logits, name=model.name)
     if not network.trainable_variables:
@@ -214,21 +218,4 @@ def _without_softmax(model: keras.Model) -> keras.Model | None:
     if isinstance(operation, (layers.Dense, layers.Activation)):
         operation.activation = keras.activations.linear
         return model
-    return _cut(model)
-
-
-def _cut(model: keras.Model) -> keras.Model | None:
-    """Return a model up to the last operation, looking into nested models."""
-    try:
-        # From the node: the `input` of a nested model is that model's own Input.
-        operation, node, _ = model.outputs[0]._keras_history
-        before = operation._inbound_nodes[node].input_tensors[0]
-        body = keras.Model(model.inputs[0], before, name=model.name)
-    except (AttributeError, IndexError, TypeError, ValueError):
-        return None
-    if not isinstance(operation, keras.Model):
-        return body
-    inner = _cut(operation)
-    if inner is None:
-        return None
-    return keras.Model(model.inputs[0], inner(before), name=model.name)
+    return without_softmax(model)

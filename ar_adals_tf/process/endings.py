@@ -120,10 +120,21 @@ def _one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
 
 
-def first_line(error: BaseException) -> str:
-    """Return what is for people in the first line of an error's text."""
+def first_line(error: BaseException, most: int = 200) -> str:
+    r"""Return what is for people in the first line of an error's text.
+
+    Args:
+        error: The error. One without text gives the name of its type.
+        most: How many characters are returned at most.
+
+    Example:
+        >>> first_line(ValueError("no such layer\nseen in ..."))
+        'no such layer'
+        >>> first_line(EOFError())
+        'EOFError'
+    """
     text = re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*", "", str(error).strip())
-    return (text.splitlines() or [type(error).__name__])[0][:200]
+    return (text.splitlines() or [type(error).__name__])[0][:most]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

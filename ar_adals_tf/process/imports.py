@@ -24,7 +24,7 @@ def import_modules(names: Sequence[str]) -> None:
     """Import modules of one's own, from the working folder or the PYTHONPATH.
 
     Raises:
-        InputError: If there is no such module, or if it raises an error.
+        InputError: If there is no such module, or if it raises an error or exits.
     """
     here = os.getcwd()
     if names and here not in sys.path and "" not in sys.path:
@@ -39,7 +39,8 @@ def import_modules(names: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
             _NAMED.append(name)
-        except Exception as error:  # whatever the user's own code raises
+        # Whatever the user's own code raises: sys.exit(0) would end this as if done.
+        except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and error.name == name:
                 raise InputError(
                     f"--import={name}: there is no such module; start the command in "

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ar_adals_tf import files
 from ar_adals_tf.errors import InputError
 
 #: The lock in a run directory. It is there while a process works in the directory.
 LOCK = ".lock"
+
+_WINDOWS = os.name == "nt"
 
 
 def lock_beside(path: str | Path) -> Path:
@@ -35,11 +37,13 @@ def only_writer(
     """Be the only process that writes what a lock stands for.
 
     The lock is the operating system's: the death of its holder releases it, however
-    the holder dies. Another process says for whom it waits. Whoever has the lock looks
-    at what is there before it starts to work: another process may have done it.
+    the holder dies. Where a disk has no such locks, filelock's own file stands for it.
+    Another process says for whom it waits. Whoever has the lock looks at what is there
+    before it starts to work: another process may have done it.
 
     Args:
-        path: The lock's file, in an existing folder. It is removed in the end.
+        path: The lock's file, in an existing folder. It is removed in the end, and so
+            is the file beside it that names the holder.
         say: Prints the sentence about waiting.
         before_waiting: Called if another process has the lock; it may refuse to wait.
 
@@ -60,7 +64,7 @@ def only_writer(
         files.meet()
         yield
         return
-    lock = FileLock(path, on_acquired=_sign)
+    lock = FileLock(path)
     try:
         try:
             lock.acquire(blocking=False)
@@ -73,12 +77,12 @@ def only_writer(
             f"{path.parent} cannot be locked ({error.strerror or error}); it must be a "
             "folder that can be written to: give another one"
         ) from error
+    _sign(path)
     files.meet()
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # whoever opened this file opens the next one
-        lock.release()
+        _release(lock, path)
 
 
 def when_free(path: str | Path, tidy: Callable[[], None]) -> None:
@@ -91,13 +95,13 @@ def when_free(path: str | Path, tidy: Callable[[], None]) -> None:
     if not files.writes():
         return
     with suppress(OSError):  # a lock that another process has is one as well
-        lock = FileLock(path, on_acquired=_sign)
+        lock = FileLock(path)
         lock.acquire(blocking=False)
+        _sign(path)
         try:
             tidy()
         finally:
-            Path(path).unlink(missing_ok=True)
-            lock.release()
+            _release(lock, path)
 
 
 def is_held(path: str | Path) -> bool:
@@ -121,13 +125,31 @@ def is_held(path: str | Path) -> bool:
 def holder(path: str | Path) -> str:
     """Return who has a lock, in words: `process 4242 on node7`."""
     try:
-        pid, host = Path(path).read_text().split()
+        pid, host = _signature(path).read_text().split()
     except (OSError, ValueError):  # it is being written, or was just released
         return "another process"
     return f"process {pid} on {host}"
 
 
-def _sign(descriptor: int) -> None:
-    """Write into the lock's file who has it."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+def _signature(path: str | Path) -> Path:
+    """Return the file that says who has a lock.
+
+    It lies beside the lock, whose own bytes Windows locks and a disk without locks
+    needs.
+    """
+    return Path(f"{path}.holder")
+
+
+def _sign(path: str | Path) -> None:
+    """Write who has the lock. It is a word for people, so the work goes on without."""
+    with suppress(OSError):
+        _signature(path).write_text(f"{os.getpid()} {socket.gethostname()}\n")
+
+
+def _release(lock: BaseFileLock, path: str | Path) -> None:
+    """Give a lock back and remove its files."""
+    with suppress(OSError):  # Windows keeps a file that another process reads
+        _signature(path).unlink(missing_ok=True)
+    if not _WINDOWS:  # there an open file stays, and filelock removes it
+        Path(path).unlink(missing_ok=True)  # whoever opened it opens the next one
+    lock.release()

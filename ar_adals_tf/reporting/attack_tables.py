@@ -35,6 +35,7 @@ from ar_adals_tf.reporting.names import (
     strength_words,
 )
 from ar_adals_tf.reporting.run import in_words_by_setting
+from ar_adals_tf.reporting.words import machine_words
 
 #: The measures that are shown at every strength.
 BY_STRENGTH = measures("accuracy", "ece", "nll", "mean_confidence")
@@ -150,10 +151,7 @@ def costs(collection: Collection) -> Table:
                 ece.cell(scaled),
             ]
             rows.append(Row(f"{group.label}, {title}", cells, kind=group.kind))
-        machines += [
-            f"{f['hardware']}; batches of {f['batch_size']}, median of {f['repeats']}"
-            for f in found
-        ]
+        machines += found
     lacking = [run for run in collection.runs if "footprint" not in run.metrics]
     return Table(
         f"footprint_{collection.dataset}",
@@ -163,8 +161,7 @@ def costs(collection: Collection) -> Table:
         "a batch. It is unknown where the system does not report it, or where no "
         "--import registers the model's own layers. int8: TensorFlow Lite's "
         "post-training quantisation. Compare times on one machine only: "
-        + ("; ".join(dict.fromkeys(machines)) or "none measured")
-        + ".",
+        f"{machine_words(machines)}.",
         columns,
         rows,
         commands.missing_evaluation(

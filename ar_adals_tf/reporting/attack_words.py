@@ -18,8 +18,8 @@ def attack_words(collection: Collection, attacks: Sequence[str] | None = None) -
     for attack in chosen:
         if attack not in collection.attacks:
             continue
-        if BOUNDED_ATTACKS[attack].parts:
-            entry = BOUNDED_ATTACKS[attack]
+        entry = BOUNDED_ATTACKS[attack]
+        if entry.parts:
             words.append(f"{entry.title}: {entry.words}")
             continue
         known = [
@@ -30,7 +30,7 @@ def attack_words(collection: Collection, attacks: Sequence[str] | None = None) -
         if "steps" in settings:
             more = f", {settings['steps']} steps of {settings['step_size']}"
             more += " from a random start" * settings["random_start"]
-        words.append(f"{attack.upper().replace('_', '-')}{more}")
+        words.append(f"{entry.title}{more}")
     if any(_stops_early(attack) for attack in chosen):
         words.append(_EARLY_WORDS)
     if any(group.is_ensemble for group in collection.groups):

@@ -110,13 +110,13 @@ class _Case:
 
     def at(self, radius: float) -> Cell:
         """Return the certified accuracy at a radius."""
+        if radius > self.largest:  # 0 for any images, so there is no interval
+            return _ACCURACY.cell([{"accuracy": 0.0} for _ in self.runs])
         if self.votes:
             each = self.certified(radius)
             sample = self.sample([_as_scores(right) for right in each])
             found = [{"accuracy": float(right.mean())} for right in each]
             return _ACCURACY.cell(found, sample=sample)
-        if radius > self.largest:
-            return _ACCURACY.cell([{"accuracy": 0.0} for _ in self.runs])
         stored = [own["by_radius"].get(f"{radius:g}") for own in self.found]
         return _ACCURACY.cell(stored) if all(stored) else Cell()
 
@@ -334,27 +334,9 @@ def _missing(collection: Collection, cases: Sequence[_Case]) -> list[Missing]:
         for run in collection.runs
         if set(sigmas) - set(run.certified) or run.lost["certified"]
     ]
-    flags = certify_flags(cases[0].runs[0].metrics["certified"], sigmas)
+    flags = commands.certify_flags(cases[0].runs[0].metrics["certified"], sigmas)
     words = "are not wholly certified"
     return commands.missing_evaluation(collection, lacking, words, *flags)
-
-
-def certify_flags(found: dict[str, Any], sigmas: Sequence[str]) -> list[str]:
-    """Return the flags of evaluate that certify as a run was, at some sigmas."""
-    selection, samples = found["samples"]
-    usual = {
-        "certify_samples": (samples, 1000),
-        "certify_selection_samples": (selection, 100),
-        "certify_alpha": (found["alpha"], 0.001),
-        "certify_images": (found["num_examples"], 500),
-    }
-    given = [f"--{n}={v:g}" for n, (v, default) in usual.items() if v != default]
-    attack = any("attack" in own for own in found["by_sigma"].values())
-    return [
-        *("--certify", f"--sigma={','.join(sigmas)}"),
-        *given,
-        *["--certify_attack"] * attack,
-    ]
 
 
 def _how(case: _Case) -> str:

@@ -22,7 +22,7 @@ from ar_adals_tf.reporting import names
 from ar_adals_tf.reporting.comparable import check_comparable, check_seeds
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import in_words
-from ar_adals_tf.reporting.run import Run, in_words_by_setting
+from ar_adals_tf.reporting.run import Run, in_words_by_setting, named_folder
 from ar_adals_tf.robustness import RobustnessIndex
 
 NUM_LEVELS = 10
@@ -48,7 +48,6 @@ class Collection:
     groups: tuple[Group, ...]  # by method, in the paper's order
     index: RobustnessIndex | None = None  # of the test images, by one model
     index_path: Path | None = None
-    index_words: tuple[str, ...] = ()  # which file it is, which were passed over
 
     @property
     def title(self) -> str:
@@ -256,7 +255,7 @@ class Collection:
         known = in_words_by_setting({k: v for k, v in given if v is not None})
         more = f" ({', '.join(f'{k} {v}' for k, v in known.items())})" if known else ""
         folder = self.index_path.parents[2]
-        model = f"the vanilla model in {folder.name}/"
+        model = f"the vanilla model in {named_folder(folder).name}/"
         for run in self.runs:
             if run.record and run.folder == folder:
                 model = run.record.title
@@ -314,8 +313,8 @@ def load_collections(
         found = _find_index(own)
         for line in found.words:
             say(f"{names.dataset_title(own[0].config['dataset'])}: {line}")
-        about = found.index, found.path, found.words
-        collections.append(Collection(dataset, _grouped(own), *about))
+        groups = _grouped(own)
+        collections.append(Collection(dataset, groups, found.index, found.path))
     return collections
 
 
@@ -348,22 +347,6 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
                 full = f"{model.removesuffix(' fine-tuned')}, as given"
             groups.append(Group(method if i == 0 else full, full, tuple(same)))
     return tuple(groups)
-
-
-def _shared(runs: Sequence[Run]) -> dict[str, str]:
-    """Return what is off the recipe in the same way in two or more runs.
-
-    What a method lacks, as vanilla lacks an attack, is no difference.
-    """
-    if len(runs) < 2:
-        return {}
-    own = [in_words_by_setting(run.settings) for run in runs]
-    return {
-        name: words
-        for run in runs
-        for name, words in run.off_recipe.items()
-        if all(other.get(name, "none") in (words, "none") for other in own)
-    }
 
 
 def _differences(run: Run, variants: Sequence[Run], recipe: bool) -> str:

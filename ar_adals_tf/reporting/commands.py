@@ -1,18 +1,29 @@
 """The commands that make or complete a run, and what is missing without them."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
+from ar_adals_tf.corruptions.apply import SEVERITIES
 from ar_adals_tf.datasets.generic import recipe_of
+from ar_adals_tf.datasets.table import DATASETS
+from ar_adals_tf.evaluation.wanted import types_of
+from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.flags import as_text, flags_from, unusual
+from ar_adals_tf.experiment.naming import folder_name
 from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.experiment.shell import shell_command
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group
 from ar_adals_tf.reporting.items import Missing, in_words
-from ar_adals_tf.reporting.names import SINGLE_METHODS, method_label
+from ar_adals_tf.reporting.names import (
+    PAPERS_ENSEMBLE,
+    SINGLE_METHODS,
+    is_ensemble,
+    method_label,
+)
 from ar_adals_tf.reporting.run import Run
 
 
@@ -56,15 +67,16 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         like: A run whose other settings are kept, as far as a vanilla model has them.
         **more: Other settings, such as `num_levels=4`.
     """
-    given = like.config["dataset"]
-    flags: dict[str, Any] = {"dataset": given, "method": key.removesuffix("_ts")}
+    kind: dict[str, Any] = {"method": key.removesuffix("_ts")}
     if key.startswith("ensemble_of_"):
-        flags |= {"method": key.removeprefix("ensemble_of_"), "ensemble_size": "5"}
-    elif key == "ar_adals_of_ensemble":
-        flags |= {"ensemble_size": "5"}
+        kind = {"method": key.removeprefix("ensemble_of_")}
     elif key == "ar_adals_on_the_fly":
-        epochs = as_text(recipe_of(dataset).refresh_epochs)
-        flags |= {"method": "ar_adals", "refresh_epochs": epochs}
+        epochs = recipe_of(dataset).refresh_epochs
+        kind = {"method": "ar_adals", "refresh_epochs": epochs}
+    if is_ensemble(key):
+        kind["ensemble_size"] = PAPERS_ENSEMBLE
+    flags: dict[str, Any] = {"dataset": like.config["dataset"]}
+    flags |= {name: as_text(value) for name, value in kind.items()}
     for name, value in unusual(like.config | {"method": "vanilla"}).items():
         declared = DECLARATIONS[name]
         # The learning rate is left out: the companion study has one for each method.
@@ -76,15 +88,68 @@ def train_command(dataset: str, key: str, like: Run, **more: Any) -> str:
         flags["vanilla_dir"] = like.config["vanilla_dir"]
     flags |= more
     suffix = "".join(f"-{name}-{value}" for name, value in more.items())
-    folder = like.place.parent / f"{dataset}-{key}{suffix}-0"
-    flags |= {"output_dir": folder}
+    name = _name_of(like, kind)
+    name = f"{name.removesuffix('-0')}{suffix}-0" if suffix else name
+    flags |= {"output_dir": like.place.parent / name}
     return shell_command("train", flags | imports(like))
+
+
+def _name_of(like: Run, kind: dict[str, Any]) -> str:
+    """Return what `train` calls a run like another one, but of another kind."""
+    kept = {name: like.config.get(name) for name in ("dataset", "model", "finetune")}
+    epochs = 0 if kind["method"] == "vanilla" else like.config.get("epochs")
+    others = {"seed": 0, "ensemble_size": 1, "epochs": epochs}
+    settings: dict[str, Any] = dict.fromkeys(DECLARATIONS)
+    return folder_name(Config(**settings | kept | others | kind))
 
 
 def evaluate_command(run: Run, *flags: str) -> str:
     """Return the command that completes a run's measures."""
     found = shell_command("evaluate", {"run_dir": run.place} | imports(run))
-    return " ".join([found, *flags])
+    return " ".join([found, *map(shlex.quote, flags)])
+
+
+def evaluate_commands(run: Run) -> list[str]:
+    """Return the commands of all evaluations that a run has had."""
+    if not run.can_measure_more:
+        return []
+    metrics = run.metrics
+    flags = shift_flags(run) if "shift" in metrics else []
+    if ood := ",".join(metrics.get("ood", ())):
+        flags.append(f"--ood={ood}")
+    # Clean images alone count as strength 0, which every attack has.
+    attacks = {
+        name: [float(e) for e in found if float(e)] or [0.0]
+        for name, found in run.attack_measures().items()
+    }
+    cases = [(name, epsilon) for name, own in attacks.items() for epsilon in own]
+    pairs = attack_flags(cases)
+    flags += pairs[0] if pairs else ()
+    if posthoc := ",".join(metrics.get("posthoc", ())):
+        flags.append(f"--posthoc={posthoc}")
+    if "footprint" in metrics:
+        flags.append("--footprint")
+    if run.certified:
+        flags += certify_flags(metrics["certified"], list(run.certified))
+    return [evaluate_command(run, *own) for own in (flags, *pairs[1:]) if own]
+
+
+def certify_flags(found: dict[str, Any], sigmas: Sequence[str]) -> list[str]:
+    """Return the flags of evaluate that certify as a run was, at some sigmas."""
+    selection, samples = found["samples"]
+    usual = {
+        "certify_samples": (samples, 1000),
+        "certify_selection_samples": (selection, 100),
+        "certify_alpha": (found["alpha"], 0.001),
+        "certify_images": (found["num_examples"], 500),
+    }
+    given = [f"--{n}={v}" for n, (v, default) in usual.items() if v != default]
+    attack = any("attack" in own for own in found["by_sigma"].values())
+    return [
+        *("--certify", f"--sigma={','.join(sigmas)}"),
+        *given,
+        *["--certify_attack"] * attack,
+    ]
 
 
 def missing(what: str, commands: Sequence[str]) -> list[Missing]:
@@ -132,10 +197,10 @@ def missing_evaluation(
     collection: Collection, lacking: Sequence[Run], words: str, *flags: str
 ) -> list[Missing]:
     """Return what is missing where runs lack what flags of evaluate measure."""
-    lacking = [run for run in lacking if run.can_measure_more]
-    total = len(collection.runs)
     if not is_wanted(collection, lacking):
         return []
+    lacking = [run for run in lacking if run.can_measure_more]
+    total = len(collection.runs)
     what = f"{collection.title}: {len(lacking)} of {total} runs {words}"
     return missing(what, [evaluate_command(run, *flags) for run in lacking])
 
@@ -150,7 +215,24 @@ def missing_shift(collection: Collection) -> list[Missing]:
         or run.lost["shift"]
     ]
     words = "are not wholly measured under shift" + _lost_words(lacking, "shift")
-    return missing_evaluation(collection, lacking, words, "--shift")
+    as_others = (shift_flags(r) for r in collection.runs if "shift" in r.metrics)
+    flags = next(as_others, ["--shift"])
+    return missing_evaluation(collection, lacking, words, *flags)
+
+
+def shift_flags(run: Run) -> list[str]:
+    """Return the flags of evaluate that measure under shift as a run was."""
+    found, dataset = run.metrics["shift"], run.dataset
+    types = tuple(found["types"])
+    usual = types_of(dataset) if dataset in DATASETS else ()
+    flags = ["--shift"]
+    if set(types) != set(usual):
+        flags.append(f"--shift_types={','.join(types)}")
+    if tuple(found["severities"]) != SEVERITIES:
+        flags.append(f"--severities={','.join(map(str, found['severities']))}")
+    if source := found.get("source"):
+        flags.append(f"--shift_source={source}")
+    return flags
 
 
 def _lost_words(runs: Sequence[Run], folder: str) -> str:
@@ -189,7 +271,7 @@ def missing_attacks(collection: Collection) -> list[Missing]:
         if not there:
             commands.append(evaluate_command(run, "--attacks=fgsm,pgd"))
         elif lacking:
-            commands += [evaluate_command(run, *own) for own in _attack_flags(lacking)]
+            commands += [evaluate_command(run, *own) for own in attack_flags(lacking)]
     what = (
         f"{collection.title}: {runs} of {len(collection.runs)} runs are not "
         f"wholly measured under attack{_lost_words(collection.runs, 'attacked')}"
@@ -197,7 +279,7 @@ def missing_attacks(collection: Collection) -> list[Missing]:
     return missing(what, commands)
 
 
-def _attack_flags(cases: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+def attack_flags(cases: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
     """Return the flags that measure attacks at strengths, a pair for each command.
 
     FGSM and PGD cost little, so one command measures them at all strengths. Of the

@@ -24,6 +24,7 @@ from ar_adals_tf.reporting.items import (
     cell_of,
 )
 from ar_adals_tf.reporting.names import strength_words
+from ar_adals_tf.reporting.words import machine_words
 
 _CAPTION = (
     "Pruned: the smallest weights of each dense layer and convolution are set to 0. "
@@ -100,16 +101,12 @@ def _table(collection: Collection, pairs: Sequence[Pair]) -> Table:
             _cost(costs, "peak_bytes", 1e-6),
         ]
         rows.append(Row(group.label, cells, kind=about.run_digest))
-        if "hardware" in costs:
-            machines.append(
-                f"{costs['hardware']}; batches of {costs['batch_size']}, median of "
-                f"{costs['repeats']}"
-            )
+        machines += [costs] if "hardware" in costs else []
     without = " LiteRT models have no gradient, so only the square attack is for them."
     return Table(
         f"compression_{collection.dataset}",
         f"Compressed models, {collection.title}",
-        f"{_CAPTION}{'; '.join(dict.fromkeys(machines)) or 'none measured'}."
+        f"{_CAPTION}{machine_words(machines)}."
         f"{without if cases else ''} {collection.shift_words}".strip(),
         columns,
         rows,

@@ -1,7 +1,7 @@
 """What a report shows, and in which order."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ar_adals_tf.reporting import (
     attack_figures,
@@ -18,14 +18,16 @@ from ar_adals_tf.reporting.certificates import certificates
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.compression import compression
 from ar_adals_tf.reporting.gallery import gallery
-from ar_adals_tf.reporting.items import Item, Section, in_their_words
+from ar_adals_tf.reporting.items import Item, Section
 from ar_adals_tf.reporting.number_of_levels import figure_4_number_of_levels
-from ar_adals_tf.reporting.own import own_sections
+from ar_adals_tf.reporting.own import (
+    Make,
+    further_measures,
+    own_sections,
+    section_of,
+)
 from ar_adals_tf.reporting.posthoc import rivals_after_training
 from ar_adals_tf.reporting.verdict import all_verdicts
-
-#: Makes what a section shows of one collection.
-Make = Callable[[Collection], Item | Sequence[Item]]
 
 
 def report_sections(collections: Sequence[Collection]) -> list[Section]:
@@ -37,12 +39,12 @@ def report_sections(collections: Sequence[Collection]) -> list[Section]:
     paper = [collection for collection in collections if collection.follows_the_paper]
     own = [one for one in collections if not one.follows_the_paper]
     sections = [section for one in collections for section in _first(one)]
-    sections.append(_section("The least and the most robust", gallery, collections))
+    sections.append(section_of("The least and the most robust", gallery, collections))
     sections += paper_sections(paper) if paper else []
     sections += own_sections(own) if own else []
     sections += attack_sections(collections)
     smoothing = "Certified by randomised smoothing"
-    sections.append(_section(smoothing, certificates, collections))
+    sections.append(section_of(smoothing, certificates, collections))
     return [section for section in sections if section.items]
 
 
@@ -84,14 +86,16 @@ def paper_sections(collections: Sequence[Collection]) -> list[Section]:
         "Reliability without bins": figures.smooth_diagrams,
         "Figure 10: what an ensemble changes": figures.figure_10_single_and_ensemble,
         "Figure 11: variance under shift": figures.figure_11_variance_under_shift,
-        "More measures, before and after temperature scaling": _more_measures,
+        "More measures, before and after temperature scaling": further_measures,
         "Calibration after training": rivals_after_training,
         "Detecting out-of-distribution images": further.ood_scores,
         "Stability between runs": further.stability,
         "How the soft labels moved": further.soft_labels,
     }
     return [
-        _section(title, make, collections) if callable(make) else Section(title, [make])
+        section_of(title, make, collections)
+        if callable(make)
+        else Section(title, [make])
         for title, make in made.items()
     ]
 
@@ -123,10 +127,10 @@ def attack_sections(collections: Sequence[Collection]) -> list[Section]:
         if one.follows_the_paper or any("footprint" in run.metrics for run in one.runs)
     ]
     return [
-        _section("Under attack: the study's table", table, table_of),
-        *(_section(title, make, measured) for title, make in made.items()),
-        _section("What a model costs: time, size and memory", costs, costs_of),
-        _section("Compression", compression, collections),
+        section_of("Under attack: the study's table", table, table_of),
+        *(section_of(title, make, measured) for title, make in made.items()),
+        section_of("What a model costs: time, size and memory", costs, costs_of),
+        section_of("Compression", compression, collections),
     ]
 
 
@@ -144,15 +148,11 @@ def chosen_sections(
     names = list(trade_off_of)
     title = f"The trade-off of {' and '.join(map(trade_off.in_text, names))}"
     make = functools.partial(trade_off.chosen_trade_off, names=names)
-    return [_section(title, make, collections)]
+    return [section_of(title, make, collections)]
 
 
 def _told_apart(collection: Collection) -> list[Item]:
     return [comparisons.told_apart(collection), comparisons.noise_floors(collection)]
-
-
-def _more_measures(collection: Collection) -> list[Item]:
-    return [further.more_measures(collection), comparisons.two_parts(collection)]
 
 
 def _under_attack_by_level(collection: Collection) -> list[Item]:
@@ -163,12 +163,3 @@ def _under_attack_by_level(collection: Collection) -> list[Item]:
 def _every_strength(collection: Collection) -> list[Item]:
     tables = attack_tables.by_strength(collection)
     return [*tables, attack_figures.over_strength(collection)]
-
-
-def _section(title: str, make: Make, collections: Sequence[Collection]) -> Section:
-    items: list[Item] = []
-    for collection in collections:
-        made = make(collection)
-        several = made if isinstance(made, Sequence) else [made]
-        items += [in_their_words(item, collection.examples) for item in several]
-    return Section(title, items)

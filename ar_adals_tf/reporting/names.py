@@ -21,6 +21,9 @@ ENSEMBLES = (
     "ar_adals_of_ensemble",
 )
 
+#: The members of each.
+PAPERS_ENSEMBLE = 5
+
 #: What stands in a key between a method and what its levels are cut from, if these are
 #: not the vanilla model's distances: `ar_adals_by_random` is a control of `ar_adals`,
 #: and `ar_adals_by_own` has levels of its own.

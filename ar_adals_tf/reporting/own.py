@@ -1,6 +1,7 @@
 """What a page shows of models and data that are set beside no paper: a user's own."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ar_adals_tf import captions, figures
 from ar_adals_tf.figures.uncertain import share_interval
@@ -34,7 +35,18 @@ _BY_LEVEL = {
 #: As many classes as a table shows.
 MOST_CLASSES = 30
 
+#: Makes what a section shows of one collection.
 Make = Callable[[Collection], Item | Sequence[Item]]
+
+
+def section_of(title: str, make: Make, collections: Sequence[Collection]) -> Section:
+    """Return a section with what is made of each of some collections."""
+    items: list[Item] = []
+    for collection in collections:
+        made = make(collection)
+        several = made if isinstance(made, Sequence) else [made]
+        items += [in_their_words(item, collection.examples) for item in several]
+    return Section(title, items)
 
 
 def own_sections(collections: Sequence[Collection]) -> list[Section]:
@@ -52,19 +64,17 @@ def own_sections(collections: Sequence[Collection]) -> list[Section]:
         "How the soft labels moved": further.soft_labels,
         "How many robustness levels": figure_4_number_of_levels,
         "Stability between runs": further.stability,
-        "Further measures": _further,
+        "Further measures": further_measures,
         "Further calibrations": rivals_after_training,
     }
-    sections = []
-    for title, make in made.items():
-        items: list[Item] = []
-        for collection in collections:
-            found = make(collection)
-            several = found if isinstance(found, Sequence) else [found]
-            several = [only_measured(item) for item in several]
-            items += [in_their_words(item, collection.examples) for item in several]
-        sections.append(Section(title, [item for item in items if _is_there(item)]))
-    return sections
+    sections = [section_of(title, make, collections) for title, make in made.items()]
+    return [_measured(section) for section in sections]
+
+
+def _measured(section: Section) -> Section:
+    """Return a section without what was not measured."""
+    items = [only_measured(item) for item in section.items]
+    return replace(section, items=[item for item in items if _is_there(item)])
 
 
 def _is_there(item: Item) -> bool:
@@ -87,7 +97,8 @@ def _reliability(collection: Collection) -> list[Item]:
     ]
 
 
-def _further(collection: Collection) -> list[Item]:
+def further_measures(collection: Collection) -> list[Item]:
+    """Return the tables of further measures, and of the two parts of the error."""
     return [further.more_measures(collection), comparisons.two_parts(collection)]
 
 

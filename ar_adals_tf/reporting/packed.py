@@ -26,12 +26,12 @@ from typing import Any, NamedTuple
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.compressed import COMPRESSION_FILE
 from ar_adals_tf.evaluation.gallery import gallery_path
-from ar_adals_tf.evaluation.record import SUBJECT_FILE
+from ar_adals_tf.evaluation.subject_file import SUBJECT_FILE
 from ar_adals_tf.files import atomic_write, refuse_overwriting, writable_file
 from ar_adals_tf.forms.form import File, check, list_of, mapping, number, record, text
 from ar_adals_tf.reading import parse_json, read_json
 from ar_adals_tf.reporting.collection import load_collections
-from ar_adals_tf.reporting.run import Run
+from ar_adals_tf.reporting.run import Run, named_folder
 from ar_adals_tf.version import __version__
 
 #: The format's version. A reader takes its own version alone.
@@ -113,7 +113,7 @@ def pack(
     sources: dict[str, Path] = {}
     for collection in load_collections(runs):
         for run in collection.runs:
-            name = run.folder.name
+            name = named_folder(run.folder).name
             if f"{name}/metrics.json" in sources:
                 raise InputError(
                     f"two of the runs are called {name}; give them different names, or "
@@ -125,7 +125,8 @@ def pack(
             # In a run, or in the vanilla run that another one names.
             pictures = gallery_path(collection.index_path)
             for own in [collection.index_path, *[pictures] * pictures.exists()]:
-                sources["/".join(own.parts[-4:])] = own
+                of = named_folder(own.parents[2]).name
+                sources["/".join([of, *own.parts[-3:]])] = own
     for name, source in sources.items():
         if not _is_ours(name):
             raise InputError(

@@ -1,9 +1,10 @@
 """A report of finished runs as one page, with its figures and tables beside it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ar_adals_tf import figures
 from ar_adals_tf.errors import InputError
@@ -18,10 +19,8 @@ from ar_adals_tf.files import (
 )
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting import contents, html, layout, markdown
-from ar_adals_tf.reporting.beside import FILE, printed_and_ours
-from ar_adals_tf.reporting.certificates import certify_flags
 from ar_adals_tf.reporting.collection import Collection, load_collections
-from ar_adals_tf.reporting.commands import evaluate_command, made_by
+from ar_adals_tf.reporting.commands import evaluate_commands, made_by
 from ar_adals_tf.reporting.items import (
     Cards,
     Item,
@@ -33,7 +32,7 @@ from ar_adals_tf.reporting.items import (
 )
 from ar_adals_tf.reporting.missing import lacks
 from ar_adals_tf.reporting.packed import unpacked
-from ar_adals_tf.reporting.run import Run
+from ar_adals_tf.reporting.reproduction_json import FILE, printed_and_ours
 from ar_adals_tf.reporting.trade_off import check_aims
 
 
@@ -44,6 +43,7 @@ def write_report(
     command: str | None = None,
     missing: Sequence[Missing] = (),
     trade_off: Sequence[str] | None = None,
+    say: Callable[[str], Any] = print,
 ) -> Path:
     """Write a report of finished runs.
 
@@ -58,6 +58,7 @@ def write_report(
             not there yet. It stands first in the list of what is missing.
         trade_off: Two measures of `trade_off.AIMS` that models are compared in, in a
             section of its own. Defaults to none.
+        say: Takes each line for people: which robustness index was found.
 
     A report that is there already is replaced: its tables and figures go as well, and
     nothing else in the folder is touched.
@@ -75,10 +76,10 @@ def write_report(
         check_aims(trade_off)
     with unpacked(runs) as found:
 
-        def say(line: str) -> None:
-            print(found.named(line))
+        def say_named(line: str) -> None:
+            say(found.named(line))
 
-        collections = load_collections(found.folders, say, found.places)
+        collections = load_collections(found.folders, say_named, found.places)
         about = title, command, missing, trade_off
         return write_collections(collections, runs, output_dir, *about)
 
@@ -111,7 +112,7 @@ def _replace(
     trade_off: Sequence[str] | None,
 ) -> None:
     """Write all files of a report, `index.html` last; remove those of the old one."""
-    old = _files_of(folder)
+    old = files_of(folder)
     sections = contents.report_sections(collections)
     sections = named_apart(
         [*sections, *contents.chosen_sections(collections, trade_off)]
@@ -143,7 +144,7 @@ _MADE_BY = "The commands that made this"
 _LINK = re.compile(r"(?:figures|tables)/[a-z0-9_]+\.(?:png|pdf|csv)(?=[\")])")
 
 
-def _files_of(folder: Path) -> set[str]:
+def files_of(folder: Path) -> set[str]:
     """Return the names of the files of the report that a folder holds already.
 
     Raises:
@@ -218,28 +219,10 @@ def _commands(
     lines = []
     for collection in collections:
         for run in collection.runs:
-            lines.append(made_by(run))
-            if run.can_measure_more and (flags := _evaluation_flags(run)):
-                lines.append(evaluate_command(run, *flags))
+            lines += [made_by(run), *evaluate_commands(run)]
     folders = ",".join(str(run) for run in runs)
     report = {"runs": folders, "output_dir": output_dir}
     if trade_off is not None:
         report["trade_off"] = ",".join(trade_off)
     lines.append(shell_command("report", report))
     return "\n".join(lines)
-
-
-def _evaluation_flags(run: Run) -> list[str]:
-    """Return the flags of the evaluation that a run has had."""
-    ood = ",".join(run.metrics.get("ood") or [])
-    attacks = ",".join(run.attack_measures())
-    flags = {
-        "--shift": "shift" in run.metrics,
-        f"--ood={ood}": ood,
-        f"--attacks={attacks}": attacks,
-        "--footprint": "footprint" in run.metrics,
-    }
-    given = [flag for flag, wanted in flags.items() if wanted]
-    if run.certified:
-        given += certify_flags(run.metrics["certified"], list(run.certified))
-    return given

@@ -172,7 +172,11 @@ def figure_5_entropy(collection: Collection) -> list[Picture]:
     runs = [run for group in groups or collection.groups for run in group.runs]
     missing = commands.missing(
         "no run has predictions of out-of-distribution images",
-        [commands.evaluate_command(run, f"--ood={other}") for run in runs]
+        [
+            commands.evaluate_command(run, f"--ood={other}")
+            for run in runs
+            if run.can_measure_more
+        ]
         if commands.is_wanted(collection, collection.runs)
         else [],
     )
@@ -414,7 +418,11 @@ def _entropy(collection: Collection, groups: Sequence[Group], name: str) -> Pict
         figure,
         commands.missing(
             f"{len(lacking)} runs have no {title} predictions",
-            [commands.evaluate_command(run, f"--ood={name}") for run in lacking],
+            [
+                commands.evaluate_command(run, f"--ood={name}")
+                for run in lacking
+                if run.can_measure_more
+            ],
         ),
         tuple(group.label for group in groups if group.key in in_entropy),
     )

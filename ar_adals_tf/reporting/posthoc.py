@@ -3,17 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ar_adals_tf.evaluation.wanted import POSTHOC
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, seed_words
 from ar_adals_tf.reporting.items import Cell, Row, Table, measures
-
-#: What `evaluate --posthoc` calls the calibrations, in the order of their rows.
-_NAMES = {
-    "temperature": "temperature",
-    "vector": "vector",
-    "margin": "margin",
-    "by_level": "by level",
-}
+from ar_adals_tf.reporting.names import plain
 
 _CAPTION = (
     "Fitted to the validation images. Vector: one scale and one bias for each class; "
@@ -33,7 +27,7 @@ def rivals_after_training(collection: Collection) -> Table:
 
     rows = []
     for group in collection.groups:
-        measured = {name: own for name in _NAMES if (own := _measured(group, name))}
+        measured = {name: own for name in POSTHOC if (own := _measured(group, name))}
         if not measured:
             continue
         rows.append(
@@ -41,7 +35,7 @@ def rivals_after_training(collection: Collection) -> Table:
         )
         for name, own in measured.items():
             row = cells([one["clean"] for one in own], _shift_means(group, own))
-            rows.append(Row(f"{group.label} + {_NAMES[name]}", row, kind=group.kind))
+            rows.append(Row(f"{group.label} + {plain(name)}", row, kind=group.kind))
     columns = [measure.column() for measure in clean]
     columns += [measure.column(measure.heading("under shift")) for measure in shifted]
     return Table(

@@ -40,7 +40,7 @@ def rejecting(collection: Collection) -> Table:
     return Table(
         f"rejecting_{collection.dataset}",
         f"Errors where low confidence is rejected, {collection.title}",
-        f"{_caption(collection, by_strength)} {seed_words(groups)}",
+        f"{_caption(by_strength)} {seed_words(groups)}",
         columns,
         rows,
     )
@@ -97,7 +97,7 @@ def _errors(
     return found
 
 
-def _caption(collection: Collection, by_strength: dict[float, list[str]]) -> str:
+def _caption(by_strength: dict[float, list[str]]) -> str:
     attacks = list(dict.fromkeys(a for own in by_strength.values() for a in own))
     words = (
         "Predictions with a confidence below the threshold are rejected. The threshold "

@@ -17,8 +17,8 @@ from ar_adals_tf.datasets.own import short_name
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.measures import saved_temperature
 from ar_adals_tf.evaluation.predictions import READY_MADE, Predictions
-from ar_adals_tf.evaluation.record import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.subject_file import SUBJECT_FILE, Record, find_record
 from ar_adals_tf.experiment.completion import OWN
 from ar_adals_tf.experiment.flags import as_text, usual_settings
 from ar_adals_tf.experiment.saved import saved_settings
@@ -26,10 +26,13 @@ from ar_adals_tf.experiment.settings import GROUP_SETTINGS
 from ar_adals_tf.forms.run_files import read_history
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.reporting.known import check_names
-from ar_adals_tf.reporting.names import CONTROL, network_title, of_model
+from ar_adals_tf.reporting.names import (
+    CONTROL,
+    PAPERS_ENSEMBLE,
+    network_title,
+    of_model,
+)
 from ar_adals_tf.robustness import RobustnessIndex
-
-_PAPERS_ENSEMBLE = 5
 
 #: What a recipe does not say: how the ECE is measured, which images validate, which of
 #: two kernels computes the same, what the inputs of a file's model are, and how data
@@ -93,7 +96,7 @@ class Run:
     @property
     def place(self) -> Path:
         """Where commands say that it lies: in its folder, unless it was unpacked."""
-        return self.elsewhere or self.folder
+        return named_folder(self.elsewhere or self.folder)
 
     @property
     def dataset(self) -> str:
@@ -192,7 +195,7 @@ class Run:
         if self.record:
             return {}
         if (self.config.get("ensemble_size") or 1) > 1:
-            kind["ensemble_size"] = _PAPERS_ENSEMBLE
+            kind["ensemble_size"] = PAPERS_ENSEMBLE
         if self.config.get("refresh_epochs") and kind["levels_from"] != OWN:
             kind["refresh_epochs"] = "recipe"
         try:
@@ -335,6 +338,11 @@ class Run:
 
     def _path(self, folder: str, name: str) -> Path:
         return self.folder / folder / f"{name}.npz"
+
+
+def named_folder(folder: Path) -> Path:
+    """Return a folder by a path that ends with its name, as `.` and `..` do not."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def settings_of(record: Record) -> dict[str, Any]:

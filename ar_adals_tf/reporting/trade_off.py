@@ -31,7 +31,6 @@ from ar_adals_tf.reporting.items import (
     Picture,
     Row,
     Table,
-    cell_of,
     in_words,
 )
 from ar_adals_tf.reporting.names import strength_words
@@ -115,40 +114,6 @@ def in_text(name: str) -> str:
     return f"clean {words}" if AIMS[name][0] == "clean" else words
 
 
-def pareto_front(values: np.ndarray) -> np.ndarray:
-    """Tell which points no other point beats, `(N,)` bool.
-
-    A point is beaten by another one that is at least as good in every objective and
-    better in one. Equal points do not beat each other.
-
-    Args:
-        values: `(N, K)`, N points scored on K objectives, all to be maximised (negate
-            errors).
-
-    Raises:
-        InputError: If the shape is another or a value is NaN.
-
-    Example:
-        >>> pareto_front(np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.3]]))
-        array([ True,  True, False])
-    """
-    return ~np.any(_beaten(values), axis=1)
-
-
-def _beaten(values: np.ndarray) -> np.ndarray:
-    """Tell for each point which others beat it, `(N, N)` bool."""
-    values = np.asarray(values, np.float64)
-    if values.ndim != 2 or np.isnan(values).any():
-        raise InputError(
-            "values must be numbers of shape (points, aims); received shape "
-            f"{values.shape} with {int(np.isnan(values).sum())} NaN; leave out points "
-            "that are not measured"
-        )
-    mine, others = values[:, None], values[None]
-    nowhere_worse = np.all(others >= mine, axis=2)
-    return np.logical_and(nowhere_worse, np.any(others > mine, axis=2))
-
-
 def on_the_front(points: Mapping[str, Sequence[Score]]) -> dict[str, str]:
     """Tell which models are on the Pareto front: `YES`, `NO` or `UNDECIDED`.
 
@@ -164,20 +129,25 @@ def on_the_front(points: Mapping[str, Sequence[Score]]) -> dict[str, str]:
         >>> on_the_front({k: [Score(v, 1) for v in own] for k, own in points.items()})
         {'a': 'yes', 'b': 'yes', 'c': 'no'}
     """
-    names = list(points)
-    beaten = _beaten(
-        np.array([[one.sign * one.value for one in own] for own in points.values()])
-    )
     answers = {}
-    for name, row in zip(names, beaten, strict=True):
-        stronger = [points[names[i]] for i in np.flatnonzero(row)]
+    for name, own in points.items():
+        stronger = [other for other in points.values() if _beats(other, own)]
         sure = any(
             theirs.surely_better(mine)
             for other in stronger
-            for theirs, mine in zip(other, points[name], strict=True)
+            for theirs, mine in zip(other, own, strict=True)
         )
         answers[name] = NO if sure else UNDECIDED if stronger else YES
     return answers
+
+
+def _beats(one: Sequence[Score], other: Sequence[Score]) -> bool:
+    """Tell whether one is at least as good in every score and better in one."""
+    pairs = [
+        (mine.sign * mine.value, theirs.sign * theirs.value)
+        for mine, theirs in zip(one, other, strict=True)
+    ]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 class _Aim(NamedTuple):
@@ -307,9 +277,8 @@ class _Front(NamedTuple):
         for group in self.groups:
             cells = []
             for score in self.scores[group.key]:
-                cell = cell_of([score.value])
                 low, high = score.evidence.ends if score.evidence else (None, None)
-                cells.append(Cell(cell.mean, low=low, high=high))
+                cells.append(Cell(score.value, low=low, high=high))
             cells.append(Cell(text=self.answers[group.key]))
             rows.append(Row(group.label, cells, kind=group.kind))
         columns = [Column(aim.heading, aim.measure.digits) for aim in aims]

@@ -10,6 +10,7 @@ from ar_adals_tf import captions, figures
 from ar_adals_tf.calibration.bootstrap import ImageScores
 from ar_adals_tf.datasets.own import is_own
 from ar_adals_tf.evaluation.doubts import seen_validation, stayed_hard
+from ar_adals_tf.figures.uncertain import NORMAL_QUANTILE
 from ar_adals_tf.reporting.collection import Collection
 from ar_adals_tf.reporting.group import Group, each_with_temperature
 from ar_adals_tf.reporting.items import Picture, Section, in_their_words, slug
@@ -17,10 +18,6 @@ from ar_adals_tf.reporting.words import interval_words, percent, points_words
 
 #: What the sentence is called that `before_and_after` returns.
 BEFORE_AND_AFTER = "Before and after"
-
-#: The standard normal quantile of 97.5 %.
-_Z = 1.959963984540054
-
 
 #: As many trained models as a page judges in words.
 MOST_TRAINED = 3
@@ -53,7 +50,9 @@ def gap_of(confidence: np.ndarray, correct: np.ndarray) -> Gap:
     """
     each = np.asarray(confidence, np.float64) - correct
     mean = float(each.mean())
-    half = _Z * float(each.std(ddof=1)) / len(each) ** 0.5 if len(each) > 1 else np.inf
+    half = np.inf
+    if len(each) > 1:
+        half = NORMAL_QUANTILE * float(each.std(ddof=1)) / len(each) ** 0.5
     return Gap(mean, max(mean - half, -1.0), min(mean + half, 1.0))
 
 

@@ -1,6 +1,7 @@
 """Numbers with their intervals, as sentences have them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -25,6 +26,26 @@ def interval_words(found: Sequence[float]) -> str:
     """
     estimate, low, high = found
     return f"{percent(estimate)} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def machine_words(measured: Iterable[Mapping[str, Any]]) -> str:
+    """Return where times were measured, and how, each once.
+
+    Args:
+        measured: What `metrics.json` or `compression.json` has of costs.
+
+    Example:
+        >>> one = {"hardware": "2 cores", "batch_size": 32, "repeats": 20}
+        >>> machine_words([one, one])
+        '2 cores; batches of 32, median of 20'
+        >>> machine_words([])
+        'none measured'
+    """
+    words = [
+        f"{one['hardware']}; batches of {one['batch_size']}, median of {one['repeats']}"
+        for one in measured
+    ]
+    return "; ".join(dict.fromkeys(words)) or "none measured"
 
 
 def points_words(found: Sequence[float]) -> str:

@@ -16,10 +16,15 @@ from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.flags import attack_flags, config_flags, flags_from
+from ar_adals_tf.experiment.flagfiles import read_flagfile
+from ar_adals_tf.experiment.flags import (
+    attack_flags,
+    config_flags,
+    config_of_texts,
+    flags_from,
+)
 from ar_adals_tf.experiment.runs import index_path
 from ar_adals_tf.experiment.shell import shell_command
-from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 from ar_adals_tf.studies.study import Method, Study
 
 SPLITS = ("train", "validation", "test")

@@ -111,7 +111,7 @@ def _try(
     """Run a cell's command once."""
     path = record_path(job.folder, cell)
     log = record_path(job.folder, cell, ".log")
-    before = _record_of(job.folder, cell) or {}
+    before = past_record(job.folder, cell) or {}
     about: dict[str, Any] = {
         "command": cell.command,
         "state": "running",
@@ -162,13 +162,14 @@ def settle(cells: Iterable[Cell], states: Mapping[str, State], folder: str) -> N
     """
     sweep(folder, "study.json", "cells/*.json")
     for cell in cells:
-        about = _record_of(folder, cell)
+        about = past_record(folder, cell)
         if about and about["state"] != "done" and states[cell.name].kind == DONE:
             ended = {"state": "done", "error": None, "seconds": 0.0}
             write_json(record_path(folder, cell), about | ended)
 
 
-def _record_of(folder: str, cell: Cell) -> dict[str, Any] | None:
+def past_record(folder: str, cell: Cell) -> dict[str, Any] | None:
+    """Return how a cell ended last, or None if that is not known."""
     try:
         return read_record(folder, cell)
     except InputError:  # it is only about the past

@@ -12,9 +12,8 @@ from typing import Any
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.studies.cells import Cell
-from ar_adals_tf.studies.process import Job, Outcome, run_cell
+from ar_adals_tf.studies.process import PATIENCE, Job, Outcome, past_record, run_cell
 from ar_adals_tf.studies.running import End, Show
-from ar_adals_tf.studies.state import read_record
 
 #: Variables that the processes of all machines take over from this one.
 _SHARED = ("TFDS_DATA_DIR", "TF_CPP_MIN_LOG_LEVEL")
@@ -128,7 +127,7 @@ def _collect(
     except BaseException:
         for task in left:
             ray.cancel(task)  # raises KeyboardInterrupt there
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while left and time.monotonic() < until:
             _, left = ray.wait(left, timeout=1.0)
         raise
@@ -136,11 +135,7 @@ def _collect(
 
 
 def _runs(folder: str, cell: Cell) -> bool:
-    try:
-        about = read_record(folder, cell)
-    except InputError:
-        return False
-    return about is not None and about["state"] == "running"
+    return (past_record(folder, cell) or {}).get("state") == "running"
 
 
 def _run_there(

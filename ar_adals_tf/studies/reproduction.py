@@ -116,7 +116,7 @@ def reproduce(
             say(plan_of(found, cells, states, folder, jobs))
         return 0
     if report:
-        _report(found, folder, command)
+        _report(found, folder, command, say)
         return 0
     if export:
         _export(found, folder, export, export_sets, say)
@@ -167,7 +167,7 @@ def reproduce(
                 )
         states, problem = states_of(cells, folder), None
         try:
-            _report(found, folder, command)
+            _report(found, folder, command, say)
         except InputError as error:  # how the cells ended is said first
             problem = error
     status = _end(found, cells, states, outcomes, folder, deadline, say)
@@ -269,17 +269,19 @@ def _say_slow(cells: Sequence[Cell], say: Callable[[str], Any]) -> None:
             )
 
 
-def _report(study: Study, folder: Path, command: str) -> None:
+def _report(
+    study: Study, folder: Path, command: str, say: Callable[[str], Any]
+) -> None:
     """Write the report of all runs of a study that are trained, not of some of them."""
     from ar_adals_tf.reporting.page import write_report
 
     runs = finished_runs(study, folder)
     if not runs:
-        print(f"no run of {study.title} is finished, so there is no report yet")
+        say(f"no run of {study.title} is finished, so there is no report yet")
         return
     lacking = _lacking(study, folder, command)
-    page = write_report(runs, folder / "report", study.title, command, lacking)
-    print(f"{page} is written")
+    page = write_report(runs, folder / "report", study.title, command, lacking, say=say)
+    say(f"{page} is written")
 
 
 def _lacking(study: Study, folder: Path, command: str) -> list[Missing]:

@@ -19,6 +19,7 @@ from ar_adals_tf.evaluation.wanted import types_of
 from ar_adals_tf.experiment.runs import (
     digest_run,
     has_begun,
+    member_folders,
     other_settings,
     saved_config,
 )
@@ -332,11 +333,9 @@ def _certified(cell: Cell, images: Mapping[str, int]) -> Progress | None:
 def _epochs(cell: Cell) -> Progress | None:
     if "members" in cell.flags:
         return None
-    members = 1 if cell.settings.kind.joint else cell.settings.ensemble_size
-    folders = [cell.output]
-    if members > 1:
-        folders = [cell.output / f"member_{number}" for number in range(members)]
-    total = cell.settings.epochs * members
+    joint = cell.settings.kind.joint  # all members in one run
+    folders = [cell.output] if joint else member_folders(cell.settings, cell.output)
+    total = cell.settings.epochs * len(folders)
     return Progress(sum(map(_rows, folders)), total, "epoch")
 
 

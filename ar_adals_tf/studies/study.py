@@ -13,9 +13,10 @@ differ from it, and how its runs are made:
 Every other name in a method's table is a flag of `python -m ar_adals_tf.train`.
 """
 
+import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from ar_adals_tf.certification.certifying import Certifying
 from ar_adals_tf.corruptions.apply import CORRUPTIONS, SEVERITIES
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.wanted import refuse_idle_measures
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.flagfiles import flags_folder
-from ar_adals_tf.experiment.flags import as_text
+from ar_adals_tf.experiment.flagfiles import flags_folder, read_flagfile
+from ar_adals_tf.experiment.flags import as_text, config_of_texts
 from ar_adals_tf.forms.form import (
     Form,
     Misfit,
@@ -40,10 +42,15 @@ from ar_adals_tf.forms.form import (
     truth,
     where,
 )
-from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 
 #: The settings that validation images can choose; see `python -m ar_adals_tf.sweep`.
 CHOSEN = ("alpha", "label_smoothing", "num_levels")
+
+#: What does not go together in a method's table.
+_APART = {
+    "members": ("like", "flagfile", "choose", "each", "seeds"),
+    "like": ("flagfile",),
+}
 
 #: Flags that a study sets by itself.
 _ITS_OWN = ("seed", "output_dir", "vanilla_dir", "ensemble_size", "verbose")
@@ -196,7 +203,9 @@ _VARIED = where(
 _EVALUATE = {
     "shift": truth,
     "shift_types": list_of(text(CORRUPTIONS), least=1),
-    "severities": list_of(number(Bound(least=1, most=max(SEVERITIES)), whole=True)),
+    "severities": list_of(
+        number(Bound(least=1, most=max(SEVERITIES)), whole=True), least=1
+    ),
     "shift_source": text(("auto", "tfds", "published", "generated")),
     "ood": list_of(text(DATASETS), least=1),
     "attacks": list_of(text(BOUNDED_ATTACKS), least=1),
@@ -246,6 +255,7 @@ _FORM = _only(
 def _study(name: str, content: Mapping[str, Any]) -> Study:
     seeds = tuple(content["seeds"])
     methods: dict[str, Method] = {}
+    _check_its_own("settings", content.get("settings", ()))
     for key, table in content["methods"].items():
         methods[key] = _method(key, table, content, methods)
     study = Study(
@@ -259,7 +269,9 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
         methods,
     )
     _check_vanilla(study)
+    _check_different(study)
     Certifying.from_texts(study.evaluate)  # refuses numbers that cannot be used
+    refuse_idle_measures(content.get("evaluate", {}))
     return study
 
 
@@ -280,18 +292,17 @@ def _method(
             )
         return before[referred] if referred is not None else None
 
+    _check_together(name, table)
     like, members = other("like"), other("members")
     base = members or like
     own = {k: as_text(v) for k, v in table.items() if k not in _METHOD}
-    for flag in own:
-        if flag in _ITS_OWN:
-            raise InputError(f"methods.{name}.{flag} is the study's own; leave it out")
+    _check_its_own(f"methods.{name}", own)
     if base:
         flags = dict(base.flags)
     else:
         flags = {"dataset": content["dataset"]}
-        if file := table.get("flagfile"):
-            flags |= read_flagfile(Path("flags", file))
+        if "flagfile" in table:
+            flags |= read_flagfile(Path("flags", table["flagfile"]))
         flags.pop("output_dir", None)
         flags |= {k: as_text(v) for k, v in content.get("settings", {}).items()}
     seeds = tuple(
@@ -312,6 +323,36 @@ def _method(
     )
     _check_method(found, content["dataset"])
     return found
+
+
+def _check_its_own(place: str, flags: Iterable[str]) -> None:
+    """Refuse flags that a study sets by itself."""
+    for flag in flags:
+        if flag in _ITS_OWN:
+            raise InputError(f"{place}.{flag} is the study's own; leave it out")
+
+
+def _check_together(name: str, table: Mapping[str, Any]) -> None:
+    """Refuse names of a method's table of which one would be ignored."""
+    for one, others in _APART.items():
+        for other in others:
+            if one in table and other in table:
+                raise InputError(
+                    f"methods.{name} has both {one} and {other}; leave one of them out"
+                )
+    for key in ("choose", "each"):
+        _check_its_own(f"methods.{name}.{key}", table.get(key, ()))
+        for param in table.get(key, ()):
+            if param in table:
+                raise InputError(
+                    f"methods.{name} has {param} and varies it by {key}; leave one of "
+                    "them out"
+                )
+    if both := set(table.get("choose", ())) & set(table.get("each", ())):
+        raise InputError(
+            f"methods.{name} has {min(both)} both in choose and in each; leave one of "
+            "them out"
+        )
 
 
 def _varied(table: Mapping[str, Any] | None) -> Varied | None:
@@ -343,6 +384,32 @@ def _check_method(method: Method, dataset: str) -> None:
         raise InputError(
             f"methods.{method.name} is of {configs[0].dataset}, the study of {dataset}"
         )
+
+
+def _check_different(study: Study) -> None:
+    """Refuse a method whose runs are all made for methods before it."""
+    made: dict[str, str] = {}
+    for method in study.methods.values():
+        own = list(_runs_of(method, len(study.seeds)))
+        if all(run in made for run in own):
+            raise InputError(
+                f"methods.{method.name} has no run that methods.{made[own[0]]} has "
+                "not; give it a setting or a seed of its own, or leave it out"
+            )
+        made = dict.fromkeys(own, method.name) | made
+
+
+def _runs_of(method: Method, size: int) -> Iterator[str]:
+    """Yield what decides each run of a method; an ensemble is a run of `size`."""
+    for seed in method.seeds:
+        for value in method.each.values if method.each else [None]:
+            more = {"seed": str(seed)}
+            if method.each and value is not None:
+                more[method.each.param] = value
+            if method.members:
+                more["ensemble_size"] = str(size)
+            about = [method.config(**more).as_dict(), method.choice_of]
+            yield json.dumps(about, sort_keys=True)
 
 
 def _check_vanilla(study: Study) -> None:

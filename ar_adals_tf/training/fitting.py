@@ -153,6 +153,7 @@ def _callbacks(
                 attack=str(plan.config.attack),
                 settings=plan.config.attack_settings,
                 folder=plan.folder / "robustness",
+                fixed=True,
                 shards=True,
                 verbose=plan.config.verbose,
             )

@@ -41,10 +41,13 @@ from ar_adals_tf.experiment.plan import Plan
 from ar_adals_tf.experiment.runs import (
     RUN_FILES,
     TRAINING_FILES,
+    VANILLA_MODEL,
     check_members,
     check_same,
+    check_same_vanilla,
     has_begun,
     is_finished,
+    levels_came_from,
     load_model,
     load_models,
     saved_config,
@@ -56,6 +59,7 @@ from ar_adals_tf.files import (
     clear,
     meet,
     refuse_overwriting,
+    refuse_strangers,
     remove,
     sweep,
     writable_folder,
@@ -99,10 +103,10 @@ def train(
             copied, unless this one has begun. Defaults to none.
 
     Raises:
-        InputError: If the directory holds a run with other settings or files of
-            something else, if it is the vanilla run's, if an ensemble has lost a
-            member or `members` are not its own, if `swept` is no sweep's folder, and on
-            whatever the parts of the job refuse.
+        InputError: If the directory holds a run with other settings, with levels of
+            another vanilla model or files of something else, if it is the vanilla
+            run's, if its model or a member is lost or `members` are not its own, if
+            `swept` is no sweep's folder, and on whatever the parts of the job refuse.
         FloatingPointError: If the loss is no longer a number.
     """
     run = _ready(config, splits, members, swept)
@@ -126,7 +130,7 @@ def _ready(
             check_members_given(config, members)
         if swept:
             check_swept(swept)
-        _refuse_strangers(run)
+        refuse_strangers(run, TRAINING_FILES, "config.json")
         writable_folder(run, "--output_dir")
 
         def refuse_others() -> None:
@@ -140,6 +144,7 @@ def _ready(
                     _train(config, run, splits, members)
                 return run
     check_members(config, run)
+    _check_named_vanilla(config, run)
     checkpoint = run / "checkpoint.npz"
     left = [run / LOCK, checkpoint, *asides(run, *_files(config))]
     if any(path.exists() for path in left):
@@ -165,6 +170,15 @@ def _taken_over(config: Config, run: Path, swept: str | Path) -> bool:
     return True
 
 
+def _check_named_vanilla(config: Config, run: Path) -> None:
+    """Refuse a finished run if another vanilla model is named than its levels'."""
+    if not (config.vanilla_dir and config.vanilla_levels and levels_came_from(run)):
+        return
+    model = Path(config.vanilla_dir) / "model.keras"
+    if model.is_file():  # it may have been moved
+        check_same_vanilla(run, model.parent, load_model(model))
+
+
 def check_folders(config: Config) -> None:
     """Refuse a run that would overwrite its vanilla run, or add pictures to its data.
 
@@ -185,18 +199,6 @@ def check_folders(config: Config) -> None:
             refuse_overwriting(folder, [plan.vanilla_folder], "--output_dir")
 
 
-def _refuse_strangers(run: Path) -> None:
-    """Refuse a folder without a run, but with files that a run would overwrite."""
-    if (run / "config.json").exists():
-        return
-    for name in TRAINING_FILES:
-        if (run / name).exists():
-            raise InputError(
-                f"{run} holds {name} and no config.json, so it is no run directory; "
-                "give another folder, or remove that file"
-            )
-
-
 def _files(config: Config) -> tuple[str, ...]:
     """Return patterns of the files that the writer of a run writes there."""
     return RUN_FILES + ("member_*/model.keras",) * config.kind.joint
@@ -207,10 +209,13 @@ def _train(
 ) -> None:
     """Do the whole job of a run that is not finished."""
     # Written first, so that an interrupted run and a second process know what it is.
+    # Of one that goes on it stays until its vanilla model is known to be the same.
+    begun = has_begun(run)
     about: dict[str, Any] = {"versions": versions()}
     about |= {"strategy": describe_strategy()}
     about |= {"imports": imported()} if imported() else {}
-    write_json(run / "config.json", config.as_dict() | about)
+    if not begun:
+        write_json(run / "config.json", config.as_dict() | about)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     indexes: dict[str, RobustnessIndex] = {}
@@ -226,6 +231,11 @@ def _train(
         plan = Plan.make(config, splits or load_splits(config))
         check_batches(plan)
         vanilla = _find_or_train_vanilla(plan) if config.needs_vanilla else None
+        levels = {}
+        if vanilla is not None and config.vanilla_levels:
+            levels = _levels_from(plan, run, vanilla, begun)
+        if begun or levels:
+            write_json(run / "config.json", config.as_dict() | about | levels)
         if plan.method.by_robustness:
             indexes = level_indexes(plan, vanilla)
         if config.verbose:
@@ -343,6 +353,21 @@ def _find_or_train_vanilla(plan: Plan) -> keras.Model | None:
     for doubt in _doubts(plan.vanilla, folder):
         warnings.warn(doubt, stacklevel=2)
     return load_model(folder / "model.keras")
+
+
+def _levels_from(
+    plan: Plan, run: Path, vanilla: keras.Model, begun: bool
+) -> dict[str, str]:
+    """Return what `config.json` says of the vanilla model whose levels a run has.
+
+    A run that goes on keeps what it says. One of an earlier version says nothing, and
+    nobody knows whether its first epochs had the levels of this model.
+    """
+    if not begun:
+        return {VANILLA_MODEL: digest_model(vanilla)}
+    check_same_vanilla(run, plan.vanilla_folder, vanilla)
+    digest = levels_came_from(run)
+    return {VANILLA_MODEL: digest} if digest else {}
 
 
 def _doubts(vanilla: Config, folder: Path) -> list[str]:

@@ -38,7 +38,8 @@ def take_over(config: Config, swept: Path) -> None:
     """Copy a finished run of the same settings into the folder that they name.
 
     Each file is whole or absent. The settings come first and the measures last, so that
-    a copy that was interrupted is no finished run and is made again.
+    a copy that was interrupted is no finished run and is made again. Just before the
+    measures come the settings of members, by which an ensemble has begun.
     """
     run = Path(config.output_dir)
     with only_writer(swept / LOCK):
@@ -57,7 +58,10 @@ def take_over(config: Config, swept: Path) -> None:
 
 
 def _files(run: Path) -> list[Path]:
-    """Return the files of a run, but for its settings; its measures are the last."""
+    """Return the files of a run, but for its settings, in the order of `take_over`.
+
+    Of its members' settings those of the first come last; see `has_begun`.
+    """
     found = [
         path
         for path in run.rglob("*")
@@ -66,5 +70,10 @@ def _files(run: Path) -> list[Path]:
     apart = (run / "config.json", run / "checkpoint.npz")
     return sorted(
         (path for path in found if path not in apart),
-        key=lambda path: (path.name == "metrics.json", -len(path.parts), path),
+        key=lambda path: (
+            path == run / "metrics.json",
+            path.name == "config.json",
+            path == run / "member_0" / "config.json",
+            path,
+        ),
     )

@@ -147,3 +147,16 @@ def test_compiled_for_an_accelerator_it_finds_the_same(linear, monkeypatch, name
     settings = {"cw": {"iterations": 200}}.get(name, {})
     result = attacks.prepare(name, model, batch_size=32, **settings)(images[:40])
     assert np.median(result.distances / expected[:40]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["margin", "ddn"])
+def test_a_class_of_outputs_that_are_not_finite_is_marked(name):
+    """Whether the attack searches or only estimates."""
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.ops.log(inputs)))
+    x = np.float32([[0.5, 0.25], [0.0, 0.5], [1.0, 1.0]])
+    found = attacks.prepare(name, model).predictions(x)
+    expected = model(x).numpy()
+    assert np.isfinite(expected).all(axis=1).tolist() == [True, False, True]
+    np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]].argmax(axis=1))
+    assert found[1] == -1

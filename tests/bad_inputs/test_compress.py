@@ -118,7 +118,8 @@ CASES = [
         of_run("--shift", f"--severities={value}", says="--severities must be among")
         for value in ("0", "6", "x", "1;2")
     ],
-    of_run("--severities=x", says="--severities must be among"),
+    of_run("--severities=1", says="--severities is for --shift; give both"),
+    of_run("--epsilons=8", says="--epsilons is for --attacks; give both"),
     of_run("--shift", "--shift_types=rain", says="rain"),
     of_run("--shift", "--shift_source=tfds", says="tfds"),
     of_run("--shift", "--shift_source=published", says="published"),

@@ -410,7 +410,44 @@ OF_EVALUATE = [
         evaluate("--shift", f"--severities={value}", says="--severities must be among")
         for value in ("x", "1.5", "0", "6", "-1", "1;2", "nan", HUGE)
     ],
-    evaluate("--severities=x", says="--severities must be among"),
+    *[
+        evaluate(f"--{flag}", says=r"--\w+ is for --(shift|attacks); give both, or n")
+        for flag in (
+            "severities=1",
+            "shift_types=fog",
+            "shift_source=auto",
+            "shift_cache_dir=sets",
+            "epsilons=8",
+            "attack_norm=linf",
+        )
+    ],
+    *[
+        Case(
+            "evaluate",
+            ["--run_dir=absent", f"--{name}={value}"],
+            r"--\w+ is for --model_file; what --run_dir names has its own: leave it",
+        )
+        for name, value in (
+            ("output_dir", "copy"),
+            ("dataset", "svhn_cropped"),
+            ("title", "A"),
+            ("split_seed", "0"),
+            ("validation_examples", "0"),
+            ("validation", "val.npz"),
+            ("model_range", "0,255"),
+            ("image_size", "8"),
+            ("input_range", "0,1"),
+            ("split_names", "test=val"),
+        )
+    ],
+    *[
+        Case(
+            "evaluate",
+            ["--predictions=absent.npz", "--output_dir=out", f"--{flag}"],
+            r"no model and no inputs; leave out --\w+, or give the model as --mod",
+        )
+        for flag in ("split_seed=0", "data_dir=d", "image_size=8", "certify")
+    ],
     evaluate("--shift", "--severities=", says="--severities must not be empty"),
     evaluate("--shift", "--severities=1,", says="--severities must not be empty"),
     evaluate("--shift", "--shift_types=rain", says="rain"),
@@ -677,6 +714,16 @@ OF_COMPUTE = [
     compute("--split=all", says="should be one of"),
     compute("--cpu_replicas=2", says="--cpu_replicas is for --strategy=mirrored"),
     Case("compute_robustness", [], "--model_file is missing"),
+    *[
+        compute(f"--{flag}", says=r"--\w+ is for --dataset; --arrays are attacked")
+        for flag in (
+            "limit_examples=5",
+            "input_range=0,1",
+            "split=test",
+            "dataset=cifar10",
+            "split_seed=1",
+        )
+    ],
 ]
 
 OF_OTHERS = [
@@ -684,7 +731,7 @@ OF_OTHERS = [
         Case(
             "export",
             [f"--model_file={FASHION}", "--output_dir=out"],
-            f"--output_dir out holds {name} and no export.json, .* be overwritten",
+            f"out holds {name} and no export.json, .* be overwritten",
             copied(FASHION, f"out/{name}"),
         )
         for name in ("calibrated.keras", "README.md")

@@ -35,6 +35,7 @@ def own_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own_files")
     (folder / "my_layers.py").write_text(LAYERS)
     (folder / "broken.py").write_text("x = 1\nraise KeyError('a')\n")
+    (folder / "leaves.py").write_text("import sys\nsys.exit(0)\n")
     code = compile(LAYERS, "my_layers", "exec")
     space = {"__name__": "my_layers"}
     exec(code, space)
@@ -122,6 +123,7 @@ CASES = [
     train(
         "--import=broken", says="KeyError: 'a' .*broken.py, line 2.; mend the module"
     ),
+    train("--import=leaves", says="SystemExit: 0 .*leaves.py, line 2.; mend the mo"),
     train("--import=absent", says="--import=absent: there is no such module"),
     train("--import=my_layers.py", says="leave folders and .py out"),
     train("--import=../my_layers", says="leave folders and .py out"),

@@ -318,3 +318,106 @@ def test_right_answers_are_counted_without_rounding():
     (boot,) = bootstrap([runs], 15, 200, 0)
     counts = 997 * boot.draws("accuracy")
     np.testing.assert_allclose(counts, np.round(counts), rtol=0, atol=1e-9)
+
+
+def t_half_width(values):
+    scale = values.std(ddof=1) / np.sqrt(len(values))
+    return stats.t.ppf(0.975, len(values) - 1) * scale
+
+
+def runs_of_gaps(gaps, num_images=100):
+    """Runs that are always right and too unsure by a gap; images differ in nothing."""
+    right = np.ones(num_images, bool)
+    return [run_of(np.full(num_images, 1 - gap), right) for gap in gaps]
+
+
+@pytest.mark.parametrize("gaps", [[0.3, 0.35, 0.4], [0.15, 0.05, 0.01], [0.5, 0.01]])
+def test_few_seeds_have_the_t_interval_of_their_eces(gaps):
+    """There is no noise of the images, whose standard errors the candidates go by."""
+    gaps = np.array(gaps)
+    ece = calibration.intervals_of_runs(runs_of_gaps(gaps), draws=20_000)["ece"]
+    half = t_half_width(gaps)
+    assert ece.estimate == pytest.approx(gaps.mean())
+    assert ece.low == pytest.approx(max(gaps.mean() - half, 0), abs=half / 15)
+    assert ece.high == pytest.approx(min(gaps.mean() + half, 1), abs=half / 15)
+
+
+@pytest.mark.parametrize("measure", ["ece", "brier"])
+def test_few_seeds_have_the_t_interval_of_their_differences(measure):
+    one = runs_of_gaps([0.15, 0.05, 0.01])
+    two = runs_of_gaps([0.01, 0.02, 0.08])
+    if measure == "brier":  # the same numbers as a mean over images
+        one, two = (
+            [run._replace(brier=1 - run.confidence) for run in runs]
+            for runs in (one, two)
+        )
+    differences = np.array([0.14, 0.03, -0.07])
+    found = calibration.paired_difference(one, two, measure, draws=20_000)
+    half = t_half_width(differences)
+    assert found.estimate == pytest.approx(differences.mean())
+    assert found.low == pytest.approx(differences.mean() - half, abs=half / 15)
+    assert found.high == pytest.approx(differences.mean() + half, abs=half / 15)
+    best = calibration.indistinguishable_from_best([one, two], measure)
+    assert best == [True, True]
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "ece"])
+def test_a_difference_ends_where_its_range_ends(measure):
+    one = [run_of(np.full(50, c), np.full(50, c > 0.9)) for c in (0.5, 0.95)]
+    two = runs_of_gaps([0.0, 0.0], num_images=50)
+    found = calibration.paired_difference(one, two, measure, draws=2000)
+    assert (found.low, found.high) == (-1, 1)
+
+
+def test_of_one_run_a_difference_ends_where_an_ece_is_0():
+    """The other model's ECE is 0.1 in every resample."""
+    calibrated = run_of(np.full(400, 0.75), np.arange(400) % 4 > 0)
+    (unsure,) = runs_of_gaps([0.1], num_images=400)
+    for pair, sign in (((calibrated, unsure), 1), ((unsure, calibrated), -1)):
+        found = calibration.paired_difference(*pair, "ece")
+        end = found.low if sign > 0 else found.high
+        assert end == pytest.approx(-0.1 * sign)
+
+
+@pytest.mark.parametrize("right", [0, 20])
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_an_accuracy_of_none_or_all_has_the_exact_interval(right, level):
+    """Resampling knows no noise there."""
+    confidence, labels = np.full((20, 2), [0.9, 0.1]), np.full(20, right == 0)
+    run = calibration.image_scores(labels, confidence)
+    exact = stats.binomtest(right, 20).proportion_ci(level, "exact")
+    stacked = calibration.stacked_scores([run, run])
+    for runs in (run, [run, run], stacked):  # the images are the same ones
+        found = calibration.intervals_of_runs(runs, level=level)["accuracy"]
+        assert found == pytest.approx((right / 20, exact.low, exact.high))
+    (sure,) = calibration.certainty_of_sets([run, run], [[0, 1]], level=level)
+    assert sure.intervals["accuracy"] == pytest.approx((right / 20, *exact))
+
+
+def test_more_right_answers_never_lower_an_end():
+    highs = []
+    for right in range(21):
+        run = run_of(np.full(20, 0.9), np.arange(20) < right)
+        highs.append(calibration.intervals_of_runs(run)["accuracy"].high)
+    assert (np.diff(highs) >= 0).all()
+
+
+ONE = calibration.image_scores([0, 1] * 10, [[0.75, 0.25]] * 20)
+
+
+@pytest.mark.parametrize("level", [95, 0, 1.0, float("nan"), "0.95", None])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda n: calibration.bootstrap_intervals([0, 1], [[0.5, 0.5]] * 2, level=n),
+        lambda n: calibration.intervals_of_runs(ONE, level=n),
+        lambda n: calibration.paired_difference(ONE, ONE, "nll", level=n),
+        lambda n: calibration.indistinguishable_from_best([ONE], "nll", level=n),
+        lambda n: calibration.certainty_of_sets([ONE], [[0]], level=n),
+        lambda n: calibration.calibration_floor([0.5], level=n),
+        lambda n: calibration.smooth_reliability([0, 1], [[0.5, 0.5]] * 2, level=n),
+    ],
+)
+def test_a_level_outside_0_and_1_is_named(call, level):
+    with pytest.raises(InputError, match=r"level must lie in \(0, 1\); received"):
+        call(level)

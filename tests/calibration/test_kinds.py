@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ar_adals_tf.calibration import (
+    apply_temperature,
     are_probabilities,
     as_logits,
     classes_from,
@@ -40,7 +41,6 @@ def test_one_column_tells_of_the_second_of_two_classes(shape):
         (P, "logits", "all of them are not negative and sum to 1"),
         (LOGITS, "probabilities", "sum to 1 for every image; 40 of 40 do not"),
         (np.concatenate([P, LOGITS]), None, "40 of 80 rows .* neither"),
-        (np.full(5, 0.5), "logits", r"all of them lie in \[0, 1\]"),
         (np.array([0.5, 3.0]), "probabilities", "1 of 2 probabilities do not lie in"),
         (np.array([[0.5, np.nan]]), None, "outputs must be finite; 1 of 1 images"),
         (np.zeros((2, 2, 2)), None, r"received \(2, 2, 2\)"),
@@ -69,6 +69,63 @@ def test_a_part_of_known_kind_is_not_told_anew():
     )
     found = softmax(as_logits(np.array([0.3, 0.4]), "probabilities"))
     np.testing.assert_allclose(found[:, 1], [0.3, 0.4], rtol=1e-6)
+
+
+WEAK = np.random.default_rng(1).uniform(0.1, 0.9, 200)  # single logits
+
+
+def test_single_logits_between_0_and_1_are_believed_where_they_are_named():
+    expected = np.column_stack([0 * WEAK, WEAK]).astype(np.float32)
+    np.testing.assert_array_equal(logits_from(WEAK, "logits"), expected)
+
+
+def test_single_logits_between_0_and_1_pass_as_two_columns():
+    """As the error says. Oracle: the mean of the best scaled probability's slope."""
+    labels = (np.random.default_rng(2).random(200) < softmax_of(WEAK)).astype(int)
+    with pytest.raises(InputError, match=r"pass both columns: np.column_stack\(\[0 \*"):
+        fit_temperature(labels, WEAK)
+    t = fit_temperature(labels, np.column_stack([0 * WEAK, WEAK]))
+    slope = (labels - softmax_of(WEAK / t)) @ WEAK
+    assert abs(slope) < 1e-6
+
+
+def softmax_of(z):
+    return 1 / (1 + np.exp(-z))
+
+
+@pytest.mark.parametrize("rows", [1, 19])
+def test_a_short_batch_of_logits_may_look_like_probabilities(rows):
+    """What a served batch holds must not decide whether it is refused."""
+    z = np.array([[0.7, 0.3]] * rows)
+    found = apply_temperature(z, 2.0)
+    np.testing.assert_allclose(found[:, 0], softmax_of(0.4 / 2), rtol=1e-12)
+    np.testing.assert_array_equal(logits_from(z, "logits"), z.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_single_probability_treats_both_classes_equally(kind):
+    """The lost part of p near 1 is lost near 0 as well."""
+    p = np.array([1, 0, 1e-30, 0.25, 0.75], kind)
+    step = (1 - np.nextafter(np.ones((), kind), np.zeros((), kind))) / 2
+    least = np.log(np.float64(step))
+    expected = [[least, 0], [0, least], [0, least]]
+    expected += [np.log([0.75, 0.25]), np.log([0.25, 0.75])]
+    for found in (
+        log_probabilities(p),
+        logits_from(p),
+        as_logits(p[:, None], "probabilities"),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_a_saturated_sigmoid_gets_the_temperature_of_both_sides():
+    """95 % are right on either side, so T is the logit at the bound over log(19)."""
+    z = np.repeat([20.0, -20.0], 100)
+    labels = (z > 0).astype(int)
+    labels[[*range(5), *range(100, 105)]] ^= 1
+    p = softmax_of(z).astype(np.float32)
+    t = fit_temperature(labels, log_probabilities(p))
+    assert t == pytest.approx(25 * np.log(2) / np.log(19), rel=1e-6)
 
 
 def test_a_temperature_is_not_fitted_to_probabilities():

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from ar_adals_tf import calibration
+from ar_adals_tf.calibration import smooth
 
 
 def two_classes(n, miscalibration=0.0, seed=0):
@@ -42,6 +43,14 @@ def test_one_confidence_has_the_gap_itself():
     assert error == pytest.approx(0.25)
     right = calibration.smooth_calibration_error([0] * 9, [[1.0, 0.0]] * 9)
     assert right == pytest.approx(0)
+
+
+def test_an_error_of_1_may_be_rounded_up():
+    """A sure and wrong model, whose sum another processor rounds to more."""
+    assert calibration.smooth_calibration_error([1] * 9, [[1.0, 0.0]] * 9) == 1
+    sums = np.zeros(1024)
+    sums[-1] = -np.nextafter(1, 2)
+    assert smooth._fixed_point(sums) == 1
 
 
 @pytest.mark.parametrize("n", [500, 5000])

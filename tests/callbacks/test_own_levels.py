@@ -1,6 +1,7 @@
 """The model in training ranks its own examples: against NumPy, AdaLS and itself."""
 
 import inspect
+import shutil
 import textwrap
 from types import SimpleNamespace
 
@@ -544,7 +545,7 @@ def test_indexes_of_an_earlier_training_are_not_taken(train, validation, tmp_pat
     assert kept.metadata["settings"]["bounds"] is None
 
 
-def going_on(folder, epochs, kept):
+def going_on(folder, epochs, kept, fixed=False):
     """Return what ranks before some epochs, and the list of the indexes it takes."""
     taken = []
     for epoch in kept:
@@ -554,7 +555,7 @@ def going_on(folder, epochs, kept):
         )
         index.save(folder / f"epoch_{epoch}" / "train.npz")
     levels = SimpleNamespace(rank=lambda index: taken.append(index.distances.item()))
-    own = OwnLevels({}, {"train": levels}, epochs, folder=folder)
+    own = OwnLevels({}, {"train": levels}, epochs, folder=folder, fixed=fixed)
     own.trained = SimpleNamespace()
     return own, taken
 
@@ -579,6 +580,29 @@ def test_a_training_that_goes_on_without_its_indexes_is_refused(tmp_path):
     own, _ = going_on(tmp_path, [2], [])
     with pytest.raises(InputError, match=r"goes on at epoch 3, .*epoch_2/train.npz"):
         own.on_epoch_begin(3)
+
+
+@pytest.mark.parametrize("damage", ["all", "validation.npz"])
+def test_older_levels_than_the_last_fixed_ranking_are_refused(damage, tmp_path):
+    """A run's epochs are those of its settings, so one that is not there was lost."""
+    own, taken = going_on(tmp_path, [2, 4], [2, 4], fixed=True)
+    own.on_epoch_begin(6)
+    own.on_epoch_begin(7)
+    assert taken == [4]
+    own, taken = going_on(tmp_path / "lost", [2, 4], [2, 4], fixed=True)
+    if damage == "all":
+        shutil.rmtree(tmp_path / "lost" / "epoch_4")
+    else:
+        own._levels["validation"] = own._levels["train"]
+    with pytest.raises(InputError, match="not all indexes of the .*epoch_4/train.npz"):
+        own.on_epoch_begin(6)
+    assert not taken
+
+
+def test_before_the_first_fixed_ranking_nothing_is_lacking(tmp_path):
+    own, taken = going_on(tmp_path, [8], [2], fixed=True)
+    own.on_epoch_begin(6)
+    assert not taken
 
 
 def test_a_training_from_the_start_takes_nothing_of_an_earlier_one(tmp_path):

@@ -123,6 +123,7 @@ def test_equal_sigmas_count_once():
         (lambda: lower_bound(3, 2, 0.1), "successes must be from 0 to trials"),
         (lambda: lower_bound(0, 0, 0.1), "trials at least 1"),
         (lambda: lower_bound(1, 2, 0.0), "alpha must be above 0 and below 1"),
+        (lambda: two_sided(8, 10, 95), r"level must lie in \(0, 1\); received 95"),
         (lambda: certified_radius(0.9, 0.0), "sigma must be a number above 0"),
         (lambda: certify(np.ones((2, 3), int), np.ones((2, 2), int), 1, 0.1), "one sh"),
     ],

@@ -25,11 +25,12 @@ from ar_adals_tf import command_line, datasets
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets import loading
 from ar_adals_tf.experiment.config import Config
+from ar_adals_tf.experiment.flagfiles import read_flagfile
+from ar_adals_tf.experiment.flags import config_of_texts
 from ar_adals_tf.experiment.runs import load_model
 from ar_adals_tf.index.shards import Shards
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.robustness import RobustnessIndex
-from ar_adals_tf.studies.flagfiles import config_of_texts, read_flagfile
 from tests.helpers import COMMANDS, OF_IMAGES
 
 ROOT = Path(__file__).parents[2]
@@ -685,9 +686,13 @@ def assert_equal_indexes(a, b):
 
 def test_arrays_are_attacked_as_own_data_are(model_file, arrays_file, run):
     arguments = (f"--model_file={model_file}", "--dry_run")
-    for what, attack in ((f"--arrays={arrays_file}", "ddn"), ("--split=test", "cw")):
-        short = ("--attack_iterations=2", "--limit_examples=20")
-        status, out, err = run("compute_robustness", *arguments, what, *short)
+    cases = (
+        ((f"--arrays={arrays_file}",), "ddn"),
+        (("--split=test", "--limit_examples=20"), "cw"),
+    )
+    for what, attack in cases:
+        short = (*what, "--attack_iterations=2")
+        status, out, err = run("compute_robustness", *arguments, *short)
         assert status == 0, err
         assert out.startswith(f"{attack} takes at most ")
 

@@ -154,11 +154,53 @@ def test_ranges_that_are_none(text):
         ),
         ({"x_train": X.astype(str)}, "x_train.npy holds <U.*, not numbers"),
         ({"y_train": Y.astype(object)}, "no whole file of arrays .*np.savez"),
+        ({"y_train": np.array(1)}, r"y_train .* must be classes, .*its shape is \(\)"),
+        ({"y_train": np.zeros((6, 2, 2), int)}, r"its shape is \(6, 2, 2\), of int64"),
+        ({"y_train": np.zeros((6, 0))}, r"its shape is \(6, 0\), of float64"),
+        ({"y_train": np.full((6, 2), "a")}, r"its shape is \(6, 2\), of <U1"),
+        ({"y_train": np.full((6, 2), "2020", "M8[D]")}, "received datetime64"),
+        ({"y_train": np.full(6, np.inf)}, "whole numbers, texts, or one-hot"),
+        ({"y_train": np.eye(3)[Y].T}, "x_train has 6 inputs, y_train 3 labels"),
+        (
+            {"y_train": Y + 10**9},
+            "no example of class '0' .1000000000 of 1000000003 classes have none",
+        ),
+        (
+            {"y_train": [0, 1, 3, 0, 1, 3]},
+            "no example of class '2' .1 of 4 classes have none",
+        ),
+        ({"y_val": Y}, "has y_val and no x_val, its inputs"),
+        ({"x_val": X}, "has x_val and no y_val, its labels"),
+        (
+            {"x_val": X, "y_val": Y, "x_validation": X, "y_validation": Y},
+            "has validation and val, which are one split, validation; join them",
+        ),
+        ({"x_val": X, "y_dev": Y}, "has val and dev, which are one split, validation"),
+        (
+            {"x_vali": X, "y_extra": Y, "mean": X},
+            "has x_vali, y_extra, of no split .* leave them out",
+        ),
     ],
 )
 def test_files_that_cannot_be_used(contents, says, tmp_path):
     with pytest.raises(InputError, match=says):
         arrays.read_header(file(tmp_path, **contents))
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val", "dev"])
+def test_splits_have_the_names_that_folders_may_have(name, tmp_path):
+    """The digest is that of the plain names: it changes where `val` was passed over."""
+    given = {f"x_{name}": X[:2] / 2, f"y_{name}": np.array(["b", "c"])}
+    given |= {"y_train": np.array(list("abcabc")), "x_testing": X}
+    given |= {"y_testing": np.array(list("cbacba"))}
+    header, inputs, _ = read(file(tmp_path, **given))
+    assert header.counts == {"train": 6, "validation": 2, "test": 6}
+    np.testing.assert_array_equal(inputs["validation"][..., 0], X[:2] / 2)
+    assert header.labels["validation"].tolist() == [1, 2]
+    assert header.labels["test"].tolist() == [2, 1, 0] * 2
+    plain = {"x_validation": X[:2] / 2, "y_validation": np.array(["b", "c"])}
+    rest = {n: a for n, a in given.items() if not n.endswith(f"_{name}")}
+    assert arrays.read_header(file(tmp_path, **rest | plain)).digest == header.digest
 
 
 @pytest.mark.parametrize("damage", ["absent", "cut", "text"])

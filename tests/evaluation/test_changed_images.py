@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.evaluation.record import Record
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.suite import evaluate
 
 pytestmark = pytest.mark.usefixtures("no_pictures")

@@ -6,8 +6,8 @@ from scipy.optimize import minimize_scalar
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.given import read_given
-from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.suite import evaluate
 from tests.helpers import plain_ece, softmax
 
@@ -145,7 +145,7 @@ def test_each_fault_is_one_sentence(arrays, message, tmp_path):
 
 def test_what_needs_a_model_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(
-        InputError, match="no model and no inputs, so --shift, --ood ca"
+        InputError, match="no model and no inputs; leave out --shift, --ood, or"
     ):
         evaluate(predictions="absent.npz", shift=True, ood=["cifar10"])
     path = save(tmp_path / "a.npz", labels=Y, logits=LOGITS)

@@ -13,13 +13,14 @@ from ar_adals_tf.attacks.auto import autoattack
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.datasets import corrupted
 from ar_adals_tf.datasets.splits import ArraySplit
+from ar_adals_tf.datasets.table import DatasetInfo
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import footprint, subject
 from ar_adals_tf.evaluation.gallery import Gallery
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record
 from ar_adals_tf.evaluation.results import read_metrics
 from ar_adals_tf.evaluation.served import Served
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import softmax
@@ -419,6 +420,44 @@ def test_what_a_served_model_returns_is_told_once(name, splits, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     alone = served.logits(images[5:6] / np.float32(255))
     np.testing.assert_allclose(alone, found[5:6], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("saved", 2**-25), pytest.param("int8.tflite", 2**-8, marks=pytest.mark.slow)],
+)
+def test_a_served_sigmoid_treats_both_classes_equally(name, step, tmp_path):
+    """White and black images are as sure, so their logits are each other's mirror."""
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1, "sigmoid"),
+        ]
+    )
+    model.set_weights([np.full((16, 1), 5.0), np.full(1, -40.0)])
+    model.export(tmp_path / "saved", verbose=False)
+    images = np.zeros((20, 4, 4, 1), np.uint8)
+    images[10:] = 255
+    if name != "saved":
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [image[None] / np.float32(255)] for image in images
+        )
+        converter.inference_output_type = tf.int8
+        (tmp_path / name).write_bytes(converter.convert())
+    split = ArraySplit(
+        "own",
+        "test",
+        DatasetInfo(2, (4, 4, 1), low=(0.0,), high=(1.0,)),
+        np.arange(20).astype("S"),
+        images,
+        np.arange(20) // 10,
+    )
+    black, white = Served(tmp_path / name)(split, verbose=False).logits[[0, -1]]
+    np.testing.assert_allclose(black, white[::-1], rtol=1e-6)
+    assert black[1] == pytest.approx(np.log(step), rel=1e-6)
 
 
 def coloured():

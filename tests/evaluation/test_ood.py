@@ -221,6 +221,9 @@ def test_the_models_own_dataset_is_refused(model, tmp_path):
 
 def test_a_folder_of_version_0_1_0_is_taken_over(model, tfds_dir, tmp_path):
     """It has settings for each set; what was made otherwise is made again."""
+    (tmp_path / "config.json").touch()
+    folder = tmp_path / "ood"
+    folder.mkdir()
     split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)[
         "test"
     ]
@@ -233,9 +236,9 @@ def test_a_folder_of_version_0_1_0_is_taken_over(model, tfds_dir, tmp_path):
         ("cifar100", settings | {"limit_examples": 5}),
         ("svhn_cropped", None),
     ):
-        kept.save_compactly(tmp_path / f"{name}.npz")
+        kept.save_compactly(folder / f"{name}.npz")
         if own:
-            (tmp_path / f"{name}.json").write_text(json.dumps(own))
+            (folder / f"{name}.json").write_text(json.dumps(own))
 
     def predict(*_, **__):
         raise AssertionError("predicted again")
@@ -245,13 +248,22 @@ def test_a_folder_of_version_0_1_0_is_taken_over(model, tfds_dir, tmp_path):
         clean,
         split,
         ["cifar10"],
-        tmp_path,
+        folder,
         data_dir=tfds_dir,
         limit_examples=4,
         identity="mine",
     )
-    expected = entropy(Predictions.load(tmp_path / "cifar10.npz").logits).mean()
+    expected = entropy(Predictions.load(folder / "cifar10.npz").logits).mean()
     means = found["cifar10"]["mean_entropy"]
     assert means["out_of_distribution"] == pytest.approx(expected)
-    names = {path.name for path in tmp_path.iterdir()}
+    names = {path.name for path in folder.iterdir()}
     assert names == {"cifar10.npz", "settings.json"}
+
+
+def test_sets_that_no_run_has_made_are_left(predictions, tmp_path):
+    split = datasets.load("fashion_mnist_small", splits=("test",), limit_examples=9)
+    (tmp_path / "noise.npz").write_text("mine")
+    (tmp_path / "noise.json").write_text("mine")
+    with pytest.raises(InputError, match="holds noise.npz and no settings.json"):
+        evaluate_ood(str, predictions, split["test"], ["cifar10"], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"noise.npz", "noise.json"}

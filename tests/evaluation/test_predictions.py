@@ -190,13 +190,27 @@ def test_only_a_ready_made_set_of_other_images_is_taken(predictions, tmp_path):
     assert make.made == ["fog_1"]
 
 
-def test_a_folder_that_lost_its_settings_loses_its_parts(predictions, tmp_path):
-    parts = tmp_path / "parts" / "fog_1"
+def test_a_runs_folder_that_lost_its_settings_loses_its_parts(predictions, tmp_path):
+    (tmp_path / "config.json").touch()
+    parts = tmp_path / "shift" / "parts" / "fog_1"
     parts.mkdir(parents=True)
     predictions.save_compactly(parts / "part_0.npz")
-    predictions.save_compactly(tmp_path / "fog_1.npz")
-    PredictionStore(tmp_path, {"model": "a"})
-    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    predictions.save_compactly(tmp_path / "shift" / "fog_1.npz")
+    PredictionStore(tmp_path / "shift", {"model": "a"})
+    left = [path.name for path in (tmp_path / "shift").iterdir()]
+    assert left == ["settings.json"]
+
+
+@pytest.mark.parametrize("name", ["noise.npz", "parts/mine.txt"])
+def test_what_no_store_has_made_is_not_removed(name, tmp_path):
+    (tmp_path / "shift" / name).parent.mkdir(parents=True)
+    (tmp_path / "shift" / name).write_text("mine")
+    (tmp_path / "subject.json").touch()
+    first = name.split("/")[0]
+    with pytest.raises(InputError, match=f"holds {first} and no settings.json"):
+        PredictionStore(tmp_path / "shift", {"model": "a"})
+    assert (tmp_path / "shift" / name).read_text() == "mine"
+    assert not (tmp_path / "shift" / "settings.json").exists()
 
 
 def test_a_set_that_knows_its_images_is_void_when_they_are_others(

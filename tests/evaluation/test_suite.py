@@ -13,6 +13,7 @@ from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation import stages, under_attack
 from ar_adals_tf.evaluation.predictions import Predictions, seen_images
 from ar_adals_tf.evaluation.results import read_metrics
+from ar_adals_tf.evaluation.subject_file import EVALUATION_FILES
 from ar_adals_tf.evaluation.suite import evaluate
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.runs import digest_run
@@ -225,17 +226,107 @@ def test_a_model_file_needs_a_folder_and_its_own_dataset(run, no_prediction, tmp
 
 
 def test_a_model_file_has_a_folder_of_its_own(run, tmp_path):
-    """Its own levels, 15 bins; what lay there of another model is not kept."""
+    """Its own levels, 15 bins; what lay there of other images is not kept."""
     out = tmp_path / "out"
-    out.mkdir()
+    how = {"model_file": run / "model.keras", "output_dir": out, "say": str}
+    evaluate(**how, limit_examples=20)
     (out / "metrics.json").write_text(json.dumps({"shift": {"of": "another"}}))
-    metrics = evaluate(
-        model_file=run / "model.keras", output_dir=out, limit_examples=30, say=str
-    )
+    with pytest.warns(UserWarning, match="has an evaluation of other things"):
+        metrics = evaluate(**how, limit_examples=30)
     assert set(metrics) == {"clean", "more", "by_level", "digests"}
     assert read_metrics(out) == metrics
     assert metrics["clean"]["num_bins"] == 15
     assert metrics["clean"]["num_examples"] == 30
+
+
+def snapshot(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("name", EVALUATION_FILES)
+def test_what_no_evaluation_has_made_is_not_overwritten(
+    name, run, no_prediction, tmp_path
+):
+    """Such as the deployed model that `export` has written."""
+    path = tmp_path / "out" / name.replace("*", "s")
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    before = snapshot(tmp_path)
+    found = f"holds {path.relative_to(tmp_path / 'out')} and no subject.json"
+    with pytest.raises(InputError, match=found):
+        evaluate(model_file=run / "model.keras", output_dir=tmp_path / "out", say=str)
+    np.savez(tmp_path / "p.npz", labels=np.arange(20) % 2, logits=np.zeros((20, 2)))
+    with pytest.raises(InputError, match=found):
+        evaluate(predictions=tmp_path / "p.npz", output_dir=tmp_path / "out", say=str)
+    (tmp_path / "p.npz").unlink()
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("shift/mine.npz", {"shift": True}),
+        ("attacked/parts/mine.npz", {"attacks": ["fgsm"]}),
+        ("certified/sigma_0.25.npz", {"certify": True}),
+        ("ood/mine.npz", {"ood": ["cifar10"]}),
+    ],
+)
+def test_sets_that_no_evaluation_has_made_are_not_removed(
+    name, wanted, run, no_prediction, tmp_path
+):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("mine")
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError, match="and no settings.json, so"):
+        evaluate(
+            model_file=run / "model.keras",
+            output_dir=tmp_path,
+            limit_examples=20,
+            say=str,
+            **wanted,
+        )
+    assert snapshot(tmp_path) == before
+
+
+def test_an_input_is_not_among_the_results(run, no_prediction, tmp_path):
+    """The sets of --ood=ood/noise.npz lie in ood/."""
+    images, labels = np.zeros((20, 28, 28, 1), np.uint8), np.arange(20) % 2
+    splits = {f"x_{name}": images for name in ("train", "test")}
+    splits |= {f"y_{name}": labels for name in ("train", "test")}
+    for folder in (run, tmp_path):
+        (folder / "ood").mkdir()
+        np.savez(folder / "ood" / "noise.npz", **splits)
+        before = snapshot(tmp_path)
+        noise = str(folder / "ood" / "noise.npz")
+        how = {"model_file": run / "model.keras", "output_dir": tmp_path, "say": str}
+        cases = [how | {"ood": [noise]}, how | {"dataset": noise}]
+        for case in cases if folder == tmp_path else [{"run_dir": run, "ood": [noise]}]:
+            with pytest.raises(InputError, match=r"noise.npz is also read"):
+                evaluate(**case)
+        assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"),
+    [
+        ({}, "checkpoint.npz"),
+        ({"ensemble_size": 2}, "member_0/checkpoint.npz"),
+        ({"ensemble_size": 2}, "member_0/metrics.json"),
+    ],
+)
+def test_a_run_that_is_not_finished_is_refused(
+    changed, left, run, no_prediction, tmp_path
+):
+    """Else `train` would take it for finished, without its temperature."""
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    (run / left).parent.mkdir(exist_ok=True)
+    (run / left).touch()
+    before = snapshot(run)
+    with pytest.raises(InputError, match="is not finished.*give its command of ar_ada"):
+        evaluate(run, say=str)
+    assert snapshot(run) == before
 
 
 def test_two_processes_that_measure_a_run_lose_nothing(run, tmp_path):

@@ -394,6 +394,9 @@ def test_a_runs_own_index_is_of_its_own_model(model, split, tmp_path):
     assert own_test_index(tmp_path, model).metadata["attack"] == "cw,steps=2"
     assert own_test_index(tmp_path, others).metadata["attack"] == "cw"
     assert own_test_index(tmp_path, keras.models.clone_model(model)) is None
+    # A damaged one, CW-L2's, is passed over, as `choose_index` does.
+    (tmp_path / "robustness" / "cw" / "test.npz").write_bytes(b"no archive")
+    assert own_test_index(tmp_path, model).metadata["attack"] == "cw,steps=2"
 
 
 @pytest.mark.parametrize(

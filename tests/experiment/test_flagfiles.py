@@ -6,8 +6,12 @@ import pytest
 
 from ar_adals_tf import command_line
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.experiment.flagfiles import flag_lines, with_flagfiles
-from ar_adals_tf.studies.flagfiles import flags_folder, read_flagfile
+from ar_adals_tf.experiment.flagfiles import (
+    flag_lines,
+    flags_folder,
+    read_flagfile,
+    with_flagfiles,
+)
 from tests.helpers import forget_flags, run_here
 
 ROOT = Path(__file__).parents[2]

@@ -42,6 +42,15 @@ def test_a_model_with_its_examples_gives_the_same_as_its_predictions():
         assert found.measures["ece"] == pytest.approx(plain_ece(Y, P), abs=1e-6)
 
 
+def test_single_logits_between_0_and_1_are_believed():
+    z = np.linspace(0.1, 0.9, 200)
+    labels = np.arange(200) % 2
+    found = ar_adals_tf.reliability_diagram(labels, z, from_logits=True)
+    second = 1 / (1 + np.exp(-z))
+    expected = plain_ece(labels, np.column_stack([1 - second, second]))
+    assert found.measures["ece"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_wrong_kinds_and_shapes_are_refused():
     diagram = ar_adals_tf.reliability_diagram
     with pytest.raises(InputError, match="apply a softmax to logits first"):

@@ -26,30 +26,19 @@ from ar_adals_tf.methods.adversarial import (
 from ar_adals_tf.methods.ccat import CCAT
 from ar_adals_tf.outputs import logits_fn
 from tests.helpers import run_on_two_cpus
+from tests.methods.trained import EPSILON, compiled, some_images
 
 pytestmark = pytest.mark.usefixtures("thin_network")
-
-EPSILON = 8 / 255
 
 
 @pytest.fixture(scope="module")
 def images(fashion_small):
-    """Return 1,500 training images in [0, 1] and their one-hot labels."""
-    x, y = (values[:1500] for values in fashion_small["train"])
-    return x / np.float32(255), np.eye(10, dtype=np.float32)[y]
+    return some_images(fashion_small["train"], 1500)
 
 
 @pytest.fixture(scope="module")
 def unseen(fashion_small):
-    """Return 300 test images in [0, 1] and their one-hot labels."""
-    x, y = (values[:300] for values in fashion_small["test"])
-    return x / np.float32(255), np.eye(10, dtype=np.float32)[y]
-
-
-def compiled(model):
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-    return model
+    return some_images(fashion_small["test"], 300)
 
 
 def as_kind(kind, seed=0, **settings):

@@ -16,27 +16,18 @@ from ar_adals_tf.methods.ccat import (
 )
 from ar_adals_tf.outputs import logits_fn
 from tests.helpers import run_on_two_cpus
+from tests.methods.trained import compiled, some_images
 
 pytestmark = pytest.mark.usefixtures("thin_network")
-
-EPSILON = 8 / 255
 
 
 @pytest.fixture(scope="module")
 def images(fashion_small):
-    """Return 500 training images in [0, 1] and their one-hot labels."""
-    x, y = (values[:500] for values in fashion_small["train"])
-    return x / np.float32(255), np.eye(10, dtype=np.float32)[y]
+    return some_images(fashion_small["train"], 500)
 
 
 def plain_model(seed=0):
     return models.build("small_cnn", (28, 28, 1), 10, seed=seed)
-
-
-def compiled(model, optimizer=None):
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer or keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-    return model
 
 
 def ccat(optimizer=None, **settings):

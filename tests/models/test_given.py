@@ -65,6 +65,9 @@ HEADS = {
     "activation": lambda: with_head(layers.Dense(4), layers.Activation("softmax")),
     "softmax layer": lambda: with_head(layers.Dense(4), layers.Softmax()),
     "operation": lambda: with_head(layers.Dense(4), ops.softmax),
+    "number format last": lambda: with_head(
+        layers.Dense(4), layers.Softmax(), layers.Activation("linear", dtype="float32")
+    ),
     "hidden": lambda: with_head(layers.Dense(4), normalised),
     "sequential": lambda: sequential(layers.Dense(4, "softmax")),
     "nested": lambda: keras.Sequential(

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.process import locks
 from ar_adals_tf.process.locks import LOCK, holder, is_held, only_writer, when_free
 
 HOLD = """
@@ -65,6 +67,44 @@ def test_no_two_processes_are_in_at_once(tmp_path):
     processes = [start(COUNT, tmp_path) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert (tmp_path / "count").read_text() == "80"
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, sys
+def flock(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = flock
+"""
+
+
+def test_a_disk_without_locks_has_one_writer_too(tmp_path):
+    """As some network folders, where the system's call is missing."""
+    first = start(WITHOUT_LOCKS + HOLD, tmp_path)
+    assert first.stdout.readline() == "has it\n"
+    assert holder(tmp_path / LOCK).startswith(f"process {first.pid} on ")
+    second = start(WITHOUT_LOCKS + HOLD, tmp_path, 0)
+    assert f"waiting for process {first.pid} on " in second.stdout.readline()
+    first.communicate("end\n")
+    assert second.stdout.readline() == "has it\n"
+    assert second.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_order_of_windows_leaves_nothing_behind(tmp_path, monkeypatch):
+    """There the lock is given back before its file goes, which filelock removes."""
+
+    class Windows(FileLock):
+        def release(self, force=False):
+            super().release(force)
+            Path(self.lock_file).unlink()
+
+    monkeypatch.setattr(locks, "FileLock", Windows)
+    monkeypatch.setattr(locks, "_WINDOWS", True)
+    monkeypatch.delattr(os, "pwrite")  # it is not there
+    with only_writer(tmp_path / LOCK):
+        assert holder(tmp_path / LOCK).startswith(f"process {os.getpid()} on ")
+    when_free(tmp_path / LOCK, lambda: None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_inside_releases_it(tmp_path):

@@ -1,11 +1,13 @@
 """Tables of models under attack are made of the stored predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from ar_adals_tf import calibration
+from ar_adals_tf.attacks.table import BOUNDED_ATTACKS
 from ar_adals_tf.datasets.splits import ArraySplit, DatasetInfo
 from ar_adals_tf.evaluation.predictions import Predictions
 from ar_adals_tf.evaluation.results import FORM_TITLES as FORMS
@@ -17,6 +19,7 @@ from ar_adals_tf.reporting import (
     comparisons,
     trade_off,
 )
+from ar_adals_tf.reporting.attack_words import attack_words
 from ar_adals_tf.reporting.certainty import SHIFT_DRAWS
 from ar_adals_tf.reporting.collection import load_collections
 from tests.helpers import N, noisy, plain_ece, stored
@@ -72,7 +75,7 @@ def test_captions_say_what_is_ours(attack_collection):
     caption = attack_tables.under_attack(attack_collection).caption
     assert "does not say how strong its attacks are; ours are at 8/255" in caption
     assert "the study's own, from its own training and with ECE over 10" in caption
-    assert "PGD, 10 steps of epsilon / 4 from a random start" in caption
+    assert "PGD-10, 10 steps of epsilon / 4 from a random start" in caption
     assert "120 test images, ECE over 15 bins" in caption
 
 
@@ -240,4 +243,25 @@ def test_each_method_is_told_from_what_it_builds_on(tmp_path):
             ("ar_adals+fgsm_at", "fgsm_at"),
             ("ar_adals+fgsm_at", "adals+fgsm_at"),
         )
+    }
+
+
+def test_an_attack_has_one_name_on_a_page(attack_runs, tmp_path):
+    """The caption of PGD-Conf once had the name of its key, `PGD-CONF`."""
+    run = tmp_path / "v"
+    shutil.copytree(attack_runs[0], run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    found = metrics["attacks"]
+    found["attacks"]["pgd_conf"] = dict(BOUNDED_ATTACKS["pgd_conf"].settings)
+    for own in (found, found["temperature_scaled"]):
+        own["by_attack"]["pgd_conf"] = own["by_attack"]["pgd"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (collection,) = load_collections([run])
+    told = attack_words(collection).split("; ")
+    assert [words.split(",")[0] for words in told] == ["FGSM", "PGD-10", "PGD-Conf"]
+    titles = [
+        column.title for column in attack_tables.by_strength(collection)[0].columns
+    ]
+    assert {title.rpartition(" ")[0] for title in titles if title.endswith("255")} == {
+        *("FGSM", "PGD-10", "PGD-Conf")
     }

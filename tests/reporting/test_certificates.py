@@ -9,8 +9,9 @@ from scipy import stats
 from ar_adals_tf.certification.votes import Votes
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.reporting import page
-from ar_adals_tf.reporting.certificates import certificates, certify_flags
+from ar_adals_tf.reporting.certificates import certificates
 from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.commands import certify_flags
 from ar_adals_tf.reporting.packed import pack
 from ar_adals_tf.reporting.run import Run
 from tests.helpers import make_run, plain_ece, stored
@@ -58,7 +59,13 @@ def test_certified_accuracy_is_the_share_that_is_right_and_far_enough(folders, i
         for cell, radius in zip(cells, (0, 0.25, 0.5, 0.75, 1), strict=False):
             shares = [100 * (right & (far >= radius)).mean() for right, far, _ in each]
             assert cell.mean == pytest.approx(np.mean(shares))
+            if radius > sigma * stats.norm.ppf(0.001 ** (1 / 500)):
+                assert cell.low is cell.high is None  # no vote certifies as far
+                continue
             assert cell.low <= cell.mean <= cell.high
+            # No share of 60 images is surer than none of them, or all.
+            none, whole = (stats.binomtest(k, 60).proportion_ci() for k in (0, 60))
+            assert cell.low <= 100 * whole.low and cell.high >= 100 * none.high
         abstained = [100 * none.mean() for *_, none in each]
         assert cells[5].mean == pytest.approx(np.mean(abstained))
         radii = [(right * far).mean() for right, far, _ in each]

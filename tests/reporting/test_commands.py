@@ -1,9 +1,12 @@
 """Printed commands are read back as the settings they were made from. 10 seconds."""
 
+import importlib
 import json
 import random
 import runpy
 import shlex
+import sys
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,14 +19,24 @@ from ar_adals_tf import command_line
 from ar_adals_tf.attacks.table import ATTACKS
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.evaluation.subject_file import Record
+from ar_adals_tf.evaluation.wanted import types_of
 from ar_adals_tf.experiment.config import Config
 from ar_adals_tf.experiment.declaration import plain_type
 from ar_adals_tf.experiment.settings import DECLARATIONS
 from ar_adals_tf.methods.table import METHODS
 from ar_adals_tf.models import MODELS
-from ar_adals_tf.reporting.collection import Run
-from ar_adals_tf.reporting.commands import made_by, seed_command, train_command
-from tests.helpers import forget_flags
+from ar_adals_tf.reporting.collection import load_collections
+from ar_adals_tf.reporting.commands import (
+    evaluate_commands,
+    like_command,
+    made_by,
+    seed_command,
+    train_command,
+)
+from ar_adals_tf.reporting.packed import pack
+from ar_adals_tf.reporting.run import Run, settings_of
+from tests.helpers import add_index, forget_flags, make_run
 
 #: Names of folders that a shell takes apart, if it can.
 FOLDERS = ("a/b", "my runs", "it's", "$HOME", 'a"b', "*", "#1", "a;b", "größe", "--x=1")
@@ -237,7 +250,137 @@ def test_a_missing_run_is_like_the_others(key, own, train_flags):
     }
     like = Config.make("cifar10", "ar_adals", seed=7, alpha="0.9", **shared)
     found = read_back(train_command("cifar10", key, run_of(like)))
-    expected = Config.make(
-        "cifar10", **shared, **own, output_dir=f"runs/cifar10-{key}-0"
-    )
-    assert found == expected
+    # Its folder is the one that `train` takes where nothing is said.
+    assert found == Config.make("cifar10", **shared, **own)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "adals"])
+def test_a_missing_run_is_fine_tuned_as_the_others(method, train_flags, tmp_path):
+    model = tmp_path / "mine.keras"
+    model.write_text("a model")
+    how = {"model": str(model), "finetune": True}
+    like = Config.make("cifar10", "ls", **how, output_dir="runs/a-0")
+    found = read_back(train_command("cifar10", method, run_of(like)))
+    expected = Config.make("cifar10", method, **how)
+    assert (found.output_dir, found.epochs) == (expected.output_dir, expected.epochs)
+
+
+@pytest.mark.parametrize("place", [".", "figures/.."])
+def test_a_run_that_is_named_by_dots_has_its_name(place, tmp_path, monkeypatch):
+    """Commands for what stands beside it, its label and its archive need one."""
+    run = make_run(tmp_path / "mine-0", types=None)
+    add_index(run)
+    (run / "figures").mkdir()
+    monkeypatch.chdir(run)
+    (collection,) = load_collections([place])
+    (found,) = collection.runs
+    assert f"--output_dir={tmp_path}/mine-4" in seed_command(found, 4)
+    beside = f"--output_dir={tmp_path}/cifar10-ls-0"
+    assert beside in train_command("cifar10", "ls", found)
+    assert f"--output_dir={run}-alpha-0.1" in like_command(found, alpha="0.1")
+    assert "on the vanilla model in mine-0/. " in collection.levels_words
+    with zipfile.ZipFile(pack([place], tmp_path / "all.zip")) as archive:
+        names = set(archive.namelist())
+    assert {"mine-0/metrics.json", "mine-0/robustness/cw/test.npz"} <= names
+
+
+#: What `metrics.json` has of each measure, and the flags of `evaluate` that ask for it.
+MEASURED = {
+    "shift": (
+        {"types": ["fog", "snow"], "severities": [1, 3], "source": "tfds"},
+        {
+            "shift": True,
+            "shift_types": ["fog", "snow"],
+            "severities": ["1", "3"],
+            "shift_source": "tfds",
+        },
+    ),
+    "ood": ({"cifar100": {}, "my photos": {}}, {"ood": ["cifar100", "my photos"]}),
+    "attacks": (
+        {"by_attack": {"fgsm": {"0": {}, "2.5": {}}, "pgd": {"0": {}, "2.5": {}}}},
+        {"attacks": ["fgsm", "pgd"], "epsilons": ["2.5"]},
+    ),
+    "posthoc": ({"vector": {}, "by_level": {}}, {"posthoc": ["vector", "by_level"]}),
+    "footprint": ({}, {"footprint": True}),
+    "certified": (
+        {
+            "by_sigma": {"0.25": {}, "0.5": {"attack": {}}},
+            "samples": [100, 1_000_000],
+            "alpha": 0.01,
+            "num_examples": 500,
+        },
+        {
+            "certify": True,
+            "sigma": ["0.25", "0.5"],
+            "certify_samples": 1_000_000,
+            "certify_alpha": 0.01,
+            "certify_attack": True,
+        },
+    ),
+}
+
+
+@pytest.fixture
+def evaluate_flags(monkeypatch):
+    """The flags of `evaluate`, as a process has them."""
+    forget_flags()
+    monkeypatch.delitem(sys.modules, "ar_adals_tf.evaluate", raising=False)
+    importlib.import_module("ar_adals_tf.evaluate")
+    yield
+    forget_flags()
+
+
+def flags_of(command):
+    """The flags of `evaluate` that a printed command sets."""
+    python, option, module, *arguments = shlex.split(command)
+    assert (python, option, module) == ("python", "-m", "ar_adals_tf.evaluate")
+    with flagsaver.flagsaver():
+        command_line.FLAGS(["evaluate", *arguments])
+        flags = command_line.FLAGS
+        return {name: flags[name].value for name in flags if flags[name].present}
+
+
+def measured_run(**metrics):
+    config = Config.make("cifar10", "ls", output_dir="a run").as_dict()
+    return Run(Path("a run"), config, metrics, None, None)
+
+
+@pytest.mark.parametrize("names", [*([name] for name in MEASURED), list(MEASURED)])
+def test_evaluations_are_read_back_from_their_command(names, evaluate_flags):
+    run = measured_run(**{name: MEASURED[name][0] for name in names})
+    (command,) = evaluate_commands(run)
+    expected = {"run_dir": ["a run"]}
+    for name in names:
+        expected |= MEASURED[name][1]
+    assert flags_of(command) == expected
+
+
+def test_usual_corruptions_are_not_listed(evaluate_flags):
+    types = list(types_of("cifar10"))
+    shift = {"types": types, "severities": [1, 2, 3, 4, 5], "source": "generated"}
+    (command,) = evaluate_commands(measured_run(shift=shift))
+    assert command.endswith(" --shift --shift_source=generated")
+
+
+def test_attacks_at_different_strengths_are_commands_of_their_own(evaluate_flags):
+    own = {"pgd": ["0", "8"], "square": ["0", "4", "8"], "square_l2": ["0", "128"]}
+    by_attack = {name: dict.fromkeys(strengths) for name, strengths in own.items()}
+    run = measured_run(attacks={"by_attack": by_attack}, footprint={})
+    found = [flags_of(command) for command in evaluate_commands(run)]
+    assert ["footprint" in one for one in found] == [True, False, False]
+    asked = {(name, e) for f in found for name in f["attacks"] for e in f["epsilons"]}
+    assert asked == {(name, e) for name in own for e in own[name] if e != "0"}
+
+
+def test_attacks_at_strength_0_alone_are_asked_for(evaluate_flags):
+    run = measured_run(attacks={"by_attack": {"fgsm": {"0": {}}}})
+    (command,) = evaluate_commands(run)
+    assert flags_of(command)["epsilons"] == ["0"]
+
+
+def test_a_run_without_evaluations_and_predictions_alone_have_no_command(tmp_path):
+    assert evaluate_commands(measured_run(clean={})) == []
+    record = Record("mine", "cifar10", "predictions")
+    shift = MEASURED["shift"][0]
+    run = Run(tmp_path, settings_of(record), {"shift": shift}, None, None, record)
+    assert evaluate_commands(run) == []

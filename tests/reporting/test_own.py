@@ -7,7 +7,7 @@ import pytest
 
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.evaluation.predictions import Predictions
-from ar_adals_tf.evaluation.record import Record
+from ar_adals_tf.evaluation.subject_file import Record
 from ar_adals_tf.evaluation.without_model import write_evaluation
 from ar_adals_tf.reporting import answer, commands, contents, page, verdict
 from ar_adals_tf.reporting.collection import load_collections
@@ -124,6 +124,26 @@ def test_beside_runs_it_has_its_row_and_nothing_is_missed_of_it(tmp_path):
     titles = [section.title for section in contents.report_sections([collection])]
     assert titles[0] == "At a glance: CIFAR-10"
     assert "Table 2: clean and under shift" in titles  # one was trained here
+
+
+def test_what_no_run_has_is_not_missed_where_no_paper_is_followed(tmp_path):
+    """An evaluation of predictions alone cannot be measured under shift."""
+    small = "fashion_mnist_small"
+    run = make_run(tmp_path / "v", dataset=small, types=None)
+    audited = evaluated(tmp_path / "mine", dataset=small)
+    (collection,) = load_collections([run, audited])
+    assert commands.missing_shift(collection) == []
+
+
+def test_missing_shift_is_asked_for_as_the_others_have_it(tmp_path):
+    folders = [make_run(tmp_path / "a", types=("fog",)), tmp_path / "b"]
+    make_run(folders[1], "ls", types=None)
+    (collection,) = load_collections(folders)
+    (missing,) = commands.missing_shift(collection)
+    assert missing.commands == (
+        f"python -m ar_adals_tf.evaluate --run_dir={folders[1]} --shift "
+        "--shift_types=fog --severities=1,3,5 --shift_source=generated",
+    )
 
 
 def test_the_command_that_made_it_is_told(tmp_path):

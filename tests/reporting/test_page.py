@@ -107,7 +107,10 @@ def test_the_page_has_what_there_is_and_what_is_missing(attack_report, attack_ru
     for name in names:
         if not name.startswith("table_"):
             assert (attack_report / "figures" / f"{name}.png").exists()
-    assert f"--run_dir={attack_runs[0]} --attacks=fgsm,pgd --footprint" in commands
+    assert (
+        f"--run_dir={attack_runs[0]} --attacks=fgsm,pgd --epsilons=4,8 --footprint"
+        in commands
+    )
 
 
 def test_the_report_loads_no_tensorflow(runs, tmp_path):

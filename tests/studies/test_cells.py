@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.flagfiles import flags_folder
 from ar_adals_tf.experiment.runs import other_settings
 from ar_adals_tf.studies.cells import cells_of, keeps_sets, reported, stages
-from ar_adals_tf.studies.flagfiles import flags_folder
 from ar_adals_tf.studies.study import load_study, study_names
 
 
@@ -168,6 +168,7 @@ def test_the_chosen_run_is_taken_over_where_the_choice_has_trained_it(
     more = """
     [methods.the_same]
     like = "ar_adals"
+    each = { num_levels = [10, 3] }
     seeds = [0]
 
     [methods.ensemble_of_adals]
@@ -179,7 +180,8 @@ def test_the_chosen_run_is_taken_over_where_the_choice_has_trained_it(
     assert taken == {  # other seeds, settings and numbers of levels are trained
         f"train {name}-0": f"s/choose-{name}" for name in ("ls", "adals", "ar_adals")
     }
-    assert "train the_same-0" not in found  # it is ar_adals at seed 0
+    assert "train the_same-10-0" not in found  # it is ar_adals at seed 0
+    assert "train the_same-3-0" in found
     run, swept = found["train ar_adals-0"], found["train ar_adals-alpha=0.4"]
     Path("s/choose-ar_adals").mkdir(parents=True)
     flags = swept.flags | {"alpha": "0.4"}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ar_adals_tf import figures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.process.locks import LOCK
 from ar_adals_tf.reporting.packed import unpacked
@@ -161,6 +162,23 @@ def test_an_ensemble_whose_members_are_not_all_asked_for_is_left_out():
     assert "--members" not in text
     with pytest.raises(InputError, match="ensemble_of_vanilla, so nothing is to be do"):
         said(only=["ensemble_of_vanilla"], seeds=["0"])
+
+
+def test_all_lines_go_where_the_caller_wants_them(capsys, monkeypatch):
+    """Those about the report as well, and which index its levels come from."""
+    monkeypatch.setattr(figures, "save", lambda figure, path, *more: path.touch())
+    status, text = said(output_dir="s", report=True)
+    assert (status, text.splitlines()[-1]) == (
+        0,
+        "no run of A study at the smallest is finished, so there is no report yet",
+    )
+    run = next(c for c in cells_of(load_study("smoke"), "s") if c.module == "train")
+    settings = {"dataset": "fashion_mnist_small", "epochs": 2, "limit_examples": 300}
+    make_run(run.output, **settings)
+    status, text = said(output_dir="s", report=True)
+    assert "no robustness index of the test images was found" in text
+    assert text.splitlines()[-1] == "s/report/index.html is written"
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("unit, factor", [("s", 1), ("m", 60), ("h", 3600)])

@@ -8,11 +8,9 @@ import pytest
 import ar_adals_tf
 from ar_adals_tf.datasets.table import DATASETS
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.studies.flagfiles import (
-    config_of_texts,
-    flags_folder,
-    read_flagfile,
-)
+from ar_adals_tf.experiment.flagfiles import flags_folder, read_flagfile
+from ar_adals_tf.experiment.flags import config_of_texts
+from ar_adals_tf.studies.cells import cells_of
 from ar_adals_tf.studies.study import load_study, study_names
 
 PACKAGE = Path(ar_adals_tf.__file__).parent
@@ -111,6 +109,36 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
         ('dataset = "cifar10"\n', "is of cifar10, the study of fashion_mnist_small"),
         ('[methods.b]\nlike = "c"\n', "methods.b.like must be a method before it"),
         ('[methods.b]\nmembers = "b"\n', "methods.b.members must be a method before"),
+        ('[methods.b]\nmembers = "vanilla"\neach = { epochs = [1, 2] }\n', "and each"),
+        ('[methods.b]\nmembers = "vanilla"\nseeds = [1]\n', "b has both members and"),
+        ('[methods.b]\nmembers = "vanilla"\nlike = "vanilla"\n', "members and like"),
+        ('[methods.b]\nlike = "vanilla"\nflagfile = "x.cfg"\n', "like and flagfile"),
+        (
+            '[methods.b]\nmembers = "vanilla"\nchoose = { alpha = [1, 2] }\n',
+            "methods.b has both members and choose; leave one of them out",
+        ),
+        (
+            "epochs = 3\neach = { epochs = [1, 2] }\n",
+            "methods.vanilla has epochs and varies it by each; leave one of them out",
+        ),
+        (
+            "choose = { alpha = [1, 2] }\neach = { alpha = [1, 2] }\n",
+            "methods.vanilla has alpha both in choose and in each",
+        ),
+        ("each = { seed = [0, 1] }\n", "vanilla.each.seed is the study's own; leave"),
+        ("[settings]\nseed = 3\n", "settings.seed is the study's own; leave it out"),
+        (
+            '[methods.b]\nlike = "vanilla"\n',
+            "methods.b has no run that methods.vanilla has not; give it a setting or a",
+        ),
+        (
+            '[methods.b]\nlike = "vanilla"\nseeds = [1]\n',
+            "methods.b has no run that methods.vanilla has not",
+        ),
+        (
+            '[methods.b]\nmembers = "vanilla"\n[methods.c]\nmembers = "vanilla"\n',
+            "methods.c has no run that methods.b has not",
+        ),
         (
             '[methods.b]\nflagfile = "no.cfg"\n',
             "no flagfile 'flags/no.cfg': /.* is no file",
@@ -119,6 +147,7 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
         ('[evaluate]\nood = ["mars"]\n', r"evaluate.ood\[0\] must be one of"),
         ("[evaluate]\nseverities = [9]\n", r"evaluate.severities\[0\] must be"),
         ("[evaluate]\nsigma = [0.5]\n", "--sigma is for --certify"),
+        ("[evaluate]\nepsilons = [8]\n", "--epsilons is for --attacks; give both"),
         ("[evaluate]\ncertify = true\nsigma = [0]\n", "--sigma takes .*received 0"),
         ('[evaluate]\ncertify = "yes"\n', "evaluate.certify must be true or false"),
         ("[evaluate]\ncertify = true\nsigma = 0.5\n", "evaluate.sigma must be"),
@@ -130,6 +159,23 @@ def test_one_like_another_has_its_settings_but_for_its_own(tmp_path):
             "[evaluate]\ncertify = true\ncertify_images = 1.5\n",
             "evaluate.certify_images must be a whole number",
         ),
+        *(
+            (f"[evaluate]\n{name} = []\n", f"evaluate.{name} must have 1 or more items")
+            for name in (
+                "shift_types",
+                "severities",
+                "ood",
+                "attacks",
+                "epsilons",
+                "sigma",
+            )
+        ),
+        ('[settings]\ndata_dir = ""\n', "--data_dir must not be empty; leave it out"),
+        (
+            '[methods.a]\nmethod = "ls"\nweights_file = ""\n',
+            "methods.a: --weights_file must not be empty",
+        ),
+        ('[methods.a]\nflagfile = ""\n', "there is no flagfile"),
         ("[else]\n", "its content has 'else'; it may have title"),
         ("title = ", "cannot be read"),
     ],
@@ -252,3 +298,12 @@ def test_flags_are_found_in_a_checkout_without_links(monkeypatch):
 def test_a_method_names_folders(name, tmp_path):
     with pytest.raises(InputError, match="name must be letters, digits and any of"):
         own(tmp_path, f"[methods.{name}]\nmethod = 'vanilla'\n")
+
+
+def test_a_method_may_share_some_runs_with_another(tmp_path):
+    """The value that the other one has is made once."""
+    more = '[methods.b]\nlike = "vanilla"\neach = { epochs = [30, 2] }\n'
+    vanilla = own(tmp_path).methods["vanilla"].config()
+    study = own(tmp_path, more.replace("30", str(vanilla.epochs)))
+    made = [c.name for c in cells_of(study, "s") if c.module == "train"]
+    assert made == ["train vanilla-0", "train b-2-0", "train vanilla-1", "train b-2-1"]

@@ -19,12 +19,25 @@ import ar_adals_tf
 from ar_adals_tf import datasets, files
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.experiment.config import Config
-from ar_adals_tf.experiment.runs import is_finished, load_model, saved_config
+from ar_adals_tf.experiment.runs import (
+    is_finished,
+    load_model,
+    load_models,
+    saved_config,
+)
 from ar_adals_tf.process.locks import LOCK
+from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.training import run as training_run
 from ar_adals_tf.training.run import train
 from tests.helpers import held, history, plain_ece, softmax
-from tests.training.helpers import FLAGS, VANILLA, make_config, names, snapshot
+from tests.training.helpers import (
+    FLAGS,
+    VANILLA,
+    assert_same,
+    make_config,
+    names,
+    snapshot,
+)
 
 pytestmark = pytest.mark.usefixtures("thin_network")
 
@@ -50,7 +63,9 @@ def test_the_directory_holds_what_the_command_promises(finished):
 def test_config_json_holds_every_setting_and_the_versions(finished):
     saved = json.loads((finished / "config.json").read_text())
     fields = {field.name for field in dataclasses.fields(Config)}
-    assert set(saved) == fields | {"versions", "strategy"}
+    assert set(saved) == fields | {"versions", "strategy", "vanilla_model_digest"}
+    index = RobustnessIndex.load(finished.parent / INDEX / "train.npz")
+    assert saved["vanilla_model_digest"] == index.metadata["model_digest"]
     assert {name: saved[name] for name in FLAGS} == FLAGS
     assert (saved["seed"], saved["learning_rate"]) == (0, 1e-3)
     # The recipe's 0.1 for 20 epochs.
@@ -193,6 +208,20 @@ def test_a_finished_run_is_left_as_it_is(finished, capsys):
     assert snapshot(finished.parent) == before
 
 
+def test_a_finished_run_without_its_model_names_the_way_out(copied, capsys):
+    run = Path(copied.output_dir)
+    model = (run / "model.keras").read_bytes()
+    (run / "model.keras").unlink()
+    says = "there is no model file .*; remove .*metrics.json, and train again"
+    for use in (load_models, lambda _: train(copied)):
+        with pytest.raises(InputError, match=says):
+            use(run)
+    assert "nothing to do" not in capsys.readouterr().out
+    (run / "model.keras").write_bytes(model)
+    train(copied)
+    assert "nothing to do" in capsys.readouterr().out
+
+
 def test_another_setting_in_the_same_folder_is_refused(finished):
     config = saved_config(finished)
     before = snapshot(finished.parent)
@@ -272,7 +301,7 @@ def test_left_overs_stay_while_another_process_works(copied):
     run = Path(copied.output_dir)
     with held(run / LOCK):
         train(copied)
-        assert hidden(run) == sorted([LOCK, *LEFT])
+        assert hidden(run) == sorted([LOCK, f"{LOCK}.holder", *LEFT])
 
 
 def test_a_finished_run_in_a_folder_that_cannot_be_written_to(
@@ -392,6 +421,57 @@ def beside_vanilla(finished, tmp_path):
     return dataclasses.replace(
         config, output_dir=str(tmp_path / "run"), deterministic=False, verbose=False
     )
+
+
+@pytest.fixture
+def other_vanilla(beside_vanilla, tmp_path):
+    """Return another vanilla run's folder: the same but for a weight."""
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / VANILLA, other, ignore=lambda *_: ["robustness"])
+    model = load_model(other / "model.keras")
+    model.set_weights([weight * 1.1 for weight in model.get_weights()])
+    model.save(other / "model.keras")
+    return other
+
+
+SAYS = "has the robustness levels of another vanilla model than that in .*"
+
+
+def test_a_run_goes_on_with_the_levels_of_the_vanilla_model_that_it_began_with(
+    beside_vanilla, other_vanilla, stop_after, tmp_path
+):
+    """Whatever folder has it. Another one is refused, a new one in its folder too."""
+    vanilla, run = tmp_path / VANILLA, tmp_path / "run"
+    undisturbed = train(
+        dataclasses.replace(beside_vanilla, output_dir=str(tmp_path / "whole"))
+    )
+    stop_after(1, train, beside_vanilla)
+    before = snapshot(run)
+    named = dataclasses.replace(beside_vanilla, vanilla_dir=str(other_vanilla))
+    with pytest.raises(InputError, match=SAYS + "other; put its own there, give"):
+        train(named)
+    vanilla.rename(tmp_path / "moved")
+    shutil.copytree(other_vanilla, vanilla)
+    with pytest.raises(InputError, match=SAYS + VANILLA):
+        train(beside_vanilla)
+    assert {path: c for path, c in snapshot(run).items() if path in before} == before
+    moved = dataclasses.replace(beside_vanilla, vanilla_dir=str(tmp_path / "moved"))
+    assert_same(train(moved), undisturbed)
+    assert saved_config(run).vanilla_dir == str(tmp_path / "moved")
+
+    # It is finished now.
+    before = snapshot(run)
+    with pytest.raises(InputError, match=SAYS + "other"):
+        train(named)
+    for same in (moved, dataclasses.replace(named, vanilla_dir=str(tmp_path / "no"))):
+        train(same)
+    assert snapshot(run) == before
+
+    # Earlier versions did not keep which model it was.
+    saved = json.loads((run / "config.json").read_text())
+    saved.pop("vanilla_model_digest")
+    files.write_json(run / "config.json", saved)
+    train(named)
 
 
 def truncate(path):

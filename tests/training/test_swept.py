@@ -1,19 +1,22 @@
 """The run that a sweep has trained already is copied: the same bits, no training."""
 
+import dataclasses
 import json
 
 import pytest
 
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.experiment.runs import has_begun, is_finished, saved_config
 from ar_adals_tf.training import run as running
 from ar_adals_tf.training.run import train
 from ar_adals_tf.training.selection import sweep
-from ar_adals_tf.training.swept import run_of_sweep
+from ar_adals_tf.training.swept import run_of_sweep, take_over
 from tests.helpers import make_run
 from tests.training.helpers import (
     assert_same,
     killed_at_each_write,
     make_config,
+    names,
     snapshot,
 )
 
@@ -118,6 +121,32 @@ def test_an_ensemble_is_copied_with_the_places_of_its_members(
         member = json.loads((run / f"member_{number}" / "config.json").read_text())
         assert member["output_dir"] == str(run / f"member_{number}")
         assert (run / f"member_{number}" / "model.keras").read_bytes() == b"a model"
+
+
+def test_a_copy_of_an_ensemble_has_begun_when_all_but_its_measures_is_there(
+    tmp_path, monkeypatch
+):
+    """Or else its members would be trained where a copy was interrupted."""
+    base = {"ensemble_size": 2, "alpha": "1.0"}
+    source = make_run(tmp_path / "source", "adals", types=(), **base)
+    for number in range(2):
+        member = make_run(source / f"member_{number}", "adals", seed=number, types=())
+        (member / "model.keras").write_bytes(b"a model")
+    config = dataclasses.replace(saved_config(source), output_dir=str(tmp_path / "run"))
+    run, begun = tmp_path / "run", []
+    run.mkdir()
+
+    def work():
+        begun.append(has_begun(run))
+        if begun[-1]:
+            assert set(names(source)) - set(names(run)) <= {"metrics.json"}
+            members = [run / "member_0", run / "member_1"]
+            assert all(is_finished(saved_config(one), one) for one in members)
+        take_over(config, source)
+
+    assert 10 < killed_at_each_write(monkeypatch, work, most=39) < 39
+    assert not begun[-4]
+    assert names(run) == names(source)
 
 
 def test_a_run_that_has_begun_goes_on(swept, tmp_path, stop_after):

@@ -6,17 +6,38 @@ here needs a model.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.files import write_json
+from ar_adals_tf.experiment.runs import RUN_FILES
+from ar_adals_tf.files import (
+    refuse_overwriting,
+    refuse_strangers,
+    writable_folder,
+    write_json,
+)
 from ar_adals_tf.forms.form import read
 from ar_adals_tf.forms.run_files import SUBJECT
 
 SUBJECT_FILE = "subject.json"
+
+#: What an evaluation overwrites or removes in its folder, by names and patterns. Its
+#: stores of predictions know theirs; see `predictions.checked_settings`.
+EVALUATION_FILES = (
+    "predictions.npz",
+    "metrics.json",
+    "temperature.json",
+    "calibrated.keras",
+    "figures/reliability.png",
+    "figures/levels.png",
+    "posthoc*/*.json",
+    "posthoc*/*.keras",
+    "robustness/margin/test.npz",
+    "robustness/margin/gallery.npz",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +101,52 @@ def find_record(folder: str | Path) -> Record | None:
     """
     there = (Path(folder) / SUBJECT_FILE).exists()
     return Record.load(folder) if there else None
+
+
+def results_folder(
+    output_dir: str | Path | None, flag: str, inputs: Iterable[str | Path | None]
+) -> Path:
+    """Return the folder for the results of what is no run.
+
+    Args:
+        output_dir: As given.
+        flag: Which flag needs it, for the sentence.
+        inputs: What is read; see `refuse_results_among`.
+
+    Raises:
+        InputError: If there is none, if it is a run, if it has inputs or files of
+            something else that would be overwritten, or if it cannot be written to.
+    """
+    if not output_dir:
+        raise InputError(f"{flag} needs --output_dir, a folder for the results")
+    if (Path(output_dir) / "config.json").exists():
+        raise InputError(
+            f"--output_dir {output_dir} is a run directory (it has a config.json), and "
+            "its results would be overwritten; give another folder, or the run itself "
+            "as --run_dir"
+        )
+    refuse_results_among(output_dir, inputs)
+    refuse_strangers(output_dir, EVALUATION_FILES, SUBJECT_FILE)
+    return writable_folder(output_dir, "--output_dir")
+
+
+def refuse_results_among(
+    folder: str | Path, inputs: Iterable[str | Path | None]
+) -> None:
+    """Refuse inputs that lie in a folder where results will be written.
+
+    Args:
+        folder: The folder, which may be absent.
+        inputs: What is read; None is left out. Names that are no files do no harm.
+
+    Raises:
+        InputError: If one does. The user's own `model.keras` may lie there.
+    """
+    inputs = list(inputs)
+    for pattern in RUN_FILES:
+        for result in Path(folder).glob(pattern):
+            if pattern != "model.keras" and result.is_file():
+                refuse_overwriting(result, inputs, "the result")
 
 
 def check_classes(classes: Sequence[Any] | None, num_classes: int) -> list[str] | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ar_adals_tf.calibration.bootstrap import Bootstrap, ImageScores, bootstrap
+from ar_adals_tf.calibration.checks import check_level
 from ar_adals_tf.calibration.floor import (
     DEFAULT_DRAWS,
     Floor,
@@ -56,7 +57,7 @@ def certainty_of_sets(
         seed: Seed of the draws. Defaults to 0.
 
     Raises:
-        InputError: On no sets, or sets of other numbers of images.
+        InputError: On no sets, or sets of other numbers of images, or another level.
 
     Example:
         >>> from ar_adals_tf.calibration import image_scores
@@ -68,6 +69,7 @@ def certainty_of_sets(
         >>> round(alone.floor.quantile, 4)
         0.0375
     """
+    check_level(level)
     boots = bootstrap([[one] for one in sets], num_bins, draws, seed)
     by_chance = [
         errors_by_chance(check_confidence(one.confidence), num_bins, draws, seed)
