@@ -342,9 +342,9 @@ def _batches(model: keras.Model, x: Any, y: Any, batch_size: int) -> tf.data.Dat
     batch_size = whole_number("batch_size", batch_size)
     arrays = isinstance(x, (Mapping, list, tuple)) or hasattr(x, "__array__")
     if y is None and x is not None and not arrays:
-        takes = Takes.of(input_specs(model))
-        size = num_classes(model)
-        return numbered(as_data(x), batch_size, size, takes=takes, with_ids=False)
+        data = as_data(x)
+        data.takes = Takes.named(input_specs(model))
+        return numbered(data, batch_size, num_classes(model), with_ids=False)
     if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
         raise InputError("a dataset brings its labels; leave y out")
     if x is None or y is None:

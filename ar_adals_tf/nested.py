@@ -34,6 +34,17 @@ def leaves(inputs: Any) -> list[tuple[str, np.ndarray]]:
     ]
 
 
+def only_leaf(inputs: Any) -> Any:
+    """Return the one array of a structure of one, and other inputs as they are.
+
+    Example:
+        >>> only_leaf({"image": 1}), only_leaf((1,)), only_leaf(1), only_leaf((1, 2))
+        (1, 1, 1, (1, 2))
+    """
+    parts = leaves(inputs)
+    return parts[0][1] if len(parts) == 1 else inputs
+
+
 def map_leaves(function: Callable[..., Any], inputs: Any, *others: Any) -> Any:
     """Return inputs of the same structure, with a function of each array.
 

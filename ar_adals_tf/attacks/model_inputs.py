@@ -45,7 +45,7 @@ class ModelInputs:
         self.specs = [_spec(spec) for spec in flat]
         if like is not None:
             known = bool(getattr(model, "inputs", None))
-            given = self._parts(like)
+            given = self.parts(like)
             self.specs = [
                 _filled(spec, as_array(part), known)
                 for spec, part in zip(self.specs, given, strict=True)
@@ -60,7 +60,7 @@ class ModelInputs:
         arrays = [
             _fitted(as_array(part), spec, name)
             for part, spec, name in zip(
-                self._parts(inputs), self.specs, self.names, strict=True
+                self.parts(inputs), self.specs, self.names, strict=True
             )
         ]
         counts = sorted({len(array) for array in arrays})
@@ -76,7 +76,8 @@ class ModelInputs:
             )
         return arrays
 
-    def _parts(self, inputs: Any) -> list[Any]:
+    def parts(self, inputs: Any) -> list[Any]:
+        """Return the parts of inputs, in the order of `names`."""
         if isinstance(inputs, Mapping):
             parts = dict(leaves(inputs))
             if len(self.names) == 1 and len(parts) == 1:

@@ -163,10 +163,19 @@ def check_slope(logits: Logits, points: tf.Tensor, held: Any) -> None:
 
     In a compiled function this costs nothing when it runs: the values are not used.
     """
-    with tf.GradientTape() as tape:
+    known_slope(_gradient(logits, points, held))
+
+
+def has_slope(logits: Logits, points: tf.Tensor, held: Any = ()) -> bool:
+    """Tell whether a gradient of the logits reaches the points."""
+    return _gradient(logits, points, held) is not None
+
+
+def _gradient(logits: Logits, points: tf.Tensor, held: Any) -> tf.Tensor | None:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
         value = logits(points, held)
-    slope(tape, value, points)
+    return tape.gradient(value, points)
 
 
 def all_finite(logits: tf.Tensor) -> tf.Tensor:

@@ -26,9 +26,10 @@ import tensorflow as tf
 from ar_adals_tf.attacks.device import image_shape
 from ar_adals_tf.attacks.layers import candidates, find_layer, layers_of, moved_alone
 from ar_adals_tf.attacks.model_inputs import ModelInputs, known_shape
+from ar_adals_tf.attacks.program import has_slope
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.graph import listed
-from ar_adals_tf.nested import as_array, leaves
+from ar_adals_tf.nested import as_array, only_leaf
 from ar_adals_tf.outputs import logits_fn
 
 #: Examples whose layer output is computed at once.
@@ -90,13 +91,54 @@ def make_space(
             "moves one and holds the others: name it with attack_input=, or name a "
             "layer whose output is to move with at="
         )
-    if not inputs.specs[0].dtype.is_floating:
+    floats = inputs.specs[0].dtype.is_floating
+    if not floats and not getattr(model, "inputs", None):  # the type is that of `like`
+        floats = moves(model, inputs.pack([as_array(inputs.parts(like)[0])]))
+    if not floats:
         raise InputError(
             f"model {model.name!r} takes inputs of type {inputs.specs[0].dtype.name}; "
             "an attack moves floats: name the layer whose output is to move with at=; "
             + candidates(model)
         )
     return WholeInput(model, inputs, like, from_logits)
+
+
+def moves(model: keras.Model, inputs: Any) -> bool:
+    """Tell whether an attack can move a model's inputs themselves.
+
+    They must be one array of numbers, and a gradient of the output must reach them.
+    None reaches tokens, since an `Embedding` rounds what it looks up, whatever type the
+    model declares. Whole numbers count as floats: an 8-bit image is moved, for a model
+    that begins with a `Rescaling` layer.
+
+    Args:
+        model: A built classifier.
+        inputs: A few inputs in the structure that the model takes, `(N, ...)` each.
+    """
+    taken, x = getattr(model, "inputs", None) or [], only_leaf(inputs)
+    if len(taken) > 1 or not all(map(is_float, taken)):
+        return False
+    if not isinstance(x, (tf.Tensor, np.ndarray)):
+        return False
+    kind = tf.as_dtype(x.dtype)
+    if not (kind.is_floating or kind.is_integer or kind.is_bool):
+        return False
+
+    def output(point: tf.Tensor, held: Held) -> Any:
+        return model(keras.tree.map_structure(lambda _: point, inputs), training=False)
+
+    try:
+        return has_slope(output, tf.cast(x[:1], tf.float32))
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+        if kind.is_floating:
+            raise
+        return False  # a model of one's own that takes whole numbers alone
+
+
+def is_float(tensor: Any) -> bool:
+    """Tell whether a tensor, or one of Keras without values, is of floats."""
+    kind = keras.backend.standardize_dtype(tensor.dtype)
+    return bool(keras.backend.is_float_dtype(kind))
 
 
 class WholeInput:
@@ -112,16 +154,15 @@ class WholeInput:
         from_logits: bool | None,
     ) -> None:
         self.shape = image_shape(model, None if like is None else inputs.specs[0].shape)
-        self._logits = logits_fn(model, from_logits)
+        self._logits, self._inputs = logits_fn(model, from_logits), inputs
 
     def split(self, inputs: Any) -> tuple[np.ndarray, Held]:
         """See `Space`."""
-        parts = leaves(inputs) if isinstance(inputs, Mapping) else [("", inputs)]
-        return as_array(parts[0][1]), ()
+        return as_array(self._inputs.parts(inputs)[0]), ()
 
     def logits(self, points: tf.Tensor, held: Held = ()) -> tf.Tensor:
         """See `Space`."""
-        return self._logits(points)
+        return self._logits(self._inputs.pack([points]))
 
 
 class OneInput:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf import files
+from ar_adals_tf.attacks.box import Box
 from ar_adals_tf.attacks.inputs import checked_images
+from ar_adals_tf.attacks.program import has_slope
 from ar_adals_tf.attacks.table import OWN_ATTACK, OWN_SETTINGS, prepare
 from ar_adals_tf.automatic import check_every
 from ar_adals_tf.callbacks.averages import as_delivered
@@ -115,8 +118,18 @@ class OwnLevels(keras.callbacks.Callback):
         bounds = self._runner.settings.bounds
         for source in self._sources.values():
             for _, images in source.shards(self._runner.batch_size):
-                checked_images(images, self._runner.shape, bounds)
+                self._check_slope(checked_images(images, self._runner.shape, bounds))
                 break
+
+    def _check_slope(self, images: np.ndarray) -> None:
+        """Refuse now what the first ranking would refuse: inputs without a gradient."""
+        if not has_slope(self._runner.logits, tf.constant(images[:1])):
+            raise InputError(
+                f"no gradient reaches the inputs of model {self.model.name!r}, which "
+                "is to rank its own examples: it makes whole numbers of them, as an "
+                "Embedding does, or does not use them; give indexes by a trained "
+                "model, computed with at=, or num_levels=1"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Cut new levels if it is time, or the newest that a training kept before.
@@ -251,7 +264,8 @@ def streamed_own_levels(
     sources: dict[str, Source] = {}
     levels: dict[str, RobustnessLevels] = {}
     for name, (data, own) in pairs.items():
-        sources[name] = _source(name, data, own, num_classes, check_ids, **keys)
+        unit = Box.unit(settings["bounds"])
+        sources[name] = _source(name, data, own, num_classes, unit, check_ids, **keys)
         levels[name] = own
     return OwnLevels(
         sources, levels, settings=OWN_SETTINGS | dict(settings), folder=folder
@@ -263,6 +277,7 @@ def _source(
     data: Any,
     levels: RobustnessLevels,
     num_classes: int,
+    unit: bool,
     check_ids: bool,
     **keys: str,
 ) -> Streamed:
@@ -283,14 +298,16 @@ def _source(
         raise InputError(
             f"{what} must yield batches; received single examples; add .batch(256)"
         )
-    if not isinstance(x, tf.TensorSpec):
+    parts = tf.nest.flatten(x)
+    if len(parts) > 1 or not isinstance(parts[0], tf.TensorSpec):
+        has = len(parts) if len(parts) > 1 else f"a {parts[0].value_type.__name__}"
         raise InputError(
-            f"a ranking perturbs one input; {what} has {len(tf.nest.flatten(x))}; "
-            "leave out refresh_every, and give indexes made in your own way"
+            f"a ranking perturbs one dense input; {what} has {has}; leave out "
+            "refresh_every, and give indexes made in your own way"
         )
     # A digest of all inputs would take a pass.
     read = examples.prefetch(1).as_numpy_iterator
-    return Streamed("data", name, read, len(levels), levels.digest)
+    return Streamed("data", name, read, len(levels), levels.digest, unit)
 
 
 def _check_levels(train: Any, validation: RobustnessLevels | None) -> None:

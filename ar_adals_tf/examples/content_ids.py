@@ -65,6 +65,20 @@ def _hash(part: Any, axes: int) -> tf.Tensor:
     return _mix(tf.reduce_sum(added, axis=-1))
 
 
+def has_content(spec: Any) -> bool:
+    """Tell whether inputs of a spec can be told from others by their content.
+
+    Example:
+        >>> has_content(tf.TensorSpec([None, 3])), has_content(tf.SparseTensorSpec())
+        (True, False)
+    """
+    return all(
+        isinstance(part, tf.TensorSpec)
+        or (isinstance(part, tf.RaggedTensorSpec) and part.ragged_rank == 1)
+        for part in tf.nest.flatten(spec)
+    )
+
+
 def _dense(part: Any) -> tf.Tensor:
     if isinstance(part, tf.RaggedTensor) and part.ragged_rank == 1:
         return part.to_tensor()

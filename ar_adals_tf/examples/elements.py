@@ -49,6 +49,15 @@ class Takes(NamedTuple):
         ranks = tuple(len(spec.shape) for _, spec in parts)
         return cls(names, ranks, str(getattr(parts[0][1], "dtype", "")) == "string")
 
+    @classmethod
+    def named(cls, specs: Any) -> "Takes":
+        """Return the names alone.
+
+        Of labelled data labels tell the rest, and better: inputs may have an axis of 1
+        more or less than the model says, as Keras adds and removes it.
+        """
+        return cls(cls.of(specs).names)
+
 
 ANYTHING = Takes()
 

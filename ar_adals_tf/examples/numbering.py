@@ -40,6 +40,8 @@ class Arrays:
         InputError: If something is no array, or if the arrays differ in length.
     """
 
+    takes: Takes = ANYTHING  # the model that is to get the inputs
+
     def __init__(self, x: Any, y: Any, weight: Any = None) -> None:
         if y is None:
             raise InputError("arrays of inputs need labels; received y=None; give y")
@@ -123,6 +125,8 @@ class Batches:
     Its workers are threads. `use_multiprocessing` is ignored.
     """
 
+    takes: Takes = ANYTHING
+
     def __init__(self, data: keras.utils.PyDataset) -> None:
         self._data = data
         self.on_epoch_begin()  # where some make what they read by
@@ -185,14 +189,19 @@ class Stream:
 
     Args:
         data: The dataset.
+
+    Attributes:
         most: More elements than this, in data of unknown length, mean that they repeat
-            without end. Defaults to None: they end at some time.
+            without end. None: they end at some time.
 
     Raises:
         InputError: If the dataset says that it repeats without end.
     """
 
-    def __init__(self, data: tf.data.Dataset, most: int | None = None) -> None:
+    takes: Takes = ANYTHING
+    most: int | None = None
+
+    def __init__(self, data: tf.data.Dataset) -> None:
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise InputError(
                 "the dataset repeats without end; remove .repeat(), or cut it with "
@@ -200,8 +209,6 @@ class Stream:
                 "itself, and steps_per_epoch may cut an epoch short"
             )
         self.dataset = data
-        unknown = data.cardinality() == tf.data.UNKNOWN_CARDINALITY
-        self.most = most if unknown else None
 
     def check_ends(self, count: int) -> None:
         """Refuse data of which `count` elements have been read, if these are too many.
@@ -209,7 +216,8 @@ class Stream:
         Raises:
             InputError: If they are more than `most`.
         """
-        if self.most is not None and count > self.most:
+        unknown = self.dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+        if unknown and self.most is not None and count > self.most:
             raise InputError(
                 f"the dataset has more than {self.most} elements and no known length, "
                 "so it seems to repeat without end; cut it with .take(number of "
@@ -286,7 +294,6 @@ def numbered(
     *,
     order: Order = NATURAL,
     keys: Keys = KEYS,
-    takes: Takes = ANYTHING,
     with_ids: bool = True,
 ) -> tf.data.Dataset:
     """Return batches `(id, x, y)` or `(id, x, y, weight)`, in one form for all data.
@@ -299,12 +306,11 @@ def numbered(
             in two ways is an `InputError`.
         order: In which order arrays, and a PyDataset's batches, are read.
         keys: The entries of dictionaries.
-        takes: What the model takes that is to get the inputs, if it is known.
         with_ids: Whether the elements begin with their ids.
     """
-    identified = data.identified(num_classes, keys, takes)
+    identified = data.identified(num_classes, keys)
     dataset, elements = in_batches(
-        data, size, num_classes, identified, order=order, keys=keys, takes=takes
+        data, size, num_classes, identified, order=order, keys=keys, takes=data.takes
     )
 
     spec = dataset.element_spec

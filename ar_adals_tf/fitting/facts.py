@@ -10,7 +10,7 @@ import tensorflow as tf
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.digests import digest_examples
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.content_ids import batch_ids
+from ar_adals_tf.examples.content_ids import batch_ids, has_content
 from ar_adals_tf.examples.elements import (
     KEYS,
     Keys,
@@ -22,6 +22,7 @@ from ar_adals_tf.examples.elements import (
 from ar_adals_tf.examples.numbering import READ, Data, Stream, numbered
 from ar_adals_tf.joining import check_range
 from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.nested import only_leaf
 from ar_adals_tf.robustness import RobustnessIndex
 from ar_adals_tf.sentences import in_plain_words
 
@@ -41,18 +42,21 @@ class Facts(NamedTuple):
     Attributes:
         ids: `(N,)` bytes or int64, the distinct ones as they come.
         labels: `(N,)` int64, their classes; None if equal inputs have several.
-        contents: `(N,)` int64, the hashes of their inputs.
+        contents: `(N,)` int64, the hashes of their inputs; None if these are sparse.
         low, high: The range of each feature, `(...)` float32, or of all; None if the
             inputs are text, or several.
         counts: `(N,)` int64, how many examples have each id.
+        sides: The sides of one example's inputs, one after another; None if they differ
+            from batch to batch, or if inputs are sparse or ragged.
     """
 
     ids: np.ndarray
     labels: np.ndarray | None
-    contents: np.ndarray
+    contents: np.ndarray | None
     low: np.ndarray | None
     high: np.ndarray | None
     counts: np.ndarray
+    sides: tuple[int, ...] | None
 
     @property
     def total(self) -> int:
@@ -62,7 +66,8 @@ class Facts(NamedTuple):
     @property
     def repeated(self) -> float:
         """The share of examples whose inputs another example has, too."""
-        _, which = np.unique(self.contents, return_inverse=True)
+        contents = self.ids if self.contents is None else self.contents
+        _, which = np.unique(contents, return_inverse=True)
         often = np.bincount(which, self.counts)[which] > 1
         return float(self.counts[often].sum()) / self.total
 
@@ -87,7 +92,8 @@ class Facts(NamedTuple):
     def digest(self) -> str:
         """Return a digest of the examples. The hash of an input stands for it."""
         labels = np.zeros(len(self.ids)) if self.labels is None else self.labels
-        contents = (content.tobytes() for content in self.contents)
+        hashes: Any = [] if self.contents is None else self.contents
+        contents = (content.tobytes() for content in hashes)
         return digest_examples(self.ids.tolist(), labels, contents)
 
     def check_held_out(self, train: "Facts") -> None:
@@ -100,6 +106,8 @@ class Facts(NamedTuple):
         Raises:
             InputError: If both have the same inputs, equally many.
         """
+        if self.contents is None or train.contents is None:
+            return
         shared = np.isin(self.contents, train.contents)
         count = int(self.counts[shared].sum())
         mend = "validate by examples that are held out of training"
@@ -180,6 +188,7 @@ def read_facts(
     if examples is None:
         examples = numbered(data, READ, num_classes, keys=keys)
     by_content = not data.identified(num_classes, keys)
+    told = by_content or has_content(examples.element_spec[1])
 
     @as_written
     def look(
@@ -189,19 +198,21 @@ def read_facts(
         is_class = tf.abs(tf.reduce_sum(rows, axis=-1) - 1) < 1e-3
         if y.dtype.is_floating and y.shape.as_list()[1:] != [num_classes]:
             is_class &= tf.reshape(tf.equal(y, tf.floor(y)), tf.shape(is_class))
-        content = example_id if by_content else batch_ids(x)
+        content = batch_ids(x) if told and not by_content else example_id
         columns = tf.argmax(rows, axis=-1), is_class, finite_rows(x, example_id)
         counts = [is_weight(part, is_class) for part in weight[:1]] or [is_class]
-        return (example_id, *columns, content, *counts), _range(x)
+        return (example_id, *columns, content, *counts), _range(x), _sides(x)
 
     rows: list[tuple[np.ndarray, ...]] = []
     ranges: list[tuple[np.ndarray, np.ndarray]] = []
+    sides: set[tuple[int, ...]] = set()
     looked = examples.map(look, tf.data.AUTOTUNE, deterministic=True)
     with in_plain_words():
-        for columns, ends in looked.as_numpy_iterator():
+        for columns, ends, lengths in looked.as_numpy_iterator():
             rows.append(columns)
             if isinstance(data, Stream):
                 data.check_ends(len(rows))
+            sides.add(tuple(lengths.tolist()))
             if ends:
                 low, high = ranges.pop() if ranges else ends
                 ranges.append((np.minimum(low, ends[0]), np.maximum(high, ends[1])))
@@ -228,16 +239,30 @@ def read_facts(
     return Facts(
         ids[first],
         labels[first] if one_label else None,
-        contents[first],
+        contents[first] if told else None,
         low,
         high,
         counts,
+        sides.pop() if len(sides) == 1 and _UNKNOWN not in sides else None,
     )
+
+
+#: What stands for the sides of inputs that are sparse or ragged.
+_UNKNOWN = (-1,)
+
+
+def _sides(x: Any) -> tf.Tensor:
+    """Return the sides of one example's inputs, one after another, int32."""
+    parts = tf.nest.flatten(x)
+    if not all(isinstance(part, tf.Tensor) for part in parts):
+        return tf.constant(_UNKNOWN)
+    return tf.concat([tf.shape(part)[1:] for part in parts], 0)
 
 
 def _range(x: Any) -> tuple[tf.Tensor, ...]:
     """Return the lowest and the highest value of each feature in a batch, if any."""
-    if not isinstance(x, tf.Tensor) or not (x.dtype.is_floating or x.dtype.is_integer):
+    x = only_leaf(x)
+    if not isinstance(x, tf.Tensor) or x.dtype == tf.string:
         return ()
     axes = [0] if x.shape[1:].is_fully_defined() else None
     x = tf.cast(x, tf.float32)

@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from ar_adals_tf.attacks.layers import candidates
+from ar_adals_tf.attacks.space import is_float, moves
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_alpha
 from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.callbacks.checks import check_own_measures
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.elements import KEYS, Keys, one_hot
+from ar_adals_tf.examples.elements import KEYS, Keys, Takes, one_hot
 from ar_adals_tf.examples.numbering import (
     BATCH_SIZE,
     READ,
@@ -30,7 +31,7 @@ from ar_adals_tf.files import is_address
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
 from ar_adals_tf.fitting.preparing import prepare, refuse_unknown
-from ar_adals_tf.graph import check_inputs, check_is_model
+from ar_adals_tf.graph import check_inputs, check_is_model, input_specs
 from ar_adals_tf.levels import NOT_IN_INDEX
 from ar_adals_tf.outputs import is_binary, is_softmax, num_classes
 from ar_adals_tf.robustness import RobustnessIndex
@@ -169,13 +170,12 @@ def fit(
             "out, or train by model.fit with what soft_labels returns"
         )
     say = print if verbose else _say_nothing
-    known = model.built and getattr(model, "inputs", None)
-    classes = _known_classes(model)
-    inputs = None if known else _first_inputs(validation, classes, keys)
     if not model.built:
+        inputs = _first_inputs(validation, _known_classes(model), keys)
         with model.distribute_strategy.scope():
             model(inputs, training=False)
     classes, sigmoid = num_classes(model), is_binary(model)
+    train.takes = validation.takes = Takes.named(input_specs(model))
     for what, data in {"training": train, "validation": validation}.items():
         _check_inputs(model, data, what, classes, keys)
     if class_weight is not None and _is_weighted(train, classes, keys):
@@ -185,17 +185,20 @@ def fit(
         )
     if class_weight is not None:
         class_weight = _of_all_classes(class_weight, classes)
-    if vanilla is None and index is None and not _is_floats(model, inputs):
-        what = "The inputs are not one tensor of floats, which is what an attack moves"
+    ranks_itself = vanilla is None and index is None and num_levels != 1
+    if ranks_itself and not moves(model, _first_inputs(validation, classes, keys)):
+        what = (
+            "no attack can move these inputs (they are no single array of numbers, or "
+            "the model rounds them, as an Embedding does)"
+        )
         how = f"give vanilla=, a trained model, and {_what_moves(model)}"
-        if num_levels == "auto":
-            num_levels = 1
-            say(f"{what}: one level serves all (AdaLS). For several levels {how}.")
-        elif num_levels != 1:
+        if num_levels != "auto":
             raise InputError(f"{what}; {how}, or num_levels=1")
+        num_levels = 1
+        line = f"{what}: one level serves all (AdaLS). For several levels {how}."
+        say(line[0].upper() + line[1:])
     if isinstance(train, Stream) and steps_per_epoch:
-        most = max(_FEW, 2 * steps_per_epoch * epochs)
-        train = Stream(train.dataset, most)
+        train.most = max(_FEW, 2 * steps_per_epoch * epochs)
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:
@@ -287,12 +290,10 @@ def _refuse_not_taken(settings: Mapping[str, Any]) -> None:
 
 
 def _known_classes(model: keras.Model) -> int | None:
-    """Return the number of classes; None if it is not known before the model is built.
+    """Return the number of classes of a model that is not built, or None.
 
     A `Sequential` that ends in a `Dense` layer has as many outputs as its units.
     """
-    if model.built:
-        return num_classes(model)
     last = model.layers[-1:] if isinstance(model, keras.Sequential) else []
     if not last or not isinstance(last[0], keras.layers.Dense):
         return None
@@ -321,22 +322,12 @@ def _is_weighted(data: Data, classes: int, keys: Keys) -> bool:
     return len(examples.element_spec) > 2
 
 
-def _is_floats(model: keras.Model, x: Any) -> bool:
-    """Tell whether a model takes one tensor of floats, which attacks can move."""
-    taken = getattr(model, "inputs", None) or tf.nest.flatten(x)
-    kinds = [keras.backend.standardize_dtype(one.dtype) for one in taken]
-    return len(kinds) == 1 and keras.backend.is_float_dtype(kinds[0])
-
-
 def _what_moves(model: keras.Model) -> str:
     """Say how to name what an attack can move, for a model of other inputs."""
-    names = [
-        one.name
-        for one in getattr(model, "inputs", None) or []
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(one.dtype))
-    ]
+    taken = getattr(model, "inputs", None) or []
+    names = [one.name for one in taken if is_float(one)]
     layer = f"at=, the layer whose output is to move ({candidates(model)})"
-    if len(names) < 1:
+    if len(taken) < 2 or not names:
         return layer
     return f"attack_input=, the input that is to move ({', '.join(names)}), or {layer}"
 

@@ -20,7 +20,7 @@ from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.arrays import Source, as_examples
-from ar_adals_tf.examples.elements import KEYS, Keys
+from ar_adals_tf.examples.elements import ANYTHING, KEYS, Keys, Takes
 from ar_adals_tf.examples.numbering import (
     READ,
     Arrays,
@@ -30,11 +30,13 @@ from ar_adals_tf.examples.numbering import (
     numbered,
 )
 from ar_adals_tf.examples.orders import Order
-from ar_adals_tf.examples.streamed import Streamed
+from ar_adals_tf.examples.streamed import OTHER_SHAPES, Streamed, in_floats
 from ar_adals_tf.files import check_local
 from ar_adals_tf.fitting.facts import Facts, read_facts
+from ar_adals_tf.graph import input_specs
 from ar_adals_tf.indexing import compute_cached
 from ar_adals_tf.levels import RobustnessLevels
+from ar_adals_tf.nested import only_leaf
 from ar_adals_tf.outputs import is_binary
 from ar_adals_tf.outputs import num_classes as classes_of
 from ar_adals_tf.pipeline import soft_labels
@@ -176,7 +178,8 @@ def prepare(
             `batches(augment=...)`, or after ids of one's own.
         validation: The same for the examples by which soft labels are adapted.
         num_levels: R; 1 is AdaLS. Defaults to `"auto"`: at most 10, with at least 50
-            validation examples each.
+            validation examples each. Without a vanilla model it is 1 where inputs are
+            sparse, or differ in shape from batch to batch, as no attack moves these.
         alpha: Learning rate of the smoothing; see `AdaptiveLabelSmoothing`. Defaults to
             `"auto"`: it follows from the number of epochs.
         attack: How the vanilla model is attacked; see `RobustnessIndex.compute`.
@@ -205,8 +208,8 @@ def prepare(
 
     Raises:
         InputError: If data are of an unusable form, labels are no classes, inputs are
-            not finite or differ between passes, an index is of other examples, or
-            something is missing.
+            not finite or differ between passes, have several shapes and are to be
+            attacked, an index is of other examples, or something is missing.
 
     Example:
         ```python
@@ -249,6 +252,9 @@ def prepare(
         "train": as_data(train, "training data"),
         "validation": as_data(validation, "validation data"),
     }
+    for one in data.values():
+        if vanilla is not None and one.takes == ANYTHING:
+            one.takes = Takes.named(input_specs(vanilla))
     examples: dict[str, tf.data.Dataset] = {}
     facts: dict[str, Facts] = {}
 
@@ -258,9 +264,20 @@ def prepare(
         facts[name] = read_facts(data[name], classes, keys, own)
 
     learn("validation")
-    if isinstance(num_levels, str) and num_levels == "auto":
+    is_auto = isinstance(num_levels, str) and num_levels == "auto"
+    if is_auto:
         num_levels = auto_num_levels(len(facts["validation"].ids))
     num_levels = whole_number("num_levels", num_levels)
+    if num_levels > 1 or isinstance(data["train"], Arrays):
+        learn("train")
+    is_attacked = None in (index, validation_index) or refresh_every is not None
+    if num_levels > 1 and is_attacked and not _have_one_shape(*facts.values()):
+        other = OTHER_SHAPES.format("are sparse, or differ from batch to batch")
+        if not is_auto or vanilla is not None:
+            raise InputError(f"{other}; or give num_levels=1")
+        num_levels = 1
+        if verbose:
+            print(f"One level serves all (AdaLS): {other}.")
     smoothing = AdaptiveLabelSmoothing(classes, num_levels, alpha)
     order = _order()
     indexes: dict[str, RobustnessIndex | None] = {
@@ -269,8 +286,6 @@ def prepare(
     }
     levels: dict[str, RobustnessLevels] = {}
     refresh: dict[str, Any] = {}
-    if smoothing.num_levels > 1 or isinstance(data["train"], Arrays):
-        learn("train")
     if "train" in facts:
         facts["validation"].check_held_out(facts["train"])
         facts["validation"].check_same_range(facts["train"])
@@ -420,6 +435,12 @@ def chosen_bounds(name: str, *facts: Facts) -> Any:
     return (low, high) if (low < high).any() else None
 
 
+def _have_one_shape(*facts: Facts) -> bool:
+    """Tell whether the inputs of all examples have one shape."""
+    sides = {found.sides for found in facts}
+    return len(sides) == 1 and None not in sides
+
+
 def _order() -> Order:
     """Return an order by Keras's seed, whose epoch is a variable."""
     with tf.device("CPU:0"):
@@ -432,18 +453,18 @@ def _source(
     name: str, data: Data, facts: Facts, examples: tf.data.Dataset, bounds: Any
 ) -> Source:
     """Return examples as an attack takes them."""
-    if not isinstance(data, Arrays) or not hasattr(data.x, "dtype"):
-        read = examples.prefetch(1).as_numpy_iterator
-        return Streamed("data", name, read, len(facts.ids), facts.digest)
     unit = Box.unit(bounds)
-    x = data.x
-    if unit and x.dtype == np.uint8:
-        if facts.high is not None and np.max(facts.high) > 1:
-            raise InputError(
-                "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as "
-                "they are, from 0 to 255; leave bounds out, or divide the inputs by 255"
-            )
-        x = np.asarray(x, np.float32)  # `as_examples` would divide 8 bits by 255
+    x: Any = only_leaf(data.x) if isinstance(data, Arrays) else None
+    if not hasattr(x, "dtype"):
+        read = examples.prefetch(1).as_numpy_iterator
+        return Streamed("data", name, read, len(facts.ids), facts.digest, unit)
+    too_high = facts.high is not None and np.max(facts.high) > 1
+    if unit and x.dtype == np.uint8 and too_high:
+        raise InputError(
+            "bounds=(0, 1) are not those of 8-bit inputs, which the model gets as "
+            "they are, from 0 to 255; leave bounds out, or divide the inputs by 255"
+        )
+    x = in_floats(np.asarray(x), unit)  # `as_examples` would divide 8 bits by 255
     return as_examples(x, facts.labels, name=name, unit=unit)
 
 

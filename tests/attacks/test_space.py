@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
 from ar_adals_tf import attacks
 from ar_adals_tf.attacks import runner as runners
+from ar_adals_tf.attacks.space import moves
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.robustness import RobustnessIndex
 from tests.helpers import assert_same_but_for_rounding, some_quick
@@ -389,3 +391,115 @@ def test_what_moved_is_kept_with_the_index(tmp_path):
             )
     assert model.get_layer("emb").call.__name__ == "call"  # and no longer ours
     assert "call" not in vars(model.get_layer("emb"))
+
+
+class OfOnesOwn(keras.Model):
+    """A subclassed model: a function of its inputs, and classes."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before, self.dense = before, layers.Dense(Z)
+
+    def call(self, x):
+        return self.dense(layers.Flatten()(self.before(x)))
+
+
+def called(model, x):
+    model(x)
+    return model
+
+
+def sequential(*before):
+    return keras.Sequential([*before, layers.Flatten(), layers.Dense(Z)])
+
+
+PIXELS = np.uint8(IMAGES * 255)
+WORDS_GIVEN = np.array(["good fine", "bad"])
+SPARSE = tf.sparse.from_dense(np.eye(4, dtype=np.float32))
+MOVED = {
+    "floats": (lambda: OfOnesOwn(lambda x: x), IMAGES, True),
+    "8 bits": (lambda: OfOnesOwn(layers.Rescaling(1 / 255)), PIXELS, True),
+    "8 bits, Input": (
+        lambda: sequential(keras.Input((4, 4, 1)), layers.Rescaling(1 / 255)),
+        PIXELS,
+        True,
+    ),
+    "truth values": (lambda: sequential(keras.Input((4, 4, 1))), IMAGES > 0.5, True),
+    "a dictionary": (
+        lambda: OfOnesOwn(lambda x: x["image"]),
+        {"image": IMAGES},
+        True,
+    ),
+    "a list": (lambda: OfOnesOwn(lambda x: x[0]), (IMAGES,), True),
+    "tokens": (lambda: sequential(layers.Embedding(WORDS, 2)), TOKENS, False),
+    "tokens, Input": (
+        lambda: sequential(keras.Input((LENGTH,)), layers.Embedding(WORDS, 2)),
+        TOKENS,
+        False,
+    ),
+    "tokens as floats": (
+        lambda: sequential(keras.Input((LENGTH,)), layers.Embedding(WORDS, 2)),
+        np.float32(TOKENS),
+        False,
+    ),
+    "tokens, subclass": (
+        lambda: OfOnesOwn(layers.Embedding(WORDS, 2)),
+        TOKENS,
+        False,
+    ),
+    "no floats taken": (
+        lambda: OfOnesOwn(lambda x: tf.one_hot(x, WORDS)),
+        TOKENS,
+        False,
+    ),
+    "whole numbers declared": (of_tokens, TOKENS, False),
+    "text": (
+        lambda: OfOnesOwn(lambda x: tf.strings.length(x)[:, None]),
+        WORDS_GIVEN,
+        0,
+    ),
+    "two inputs": (lambda: OfOnesOwn(lambda x: x["a"]), {"a": IMAGES, "b": IMAGES}, 0),
+    "sparse": (lambda: OfOnesOwn(tf.sparse.to_dense), SPARSE, False),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_gradient_tells_what_moves(name):
+    make, x, expected = MOVED[name]
+    x = keras.tree.map_structure(tf.convert_to_tensor, x) if name != "sparse" else x
+    assert moves(called(make(), x), x) == bool(expected)
+
+
+def test_whole_numbers_of_a_subclassed_model_move_as_those_of_another():
+    own, other = (
+        spread(called(model, PIXELS))
+        for model in (
+            OfOnesOwn(layers.Rescaling(1 / 255)),
+            sequential(keras.Input((4, 4, 1)), layers.Rescaling(1 / 255)),
+        )
+    )
+    found = [
+        RobustnessIndex.compute(
+            model, PIXELS, attack="ddn", bounds=(0, 255), from_logits=True, **QUIET
+        ).distances
+        for model in (own, other)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    tokens = called(OfOnesOwn(layers.Embedding(WORDS, 2)), TOKENS)
+    with pytest.raises(InputError, match="an attack moves floats: name the layer"):
+        attacks.margin(tokens, TOKENS, bounds=None, from_logits=True)
+
+
+def test_a_model_gets_its_one_input_in_the_structure_that_it_takes():
+    """A model of a dictionary finds the distances of its twin, whatever else is in."""
+    twin = spread(sequential(keras.Input((4, 4, 1))))
+    own = called(OfOnesOwn(lambda x: x["image"]), {"image": IMAGES})
+    own.set_weights(twin.get_weights())
+    image = keras.Input((4, 4, 1), name="image")
+    named = keras.Model({"image": image}, twin(image))
+    settings = {"attack": "margin", "from_logits": True, **QUIET}
+    expected = RobustnessIndex.compute(twin, IMAGES, **settings).distances
+    for model in (own, named):
+        for given in ({"image": IMAGES}, {"image": IMAGES, "extra": PLACES}, IMAGES):
+            found = RobustnessIndex.compute(model, given, **settings).distances
+            np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -676,7 +676,7 @@ def relabelled(part):
         ({"refresh_data": endless}, "refresh_data repeats without end"),
         ({"refresh_data": single}, "refresh_data must yield batches"),
         ({"refresh_data": incomplete}, "received 280 examples, 280 different ones"),
-        ({"refresh_data": two_inputs}, "perturbs one input; refresh_data has 2"),
+        ({"refresh_data": two_inputs}, "perturbs one dense input; refresh_data has 2"),
         ({"refresh_data": relabelled}, "300 of 300 examples have another label"),
         ({"refresh_levels": None}, "refresh_levels must be the RobustnessLevels"),
         ({"validation_index": "ranked"}, "received an index of the validation"),
@@ -699,6 +699,15 @@ def test_what_cannot_be_ranked_is_refused_at_once(given, message, train, validat
         settings["validation_index"] = validation.index(np.arange(160.0))
     with pytest.raises(InputError, match=message):
         ARAdaLS(AdaptiveLabelSmoothing(Z, R), validation.data(), **settings)
+
+
+def test_inputs_without_a_gradient_are_refused_before_the_first_epoch(
+    train, validation
+):
+    """An `Embedding` rounds them, as a layer that casts does."""
+    model = network(layers.Lambda(lambda x: tf.cast(tf.cast(x, "int32"), "float32")))
+    with pytest.raises(InputError, match="no gradient reaches.*or num_levels=1"):
+        Outcome(train, validation, model)
 
 
 def test_validation_examples_need_levels_too(train, validation):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.numbering import Stream, as_data
+from ar_adals_tf.examples.numbering import as_data
 from ar_adals_tf.fitting.facts import read_facts
 from ar_adals_tf.robustness import RobustnessIndex
 
@@ -65,6 +65,47 @@ def test_an_index_is_of_these_examples(columns):
 def test_text_has_no_range():
     facts = read_facts(stream(np.array(["a", "b"]), np.array([0, 1])), Z)
     assert facts.low is None and facts.high is None
+
+
+def test_one_input_in_a_structure_and_truth_values_have_a_range(columns):
+    x, y = columns
+    plain = read_facts(stream(x, y), Z)
+    for packed in ({"image": x}, (x,)):
+        facts = read_facts(stream(packed, y), Z)
+        np.testing.assert_array_equal((facts.low, facts.high), (plain.low, plain.high))
+        np.testing.assert_array_equal(facts.contents, plain.contents)
+    facts = read_facts(stream(x > 0, y), Z)
+    np.testing.assert_array_equal((facts.low, facts.high), [0 * x[0], 0 * x[0] + 1])
+
+
+def padded(lengths, batch):
+    """Sequences of these lengths and two features, padded within each batch."""
+    rows = [(np.ones((length, 2), np.float32), 0) for length in lengths]
+    spec = tf.TensorSpec([None, 2]), tf.TensorSpec([], tf.int64)
+    data = tf.data.Dataset.from_generator(lambda: iter(rows), output_signature=spec)
+    return as_data(data.padded_batch(batch))
+
+
+def test_the_sides_of_examples_are_known_if_all_batches_agree(columns):
+    x, y = columns
+    assert read_facts(stream(x, y), Z).sides == (2, 3)
+    assert read_facts(stream({"a": x, "b": y}, y), Z).sides == (2, 3)
+    assert read_facts(stream(x[:, 0, 0], y), Z).sides == ()
+    assert read_facts(padded([3, 5, 2, 5], 2), Z).sides == (5, 2)
+    assert read_facts(padded([3, 5, 2, 4], 2), Z).sides is None
+    ragged = tf.ragged.constant([[1.0, 2.0], [3.0]])
+    assert read_facts(stream(ragged, np.array([0, 1])), Z).sides is None
+
+
+def test_sparse_inputs_of_known_ids_have_no_content(recwarn):
+    """What cannot be compared is not compared: equal ids do not make equal inputs."""
+    x = tf.sparse.from_dense(np.eye(4, dtype=np.float32))
+    data = tf.data.Dataset.from_tensor_slices((np.arange(4), x, np.arange(4)))
+    facts = read_facts(as_data(data.batch(2)), Z)
+    assert facts.contents is None and facts.sides is None
+    assert facts.ids.tolist() == [0, 1, 2, 3]
+    facts.check_held_out(facts)
+    assert not recwarn.list
 
 
 def test_faults_are_counted_and_named(columns):
@@ -140,14 +181,15 @@ def test_equal_inputs_by_chance_are_no_training_examples(kind, make, rng, recwar
 @pytest.mark.parametrize("known", [False, True])
 def test_a_dataset_of_unknown_length_is_not_read_for_ever(columns, known):
     """Its first batches are told again and again, or end where they say they do."""
-    x, y = columns
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(50)
+    data = tf.data.Dataset.from_tensor_slices(columns).batch(50)
     count = N // 50
     unknown = data.repeat().take_while(lambda *_: tf.constant(True))
+    endless, cut = as_data(unknown), unknown.take(count)
+    endless.most = count
     with pytest.raises(InputError, match=f"more than {count} elem.*repeat without end"):
-        read_facts(Stream(unknown, count), Z)
-    cut = unknown.take(count)
+        read_facts(endless, Z)
     if known:
-        count -= 1
-        cut = cut.apply(tf.data.experimental.assert_cardinality(count + 1))
-    assert read_facts(Stream(cut, count), Z).total == N
+        cut = cut.apply(tf.data.experimental.assert_cardinality(count))
+    finite = as_data(cut)
+    finite.most = count - known
+    assert read_facts(finite, Z).total == N

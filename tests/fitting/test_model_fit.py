@@ -31,11 +31,18 @@ X, Y = blobs()
 XT, YT, XV, YV = X[:TRAIN], Y[:TRAIN], X[TRAIN:], Y[TRAIN:]
 
 
-def network(loss=SPARSE, activation="softmax", width=Z, seed=0, metrics=("accuracy",)):
+def network(
+    loss=SPARSE,
+    activation="softmax",
+    width=Z,
+    seed=0,
+    metrics=("accuracy",),
+    name=None,
+):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
-            keras.Input((4,)),
+            keras.Input((4,), name=name),
             LAYERS.Dense(16, "relu"),
             LAYERS.Dense(width, activation),
         ]
@@ -355,14 +362,18 @@ def test_one_sigmoid_is_two_classes_by_the_same_numbers():
 WAYS = {
     "text": "at=, the layer whose output is to move (layers to choose from: embed",
     "tokens": "at=, the layer whose output is to move (layers to choose from: embed",
+    "tokens, no Input": "and at=, the layer whose output is to move (layers to choose",
+    "tokens as floats": "and at=, the layer whose output is to move (layers to choose",
     "several inputs": "attack_input=, the input that is to move (a, b), or at=",
 }
 
 
-@pytest.mark.parametrize("kind", some_quick(WAYS, "text"))
+@pytest.mark.parametrize("kind", some_quick(WAYS, "text", "tokens, no Input"))
 def test_what_no_attack_moves_has_one_level(kind, capsys):
+    """At once, and not before the epoch of the first ranking."""
     keras.utils.set_random_seed(0)
-    y = np.arange(120) % 2
+    y = np.arange(360) % 2
+    model = None
     if kind == "text":
         words = np.array(["good fine", "bad awful"])[y]
         x, inputs = words, keras.Input((), dtype="string")
@@ -370,6 +381,12 @@ def test_what_no_attack_moves_has_one_level(kind, capsys):
         layer.adapt(words)
         embed = LAYERS.Embedding(10, 2, name="embed")
         hidden = LAYERS.Flatten()(embed(layer(inputs)))
+    elif kind.startswith("tokens, no") or kind.endswith("floats"):
+        x = np.stack([y, 1 - y, y], axis=1) + 1
+        before = [] if "no Input" in kind else [keras.Input((3,))]
+        embed = LAYERS.Embedding(5, 2, name="embed")
+        ends = [LAYERS.GlobalAveragePooling1D(), LAYERS.Dense(2, "softmax")]
+        model = keras.Sequential([*before, embed, *ends])
     elif kind == "tokens":
         x = np.stack([y, 1 - y, y], axis=1) + 1
         inputs = keras.Input((3,), dtype="int32")
@@ -377,10 +394,10 @@ def test_what_no_attack_moves_has_one_level(kind, capsys):
             LAYERS.Embedding(5, 2, mask_zero=True, name="embed")(inputs)
         )
     else:
-        x = {"a": np.eye(2)[y], "b": np.ones((120, 1))}
+        x = {"a": np.eye(2)[y], "b": np.ones((len(y), 1))}
         inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
         hidden = LAYERS.Concatenate()([inputs["a"], inputs["b"]])
-    model = keras.Model(inputs, LAYERS.Dense(2, "softmax")(hidden))
+    model = model or keras.Model(inputs, LAYERS.Dense(2, "softmax")(hidden))
     model.compile(keras.optimizers.Adam(0.1), SPARSE, metrics=["accuracy"])
     history = ar_adals_tf.fit(
         model, x, y, validation_split=0.3, epochs=12, verbose=2
@@ -1085,6 +1102,57 @@ def test_without_settings_everything_is_chosen(capsys):
     assert history["p/0"][2] < 1
 
 
+STRUCTURES = {
+    "a list": lambda x, y: ([x], y),
+    "a dictionary": lambda x, y: ({"image": x}, y),
+    "a dataset of them": lambda x, y: (FORMS["batched"]({"image": x}, y), None),
+}
+
+
+@pytest.mark.parametrize("name", some_quick(STRUCTURES, "a dictionary"))
+def test_one_input_in_a_structure_is_one_input(name, by_itself):
+    """`model.fit` takes it so."""
+    pack = STRUCTURES[name]
+    held = pack(XV, YV)
+    held = held if held[1] is not None else held[0]
+    options = {"epochs": 6, "num_levels": 2, "shuffle": False}
+    model = network(name="image")
+    found = train(model, *pack(XT, YT), validation_data=held, **options).history
+    for name, values in by_itself.items():
+        np.testing.assert_allclose(values, found[name], atol=1e-5, err_msg=name)
+
+
+def test_8_bit_images_of_a_subclassed_model_have_levels():
+    x = np.uint8(X * 255)
+    model = Own(LAYERS.Rescaling(1 / 255))
+    model.compile("adam", SPARSE)
+    held = x[TRAIN:], YV
+    history = train(model, x[:TRAIN], validation_data=held, epochs=3, num_levels=2)
+    assert sum(history.history["new_levels"]) == 1
+
+
+def test_sparse_inputs_of_known_ids_have_one_level():
+    """The numbers are those of the same inputs, dense."""
+
+    def data(x, y, pack):
+        parts = tf.data.Dataset.from_tensor_slices((np.arange(len(x)), pack(x), y))
+        return parts.batch(32)
+
+    found = []
+    for sparse in (True, False):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4,), sparse=sparse)
+        model = keras.Model(inputs, LAYERS.Dense(Z, "softmax")(inputs))
+        model.compile("adam", SPARSE)
+        pack = tf.sparse.from_dense if sparse else tf.constant
+        given, held = data(XT, YT, pack), data(XV, YV, pack)
+        options = {"validation_data": held} | ({} if sparse else {"num_levels": 1})
+        found.append(train(model, given, None, **options).history)
+    assert "p/1" not in found[0]
+    for name, values in found[1].items():
+        np.testing.assert_allclose(values, found[0][name], rtol=1e-4, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def by_itself():
     """A training from arrays that ranks its own examples."""
@@ -1219,12 +1287,12 @@ def test_a_model_that_does_not_say_its_size_ranks_its_examples_too(shape):
 
 
 class Own(keras.Model):
-    def __init__(self):
+    def __init__(self, before=lambda x: x):
         super().__init__()
-        self.dense = LAYERS.Dense(Z, "softmax")
+        self.before, self.dense = before, LAYERS.Dense(Z, "softmax")
 
     def call(self, inputs):
-        return self.dense(inputs)
+        return self.dense(self.before(inputs))
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,93 @@ def test_what_is_missing_is_said(vanilla):
         prepared(None, num_levels=1, num_classes=Z, attack=None).smoothing.num_classes
         == Z
     )
+
+
+BITS = (np.random.default_rng(0).random((60, 4, 4, 1)) > 0.5).astype(np.float32)
+OF_BITS = np.arange(60) % 2
+
+
+def of_bits():
+    keras.utils.set_random_seed(0)
+    flat = [keras.layers.Flatten(), keras.layers.Dense(2)]
+    return keras.Sequential([keras.Input((4, 4, 1)), *flat])
+
+
+def batched(x, y, ids=()):
+    return tf.data.Dataset.from_tensor_slices((*ids, x, y)).batch(16)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "bool"])
+@pytest.mark.parametrize(
+    "form", [lambda *data: data, batched], ids=["arrays", "stream"]
+)
+def test_zeros_and_ones_of_any_type_are_attacked_as_floats(kind, form):
+    index = RobustnessIndex.compute(of_bits(), BITS, attack="margin", from_logits=True)
+    x = BITS.astype(kind)
+    ready = prepared(
+        of_bits(), form(x, OF_BITS), form(1 - BITS, OF_BITS), from_logits=True
+    )
+    np.testing.assert_array_equal(
+        np.sort(ready.train_index.distances), np.sort(index.distances)
+    )
+
+
+@pytest.mark.parametrize("pack", [lambda x: {"image": x}, lambda x: [x]])
+def test_one_input_in_a_dictionary_or_list_is_attacked_within_its_range(pack):
+    index = RobustnessIndex.compute(of_bits(), BITS, attack="ddn", from_logits=True)
+    data = (pack(BITS), OF_BITS), (pack(1 - BITS), OF_BITS)
+    ready = prepared(of_bits(), *data, attack="ddn", from_logits=True)
+    assert "bounds" not in ready.train_index.metadata["settings"]  # [0, 1]
+    np.testing.assert_array_equal(ready.train_index.distances, index.distances)
+
+
+def sequences(*lengths):
+    """Batches of 30 sequences, of these lengths."""
+    rng = np.random.default_rng(len(lengths))
+    batches = [
+        (rng.normal(size=(30, length, 2)).astype(np.float32), np.arange(30) % 2)
+        for length in lengths
+    ]
+    spec = tf.TensorSpec([None, None, 2]), tf.TensorSpec([None], tf.int64)
+    return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=spec)
+
+
+OTHER_LENGTHS = {
+    "in training": (sequences(5, 9), sequences(5, 5, 5, 5)),
+    "in validation": (sequences(5), sequences(5, 5, 5, 9)),
+    "from one to the other": (sequences(5), sequences(9, 9, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LENGTHS)
+def test_examples_of_several_lengths_have_one_level(name, capsys):
+    data = OTHER_LENGTHS[name]
+    ready = ar_adals_tf.prepare(None, *data, num_classes=2)
+    assert ready.smoothing.num_levels == 1
+    line = capsys.readouterr().out
+    assert "One level serves all (AdaLS): an attack needs dense inputs of one" in line
+    with pytest.raises(InputError, match="of one shape.*; pad all.*; or give num_lev"):
+        prepared(None, *data, num_classes=2, attack=None)
+
+
+def test_sequences_padded_to_one_length_are_attacked():
+    flat = [keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(2, "softmax")]
+    model = keras.Sequential([keras.Input((None, 2)), *flat])
+    assert len(prepared(model, sequences(5, 5), sequences(5)).train_index) == 60
+    with pytest.raises(InputError, match="of one shape"):
+        prepared(model, sequences(5, 9), sequences(5, 5, 5, 5), num_levels="auto")
+
+
+def test_a_spare_entry_of_dictionaries_is_no_input(vanilla):
+    """As for `RobustnessIndex.compute`, the names of the model's inputs tell."""
+    entries = {"image": XT, "coarse": YT, "label": YT, "tfds_id": np.arange(TRAIN)}
+    image = keras.Input((4,), name="image")
+    named = keras.Model(image, vanilla(image))
+    data = tf.data.Dataset.from_tensor_slices(entries).batch(32)
+    ready = prepared(named, data)
+    expected = prepared(vanilla).train_index
+    np.testing.assert_allclose(
+        ready.train_index.distances, expected.distances, rtol=1e-5
+    )
+    for x, _ in ready.batches().take(1):
+        np.testing.assert_array_equal(x, XT[:32])
