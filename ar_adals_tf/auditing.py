@@ -114,9 +114,9 @@ def audit(
             by name, such as `{"before": vanilla, "after": model}`, which are compared
             on the same examples, each with the first one.
         x: Test inputs as `model.predict` takes them: an array, a list or dictionary of
-            arrays, of any range; or a `tf.data.Dataset` or `PyDataset` of batches
-            `(x, y)` or `(x, y, sample_weight)`, in a fixed order. Weights are not used:
-            each example counts once, in the measures and for the temperature.
+            arrays, of any range; or a dataset as `with_temperature` takes it, in a
+            fixed order. Its weights are not used: each example counts once, in the
+            measures and for the temperature.
         y: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot; None with a dataset.
         output_dir: Where the page goes, and the results of the models, in `models/`.
         x_val: Validation inputs, which the temperature is fitted to. The model must not

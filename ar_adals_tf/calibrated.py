@@ -6,7 +6,7 @@ package, and that has float32 probabilities of the classes as its output.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,7 +29,8 @@ from ar_adals_tf.calibration.temperature import (
     fit_temperature,
 )
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.numbering import structured
+from ar_adals_tf.examples.elements import Takes
+from ar_adals_tf.examples.numbering import as_data, numbered, structured
 from ar_adals_tf.finite import refuse_not_finite
 from ar_adals_tf.graph import (
     check_inputs,
@@ -43,6 +44,7 @@ from ar_adals_tf.outputs import (
     is_softmax,
     num_classes,
 )
+from ar_adals_tf.sentences import in_plain_words
 from ar_adals_tf.whole_numbers import whole_number
 
 _BATCH = 256
@@ -64,12 +66,13 @@ def with_temperature(
 
     Args:
         model: A built Keras classifier that returns logits or probabilities.
-        x: Inputs as `model.predict` takes them, or a `tf.data.Dataset` of batches
-            `(x, y)` or `(x, y, sample_weight)`, whose weights are not used.
+        x: Inputs as `model.predict` takes them, or a finite `tf.data.Dataset` or
+            `keras.utils.PyDataset` of `(x, y)`, `(x, y, sample_weight)` or
+            `(id, x, y)`, or of dictionaries as TFDS has them. Weights are not used.
         y: `(N,)` or `(N, 1)` classes, or `(N, Z)` one-hot. None with a dataset.
         temperature: T, if it is known already. Then no examples are needed.
         from_logits: See `ar_adals_tf.outputs.is_softmax`.
-        batch_size: How many examples are predicted at once. A dataset has its own.
+        batch_size: How many examples are predicted at once. Batches of a dataset stay.
 
     Returns:
         A `keras.Model` with the inputs of `model`, the shape of its output, and its
@@ -301,7 +304,7 @@ def labelled_logits(
 
     Args:
         model: See `with_temperature`.
-        x: See `with_temperature`; also a `keras.utils.PyDataset` of such batches.
+        x: See `with_temperature`.
         y: See `with_temperature`.
         from_logits: See `ar_adals_tf.outputs.is_softmax`.
         batch_size: See `with_temperature`.
@@ -311,45 +314,49 @@ def labelled_logits(
         that a temperature divides.
 
     Raises:
-        InputError: If x and y do not fit, or if there is no example.
+        InputError: If x and y do not fit, or if there is no example, or no end of them.
     """
-    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
-        if y is not None:
-            raise InputError("a dataset brings its labels; leave y out")
-        data = x
-        if isinstance(x, keras.utils.PyDataset):
-            data = (x[i] for i in range(len(x)))
-        elif x.element_spec[1].shape.rank == 0:  # single examples
-            data = x.batch(batch_size)
-    elif x is None or y is None:
-        raise InputError("calibration is measured on labelled examples; give x and y")
-    else:
-        batch_size = whole_number("batch_size", batch_size)
-        try:
-            inputs = _as_the_model_takes(model, x)
-            data = tf.data.Dataset.from_tensor_slices((inputs, y)).batch(batch_size)
-        except ValueError as error:
-            raise InputError(
-                "x and y must have one row for each example; received "
-                f"{_shapes(x)} and {_shapes(y)}; give arrays of one length"
-            ) from error
-    function, signature = measured_logits_fn(model, from_logits), None
-    if isinstance(data, tf.data.Dataset):  # the last, smaller batch compiles nothing
-        check_inputs(model, data.element_spec[0], "the examples")
-        signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
+    data = _batches(model, x, y, batch_size)
+    function = measured_logits_fn(model, from_logits)
+    check_inputs(model, data.element_spec[0], "the examples")
+    # With it the last, smaller batch compiles nothing.
+    signature = [tf.nest.map_structure(_of_any_batch, data.element_spec[0])]
 
     logits = tf.function(function, input_signature=signature, reduce_retracing=True)
     parts = []
-    for batch in data:
-        outputs = logits(batch[0]).numpy()
-        if not np.isfinite(outputs).all():
-            _refuse_not_finite_inputs(batch[0])
-        parts.append((np.asarray(batch[1]), outputs))
+    with in_plain_words():
+        for batch in data:
+            outputs = logits(batch[0]).numpy()
+            if not np.isfinite(outputs).all():
+                _refuse_not_finite_inputs(batch[0])
+            parts.append((np.asarray(batch[1]), outputs))
     if not parts:
         raise InputError("there is no example to predict; give some")
     classes, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     refuse_not_finite(np.isfinite(rows).all(axis=1), [model])
     return classes_from(classes, rows.shape[1]), rows
+
+
+def _batches(model: keras.Model, x: Any, y: Any, batch_size: int) -> tf.data.Dataset:
+    """Return batches that begin with inputs and labels; see `labelled_logits`."""
+    batch_size = whole_number("batch_size", batch_size)
+    arrays = isinstance(x, (Mapping, list, tuple)) or hasattr(x, "__array__")
+    if y is None and x is not None and not arrays:
+        data = as_data(x)
+        data.takes = Takes.named(input_specs(model))
+        return numbered(data, batch_size, num_classes(model), with_ids=False)
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+        raise InputError("a dataset brings its labels; leave y out")
+    if x is None or y is None:
+        raise InputError("calibration is measured on labelled examples; give x and y")
+    try:
+        inputs = _as_the_model_takes(model, x)
+        return tf.data.Dataset.from_tensor_slices((inputs, y)).batch(batch_size)
+    except ValueError as error:
+        raise InputError(
+            "x and y must have one row for each example; received "
+            f"{_shapes(x)} and {_shapes(y)}; give arrays of one length"
+        ) from error
 
 
 def measured_logits_fn(

@@ -175,6 +175,29 @@ def write_json(path: str | Path, content: Any) -> None:
         aside.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def is_address(path: str | Path) -> bool:
+    """Tell whether a path is an address on another machine, which `Path` cannot keep.
+
+    Example:
+        >>> is_address("gs://bucket/run"), is_address("C:/run"), is_address("run")
+        (True, False, False)
+    """
+    return re.match(r"[A-Za-z][\w+.-]+:/", str(path)) is not None
+
+
+def check_local(path: str | Path | None, purpose: str) -> None:
+    """Refuse an address on another machine: it would become a folder on this one.
+
+    Raises:
+        InputError: If it is one. The sentence names the purpose.
+    """
+    if path is not None and is_address(path):
+        raise InputError(
+            f"{purpose} must be a folder of this machine's file system; received "
+            f"{str(path)!r}; give a local one, and copy it afterwards"
+        )
+
+
 def writable_folder(path: str | Path, purpose: str) -> Path:
     """Create a folder if it is absent, and check that files can be written there.
 
@@ -183,6 +206,7 @@ def writable_folder(path: str | Path, purpose: str) -> Path:
     Raises:
         InputError: If not. The sentence names the purpose, such as `"--output_dir"`.
     """
+    check_local(path, purpose)
     path = Path(path)
     try:
         absent = [one for one in (path, *path.parents) if not one.exists()]

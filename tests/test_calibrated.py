@@ -11,9 +11,10 @@ from scipy import special
 
 import ar_adals_tf
 from ar_adals_tf import calibration
-from ar_adals_tf.calibrated import averaged
+from ar_adals_tf.calibrated import averaged, labelled_logits
 from ar_adals_tf.calibration.temperature import fit_temperature
 from ar_adals_tf.errors import InputError
+from tests.examples.test_numbering import Iterable, Sequence
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(600, 5)).astype(np.float32)
@@ -77,6 +78,42 @@ def test_datasets_and_all_forms_of_labels_serve():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+IDS = np.arange(600)
+slices = tf.data.Dataset.from_tensor_slices
+
+#: Datasets in the forms that training takes.
+DATASETS = {
+    "dictionaries of TFDS": lambda: slices({"image": X, "label": Y}).batch(256),
+    "with ids of TFDS": lambda: slices(
+        {"tfds_id": IDS.astype(str), "x": X, "label": Y}
+    ).batch(256),
+    "single dictionaries": lambda: slices({"image": X, "label": Y}),
+    "numbered": lambda: slices((IDS, X, Y)).batch(256),
+    "numbered and weighted": lambda: slices((IDS, X, Y, np.ones(600))).batch(256),
+    "what can be iterated": lambda: Iterable([(X[:300], Y[:300]), (X[300:], Y[300:])]),
+    "PyDataset": lambda: Sequence((X, Y), size=256),
+}
+
+
+@pytest.mark.parametrize("form", DATASETS)
+def test_datasets_serve_in_the_forms_of_training(form):
+    data = DATASETS[form]()
+    labels, logits = labelled_logits(body(lambda z: z), data)
+    np.testing.assert_array_equal(labels, Y)
+    np.testing.assert_allclose(logits, LOGITS, atol=1e-5)
+
+
+def test_several_inputs_are_chosen_by_name_from_dictionaries():
+    parts = keras.Input((2,), name="a"), keras.Input((3,), name="id")
+    joined = keras.layers.Concatenate()(list(parts))
+    model = keras.Model(list(parts), keras.layers.Dense(3, use_bias=False)(joined))
+    model.set_weights([WEIGHTS])
+    entries = {"a": X[:, :2], "id": X[:, 2:], "file_name": IDS.astype(str), "label": Y}
+    labels, logits = labelled_logits(model, slices(entries).batch(256))
+    np.testing.assert_array_equal(labels, Y)
+    np.testing.assert_allclose(logits, LOGITS, atol=1e-5)
+
+
 def test_a_list_of_inputs_serves_as_in_predict():
     """And rows in a list are the rows of one input, as they always were."""
     parts = keras.Input((2,), name="a"), keras.Input((3,), name="b")
@@ -84,20 +121,16 @@ def test_a_list_of_inputs_serves_as_in_predict():
     joined = dense(keras.layers.Concatenate()(list(parts)))
     model = keras.Model(list(parts), keras.layers.Softmax()(joined))
     dense.set_weights([WEIGHTS])
-    expected = ar_adals_tf.calibrated.labelled_logits(
-        body(keras.layers.Softmax()), X, Y
-    )
+    expected = labelled_logits(body(keras.layers.Softmax()), X, Y)
     named = {"a": X[:, :2], "b": X[:, 2:]}
     for x in (list(named.values()), tuple(named.values()), named):
-        found = ar_adals_tf.calibrated.labelled_logits(model, x, Y)
+        found = labelled_logits(model, x, Y)
         np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
     calibrated = ar_adals_tf.with_temperature(model, list(named.values()), Y)
     diagram = ar_adals_tf.reliability_diagram(calibrated, list(named.values()), Y)
     assert diagram.measures["ece"] < 0.1
     for rows in (X[:20].tolist(), list(X[:20]), [X[:20]]):
-        one = ar_adals_tf.calibrated.labelled_logits(
-            body(keras.layers.Softmax()), rows, Y[:20]
-        )
+        one = labelled_logits(body(keras.layers.Softmax()), rows, Y[:20])
         np.testing.assert_allclose(one[1], expected[1][:20], atol=1e-5)
     with pytest.raises(InputError, match="the inputs 'a', 'b', the examples have 'a'"):
         ar_adals_tf.with_temperature(model, {"a": X[:, :2]}, Y)
@@ -193,6 +226,10 @@ assert "ar_adals_tf" not in sys.modules
     ("given", "message"),
     [
         ((X,), "give x and y"),
+        ((slices(X).batch(9),), r"elements must be \(x, y\)"),
+        ((slices((X, Y)).batch(9).repeat(),), "repeats without end; remove .repeat"),
+        ((slices({"x": X, "y": Y}).batch(9),), "have no 'label', only 'x', 'y'"),
+        ((slices((X, Y)).batch(9), Y), "a dataset brings its labels"),
         ((X, Y[:5]), "one row for each example; received .600, 5. and .5,."),
         ((X[:0], Y[:0]), "there is no example"),
         ((X, Y + 7), "labels"),

@@ -131,6 +131,14 @@ def shared_disk():
     files.share_disk(True, lambda: None)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_not_made_a_folder(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="of this machine's file system; received 'gs"):
+        writable_folder(kind("gs://bucket/run"), "--output_dir")
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_one_of_a_crew_writes(tmp_path, shared_disk):
     path, met = tmp_path / "file.txt", []
     shared_disk(False, lambda: met.append(path.exists()))

@@ -29,6 +29,7 @@ from ar_adals_tf.callbacks.validation import (
 )
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.numbering import READ, as_dataset
+from ar_adals_tf.files import check_local
 from ar_adals_tf.finite import NotFiniteError
 from ar_adals_tf.levels import RobustnessLevels, as_levels
 from ar_adals_tf.methods.losses import Feedback
@@ -127,14 +128,14 @@ class ARAdaLS(keras.callbacks.Callback):
     Raises:
         InputError: At once, if the validation data are no dataset, repeat without end
             or are not in batches, if the index is of other examples, if their inputs
-            are not finite, if the backend is not TensorFlow, or if both `backup_dir`
-            and `feedback` are given. When training begins, if the model, its loss or
-            its metrics do not fit soft labels (see `ar_adals_tf.callbacks.checks`), if
-            `validation_data` of `fit` has labels of another kind, or if the validation
-            examples are the training examples. After the first batch, if the training
-            data does not come from `soft_labels`. After an epoch, if it is cached, or
-            if the model's output is not finite and no `TerminateOnNaN` has ended the
-            training.
+            are not finite, if the backend is not TensorFlow, if both `backup_dir`
+            and `feedback` are given, or if `backup_dir` is not local. When training
+            begins, if the model, its loss or its metrics do not fit soft labels (see
+            `ar_adals_tf.callbacks.checks`), if `validation_data` of `fit` has labels of
+            another kind, or if the validation examples are the training examples. After
+            the first batch, if the training data does not come from `soft_labels`.
+            After an epoch, if it is cached, or if the model's output is not finite and
+            no `TerminateOnNaN` has ended the training.
 
     Example:
         ```python
@@ -233,6 +234,7 @@ class ARAdaLS(keras.callbacks.Callback):
                 f"{type(smoothing).__name__}; the order is ARAdaLS(smoothing, "
                 "validation_data, validation_index)"
             )
+        check_local(backup_dir, "backup_dir")
         if feedback and backup_dir:
             raise InputError(
                 "backup_dir keeps p and nothing of feedback, so training would go on "
@@ -327,7 +329,9 @@ class ARAdaLS(keras.callbacks.Callback):
             for first in self._data.take(1):
                 models[0](first[0])  # a subclassed model knows its output from then on
         heads = [take_output(model, self._output) for model in models]
-        checks.check_model(heads[0], self.model, self.smoothing, self._from_logits)
+        checks.check_model(
+            heads[0], self.model, self.smoothing, self._from_logits, self._num_bins
+        )
         checks.check_labels_of(around.validation_data, heads[0])
         self._validate = Validation(
             self._data,

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ar_adals_tf.automatic import LEAST_EXAMPLES
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.averages import averages
 from ar_adals_tf.distribution.strategy import unsynchronised
 from ar_adals_tf.errors import InputError
@@ -60,6 +61,7 @@ def check_model(
     whole: keras.Model,
     smoothing: AdaptiveLabelSmoothing,
     from_logits: bool | None = None,
+    num_bins: int = DEFAULT_NUM_BINS,
 ) -> None:
     """Refuse a model that cannot be trained with these soft labels.
 
@@ -68,6 +70,7 @@ def check_model(
         whole: The model that `fit` trains, with its metrics.
         smoothing: The soft labels.
         from_logits: See `outputs.is_softmax`.
+        num_bins: Number of bins of `val_ece`.
 
     Raises:
         InputError: On the first thing that cannot work: another number of classes, a
@@ -85,7 +88,7 @@ def check_model(
     check_loss(model, probabilities)
     check_metrics(whole, output_width(model) == 1)
     if model is whole:
-        check_ece(model, probabilities)
+        check_own_measures(model, probabilities, num_bins)
 
 
 def _check_label_width(model: keras.Model, smoothing: AdaptiveLabelSmoothing) -> None:
@@ -160,8 +163,7 @@ def check_metrics(model: keras.Model, one_output: bool) -> None:
     """Refuse metrics that fail on soft labels; warn of those that misread them.
 
     Raises:
-        InputError: If a metric takes class indices, or is our ECE and takes the
-            outputs for what they are not.
+        InputError: If a metric takes class indices.
     """
     misread = []
     for metric in _metrics(model):
@@ -190,18 +192,64 @@ def check_metrics(model: keras.Model, one_output: bool) -> None:
         )
 
 
-def check_ece(model: keras.Model, probabilities: bool) -> None:
-    """Refuse our metric where it takes logits for probabilities, or the reverse."""
-    for metric in _metrics(model):
-        if isinstance(metric, ExpectedCalibrationError) and (
-            metric.from_logits == probabilities
-        ):
+def check_own_measures(
+    model: keras.Model, probabilities: bool, num_bins: int = DEFAULT_NUM_BINS
+) -> None:
+    """Refuse metrics that our measures would contradict.
+
+    A metric of a name such as `ece` has a `val_ece` beside it, which is ours.
+
+    Args:
+        model: A compiled classifier with one output.
+        probabilities: Whether it returns probabilities rather than logits.
+        num_bins: Number of bins of `val_ece`.
+
+    Raises:
+        InputError: If our metric takes logits for probabilities, or the reverse, or if
+            a metric has the name of a measure of ours and is another.
+    """
+    for metric in map(_plain_metric, _metrics(model)):
+        name = getattr(metric, "name", _title(metric))
+        ours = isinstance(metric, ExpectedCalibrationError)
+        if ours and metric.from_logits == probabilities:
             returned = "probabilities" if probabilities else "logits"
             raise InputError(
-                f"model {model.name!r} returns {returned}, and the metric "
-                f"{metric.name!r} has from_logits={metric.from_logits}; give it "
-                f"from_logits={not probabilities}"
+                f"model {model.name!r} returns {returned}, and the metric {name!r} has "
+                f"from_logits={metric.from_logits}; give it from_logits="
+                f"{not probabilities}"
             )
+        if name == "loss" or f"val_{name}" not in _BETTER:
+            continue
+        if name == "ece" and ours:
+            if metric.num_bins == num_bins:
+                continue
+            raise InputError(
+                f"the metric 'ece' has {metric.num_bins} bins, and val_ece, which "
+                f"ARAdaLS logs, has {num_bins}; give num_bins={metric.num_bins} to fit "
+                "or ARAdaLS, or give the metric another name"
+            )
+        if name == "accuracy" and _is_accuracy(metric, model, probabilities):
+            continue
+        raise InputError(
+            f"the metric {_title(metric)} has the name {name!r}, and val_{name}, which "
+            "ARAdaLS logs, is another measure; give the metric another name"
+        )
+
+
+def _is_accuracy(metric: Any, model: keras.Model, probabilities: bool) -> bool:
+    """Tell whether a metric is the share of examples whose top class is right."""
+    if isinstance(metric, str):
+        return True
+    if output_width(model) > 1:
+        return type(metric) in (
+            keras.metrics.CategoricalAccuracy,
+            keras.metrics.SparseCategoricalAccuracy,
+        )
+    # Keras gives "accuracy" the threshold 0.5 for a logit too.
+    thresholds = (0.5,) if probabilities else (0.5, 0.0)
+    return type(metric) is keras.metrics.BinaryAccuracy and (
+        metric.threshold in thresholds
+    )
 
 
 def tell_directions(callbacks: Iterable[keras.callbacks.Callback]) -> None:
@@ -512,6 +560,12 @@ def _metrics(model: keras.Model) -> list[Any]:
         for name in ("_user_metrics", "_user_weighted_metrics")
     ]
     return [one for one in keras.tree.flatten(given) if one is not None]
+
+
+def _plain_metric(metric: Any) -> Any:
+    """Return the metric inside one that `fit` gives hard labels, or made of a class."""
+    metric = getattr(metric, "of_hard_labels", metric)
+    return keras.metrics.get(metric) if isinstance(metric, type) else metric
 
 
 def _kind(loss_or_metric: Any) -> str:

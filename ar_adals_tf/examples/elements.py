@@ -99,6 +99,12 @@ class Elements:
                 f"{labels}; soften those of one output, and add the others with a "
                 "map after soft_labels(...)"
             )
+        if labels is not None and labels.shape.rank is None:
+            raise InputError(
+                "the shape of the dataset's labels is not known, so a class and a "
+                "batch of them look alike; give from_generator an output_signature= "
+                "with shapes, or set them by .map and tf.ensure_shape"
+            )
 
     def parts(self, element: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
         """Return id, x, y and weight. What is absent is None."""

@@ -112,6 +112,9 @@ class Arrays:
         del num_classes, keys, takes
         return True
 
+    def on_epoch_begin(self) -> None:
+        """Do nothing: nothing changes between epochs."""
+
     def on_epoch_end(self) -> None:
         """Do nothing: nothing changes between epochs."""
 
@@ -126,6 +129,7 @@ class Batches:
 
     def __init__(self, data: keras.utils.PyDataset) -> None:
         self._data = data
+        self.on_epoch_begin()  # where some make what they read by
         count = _length(data)
         if count is None:
             raise InputError(
@@ -169,15 +173,33 @@ class Batches:
         """Tell whether the elements have ids."""
         return has_ids(self._spec, keys.id, num_classes, takes)
 
+    def on_epoch_begin(self) -> None:
+        """Let the PyDataset do what it does before an epoch, as `model.fit` does."""
+        begin = getattr(self._data, "on_epoch_begin", None)  # not in every Keras 3
+        if begin is not None:
+            begin()
+
     def on_epoch_end(self) -> None:
-        """Let the PyDataset do what it does between epochs, as `model.fit` does."""
+        """Let the PyDataset do what it does after an epoch, as `model.fit` does."""
         self._data.on_epoch_end()
 
 
 class Stream:
-    """A finite `tf.data.Dataset`, or whatever can be read through again and again."""
+    """A finite `tf.data.Dataset`, or whatever can be read through again and again.
+
+    Args:
+        data: The dataset.
+
+    Attributes:
+        most: More elements than this, in data of unknown length, mean that they repeat
+            without end. None: they end at some time.
+
+    Raises:
+        InputError: If the dataset says that it repeats without end.
+    """
 
     takes: Takes = ANYTHING
+    most: int | None = None
 
     def __init__(self, data: tf.data.Dataset) -> None:
         if data.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -187,6 +209,21 @@ class Stream:
                 "itself, and steps_per_epoch may cut an epoch short"
             )
         self.dataset = data
+
+    def check_ends(self, count: int) -> None:
+        """Refuse data of which `count` elements have been read, if these are too many.
+
+        Raises:
+            InputError: If they are more than `most`.
+        """
+        unknown = self.dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+        if unknown and self.most is not None and count > self.most:
+            raise InputError(
+                f"the dataset has more than {self.most} elements and no known length, "
+                "so it seems to repeat without end; cut it with .take(number of "
+                "elements), or name its length with "
+                ".apply(tf.data.experimental.assert_cardinality(number))"
+            )
 
     def batches(self, size: int | None, order: Order = NATURAL) -> tf.data.Dataset:
         """Return the dataset, whose order and length are its own."""
@@ -198,6 +235,9 @@ class Stream:
     ) -> bool:
         """Tell whether the elements have ids."""
         return has_ids(self.dataset.element_spec, keys.id, num_classes, takes)
+
+    def on_epoch_begin(self) -> None:
+        """Do nothing: the dataset begins anew by itself."""
 
     def on_epoch_end(self) -> None:
         """Do nothing: the dataset begins anew by itself."""

@@ -75,8 +75,8 @@ def reliability_diagram(
             Keras classifier.
         x_or_probabilities: `(N, Z)` probabilities, or of two classes `(N,)` or
             `(N, 1)`, the second one's; or, with a model, inputs as `model.predict`
-            takes them, or a `tf.data.Dataset` of batches `(x, y)` or
-            `(x, y, sample_weight)`, whose weights are not used.
+            takes them, or a dataset as `with_temperature` takes it. Weights are not
+            used.
         y: The labels, with a model; None with a dataset.
         num_bins: Number of equal-width bins. Defaults to 15.
         title: What the figure's title begins with. Defaults to nothing.

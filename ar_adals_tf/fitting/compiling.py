@@ -48,10 +48,11 @@ def for_soft_labels(
     given = dict(was.config)
     loss = counterpart(given.get("loss"))
     sparse = loss is not given.get("loss") or _by_shape(loss)
-    metrics = {
-        kind: _map(given.get(kind), functools.partial(_on_hard, sparse, sigmoid))
-        for kind in ("metrics", "weighted_metrics")
-    }
+    with model.distribute_strategy.scope():  # as compile makes their variables
+        metrics = {
+            kind: _map(given.get(kind), functools.partial(_on_hard, sparse, sigmoid))
+            for kind in ("metrics", "weighted_metrics")
+        }
     names: list[Any] = []
     for kind in metrics:
         _map(given.get(kind), names.append)
@@ -170,6 +171,11 @@ class OnHardLabels(keras.metrics.Metric):
         self._metric, self._harden = metric, harden
         if hasattr(metric, "_direction"):  # by it Keras's callbacks know what is better
             self._direction = metric._direction
+
+    @property
+    def of_hard_labels(self) -> keras.metrics.Metric:
+        """The other metric."""
+        return self._metric
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """See `keras.metrics.Metric`."""

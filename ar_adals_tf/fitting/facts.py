@@ -19,7 +19,7 @@ from ar_adals_tf.examples.elements import (
     one_hot,
     plain_ids,
 )
-from ar_adals_tf.examples.numbering import READ, Data, numbered
+from ar_adals_tf.examples.numbering import READ, Data, Stream, numbered
 from ar_adals_tf.joining import check_range
 from ar_adals_tf.levels import RobustnessLevels
 from ar_adals_tf.nested import only_leaf
@@ -181,8 +181,9 @@ def read_facts(
         examples: What `numbered` makes of them, if it is there already.
 
     Raises:
-        InputError: If there is none, if labels are no classes, if inputs or weights
-            are not finite, or if inputs without ids differ when they are read again.
+        InputError: If there is none, or no end of them, if labels are no classes, if
+            inputs or weights are not finite, or if inputs without ids differ when they
+            are read again.
     """
     if examples is None:
         examples = numbered(data, READ, num_classes, keys=keys)
@@ -209,6 +210,8 @@ def read_facts(
     with in_plain_words():
         for columns, ends, lengths in looked.as_numpy_iterator():
             rows.append(columns)
+            if isinstance(data, Stream):
+                data.check_ends(len(rows))
             sides.add(tuple(lengths.tolist()))
             if ends:
                 low, high = ranges.pop() if ranges else ends

@@ -13,7 +13,9 @@ from ar_adals_tf.attacks.layers import candidates
 from ar_adals_tf.attacks.space import is_float, moves
 from ar_adals_tf.autograph import as_written
 from ar_adals_tf.automatic import auto_alpha
+from ar_adals_tf.calibration.measures import DEFAULT_NUM_BINS
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
+from ar_adals_tf.callbacks.checks import check_own_measures
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.examples.elements import KEYS, Keys, Takes, one_hot
 from ar_adals_tf.examples.numbering import (
@@ -25,6 +27,7 @@ from ar_adals_tf.examples.numbering import (
     as_data,
     numbered,
 )
+from ar_adals_tf.files import is_address
 from ar_adals_tf.fitting.compiling import for_soft_labels
 from ar_adals_tf.fitting.facts import CHANGED
 from ar_adals_tf.fitting.preparing import prepare, refuse_unknown
@@ -38,8 +41,13 @@ from ar_adals_tf.whole_numbers import given_number, whole_number
 _NOT_TAKEN = {
     "validation_freq": "the soft labels follow from the validation examples after "
     "every epoch",
-    "validation_steps": "the soft labels follow from all validation examples",
+    "validation_steps": "the soft labels follow from all validation examples, which "
+    "must have an end",
 }
+
+#: So many batches are read before a dataset is said to have no end, though fewer are
+#: trained on: a first try takes a few steps of a long dataset.
+_FEW = 1000
 
 
 def fit(
@@ -69,6 +77,7 @@ def fit(
     cache_dir: str | Path | None = None,
     refresh_every: int | Literal["auto"] | None = None,
     backup_dir: str | Path | None = None,
+    num_bins: int = DEFAULT_NUM_BINS,
     from_logits: bool | None = None,
     id_key: str = KEYS.id,
     label_key: str = KEYS.label,
@@ -115,8 +124,9 @@ def fit(
         validation_index: See `prepare`.
         cache_dir: See `prepare`.
         refresh_every: See `prepare`.
-        backup_dir: A folder that keeps the soft labels, to go on by `initial_epoch`.
+        backup_dir: A local folder that keeps the soft labels, for `initial_epoch`.
             Defaults to one inside that of a `BackupAndRestore` among the callbacks.
+        num_bins: Number of bins of `val_ece`. Defaults to 15.
         from_logits: See `prepare`.
         id_key: See `soft_labels`.
         label_key: See `soft_labels`.
@@ -142,6 +152,7 @@ def fit(
     refuse_unknown(fit, settings, attack, vanilla)
     whole_number("epochs", epochs)
     whole_number("initial_epoch", initial_epoch, 0)
+    num_bins = whole_number("num_bins", num_bins)
     for name, number in {
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
@@ -160,7 +171,7 @@ def fit(
         )
     say = print if verbose else _say_nothing
     if not model.built:
-        inputs = _first_inputs(validation, None, keys)
+        inputs = _first_inputs(validation, _known_classes(model), keys)
         with model.distribute_strategy.scope():
             model(inputs, training=False)
     classes, sigmoid = num_classes(model), is_binary(model)
@@ -186,10 +197,13 @@ def fit(
         num_levels = 1
         line = f"{what}: one level serves all (AdaLS). For several levels {how}."
         say(line[0].upper() + line[1:])
+    if isinstance(train, Stream) and steps_per_epoch:
+        train.most = max(_FEW, 2 * steps_per_epoch * epochs)
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:
-        is_softmax(model, from_logits)  # refuses what is no classifier, before all work
+        # What is no classifier, or has misleading metrics, is refused before all work.
+        check_own_measures(model, is_softmax(model, from_logits), num_bins)
         ready = prepare(
             vanilla,
             train,
@@ -204,6 +218,7 @@ def fit(
             refresh_every=refresh_every,
             num_classes=classes,
             sigmoid=sigmoid,
+            num_bins=num_bins,
             from_logits=from_logits,
             backup_dir=backup_dir or _backup_dir(callbacks),
             validation_batch_size=validation_batch_size or READ,
@@ -274,6 +289,17 @@ def _refuse_not_taken(settings: Mapping[str, Any]) -> None:
             raise InputError(f"fit takes no {name}: {why}; leave it out")
 
 
+def _known_classes(model: keras.Model) -> int | None:
+    """Return the number of classes of a model that is not built, or None.
+
+    A `Sequential` that ends in a `Dense` layer has as many outputs as its units.
+    """
+    last = model.layers[-1:] if isinstance(model, keras.Sequential) else []
+    if not last or not isinstance(last[0], keras.layers.Dense):
+        return None
+    return max(2, last[0].units)  # one output tells of two classes
+
+
 def _first_inputs(data: Data, classes: int | None, keys: Keys) -> Any:
     """Return the inputs of the first batch."""
     examples = numbered(data, BATCH_SIZE, classes, keys=keys, with_ids=False)
@@ -329,9 +355,19 @@ def _of_all_classes(class_weight: Any, classes: int) -> dict[int, float]:
 
 
 def _backup_dir(callbacks: Sequence[keras.callbacks.Callback]) -> Path | None:
-    """Return a folder inside that of `BackupAndRestore`, if it is among them."""
+    """Return a folder inside that of `BackupAndRestore`, if it is among them.
+
+    Raises:
+        InputError: If it is on another machine, where soft labels cannot be kept.
+    """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
+            if is_address(callback.backup_dir):
+                raise InputError(
+                    "BackupAndRestore keeps the model in "
+                    f"{str(callback.backup_dir)!r}, and the soft labels can be kept on "
+                    "this machine's file system only; give backup_dir=, a local folder"
+                )
             return Path(callback.backup_dir, "ar_adals")
     return None
 

@@ -31,6 +31,7 @@ from ar_adals_tf.examples.numbering import (
 )
 from ar_adals_tf.examples.orders import Order
 from ar_adals_tf.examples.streamed import OTHER_SHAPES, Streamed, in_floats
+from ar_adals_tf.files import check_local
 from ar_adals_tf.fitting.facts import Facts, read_facts
 from ar_adals_tf.graph import input_specs
 from ar_adals_tf.indexing import compute_cached
@@ -224,6 +225,7 @@ def prepare(
     classes = given_number("num_classes", num_classes, 2) or classes_of(vanilla)
     size = whole_number("validation_batch_size", validation_batch_size)
     num_bins = whole_number("num_bins", num_bins)
+    check_local(backup_dir, "backup_dir")
     if refresh_every is not None:
         check_every(refresh_every)
     if sigmoid is None:
@@ -397,7 +399,7 @@ def refuse_unknown(
 
 
 class _Callback(ARAdaLS):
-    """`ARAdaLS` that also tells the training data which epoch it is."""
+    """`ARAdaLS` that also tells the training data of epochs, as `model.fit` does."""
 
     def __init__(
         self, *arguments: Any, epoch: tf.Variable, train: Data, **options: Any
@@ -407,6 +409,7 @@ class _Callback(ARAdaLS):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch.assign(epoch)
+        self._train.on_epoch_begin()
         super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -9,7 +9,7 @@ from keras import layers
 from ar_adals_tf import ExpectedCalibrationError
 from ar_adals_tf.automatic import LEAST_EXAMPLES, auto_num_levels
 from ar_adals_tf.callbacks.ar_adals import ARAdaLS
-from ar_adals_tf.callbacks.checks import check_pace
+from ar_adals_tf.callbacks.checks import check_own_measures, check_pace
 from ar_adals_tf.errors import InputError
 from ar_adals_tf.pipeline import soft_labels
 from ar_adals_tf.robustness import RobustnessIndex
@@ -207,6 +207,63 @@ def test_a_metric_that_fails_on_soft_labels(metric, message, train, validation):
     metric = metric if isinstance(metric, str) else metric()
     model = with_loss(cce(from_logits=True), metrics=["accuracy", metric])
     refused(message, train, validation, model)
+
+
+METRICS = keras.metrics
+
+
+def accuracy(y, p):
+    """A measure of one's own, by a name that is taken."""
+    return y[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (METRICS.TopKCategoricalAccuracy(5, name="accuracy"), "TopKCateg.*val_accurac"),
+        (METRICS.BinaryAccuracy("accuracy"), "metric BinaryAccuracy has the name 'acc"),
+        (accuracy, "has the name 'accuracy', and val_accuracy, which ARAdaLS logs, is"),
+        (METRICS.MeanSquaredError(name="ece"), "the metric MeanSquaredError has the"),
+        (METRICS.CategoricalCrossentropy("refinement"), "and val_refinement, which"),
+        (
+            ExpectedCalibrationError(50, from_logits=True),
+            "has 50 bins, and val_ece, .* has 15; give num_bins=50 to fit or ARAdaLS",
+        ),
+    ],
+)
+def test_a_metric_of_a_name_that_is_taken(metric, message, train, validation):
+    model = with_loss(cce(from_logits=True), metrics=[metric])
+    refused(message, train, validation, model)
+
+
+def test_metrics_that_are_what_their_names_say(train, validation):
+    for metrics in (
+        ["accuracy", METRICS.CategoricalCrossentropy(from_logits=True)],
+        [METRICS.CategoricalAccuracy("accuracy")],
+        [METRICS.TopKCategoricalAccuracy(5)],
+        [ExpectedCalibrationError(50, True, name="ece_50")],
+    ):
+        model = with_loss(cce(from_logits=True), metrics=metrics)
+        check_own_measures(model, probabilities=False)
+    bins = ExpectedCalibrationError(50, from_logits=True)
+    model = with_loss(cce(from_logits=True), metrics=[bins])
+    begin(train, validation, model, callback={"num_bins": 50})
+
+
+@pytest.mark.parametrize(
+    ("threshold", "activation", "right"),
+    [(0.5, "sigmoid", True), (0.3, "sigmoid", False), (0.0, None, True)],
+)
+def test_the_threshold_of_an_accuracy_is_known(threshold, activation, right):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1, activation)])
+    metric = METRICS.BinaryAccuracy("accuracy", threshold=threshold)
+    model.compile("adam", "binary_crossentropy", metrics=[metric])
+    probabilities = activation is not None
+    if right:
+        check_own_measures(model, probabilities)
+        return
+    with pytest.raises(InputError, match="is another measure"):
+        check_own_measures(model, probabilities)
 
 
 def test_metrics_that_misread_soft_labels_are_right_on_hard_ones(train, validation):

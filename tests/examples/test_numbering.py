@@ -29,11 +29,12 @@ def columns(rng):
 
 
 class Sequence(keras.utils.PyDataset):
-    """Arrays in batches, which turn around at the end of every epoch."""
+    """Arrays in batches, which are told of the beginning and end of every epoch."""
 
     def __init__(self, columns, size=5, **options):
         super().__init__(**options)
         self.columns, self.size, self.turns = columns, size, 0
+        self.begun = 0
 
     def __len__(self):
         return -(-len(self.columns[1]) // self.size)
@@ -41,6 +42,9 @@ class Sequence(keras.utils.PyDataset):
     def __getitem__(self, number):
         part = slice(number * self.size, (number + 1) * self.size)
         return tuple(column[part] for column in self.columns)
+
+    def on_epoch_begin(self):
+        self.begun += 1
 
     def on_epoch_end(self):
         self.turns += 1
@@ -215,12 +219,20 @@ def test_validation_split_is_the_last_part_as_in_keras(columns):
         (lambda c: 5, "received int"),
         (lambda c: tf.data.Dataset.from_tensor_slices(c).repeat(), "without end"),
         (lambda c: Endless(c), "never ends"),
+        (lambda c: shapeless(c), "the shape of the dataset's labels is not known"),
     ],
 )
 def test_unusable_data_is_refused_in_one_sentence(data, message, columns):
     with pytest.raises(InputError, match=message) as error:
         numbered(as_data(data(columns)), 4, Z, order=NATURAL)
     assert "\n" not in str(error.value)
+
+
+def shapeless(columns):
+    """A generator of which the types alone are told, as once was usual."""
+    return tf.data.Dataset.from_generator(
+        lambda: [columns[:2]], output_types=(tf.float32, tf.int64)
+    )
 
 
 class Endless(Sequence):
@@ -230,10 +242,33 @@ class Endless(Sequence):
     num_batches = None
 
 
-def test_a_pydataset_hears_of_the_end_of_an_epoch(columns):
+def test_a_pydataset_hears_of_epochs(columns):
     data = Sequence(columns)
-    as_data(data).on_epoch_end()
-    assert data.turns == 1
+    taken = as_data(data)
+    taken.on_epoch_end()
+    taken.on_epoch_begin()
+    assert (data.begun, data.turns) == (2, 1)  # it may be read before the first epoch
+
+
+class Drawn(Sequence):
+    """Each epoch has an order of its own, and there is none before the first one."""
+
+    def on_epoch_begin(self):
+        super().on_epoch_begin()
+        draws = np.random.default_rng(self.begun)
+        self.order = draws.permutation(len(self))
+
+    def __getitem__(self, number):
+        return super().__getitem__(self.order[number])
+
+
+def test_a_pydataset_may_draw_its_order_when_an_epoch_begins(columns):
+    data = as_data(Drawn(columns, size=6))
+    for begun in (1, 2):
+        order = np.random.default_rng(begun).permutation(4)
+        rows = (np.arange(6) + 6 * order[:, None]).ravel()
+        np.testing.assert_array_equal(read(data)[1], columns[0][rows[rows < N]])
+        data.on_epoch_begin()
 
 
 class Changing(Sequence):

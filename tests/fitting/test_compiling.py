@@ -195,6 +195,17 @@ def test_one_sigmoid_output_has_right_metrics(examples):
     np.testing.assert_allclose(found[1:], expected[1:], atol=1e-6)
 
 
+def test_metrics_are_made_where_the_model_is():
+    """Under a strategy their variables are spread over the replicas, as Keras's."""
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = network("sigmoid", 1)
+        model.compile("adam", "binary_crossentropy", metrics=["accuracy", "auc"])
+    with for_soft_labels(model, True, silent):
+        for metric in model._compile_metrics._user_metrics:
+            for variable in metric.variables:
+                assert isinstance(variable.value, tf.distribute.DistributedValues)
+
+
 def test_what_is_right_already_is_left_alone():
     model = network()
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])

@@ -176,3 +176,20 @@ def test_equal_inputs_by_chance_are_no_training_examples(kind, make, rng, recwar
         x = x[rng.integers(0, N // 2, N)]
     held_out((x, y), slice(500), slice(start, N), make)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_dataset_of_unknown_length_is_not_read_for_ever(columns, known):
+    """Its first batches are told again and again, or end where they say they do."""
+    data = tf.data.Dataset.from_tensor_slices(columns).batch(50)
+    count = N // 50
+    unknown = data.repeat().take_while(lambda *_: tf.constant(True))
+    endless, cut = as_data(unknown), unknown.take(count)
+    endless.most = count
+    with pytest.raises(InputError, match=f"more than {count} elem.*repeat without end"):
+        read_facts(endless, Z)
+    if known:
+        cut = cut.apply(tf.data.experimental.assert_cardinality(count))
+    finite = as_data(cut)
+    finite.most = count - known
+    assert read_facts(finite, Z).total == N

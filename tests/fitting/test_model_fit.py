@@ -689,10 +689,11 @@ def test_a_loss_of_ones_own_over_one_logit_needs_from_logits(kind):
     assert np.isfinite(history["val_ece"]).all()
 
 
-def test_a_pydataset_is_told_of_every_epochs_end():
+def test_a_pydataset_is_told_of_every_epoch():
+    """And once more before the first one, since it is read before."""
     data = Sequence((XT, YT), 32)
     train(network(), data, None, num_levels=1, epochs=3)
-    assert data.turns == 3
+    assert (data.begun, data.turns) == (4, 3)
 
 
 def test_a_subclassed_model_and_a_train_step_of_ones_own():
@@ -913,6 +914,16 @@ def test_batches_of_any_length_are_taken_before_a_model_is_built(count):
     assert model.weights[0].shape == (XT.shape[1], Z)
 
 
+def test_float_labels_in_whole_batches_are_taken_before_a_model_is_built():
+    """Their shape is that of a one-hot label over 32 classes, which its units deny."""
+    model = keras.Sequential([LAYERS.Flatten(), LAYERS.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    parts = ((x, (y > 0).astype(np.float32)) for x, y in ((XT, YT), (XV, YV)))
+    data, some = (slices(*part).batch(32, drop_remainder=True) for part in parts)
+    history = train(model, data, None, validation_data=some, num_levels=1, epochs=1)
+    assert 0 < history.history["val_accuracy"][0] <= 1
+
+
 def augmented():
     """Random in every pass, as Keras's layers for augmentation are."""
     layer = LAYERS.GaussianNoise(0.1)
@@ -942,6 +953,19 @@ def test_unusable_datasets_are_one_sentence(case, vanilla):
     assert "\n" not in str(error.value)
 
 
+def test_a_generator_without_end_is_refused_where_steps_are_given():
+    """Its length is unknown, so nothing but the steps tells that it has no end."""
+
+    def endless():
+        while True:
+            yield XT[:8], YT[:8]
+
+    spec = tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int64)
+    data = tf.data.Dataset.from_generator(endless, output_signature=spec)
+    with pytest.raises(InputError, match="it seems to repeat without end; cut it with"):
+        train(network(), data, None, steps_per_epoch=2, num_levels=2)
+
+
 def test_class_weights_and_those_of_a_dataset_are_refused():
     weighted = tf.data.Dataset.from_tensor_slices((XT, YT, np.ones(TRAIN))).batch(32)
     with pytest.raises(InputError, match="class_weight was given, and the training da"):
@@ -967,6 +991,55 @@ def test_a_model_of_several_labels_is_refused_before_the_attack(
     model = network(loss, activation)
     with pytest.raises(InputError, match=message):
         train(model, vanilla="is not even looked at")
+
+
+@pytest.mark.parametrize(
+    ("activation", "metric", "message"),
+    [
+        (None, ar_adals_tf.ExpectedCalibrationError(), "give it from_logits=True"),
+        (
+            "softmax",
+            ar_adals_tf.ExpectedCalibrationError(from_logits=True),
+            "give it from_logits=False",
+        ),
+        (
+            "softmax",
+            keras.metrics.SparseTopKCategoricalAccuracy(2, name="accuracy"),
+            "the metric SparseTopKCategoricalAccuracy has the name 'accuracy'",
+        ),
+    ],
+)
+def test_a_metric_that_would_mislead_is_refused_before_the_attack(
+    activation, metric, message
+):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    model = network(loss, activation, metrics=[metric])
+    with pytest.raises(InputError, match=message):
+        train(model, vanilla="is not even looked at")
+
+
+def test_the_metric_of_other_bins_has_the_callbacks_beside_it():
+    model = network(metrics=[ar_adals_tf.ExpectedCalibrationError(num_bins=4)])
+    history = train(model, num_levels=1, epochs=1, num_bins=4).history
+    measured = model.evaluate(XV, YV, verbose=0, return_dict=True)
+    assert history["val_ece"][-1] == pytest.approx(measured["ece"], abs=1e-6)
+
+
+def test_a_backup_on_another_machine_is_refused_before_the_attack():
+    backup = keras.callbacks.BackupAndRestore("gs://bucket/run")
+    for options, message in (
+        (
+            {"callbacks": [backup]},
+            "keeps the model in 'gs://bucket/run'.*a local folder",
+        ),
+        ({"backup_dir": "gs://bucket/run"}, "backup_dir must be a folder of this mach"),
+        (
+            {"backup_dir": "s3://a/b", "callbacks": [backup]},
+            "received 's3://a/b'; give a local one",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(network(), vanilla="is not even looked at", **options)
 
 
 def test_a_model_that_is_not_compiled_is_refused():
