@@ -4,6 +4,8 @@ Real images with their ids, the forms in which people have data, small models, a
 is measured of them, written plainly in NumPy.
 """
 
+import hashlib
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -34,9 +36,12 @@ class Examples:
         )
 
     def levels(self, num_levels):
-        """Sort by distance and id, cut into equal parts; by position."""
-        ranked = sorted(zip(self.index.distances, self.index.ids, strict=True))
-        rank = {i: number for number, (_, i) in enumerate(ranked)}
+        """Sort by distance and an id's digest, cut into equal parts; by position."""
+        ranked = sorted(
+            (distance, hashlib.sha256(i).digest(), i)
+            for distance, i in zip(self.index.distances, self.index.ids, strict=True)
+        )
+        rank = {i: number for number, (*_, i) in enumerate(ranked)}
         count = len(self.ids)
         return np.array([rank[i] * num_levels // count for i in self.ids])
 

@@ -122,6 +122,7 @@ def test_parts_of_another_model_are_not_taken_where_settings_are_lost(
     place = tmp_path / "certified"
     shutil.rmtree(place)
     (place / "parts" / "sigma_0.25").mkdir(parents=True)
+    (tmp_path / "config.json").touch()  # of a run
     first.save(place / "parts" / "sigma_0.25" / "part_00000000.npz")
     assert work() == whole
 

@@ -375,7 +375,7 @@ def test_any_kind_of_file_is_certified_as_the_keras_model(
 
 
 def test_predictions_alone_cannot_be_certified(tmp_path):
-    with pytest.raises(InputError, match="no model and no inputs, so --certify cannot"):
+    with pytest.raises(InputError, match="no model and no inputs; leave out --certify"):
         evaluate(predictions=tmp_path, output_dir=tmp_path, certify=True)
 
 
