@@ -185,7 +185,7 @@ def test_a_probe_computes_in_the_studys_number_format(cells, monkeypatch):
     )
     monkeypatch.setattr(estimating.subprocess, "run", lambda *_, **__: None)
     found = {c.name: c for c in cells_of(load_study("adversarial_training"), "a")}
-    left = [found["train vanilla-0"], found["train pgd_at-0"]]
+    left = [found["train vanilla-0"], found["train fgsm_at-0"]]
     estimate([*left, cells["train vanilla-0"]], [], CIFAR10)
     assert [(given[1], given[-1]) for given in asked] == [
         ("study_cnn", "bfloat16"),  # once for both
