@@ -238,6 +238,7 @@ def test_memory_is_known_in_a_new_process(parent, own_files, tmp_path):
     assert all(form["peak_bytes"] > 1e4 for form in costs["forms"].values())
 
 
+@pytest.mark.slow
 def test_printed_commands_import_what_a_model_needs(
     parent, own_files, tmp_path, monkeypatch, no_pictures
 ):

@@ -153,6 +153,7 @@ def test_a_second_callback_with_the_smoothing_sees_it_move(train, validation):
     assert follower.seen[-1] == callback.smoothing.p.tolist()
 
 
+@pytest.mark.slow
 def test_a_loss_that_learns_begins_each_trial_anew(train, validation):
     smoothing, loss = AdaptiveLabelSmoothing(Z, 1, alpha=0), AdaFocal(num_bins=5)
     soft = soft_labels(batches(table(train, False)[0], 100), smoothing)
@@ -169,6 +170,7 @@ def test_a_loss_that_learns_begins_each_trial_anew(train, validation):
     assert trials[0]["gamma/4"][0] == 1 != trials[0]["gamma/4"][-1]
 
 
+@pytest.mark.slow
 def test_what_is_prepared_is_copied_with_its_soft_labels(train, validation):
     parts = [(table(part, False)[1], part.labels) for part in (train, validation)]
     ready = prepare(None, *parts, num_classes=Z, num_levels=2, alpha=0.5)
@@ -226,6 +228,7 @@ def test_levels_that_somebody_gives_stay(train, validation):
     assert levels_of_the_first_epoch(soft, callback) is validation.index
 
 
+@pytest.mark.slow
 def test_after_a_reset_a_new_callback_begins_with_levels_that_nothing_has_cut(
     train, validation
 ):

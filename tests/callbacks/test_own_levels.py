@@ -529,6 +529,7 @@ def test_an_interrupted_training_ends_like_one_that_was_not(
     ]
 
 
+@pytest.mark.slow
 def test_indexes_of_an_earlier_training_are_not_taken(train, validation, tmp_path):
     """The same folder; but the model, or how it ranks, is another."""
     Outcome(train, validation, epochs=2, refresh_every=1, backup_dir=tmp_path)

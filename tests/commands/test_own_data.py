@@ -209,6 +209,7 @@ def cells(tmp_path, monkeypatch):
     return table
 
 
+@pytest.mark.slow
 def test_a_model_of_a_tables_own_numbers(cells, run):
     """Oracle: the model's own predictions of the table's rows."""
     tune = ("train", "--dataset=cells.npz", "--model=mine.keras", "--finetune", *TINY)
@@ -239,6 +240,7 @@ def test_a_model_of_a_tables_own_numbers(cells, run):
     np.testing.assert_allclose(found, scaled.probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_vanilla_model_that_has_learnt_nothing_is_warned_of(wine, run):
     flags = ("--learning_rate=1e-9", "--ensemble_size=2", *TINY)
     status, _, err = run("train", "--dataset=wine.npz", *flags)

@@ -75,6 +75,7 @@ def test_labels_and_levels_are_those_that_the_run_ended_with(run, tmp_path):
     np.testing.assert_allclose(ordered(found), ordered(expected), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_to_the_same_weights(
     run, finetuner, tmp_path, monkeypatch
 ):

@@ -147,6 +147,7 @@ def test_models_without_a_gradient_are_said_to_be_left_out(made):
     assert line.startswith("fgsm need")
 
 
+@pytest.mark.slow
 def test_what_is_there_is_left_and_what_is_broken_is_made_again(
     run, made, tmp_path, monkeypatch
 ):

@@ -113,6 +113,7 @@ def test_what_is_not_asked_for_again_is_not_kept_of_other_images(how, tmp_path):
     assert record.images and record.validation_images not in ("", record.images)
 
 
+@pytest.mark.slow
 def test_other_validation_images_give_another_temperature(how, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "val.npz"

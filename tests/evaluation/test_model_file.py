@@ -232,6 +232,7 @@ def test_the_record_has_the_names_of_the_classes(files, splits, tmp_path):
     assert evaluate(**how) == found
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_as_a_run_does(files, tmp_path):
     out = tmp_path / "out"
     first = evaluate(
@@ -265,6 +266,7 @@ def test_a_model_that_has_changed_is_refused(files, tmp_path):
         evaluate(out, say=str)
 
 
+@pytest.mark.slow
 def test_several_share_each_corrupted_set(files, tmp_path, monkeypatch):
     """Each set is made once, and each result is what it would be alone."""
     other = keras.models.load_model(files / "my.keras")

@@ -181,6 +181,7 @@ def test_a_saved_model_needs_no_import_of_ones_own(tmp_path):
     assert done.stdout == "PGDTraining\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

@@ -150,6 +150,7 @@ def test_collecting_again_changes_nothing_but_what_is_new(folder, tmp_path):
     assert all(before[path] == content for path, content in after.items())
 
 
+@pytest.mark.slow
 def test_runs_of_several_machines_are_collected_like_those_of_one(
     folder, kept, tmp_path, monkeypatch
 ):

@@ -124,6 +124,7 @@ def test_settings_name_the_folders_of_the_study(packed):
     assert config["data_dir"] is None
 
 
+@pytest.mark.slow
 def test_a_report_of_a_file_is_that_of_the_runs(runs, packed, tmp_path, no_pictures):
     """Every number, bit for bit; in the text only the places differ."""
     there = write_report(runs, tmp_path / "there", command="made so").parent

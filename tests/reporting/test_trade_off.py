@@ -191,6 +191,7 @@ def test_other_than_two_measures_are_refused_before_a_run_is_read(names, receive
     assert "such as --trade_off=accuracy,ece_under_attack" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_report_says_how_its_trade_off_was_made(attack_runs, tmp_path, monkeypatch):
     monkeypatch.setattr(contents, "report_sections", lambda collections: [])
     names = ["accuracy", "robust_accuracy"]

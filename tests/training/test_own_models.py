@@ -181,6 +181,7 @@ def test_a_file_that_has_changed_is_refused(own, tmp_path, stop_after):
         train(tuned(copy, tmp_path / "run", "adals"))
 
 
+@pytest.mark.slow
 def test_a_given_model_that_knows_the_validation_images_is_warned_of(tmp_path):
     """It is told before the work, and on the page."""
     splits = datasets.load("fashion_mnist_small", **DATA)

@@ -62,6 +62,7 @@ def assert_copied(run, source, **differs):
     assert any("tensorboard" in path.parts for path in found)
 
 
+@pytest.mark.slow
 def test_the_run_of_the_same_settings_is_copied(swept, tmp_path, untrained, capsys):
     before = snapshot(swept)
     run = train(config_of(tmp_path / "run", verbose=True), swept=swept)
