@@ -309,8 +309,8 @@ def _warn_of_misses(found: np.ndarray, attack: str) -> None:
     if (share := found.mean()) < _ENOUGH:
         warnings.warn(
             f"{attack} flipped only {share:.1%} of the images; the others all rank as "
-            "the most robust, by id. Likely causes: the inputs are not in the range "
-            f"that the model was trained with ({GIVE_RANGE}), the model is not "
+            "the most robust, in no order. Likely causes: the inputs are not in the "
+            f"range that the model was trained with ({GIVE_RANGE}), the model is not "
             "trained, or its last layer hides its logits",
             stacklevel=4,
         )

@@ -211,7 +211,7 @@ def test_only_a_shard_of_inputs_is_in_memory(model):
     [
         slices(X, Y).shuffle(N),
         slices(X, Y).shuffle(N).batch(5),
-        slices(X, Y).map(lambda x, y: (x + tf.random.uniform(SHAPE) / 9, y)),
+        slices(X, Y).map(lambda x, y: ((x + tf.random.uniform(SHAPE)) / 2, y)),
         Batches(X, Y, order=lambda: RANDOM.permutation(N)),
     ],
 )
