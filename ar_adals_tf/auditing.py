@@ -22,7 +22,13 @@ from ar_adals_tf.evaluation.subject_file import (
 )
 from ar_adals_tf.evaluation.without_model import UNNAMED, write_evaluation
 from ar_adals_tf.experiment.runs import RUN_FILES, index_path
-from ar_adals_tf.files import clear, refuse_strangers, sweep, writable_folder
+from ar_adals_tf.files import (
+    clear,
+    refuse_strangers,
+    remove,
+    sweep,
+    writable_folder,
+)
 from ar_adals_tf.process.locks import LOCK, only_writer
 from ar_adals_tf.reporting.html import text
 from ar_adals_tf.reporting.items import Section, slug
@@ -190,6 +196,9 @@ def audit(
         own.mkdir(parents=True, exist_ok=True)
         with only_writer(own / LOCK, say):
             sweep(own, *RUN_FILES, "subject.json")
+            for old in ("metrics.json", "temperature.json"):
+                remove(own / old)
+            record.save(own)  # first: an interrupted audit knows its folder again
             clear(own / "robustness" / _LEVELS, "test.npz", "gallery.npz")
             if index is not None and i == 0:
                 path = _ready(index_path(own, _LEVELS, {}, "test"))

@@ -36,8 +36,8 @@ def main() -> None:
         raise InputError("--model_file is missing; give the .keras file to attack")
     if arrays and (idle := command_line.given("split", *command_line.names("data"))):
         raise InputError(
-            f"--{next(iter(idle))} is for --dataset; --arrays are attacked as they "
-            "are: leave one of them out"
+            f"--{next(iter(idle))} means nothing beside --arrays, which are attacked "
+            "as they are; leave one of them out"
         )
     space = space_from(bounds, at)
     if space and not arrays:

@@ -250,3 +250,19 @@ def test_what_cannot_be_written_or_corrupted_is_refused_before_the_ranking(
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(left) == sorted(tmp_path / name for name in there)
     assert all(path.read_text() == "mine" for path in left)
+
+
+def test_an_audit_that_was_interrupted_is_made_again(monkeypatch, tmp_path, no_page):
+    """The ranking of the examples is written first, and takes longest after it."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    model, asked = linear(), {"output_dir": tmp_path, "num_levels": 2, "verbose": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnTest, "keep_gallery", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ar_adals_tf.audit(model, X[:160], Y[:160], **asked)
+    (left,) = tmp_path.glob("models/*/robustness/margin/test.npz")
+    ar_adals_tf.audit(model, X[:160], Y[:160], **asked)
+    assert left.is_file() and (left.parents[2] / "metrics.json").is_file()

@@ -154,11 +154,14 @@ class OwnLevels(keras.callbacks.Callback):
             newest = max(usable, default=None)
             if newest is None and last not in (None, self._last):
                 what = "not all indexes of the" if self._fixed else "no index of a"
-                lacking = ", ".join(f"epoch_{last}/{name}.npz" for name in self._levels)
+                names = [f"epoch_{last}/{name}.npz" for name in self._levels]
+                lacking = [n for n in names if not (self._folder / n).exists()]
+                way = "start from epoch 0, or give the folder of the interrupted run"
+                if self._fixed:
+                    way = "put the files back, or train anew in another --output_dir"
                 raise InputError(
                     f"training goes on at epoch {epoch}, but {self._folder} has {what} "
-                    f"ranking before it, such as {lacking}; start from epoch 0, or "
-                    "give the folder of the interrupted run"
+                    f"ranking before it: it lacks {' and '.join(lacking)}; {way}"
                 )
             last = newest
         if last is None or (last < epoch and last == self._last):

@@ -119,7 +119,8 @@ def _check_values(path: str | Path, images: np.ndarray, like: DatasetInfo) -> No
     if broken := not_finite(images):
         raise InputError(f"{path} has images that are not finite: {broken}")
     low, high = float(images.min()), float(images.max())
-    if like.has_images and not 0 <= low <= high <= 1:
+    rounding = 1e-6  # of a resize in float32
+    if like.has_images and not -rounding <= low <= high <= 1 + rounding:
         raise InputError(
             f"{path} has images with values from {low:g} to {high:g}; give uint8, or "
             "floats in [0, 1], scaled as the test images are"

@@ -216,7 +216,8 @@ def _is_unfinished(config: Config, run: Path) -> bool:
     """
     folders = [run, *member_folders(config, run)]
     begun = any((one / "checkpoint.npz").exists() for one in folders)
-    return begun or config.ensemble_size > 1 or config.as_given
+    untrained = not (run / "model.keras").is_file()
+    return begun or untrained or config.ensemble_size > 1 or config.as_given
 
 
 def _again(

@@ -78,9 +78,14 @@ def given_arguments(
     return {
         name: value
         for name, value in values.items()
-        if value is not defaults[name]
-        and not (isinstance(value, (str, int)) and value == defaults[name])
+        if value is not defaults[name] and not _same(value, defaults[name])
     }
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(value, (list, tuple)) and isinstance(default, tuple):
+        return tuple(value) == default
+    return isinstance(value, (str, int)) and value == default
 
 
 def refuse_idle_measures(given: Mapping[str, Any]) -> None:

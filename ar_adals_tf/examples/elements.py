@@ -51,12 +51,13 @@ class Takes(NamedTuple):
 
     @classmethod
     def named(cls, specs: Any) -> "Takes":
-        """Return the names alone.
+        """Return the names, and whether the first input is text.
 
         Of labelled data labels tell the rest, and better: inputs may have an axis of 1
         more or less than the model says, as Keras adds and removes it.
         """
-        return cls(cls.of(specs).names)
+        known = cls.of(specs)
+        return cls(known.names, (), known.text)
 
 
 ANYTHING = Takes()
@@ -229,9 +230,11 @@ def has_ids(
     if not alike or not (first.dtype.is_integer or _is_text(first)):
         return False
     one = isinstance(second, tf.TensorSpec)
+    if takes.text and _is_text(first):
+        return one and _is_text(second)
     if one and takes.ranks:
-        if _is_text(second) or (takes.text and _is_text(first)):
-            return _is_text(second)
+        if _is_text(second):
+            return True
         return second.shape.rank > first.shape.rank
     if not third.dtype.is_floating or third.shape.rank != first.shape.rank:
         return True

@@ -308,7 +308,7 @@ def numbered(
         keys: The entries of dictionaries.
         with_ids: Whether the elements begin with their ids.
     """
-    identified = data.identified(num_classes, keys)
+    identified = data.identified(num_classes, keys, data.takes)
     dataset, elements = in_batches(
         data, size, num_classes, identified, order=order, keys=keys, takes=data.takes
     )

@@ -187,7 +187,7 @@ def read_facts(
     """
     if examples is None:
         examples = numbered(data, READ, num_classes, keys=keys)
-    by_content = not data.identified(num_classes, keys)
+    by_content = not data.identified(num_classes, keys, data.takes)
     told = by_content or has_content(examples.element_spec[1])
 
     @as_written

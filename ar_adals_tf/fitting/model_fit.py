@@ -47,7 +47,7 @@ _NOT_TAKEN = {
 
 #: So many batches are read before a dataset is said to have no end, though fewer are
 #: trained on: a first try takes a few steps of a long dataset.
-_FEW = 1000
+_LEAST_READ = 100_000
 
 
 def fit(
@@ -175,7 +175,7 @@ def fit(
         with model.distribute_strategy.scope():
             model(inputs, training=False)
     classes, sigmoid = num_classes(model), is_binary(model)
-    train.takes = validation.takes = Takes.named(input_specs(model))
+    train.takes = validation.takes = _taken(model, vanilla)
     for what, data in {"training": train, "validation": validation}.items():
         _check_inputs(model, data, what, classes, keys)
     if class_weight is not None and _is_weighted(train, classes, keys):
@@ -198,7 +198,7 @@ def fit(
         line = f"{what}: one level serves all (AdaLS). For several levels {how}."
         say(line[0].upper() + line[1:])
     if isinstance(train, Stream) and steps_per_epoch:
-        train.most = max(_FEW, 2 * steps_per_epoch * epochs)
+        train.most = max(_LEAST_READ, 2 * steps_per_epoch * epochs)
     if isinstance(train, Arrays) and steps_per_epoch and not batch_size:
         batch_size = math.ceil(len(train) / steps_per_epoch)  # as in model.fit
     with for_soft_labels(model, sigmoid, say) as has_metrics:
@@ -370,6 +370,15 @@ def _backup_dir(callbacks: Sequence[keras.callbacks.Callback]) -> Path | None:
                 )
             return Path(callback.backup_dir, "ar_adals")
     return None
+
+
+def _taken(model: keras.Model, vanilla: keras.Model | None) -> Takes:
+    """Return what both models take of an element: each picks its inputs by name."""
+    takes = Takes.named(input_specs(model))
+    if len(getattr(vanilla, "inputs", None) or []) > 1:
+        more = Takes.named(input_specs(vanilla)).names
+        takes = takes._replace(names=tuple(dict.fromkeys((*takes.names, *more))))
+    return takes
 
 
 def _hard_batches(

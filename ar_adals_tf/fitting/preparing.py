@@ -271,7 +271,11 @@ def prepare(
     if num_levels > 1 or isinstance(data["train"], Arrays):
         learn("train")
     is_attacked = None in (index, validation_index) or refresh_every is not None
-    if num_levels > 1 and is_attacked and not _have_one_shape(*facts.values()):
+    together = [tuple(facts.values())]  # as one attack ranks them
+    if vanilla is not None and refresh_every is None:
+        together = [(own,) for own in facts.values()]
+    one_shape = all(_have_one_shape(*group) for group in together)
+    if num_levels > 1 and is_attacked and not one_shape:
         other = OTHER_SHAPES.format("are sparse, or differ from batch to batch")
         if not is_auto or vanilla is not None:
             raise InputError(f"{other}; or give num_levels=1")

@@ -715,7 +715,7 @@ OF_COMPUTE = [
     compute("--cpu_replicas=2", says="--cpu_replicas is for --strategy=mirrored"),
     Case("compute_robustness", [], "--model_file is missing"),
     *[
-        compute(f"--{flag}", says=r"--\w+ is for --dataset; --arrays are attacked")
+        compute(f"--{flag}", says=r"--\w+ means nothing beside --arrays")
         for flag in (
             "limit_examples=5",
             "input_range=0,1",

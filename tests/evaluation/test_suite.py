@@ -329,6 +329,12 @@ def test_a_run_that_is_not_finished_is_refused(
     assert snapshot(run) == before
 
 
+def test_a_run_that_has_no_model_yet_is_not_finished(run, no_prediction):
+    (run / "model.keras").unlink()
+    with pytest.raises(InputError, match="is not finished.*give its command of ar_ada"):
+        evaluate(run, say=str)
+
+
 def test_two_processes_that_measure_a_run_lose_nothing(run, tmp_path):
     """The first one adds to metrics.json after the second one has started."""
     evaluate(run, say=str)

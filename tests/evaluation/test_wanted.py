@@ -75,5 +75,5 @@ def test_an_argument_is_given_if_it_is_not_the_default():
     defaults = {name: one.default for name, one in parameters.items()}
     assert given_arguments(evaluate, defaults) == {}
     changed = {"epsilons": [8], "split_seed": 1, "shift": True}
-    same = {"attack_norm": "".join(["li", "nf"])}
+    same = {"attack_norm": "".join(["li", "nf"]), "severities": [1, 2, 3, 4, 5]}
     assert given_arguments(evaluate, defaults | changed | same) == changed

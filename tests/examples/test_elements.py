@@ -1,11 +1,12 @@
 """Which parts of an element are which, told by their spec alone."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from ar_adals_tf.errors import InputError
-from ar_adals_tf.examples.elements import Elements, has_ids, surely_has_ids
+from ar_adals_tf.examples.elements import Elements, Takes, has_ids, surely_has_ids
 
 Z = 3
 X = np.zeros((4, 5), np.float32)
@@ -65,6 +66,21 @@ def test_what_can_be_two_things_is_refused():
     spec = tf.data.Dataset.from_tensor_slices(columns).batch(2).element_spec
     with pytest.raises(InputError, match=r"can be \(id, x, y\) or \(x, y, sample_w"):
         has_ids(spec, "tfds_id", Z)
+
+
+@pytest.mark.parametrize(
+    ("columns", "identified"),
+    [
+        ((TEXT, ONE_HOT, W), False),
+        ((TEXT, Y, W.astype(int)), False),
+        ((TEXT, TEXT, Y), True),
+        ((IDS, TEXT, Y), True),
+    ],
+)
+def test_a_model_of_text_tells_its_text_from_an_id(columns, identified):
+    takes = Takes.named([keras.Input((), dtype="string", name="words")])
+    spec = tf.data.Dataset.from_tensor_slices(columns).batch(2).element_spec
+    assert has_ids(spec, "tfds_id", Z, takes) == identified
 
 
 @pytest.mark.parametrize("num_classes", [Z, None])

@@ -11,6 +11,7 @@ import tensorflow as tf
 import ar_adals_tf
 from ar_adals_tf import AdaptiveLabelSmoothing, ARAdaLS, RobustnessIndex, soft_labels
 from ar_adals_tf.errors import InputError
+from ar_adals_tf.fitting import model_fit
 from tests.examples.test_numbering import Iterable, Sequence
 from tests.helpers import run_on_two_cpus, some_quick
 
@@ -953,8 +954,9 @@ def test_unusable_datasets_are_one_sentence(case, vanilla):
     assert "\n" not in str(error.value)
 
 
-def test_a_generator_without_end_is_refused_where_steps_are_given():
+def test_a_generator_without_end_is_refused_where_steps_are_given(monkeypatch):
     """Its length is unknown, so nothing but the steps tells that it has no end."""
+    monkeypatch.setattr(model_fit, "_LEAST_READ", 50)
 
     def endless():
         while True:
