@@ -115,10 +115,11 @@ def name_splits(
     if "train" not in names and len(there) == 1:
         names = {"train": next(iter(there))}
     if "train" not in names:
+        # Not the test split: its examples would be divided among training and tests.
+        others = sorted(set(there) - {names.get("test")}) or ["NAME"]
         raise InputError(
             f"{what} has no split called train, only {', '.join(sorted(there))}; say "
-            "which one trains, such as --split_names=train="
-            f"{next(iter(sorted(there)), 'NAME')}"
+            f"which one trains, such as --split_names=train={others[0]}"
         )
     return {ours: names[ours] for ours in ALIASES if ours in names}
 

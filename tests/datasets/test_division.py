@@ -105,6 +105,7 @@ def test_names_of_splits(there, given, expected):
     ("there", "given", "says"),
     [
         ({"a", "b"}, None, "photos has no split called train, only a, b; .*train=a"),
+        ({"test", "val"}, None, "called train, only test, val; .*_names=train=val$"),
         ({"train"}, "test=val", "names the split 'val', which photos lacks"),
         ({"train"}, "train=train,test=train", "must name each split once"),
         ({"train"}, "exam=train", "such as train=extra,test=val; received 'exam"),
